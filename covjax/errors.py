@@ -1,0 +1,28 @@
+"""Errors that a user can act on: one line saying what, why and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Input that covjax cannot use: names the file or field, the reason and the remedy, in one line."""
+
+
+def unknown(what: str, name: object, valid: Iterable[str]) -> InputError:
+    """Returns the error for a name that is not in a table: lists the valid ones and the nearest match."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return InputError(f"{what}: '{name}' is unknown, use one of {', '.join(names)}{hint}")
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on (the loss became non-finite, no checkpoint can be read): one line, as InputError."""
+
+
+class Interrupted(BaseException):
+    """The user or the system asked the run to stop; everything needed to resume has been saved."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal_number = signal_number
