@@ -1,0 +1,1 @@
+"""Sources, splits, transforms and loaders of CT slices."""

@@ -1,0 +1,111 @@
+"""Batches: grain shuffles, shards, batches and prefetches; the order is a function of seed and epoch alone.
+
+So a run resumes exactly by asking for the same epoch from a later batch on.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from PIL import Image
+
+from covjax.data.prepared import Prepared
+from covjax.errors import InputError
+
+Batch = dict[str, np.ndarray]
+READ_AHEAD = 64  # slices
+
+
+class SliceSizes(NamedTuple):
+    """Height and width to which images and masks are resized on the host."""
+
+    image: tuple[int, int]
+    mask: tuple[int, int]
+
+
+class SliceReader:
+    """Random access to slices of a part, decoded and resized; kept in memory as uint8 after the first read if asked."""
+
+    def __init__(self, data: Prepared, indices: np.ndarray, sizes: SliceSizes, cache: bool):
+        self.data, self.indices, self.sizes = data, indices, sizes
+        self._cached: dict[int, Batch] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Batch:
+        if self._cached is not None and position in self._cached:
+            return self._cached[position]
+        index = self.indices[position]
+        image, mask = self.data.decode(index)
+        item = {
+            "image": resize(image, self.sizes.image, Image.Resampling.BILINEAR),
+            "mask": resize(mask, self.sizes.mask, Image.Resampling.NEAREST),
+            "label": self.data.labels[index],
+            "index": index,
+        }
+        if self._cached is not None:
+            self._cached[position] = item
+        return item
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> np.ndarray:
+    """Resizes uint8 [H, W] to `size` (height, width); bilinear is antialiased when it reduces."""
+    if pixels.shape == tuple(size):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), how))
+
+
+def train_batches(
+    reader: SliceReader,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[Batch]:
+    """Yields this process's share of an epoch's shuffled batches, from batch number `start` on; the tail is dropped.
+
+    Each batch holds image uint8 [n, H, W], mask uint8 [n, h, w], label int32 [n] and index int64 [n], where
+    n = batch_size / processes. Raises InputError if there are fewer slices than a batch.
+    """
+    steps = steps_per_epoch(len(reader), batch_size)
+    order = grain.MapDataset.range(len(reader)).shuffle(seed=_epoch_seed(seed, epoch))[: steps * batch_size]
+    share = order[start * batch_size + process :: processes]
+    return iter(_read(share, reader).batch(batch_size // processes))
+
+
+def eval_batches(reader: SliceReader, *, batch_size: int) -> Iterator[Batch]:
+    """Yields every slice once, in order; the last batch is padded with zeros to `batch_size` and `valid` says where."""
+    for batch in _read(grain.MapDataset.range(len(reader)), reader).batch(batch_size):
+        yield pad_batch(batch, batch_size)
+
+
+def _read(positions: grain.MapDataset, reader: SliceReader) -> grain.IterDataset:
+    """Reads slices ahead of the batches. Before batching, so that what is held in memory does not grow with them."""
+    return positions.map(reader.__getitem__).to_iter_dataset(
+        grain.ReadOptions(num_threads=4, prefetch_buffer_size=READ_AHEAD)
+    )
+
+
+def pad_batch(batch: Batch, batch_size: int) -> Batch:
+    """Pads every array of a batch with zeros to `batch_size` and adds `valid` bool [batch_size]."""
+    n = len(next(iter(batch.values())))
+    padded = {k: np.pad(v, ((0, batch_size - n), *[(0, 0)] * (v.ndim - 1))) for k, v in batch.items()}
+    return padded | {"valid": np.arange(batch_size) < n}
+
+
+def steps_per_epoch(slices: int, batch_size: int) -> int:
+    """Number of whole batches. Raises InputError if there is none."""
+    if slices < batch_size:
+        raise InputError(
+            f"batch_size: {batch_size} is more than the {slices} training slices, use a smaller batch_size"
+        )
+    return slices // batch_size
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])

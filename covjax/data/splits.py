@@ -1,0 +1,173 @@
+"""Splits by patient: made once, stratified, written to splits.json, and never overlapping."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from covjax.data.prepared import Prepared
+from covjax.errors import InputError, unknown
+
+PARTS = ("train", "val", "test")
+RULES = {
+    "patient": "all slices of a patient in one part",
+    "slice": "slices at random: neighbours of one patient on both sides, scores are optimistic",
+    "source": "the split the source comes with (column split of index.csv)",
+}
+TRIALS = 2000  # random divisions to choose from
+FEW_TRIALS = 20  # with so many groups, any random division is close to the shares
+LACKING = 1e6  # cost of a part without a class: more than any imbalance
+CLASSES = ("healthy", "infected")
+
+
+def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] = CLASSES) -> dict[str, Any]:
+    """Divides a data set into train, val and test, and returns what splits.json holds.
+
+    By patient, the division is the one of many seeded random ones that comes nearest to the wanted share of healthy
+    and infected slices in each part. `needs` names the classes that every part must hold: both to train a
+    classifier, "infected" for a segmenter alone. Raises InputError when patients are unknown, too few, or shared
+    between parts, or when a class is lacking.
+    """
+    if config.by not in RULES:
+        raise unknown("split.by", config.by, RULES)
+    shares = split_shares(config.shares)
+    for name in needs:
+        if not (data.labels == CLASSES.index(name)).any():
+            raise InputError(f"data: no slice is {name}, add {name} slices")
+    groups = _groups(data, config.by)
+    part = _source_parts(data) if config.by == "source" else _assign(groups, data.labels, shares, seed)
+    indices = {name: np.flatnonzero(part == k) for k, name in enumerate(PARTS)}
+    splits = {
+        "source": data.source, "fingerprint": data.fingerprint, "by": config.by, "seed": seed,
+        "shares": list(config.shares),
+        **{name: [data.ids[i] for i in indices[name]] for name in PARTS},
+        "patients": {name: sorted({data.patients[i] for i in indices[name]} - {""}) for name in PARTS},
+        "slices": {name: _label_counts(data.labels[indices[name]]) for name in PARTS},
+    }  # fmt: skip
+    check_splits(splits)
+    _check_classes(splits, needs)
+    return splits
+
+
+def check_splits(splits: dict[str, Any], path: Path | str = "splits") -> None:
+    """Raises InputError if a slice is in two parts, or, unless split by slice, a patient is; or if a part is empty."""
+    for what in ("slice", "patient") if splits["by"] != "slice" else ("slice",):
+        members = splits if what == "slice" else splits["patients"]
+        for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+            shared = set(members[a]) & set(members[b])
+            if shared:
+                raise InputError(f"{path}: {what} {min(shared)} is in both {a} and {b}, use split.by=patient")
+    for name in PARTS:
+        if not splits[name]:
+            raise InputError(f"{path}: the {name} part is empty, {_remedy(splits)}")
+
+
+def _check_classes(splits: dict[str, Any], needs: tuple[str, ...]) -> None:
+    for part in PARTS:
+        for name in needs:
+            if not splits["slices"][part][name]:
+                raise InputError(f"splits: the {part} part has no {name} slice, {_remedy(splits)}")
+
+
+def _remedy(splits: dict[str, Any]) -> str:
+    if splits["by"] == "source":
+        return f"put slices of each class in each of {', '.join(PARTS)} (column split of index.csv)"
+    return "add patients, change split.shares or seed"
+
+
+def read_splits(path: Path) -> dict[str, Any]:
+    """Reads and checks a splits.json. Raises InputError when it is missing, damaged or leaks."""
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+        for field in ("source", "fingerprint", "by", "slices"):
+            splits[field]
+        check_splits(splits, path)
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing, is this the workdir of a run?") from None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path}: damaged ({error}), restore it or train again with another --workdir"
+        ) from None
+    return splits
+
+
+def part_indices(data: Prepared, splits: dict[str, Any], name: str) -> np.ndarray:
+    """Returns the positions [n] int64 of a part's slices in the data set. Raises InputError if one is not there."""
+    position = {slice_id: i for i, slice_id in enumerate(data.ids)}
+    missing = [s for s in splits[name] if s not in position]
+    if missing:
+        raise InputError(
+            f"splits.json: {len(missing)} slices, first {missing[0]}, not in the data, restore the data"
+        )
+    return np.array([position[s] for s in splits[name]], np.int64)
+
+
+def split_shares(values: Any) -> np.ndarray:
+    """Returns the shares of train, val and test. Raises InputError unless they are positive and add up to 1."""
+    try:
+        shares = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        shares = np.zeros(0)
+    if shares.shape != (3,) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
+        raise InputError(f"split.shares: {values} must be three positive shares (train, val, test), sum 1")
+    return shares
+
+
+def _label_counts(labels: np.ndarray) -> dict[str, int]:
+    return {name: int((labels == k).sum()) for k, name in enumerate(CLASSES)}
+
+
+def _groups(data: Prepared, by: str) -> np.ndarray:
+    """Returns the group number [M] of each slice: what must stay together."""
+    if by == "slice":
+        return np.arange(len(data))
+    if by == "patient" and "" in data.patients:
+        unknown_id = data.ids[data.patients.index("")]
+        raise InputError(
+            f"{unknown_id}: patient unknown, so patients cannot be kept apart; add a patient column to index.csv "
+            "or accept optimistic scores with --config.split.by=slice"
+        )
+    names, groups = np.unique(np.array(data.patients), return_inverse=True)
+    if by == "patient" and len(names) < len(PARTS):
+        raise InputError(
+            f"data: {len(names)} patient(s) cannot be split into train, val and test, add patients "
+            "or accept optimistic scores with --config.split.by=slice"
+        )
+    return groups
+
+
+def _source_parts(data: Prepared) -> np.ndarray:
+    for slice_id, split in zip(data.ids, data.splits, strict=True):
+        if split not in PARTS:
+            raise InputError(
+                f"{slice_id}: split '{split}' in index.csv, use train, val or test, or set split.by=patient"
+            )
+    return np.array([PARTS.index(s) for s in data.splits])
+
+
+def _assign(groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the part [M] of each slice: the best of many random assignments of groups to parts."""
+    count = groups.max() + 1
+    rng = np.random.default_rng(seed)
+    per_group = np.stack([np.bincount(groups, labels == k, count) for k in (0, 1)], 1)  # [G, 2]
+    target = shares[:, None] * per_group.sum(0)
+    possible = (per_group > 0).sum(0) >= len(PARTS)  # classes that can be in every part
+    best, best_cost = None, np.inf
+    for trial in range(TRIALS):
+        if count > TRIALS and trial >= FEW_TRIALS and best_cost < LACKING:
+            break
+        # A permutation cut at random near the shares: every part gets a group, whatever the shares.
+        order = rng.permutation(count)
+        cuts = np.cumsum(shares[:2]) * count + (rng.uniform(-0.25, 0.25, 2) * count if count <= 50 else 0)
+        first = int(np.clip(round(cuts[0]), 1, count - 2))
+        second = int(np.clip(round(cuts[1]), first + 1, count - 1))
+        part = np.empty(count, int)
+        part[order[:first]], part[order[first:second]], part[order[second:]] = 0, 1, 2
+        got = np.stack([per_group[part == k].sum(0) for k in range(3)])
+        cost = (((got - target) / np.maximum(target, 1)) ** 2).sum() + LACKING * (got == 0)[:, possible].sum()
+        if cost < best_cost:
+            best, best_cost = part, cost
+    return best[groups]

@@ -1,0 +1,36 @@
+"""What every test may rely on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Tests that train the same network again need not compile it again."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def on_devices(tmp_path_factory):
+    """{number of devices: what devices.py computed on that many}, on one and on four."""
+    folder, running = tmp_path_factory.mktemp("devices"), {}
+    for count in (1, 4):
+        environment = os.environ | {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [sys.executable, ROOT / "tests" / "devices.py", folder / f"{count}.npz"]
+        running[count] = subprocess.Popen(command, env=environment)
+    assert {count: process.wait() for count, process in running.items()} == {1: 0, 4: 0}
+    return {count: dict(np.load(folder / f"{count}.npz")) for count in running}

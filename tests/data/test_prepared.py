@@ -1,0 +1,244 @@
+"""Prepared slices: made once, safe against kills, races and full disks, and the same as the source."""
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from covjax.data import prepared
+from covjax.data.prepared import IGNORE, SHARD, open_prepared, prepare
+from covjax.data.sources import Slice, Source, open_source
+from covjax.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for i, size in enumerate([(20, 24), (33, 17), (16, 16), (40, 50)]):
+        for kind, pixels in (("images", rng.integers(0, 256, size)), ("masks", rng.integers(0, 2, size))):
+            (tmp_path / "slices" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "slices" / kind / f"s{i} ü.png")
+    return tmp_path / "slices"
+
+
+def config(folder, **fields):
+    home = folder.parent / "prepared"
+    return SimpleNamespace(
+        source="folder", path=str(folder), prepared_dir=str(home), bits=16, mask_threshold=0, **fields
+    )
+
+
+def left(folder):
+    """What is in the place of prepared slices, but for the empty lock."""
+    home = folder.parent / "prepared"
+    return [p for p in home.iterdir() if p.suffix != ".lock"] if home.is_dir() else []
+
+
+def test_reads_back_what_the_source_gave(folder):
+    data, source = prepare(config(folder)), open_source(config(folder))
+    assert len(data) == 4 and data.ids == source.ids and data.has_mask.all()
+    for i in range(4):
+        image, mask = data.decode(i)
+        np.testing.assert_array_equal(image, source.load(i).image)
+        np.testing.assert_array_equal(mask, source.load(i).mask)
+    assert data.decode(np.int64(2))[0].dtype == np.uint8
+
+
+def test_no_masks_at_all(folder):
+    for path in (folder / "masks").iterdir():
+        path.unlink()
+    (folder / "masks").rmdir()
+    names = sorted(p.stem for p in (folder / "images").iterdir())
+    lines = [f"{name},{k % 2},p{k}" for k, name in enumerate(names)]
+    (folder / "index.csv").write_text("\n".join(["id,label,patient", *lines]))
+    data = prepare(config(folder))
+    assert data.has_mask.tolist() == [True, False, True, False]  # healthy slices have an empty one
+    assert (data.decode(1)[1] == IGNORE).all() and not data.decode(0)[1].any()
+    assert data.labels.tolist() == [0, 1, 0, 1] and data.patients == ("p0", "p1", "p2", "p3")
+
+
+def test_built_once_and_again_when_a_file_changes(folder, monkeypatch):
+    built, build = [], prepared._build
+    monkeypatch.setattr(prepared, "_build", lambda *args: (built.append(1), build(*args)))
+    first = prepare(config(folder))
+    assert prepare(config(folder)).fingerprint == first.fingerprint and len(built) == 1
+    path = next((folder / "images").iterdir())
+    Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    changed = prepare(config(folder))
+    assert changed.fingerprint != first.fingerprint and len(built) == 2
+    assert not changed.decode(changed.ids.index(path.stem))[0].any()
+
+
+def test_finished_slices_need_no_writable_folder(folder, monkeypatch):
+    prepare(config(folder))
+    monkeypatch.setattr(prepared, "_locked", lambda folder: pytest.fail("locks, so it writes"))
+    assert len(prepare(config(folder))) == 4
+
+
+def test_an_error_in_the_middle_leaves_nothing(folder):
+    broken = folder / "images" / "s2 ü.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:60])
+    with pytest.raises(InputError, match="s2 ü.png: damaged or truncated") as caught:
+        prepare(config(folder))
+    assert "\n" not in str(caught.value) and left(folder) == []
+    broken.write_bytes(whole)
+    assert len(prepare(config(folder))) == 4
+
+
+def generated(n, size=64):
+    def load(i):
+        image = np.random.default_rng(i).integers(0, 256, (size, size), np.uint8)
+        return Slice(f"s{i}", image, image % 2, i % 2, "p", "")
+
+    return Source("made", tuple(f"s{i}" for i in range(n)), load, "f")
+
+
+def test_several_files_keep_the_order(tmp_path):
+    source = generated(SHARD + 3, size=16)
+    prepared._build(source, tmp_path / "x")
+    data = open_prepared(tmp_path / "x")
+    assert data.ids == source.ids
+    for i in (0, SHARD - 1, SHARD, SHARD + 2):
+        np.testing.assert_array_equal(data.decode(i)[0], source.load(i).image)
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path):
+    """In a process of its own, because the peak of this one is already high."""
+    code = f"""
+import resource, sys
+sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+from pathlib import Path
+import test_prepared as t
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+t.prepared.SHARD = 16
+t.prepared._build(t.generated(32, 512), Path({str(tmp_path)!r}) / "a")
+before = peak()
+t.prepared._build(t.generated(200, 512), Path({str(tmp_path)!r}) / "b")
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    written = sum(p.stat().st_size for p in (tmp_path / "b").rglob("*") if p.is_file()) / 2**20
+    assert written > 50 and float(done.stdout) < 25
+
+
+SLOW = """
+import os, sys, time
+sys.path[:0] = [{root!r}, {here!r}]
+from types import SimpleNamespace
+from covjax.data import prepared, sources
+from test_prepared import config
+from pathlib import Path
+load = sources.read_image
+def slowly(path, bits):
+    os.write(1, b"reading\\n")  # the builder's own output is kept from standard output
+    time.sleep({pause})
+    return load(path, bits)
+sources.read_image = slowly
+data = prepared.prepare(config(Path({folder!r})))
+print("done", len(data), flush=True)
+"""
+
+
+def preparing(folder, pause):
+    code = SLOW.format(root=str(ROOT), here=str(Path(__file__).parent), folder=str(folder), pause=pause)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def test_killed_in_the_middle(folder):
+    process = preparing(folder, 15)
+    assert process.stdout.readline() == "reading\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert left(folder) and not list(left(folder)[0].glob("index.json"))
+    data = prepare(config(folder))
+    assert len(data) == 4 and len(left(folder)) == 1
+    assert not list((folder.parent / "prepared").rglob("incomplete*"))
+
+
+def test_two_processes_at_once(folder):
+    first, second = preparing(folder, 0.3), preparing(folder, 0.3)
+    said = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert all(text.endswith("done 4\n") for text in said)
+    assert sum(text.count("reading") for text in said) == 4  # only one of them built
+    source = open_source(config(folder))
+    np.testing.assert_array_equal(prepare(config(folder)).decode(3)[0], source.load(3).image)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "info", "index", "rows"])
+def test_damage_is_noticed(tmp_path, damage):
+    prepared._build(generated(6), tmp_path / "x")
+    shard = next((tmp_path / "x").rglob("*array_record*"))
+    if damage == "cut":
+        shard.write_bytes(shard.read_bytes()[:-20000])
+    elif damage == "empty":
+        shard.write_bytes(b"")
+    elif damage == "gone":
+        shard.unlink()
+    elif damage == "info":
+        (shard.parent / "features.json").write_text("{")
+    else:
+        (tmp_path / "x" / "index.json").write_text("{" if damage == "index" else '{"slices": [{}]}')
+    with pytest.raises(InputError, match="missing or damaged .*, delete the folder") as caught:
+        open_prepared(tmp_path / "x")
+    assert "\n" not in str(caught.value)
+
+
+def refused(folder, match, **fields):
+    with pytest.raises(InputError, match=match) as caught:
+        prepare(config(folder, **fields))
+    message = str(caught.value)
+    assert "\n" not in message and "data.prepared_dir" in message
+
+
+@pytest.mark.parametrize("place", ["/proc/covjax", "a file/below"])
+def test_a_place_that_cannot_be_written(folder, place):
+    (folder.parent / "a file").write_text("")
+    home = folder.parent / place  # an absolute place replaces the rest
+    c = config(folder)
+    c.prepared_dir = str(home)
+    with pytest.raises(InputError, match=f"{home}.* cannot be written.*data.prepared_dir"):
+        prepare(c)
+
+
+@contextlib.contextmanager
+def files_up_to(size):
+    """What a full disk does, without one; for a moment only, because pytest's own output may go to a longer file."""
+    handler, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_file_that_cannot_grow(folder):
+    with files_up_to(3000):
+        refused(folder, "cannot be written .*File too large")
+    assert left(folder) == []
+
+
+def test_a_full_disk(folder, tmp_path):
+    home = tmp_path / "prepared"
+    home.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(home)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        refused(folder, "cannot be written .*No space left")
+        assert left(folder) == []
+    finally:
+        subprocess.run(["umount", str(home)], check=True)

@@ -1,0 +1,229 @@
+"""Splits cannot leak, hold both classes, and come near the shares."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from covjax.data.prepared import Prepared, prepare
+from covjax.data.splits import PARTS, make_splits, part_indices, read_splits
+from covjax.errors import InputError
+
+REAL = Path(os.environ.get("COVJAX_TEST_DATA") or Path(__file__).parents[2] / "../shared/data")
+
+
+def data(labels, patients, splits=None):
+    n = len(labels)
+    ids = tuple(f"s{i}" for i in range(n))
+    splits = tuple(splits) if splits is not None else ("",) * n
+    return Prepared(
+        "f", "fake", ids, np.array(labels, np.int32), tuple(patients), splits, np.ones(n, bool), None
+    )
+
+
+def rule(by="patient", shares=(0.64, 0.16, 0.2)):
+    return SimpleNamespace(by=by, shares=shares)
+
+
+def patients(sizes, infected_shares):
+    """One patient per size, the first slices of each infected."""
+    names = np.repeat([f"p{i}" for i in range(len(sizes))], sizes)
+    labels = np.concatenate(
+        [np.arange(n) < round(n * s) for n, s in zip(sizes, infected_shares, strict=True)]
+    )
+    return data(labels.astype(int), names)
+
+
+def check(splits, d, by="patient"):
+    assert sorted(sum((splits[p] for p in PARTS), [])) == sorted(d.ids)  # each slice in exactly one part
+    patient = dict(zip(d.ids, d.patients, strict=True))
+    label = dict(zip(d.ids, d.labels.tolist(), strict=True))
+    if by == "patient":
+        groups = [{patient[s] for s in splits[p]} for p in PARTS]
+        assert all(not groups[a] & groups[b] for a, b in ((0, 1), (0, 2), (1, 2)))
+    for p in PARTS:
+        assert {label[s] for s in splits[p]} == {0, 1}
+        assert splits["slices"][p] == {
+            k: sum(label[s] == i for s in splits[p]) for i, k in enumerate(("healthy", "infected"))
+        }
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(2, 60), min_size=3, max_size=30), st.integers(0, 2**32 - 1), st.data())
+def test_patients_never_leak(sizes, seed, draw):
+    d = patients(sizes, [draw.draw(st.sampled_from([0.0, 0.5, 1.0])) for _ in sizes])
+    per_class = [len({p for p, k in zip(d.patients, d.labels, strict=True) if k == c}) for c in (0, 1)]
+    assume(min(per_class) >= 3)
+    try:
+        splits = make_splits(d, rule(), seed)
+    except InputError as error:
+        # Three patients hold a class, but no division puts both classes everywhere: only then.
+        mixed = len(
+            {
+                p
+                for p in d.patients
+                if {k for q, k in zip(d.patients, d.labels, strict=True) if q == p} == {0, 1}
+            }
+        )
+        assert len(sizes) < 6 - mixed, error
+        return
+    check(splits, d)
+    assert splits == make_splits(d, rule(), seed)
+
+
+def test_seed_matters():
+    d = patients([20] * 20, [0.5] * 20)
+    assert len({tuple(make_splits(d, rule(), seed)["test"]) for seed in range(5)}) > 1
+
+
+def test_shares_of_many_patients():
+    d = patients([30] * 60, [0.4] * 60)
+    splits = make_splits(d, rule(), 0)
+    for part, share in zip(PARTS, (0.64, 0.16, 0.2), strict=True):
+        assert abs(len(splits[part]) / len(d) - share) < 0.03
+
+
+def test_unequal_patients():
+    """As in the paper's data, where one of eight patients has more than half of the slices."""
+    d = patients([457, 93, 66, 45, 45, 42, 42, 39], [0.37, 0.6, 0.5, 0.4, 0.7, 0.45, 0.5, 0.3])
+    splits = make_splits(d, rule(), 0)
+    check(splits, d)
+    shares = [len(splits[p]) / len(d) for p in PARTS]
+    assert 0.55 <= shares[0] <= 0.75 and 0.08 <= shares[1] <= 0.25 and 0.1 <= shares[2] <= 0.3
+
+
+def test_prlab21():
+    path = REAL / "prlab21" / "index.csv"
+    if not path.is_file():
+        pytest.skip(f"{path} absent; set COVJAX_TEST_DATA to run this on real patients")
+    header, *rows = (line.split(",") for line in path.read_text().split())
+    column = {name: [row[header.index(name)] for row in rows] for name in ("label", "patient")}
+    d = data([int(v) for v in column["label"]], column["patient"])
+    for seed in range(3):
+        splits = make_splits(d, rule(), seed)
+        check(splits, d)
+        assert abs(len(splits["train"]) / len(d) - 0.64) < 0.12
+        for part in PARTS:
+            assert len(splits[part]) / len(d) > 0.08
+
+
+@pytest.mark.parametrize("n", [60, 3000])
+def test_by_slice_with_a_rare_class(n):
+    d = data([1, 1, 1, *[0] * (n - 3)], ["p"] * n)
+    for seed in range(4):
+        check(make_splits(d, rule("slice"), seed), d, by="slice")
+
+
+def test_part_indices():
+    d = patients([5] * 6, [0.4] * 6)
+    splits = make_splits(d, rule(), 0)
+    assert [d.ids[i] for i in part_indices(d, splits, "val")] == splits["val"]
+    with pytest.raises(InputError, match="2 slices, first gone0"):
+        part_indices(d, splits | {"val": ["gone0", "gone1"]}, "val")
+
+
+def test_by_source():
+    d = data([0, 1] * 3, ["a", "a", "b", "b", "c", "c"], ["test", "test", "train", "train", "val", "val"])
+    splits = make_splits(d, rule("source"), 0)
+    assert splits["train"] == ["s2", "s3"] and splits["test"] == ["s0", "s1"]
+    check(splits, d)
+    unknown_patients = data(d.labels, [""] * 6, d.splits)
+    assert make_splits(unknown_patients, rule("source"), 0)["val"] == ["s4", "s5"]
+
+
+def refused(match, *args, **kwargs):
+    with pytest.raises(InputError, match=match) as caught:
+        make_splits(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+
+
+def test_by_source_refused():
+    labels, six = [0, 1] * 3, ["train", "train", "val", "val", "test", "test"]
+    refused(
+        "patient p is in both train and test, use split.by=patient",
+        data(labels, "pqrspt", six),
+        rule("source"),
+        0,
+    )
+    refused("s0: split 'training'", data(labels, [""] * 6, ["training"] * 6), rule("source"), 0)
+    refused(
+        "test part is empty.*column split", data(labels, [""] * 6, ["train", "val"] * 3), rule("source"), 0
+    )
+
+
+def test_refused():
+    one = patients([20], [0.5])
+    refused("1 patient.*--config.split.by=slice", one, rule(), 0)
+    refused("s0: patient unknown", data([0, 1] * 5, [""] * 10), rule(), 0)
+    refused("split.by.*did you mean 'patient'", one, rule("patent"), 0)
+    for shares in (
+        (0.5, 0.5),
+        (0.5, 0.5, 0.0),
+        (0.5, 0.4, 0.2),
+        ("a", 0.5, 0.5),
+        (float("nan"), 0.5, 0.5),
+        "abc",
+    ):
+        refused("split.shares", one, rule("slice", shares), 0)
+    refused("no slice is healthy", patients([10] * 5, [1] * 5), rule(), 0)
+    refused("no slice is infected", patients([10] * 5, [0] * 5), rule(), 0)
+    refused("part has no healthy slice", patients([10] * 5, [1, 1, 1, 1, 0]), rule(), 0)
+
+
+def test_a_segmenter_alone_needs_no_healthy_slice():
+    d = patients([10] * 5, [1] * 5)
+    splits = make_splits(d, rule(), 0, needs=("infected",))
+    assert all(splits["slices"][p]["infected"] and not splits["slices"][p]["healthy"] for p in PARTS)
+    refused("part has no infected", patients([10] * 5, [1, 0, 0, 0, 0]), rule(), 0, needs=("infected",))
+
+
+def test_reading(tmp_path):
+    d = patients([5] * 6, [0.4] * 6)
+    splits, path = make_splits(d, rule(), 0), tmp_path / "splits.json"
+    path.write_text(json.dumps(splits))
+    assert read_splits(path) == json.loads(json.dumps(splits))
+    patient = splits["patients"]["train"][0]
+    for content in (
+        "", "[]", "{}", "7", "{", json.dumps({k: v for k, v in splits.items() if k != "test"}),
+        json.dumps({k: v for k, v in splits.items() if k != "fingerprint"}),
+        json.dumps(splits | {"train": 3}),
+    ):  # fmt: skip
+        path.write_text(content)
+        with pytest.raises(InputError, match="splits.json: damaged"):
+            read_splits(path)
+    path.write_bytes(b"\xff\xfe\0")
+    with pytest.raises(InputError, match="splits.json: damaged"):
+        read_splits(path)
+    for change, match in (
+        ({"val": splits["train"]}, "is in both train and val"),
+        (
+            {"patients": splits["patients"] | {"test": [patient]}},
+            f"patient {patient} is in both train and test",
+        ),
+        ({"val": []}, "val part is empty"),
+    ):
+        path.write_text(json.dumps(splits | change))
+        with pytest.raises(InputError, match=match):
+            read_splits(path)
+    path.unlink()
+    with pytest.raises(InputError, match="missing"):
+        read_splits(path)
+
+
+def test_semiseg100(tmp_path):
+    """Real slices that are all infected and of unknown patients: a segmenter can be trained on them by slice."""
+    path = REAL / "semiseg100"
+    if not path.is_dir():
+        pytest.skip(f"{path} absent; set COVJAX_TEST_DATA to run this on real slices")
+    d = prepare(
+        SimpleNamespace(source="folder", path=str(path), prepared_dir=str(tmp_path), bits=16, mask_threshold=0)
+    )
+    splits = make_splits(d, rule("slice"), 0, needs=("infected",))
+    assert [len(splits[p]) for p in PARTS] == [32, 8, 10] and d.has_mask.all()
+    refused("no slice is healthy", d, rule("slice"), 0)
+    refused("patient unknown", d, rule(), 0, needs=("infected",))
