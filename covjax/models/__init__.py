@@ -1,0 +1,56 @@
+"""Every network by name. A new family is one file and one line in MODELS."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from covjax.errors import InputError, unknown
+from covjax.models.cov_ctnet import CovCTNet
+from covjax.models.cov_raseg import CovRASeg
+
+MODELS = {
+    "classification": {"cov_ctnet": CovCTNet},
+    "segmentation": {"cov_raseg": CovRASeg},
+}
+
+
+def list_models(task: str | None = None) -> list[str]:
+    """Returns the names of all networks, or of one task ("classification" or "segmentation")."""
+    if task is not None and task not in MODELS:
+        raise unknown("task", task, MODELS)
+    return sorted(name for kind, table in MODELS.items() if task in (None, kind) for name in table)
+
+
+def create_model(
+    name: str,
+    num_classes: int = 2,
+    task: str | None = None,
+    dtype: str = "float32",
+    axis_name: str | None = None,
+    **options,
+) -> nn.Module:
+    """Builds a network: `model.apply(variables, image [N, H, W, C], train=...)` -> float32 logits.
+
+    Logits are [N, K] for classification, [N, H, W, K] for segmentation.
+
+    Args:
+      name: one of `list_models()`.
+      num_classes: K.
+      task: restricts the names to one task.
+      dtype: what it computes in, "float32" or "bfloat16"; parameters are float32 in both.
+      axis_name: mapped axis over which BatchNorm is synchronised while training; None on one device.
+      **options: the fields of that network, e.g. `final="linear"` for cov_raseg.
+
+    Raises InputError for an unknown name, dtype or option, listing the valid ones.
+    """
+    if name not in list_models(task):
+        raise unknown(f"{task or ''} model".lstrip(), name, list_models(task))
+    family = {n: cls for table in MODELS.values() for n, cls in table.items()}
+    if dtype not in ("float32", "bfloat16"):
+        raise unknown("dtype", dtype, ("float32", "bfloat16"))
+    fields = set(family[name].__dataclass_fields__) - {"parent", "name", "num_classes", "dtype", "axis_name"}
+    for option in options:
+        if option not in fields:
+            raise unknown(f"option of model {name}", option, fields)
+    if num_classes < 2:
+        raise InputError(f"model {name}: num_classes={num_classes}, at least 2 are needed (background and a class)")
+    return family[name](num_classes=num_classes, dtype=jnp.dtype(dtype), axis_name=axis_name, **options)

@@ -1,0 +1,79 @@
+"""CoV-RASeg, the segmenter of the paper: average pooling smooths regions, max pooling keeps boundaries.
+
+Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
+Networks", arXiv:2009.08864, and the layer list of the network its authors released (43 layers, 373,126 parameters).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from covjax.errors import InputError, unknown
+from covjax.layers import Conv, ConvBN, Dtype
+from covjax.pooling import pool2d, unpool2d
+
+FINALS = {
+    "relu": "conv3x3-BN-ReLU before the softmax, as released",
+    "linear": "conv3x3-BN, no ReLU: learns where lesions are rare",
+    "sigmoid2x2": "one 2x2 convolution and a sigmoid, as the paper's text says (two classes only)",
+}
+
+
+class CovRASeg(nn.Module):
+    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >= 4).
+
+    Encoder e: conv1-BN-ReLU, conv2-BN-ReLU, average-pool stride 1, conv3-ReLU, max-pool keeping its indices.
+    Decoder d: unpool, conv3-ReLU, average-pool stride 1, conv2-BN-ReLU, conv1-BN-ReLU. No skips but the indices.
+    """
+
+    num_classes: int = 2
+    features: int = 64
+    final: str = "relu"
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.final not in FINALS:
+            raise unknown("model option final", self.final, FINALS)
+        if self.final == "sigmoid2x2" and self.num_classes != 2:
+            raise InputError(f"model option final: 'sigmoid2x2' is for 2 classes, not {self.num_classes}, use 'linear'")
+        if self.features < 1:
+            raise InputError(f"model option features: {self.features} must be at least 1")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        def block(x, name, features=self.features, relu=True):
+            layer = ConvBN(features, dtype=self.dtype, axis_name=self.axis_name, relu=relu, name=name)
+            return layer(x, train=train)
+
+        def third(x, name):
+            return nn.relu(Conv(self.features, dtype=self.dtype, name=name)(x))
+
+        def smooth(x):
+            return pool2d(x, "avg", window=2, stride=1)[0]
+
+        stack = []
+        for stage in ("encoder1", "encoder2"):
+            x = block(block(x, f"{stage}_conv1"), f"{stage}_conv2")
+            x = third(smooth(x), f"{stage}_conv3")
+            x, switches = pool2d(x, "max")
+            stack.append(switches)
+        for stage in ("decoder2", "decoder1"):
+            x = third(unpool2d(x, stack.pop()), f"{stage}_conv3")
+            x = block(smooth(x), f"{stage}_conv2")
+            if stage == "decoder2":
+                x = block(x, f"{stage}_conv1")
+        if self.final == "sigmoid2x2":
+            return self._sigmoid_logits(x)
+        return block(x, "decoder1_conv1", self.num_classes, relu=self.final == "relu").astype(jnp.float32)
+
+    def _sigmoid_logits(self, x: jax.Array) -> jax.Array:
+        """A sigmoid of z is the softmax of (0, z), so the one-filter head fits the same loss and metrics."""
+        x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+        kernel = self.param("final_kernel", nn.initializers.glorot_uniform(), (2, 2, x.shape[-1], 1))
+        bias = self.param("final_bias", nn.initializers.zeros, (1,))
+        z = jax.lax.conv_general_dilated(
+            x, kernel.astype(x.dtype), (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        ).astype(jnp.float32) + bias
+        return jnp.concatenate([jnp.zeros_like(z), z], -1)
