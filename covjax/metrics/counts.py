@@ -1,0 +1,50 @@
+"""Confusion matrices on the device: the counts every overlap score is a formula over."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from covjax.errors import InputError
+
+
+@functools.partial(jax.jit, static_argnames=("num_classes", "ignore"))
+def confusion_matrix(
+    truth: jax.Array, predicted: jax.Array, num_classes: int, ignore: int = 255
+) -> jax.Array:
+    """Counts the pixels of every (true, predicted) pair of classes, one matrix per image.
+
+    Matrices add up: over images, batches and devices. Counts are exact (integer arithmetic throughout).
+
+    Args:
+      truth: integer labels [N, ...], for example masks [N, H, W] or class labels [N].
+      predicted: integer labels of the same shape.
+      num_classes: K; static under jit.
+      ignore: true label whose pixels are left out; static under jit.
+
+    Returns:
+      int32 [N, K, K], row = truth, column = predicted. A pixel whose true or predicted label is outside
+      0..K-1 is in no cell, so a padded image labelled `ignore` throughout counts nothing.
+
+    Raises:
+      InputError: the shapes differ, have no batch axis, or the labels are not integers.
+    """
+    truth, predicted = jnp.asarray(truth), jnp.asarray(predicted)
+    if truth.shape != predicted.shape or truth.ndim == 0:
+        raise InputError(
+            f"confusion_matrix: truth has shape {truth.shape} and predicted {predicted.shape}, "
+            "give both the same shape [N, ...]"
+        )
+    for name, labels in (("truth", truth), ("predicted", predicted)):
+        if not (jnp.issubdtype(labels.dtype, jnp.integer) or labels.dtype == bool):
+            raise InputError(f"confusion_matrix: {name} is {labels.dtype}, give integer labels")
+
+    flat = (truth.shape[0], 1, math.prod(truth.shape[1:]))
+    truth, predicted = truth.astype(jnp.int32).reshape(flat), predicted.astype(jnp.int32).reshape(flat)
+    classes = jnp.arange(num_classes)[None, :, None]
+    # int8 one-hot operands with an int32 accumulator: exact up to 2**31 pixels per image, where float32 stops
+    # at 2**24, and several times faster on a CPU than K*K masked sums.
+    true_hot = ((truth == classes) & (truth != ignore)).astype(jnp.int8)
+    predicted_hot = (predicted == classes).astype(jnp.int8)
+    return jnp.einsum("nip,njp->nij", true_hot, predicted_hot, preferred_element_type=jnp.int32)

@@ -1,0 +1,88 @@
+"""The form every score takes, and closed-form confidence intervals of proportions and ROC areas."""
+
+import math
+
+from covjax.errors import InputError
+
+
+def score(
+    value: float | None,
+    n: int,
+    interval: tuple[float, float] | None = None,
+    reason: str | None = None,
+) -> dict:
+    """Returns a JSON-safe score: {"value", "n"} and, where there is one, "interval" or "reason".
+
+    Args:
+      value: the score; None, NaN and infinities all mean undefined and become None.
+      n: number of cases the score is computed over.
+      interval: (low, high); kept for a defined value only.
+      reason: why the value is undefined; kept for an undefined value only, and required there.
+
+    Raises:
+      InputError: an undefined value without a reason.
+    """
+    if value is None or not math.isfinite(value):
+        if not reason:
+            raise InputError(f"score: the value is undefined ({value}), give the reason")
+        return {"value": None, "n": int(n), "reason": reason}
+    result = {"value": float(value), "n": int(n)}
+    if interval is not None:
+        result["interval"] = [float(interval[0]), float(interval[1])]
+    return result
+
+
+def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, a pair (low, high) within 0..1.
+
+    Args:
+      successes: number of successes, 0..n.
+      n: number of independent trials, at least 1. Slices of one patient are not independent: the interval is
+        then too narrow.
+      z: normal quantile; 1.96 gives 95 %.
+
+    Raises:
+      InputError: n < 1 or successes outside 0..n.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
+    the American Statistical Association 22 (1927).
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise InputError(f"wilson: successes={successes} of n={n}, give n >= 1 and successes in 0..n")
+    share = successes / n
+    scale = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
+    # At 0 and n successes one end is exactly 0 or 1; rounding must not say otherwise.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
+
+
+def hanley_mcneil(auc: float, n_positive: int, n_negative: int) -> tuple[float, float]:
+    """Hanley and McNeil's 95 % interval of an area under the ROC curve, a pair (low, high) clipped to 0..1.
+
+    The standard error is 0 at an area of 0 or 1, so there the interval is a point: read it with the counts.
+
+    Args:
+      auc: the area, 0..1.
+      n_positive: number of positive cases, at least 1.
+      n_negative: number of negative cases, at least 1.
+
+    Raises:
+      InputError: an area outside 0..1 or a class without cases.
+
+    Source: J. A. Hanley, B. J. McNeil, "The meaning and use of the area under a receiver operating
+    characteristic (ROC) curve", Radiology 143 (1982).
+    """
+    if not 0 <= auc <= 1:
+        raise InputError(f"hanley_mcneil: auc={auc}, give an area in 0..1")
+    if n_positive < 1 or n_negative < 1:
+        raise InputError(
+            f"hanley_mcneil: n_positive={n_positive}, n_negative={n_negative}, give at least 1 of each"
+        )
+    square = auc * auc
+    q1, q2 = auc / (2 - auc), 2 * square / (1 + auc)
+    spread = auc * (1 - auc) + (n_positive - 1) * (q1 - square) + (n_negative - 1) * (q2 - square)
+    half = 1.96 * math.sqrt(max(0.0, spread) / (n_positive * n_negative))
+    return max(0.0, auc - half), min(1.0, auc + half)

@@ -1,0 +1,139 @@
+"""Overlap scores of a segmentation, as formulas over confusion matrices: data-set level and per image."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from covjax.errors import InputError
+from covjax.metrics.intervals import score
+
+
+def segmentation_scores(confusions: np.ndarray, classes: tuple[str, ...]) -> dict[str, dict]:
+    """Overlap scores from one confusion matrix per image, over the data set and as means over images.
+
+    With C[i, j] the number of pixels of true class i predicted as j: accuracy_i = C_ii / row_i,
+    iou_i = C_ii / (row_i + col_i - C_ii), dice_i = 2 C_ii / (row_i + col_i), global_accuracy = trace / sum,
+    mean_accuracy and mean_iou = means over classes, weighted_iou = sum of iou_i row_i / sum of C.
+    - Without suffix: from C summed over the images; n is the number of images.
+    - With suffix `_per_image`: mean over the images where the score is defined; n is their number.
+    A class absent from truth and prediction has no iou and no dice, one absent from the truth has no
+    accuracy; means over classes and over images leave these out. A class predicted but absent from the
+    truth has iou and dice 0. An undefined score is None with a reason.
+
+    Args:
+      confusions: integers [N, K, K], row = truth, column = predicted (see `confusion_matrix`), without the
+        images that pad a batch.
+      classes: names of the K classes.
+
+    Returns:
+      name -> score (see `score`): global_accuracy, mean_accuracy, mean_iou, weighted_iou, then
+      accuracy_<class>, iou_<class> and dice_<class>; each also with `_per_image`.
+
+    Raises:
+      InputError: confusions are not integers [N, K, K], or classes are not K distinct names.
+
+    Source: "Fully convolutional networks for semantic segmentation", arXiv:1411.4038 (weighted_iou is its
+    frequency weighted IU); leaving absent classes out is not in it.
+    """
+    confusions = _check(confusions)
+    n = len(confusions)
+    if len(set(classes)) != len(classes) or len(classes) != confusions.shape[1]:
+        raise InputError(
+            f"classes: {tuple(classes)}, give {confusions.shape[1]} distinct names, one per class"
+        )
+    reasons = _reasons(classes)
+    whole = _values(confusions.sum(axis=0, keepdims=True), classes)
+    single = _values(confusions, classes)
+    scores = {
+        name: score(value[0], n, reason=reasons[name] if n else "no images") for name, value in whole.items()
+    }
+    for name, values in single.items():
+        defined = values[~np.isnan(values)]
+        mean = defined.mean() if defined.size else None
+        reason = f"{reasons[name]}, in every image" if n else "no images"
+        scores[f"{name}_per_image"] = score(mean, defined.size, reason=reason)
+    return scores
+
+
+def per_image_dice(confusions: np.ndarray, cls: int = 1) -> np.ndarray:
+    """Dice coefficient of one class in every image, float64 [N] in 0..1.
+
+    NaN where the class is absent from truth and prediction; 0 where it is absent from one of them only.
+
+    Args:
+      confusions: integers [N, K, K], row = truth, column = predicted.
+      cls: index of the class, 0..K-1.
+
+    Raises:
+      InputError: confusions are not integers [N, K, K], or cls is outside 0..K-1.
+    """
+    return _one_class(confusions, cls, _class_dice)
+
+
+def per_image_iou(confusions: np.ndarray, cls: int = 1) -> np.ndarray:
+    """Intersection over union of one class in every image; the rest as for `per_image_dice`."""
+    return _one_class(confusions, cls, _class_iou)
+
+
+def _one_class(
+    confusions: np.ndarray, cls: int, of_classes: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    confusions = _check(confusions)
+    if not 0 <= cls < confusions.shape[1]:
+        raise InputError(f"cls: {cls}, give the index of a class in 0..{confusions.shape[1] - 1}")
+    return of_classes(confusions)[:, cls]
+
+
+def _values(confusions: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Every score of every matrix [N, K, K]: name -> float64 [N], NaN where undefined."""
+    hits = np.diagonal(confusions, axis1=1, axis2=2)
+    true, total = confusions.sum(axis=2), confusions.sum(axis=(1, 2))
+    accuracy, iou, dice = _ratio(hits, true), _class_iou(confusions), _class_dice(confusions)
+    values = {
+        "global_accuracy": _ratio(hits.sum(axis=1), total),
+        "mean_accuracy": _mean_over_classes(accuracy),
+        "mean_iou": _mean_over_classes(iou),
+        # A class without iou has no true pixels, so its weight is 0.
+        "weighted_iou": _ratio(np.sum(np.nan_to_num(iou) * true, axis=1), total),
+    }
+    for i, name in enumerate(classes):
+        values[f"accuracy_{name}"] = accuracy[:, i]
+        values[f"iou_{name}"] = iou[:, i]
+        values[f"dice_{name}"] = dice[:, i]
+    return values
+
+
+def _class_iou(confusions: np.ndarray) -> np.ndarray:
+    hits = np.diagonal(confusions, axis1=1, axis2=2)
+    return _ratio(hits, confusions.sum(axis=2) + confusions.sum(axis=1) - hits)
+
+
+def _class_dice(confusions: np.ndarray) -> np.ndarray:
+    hits = np.diagonal(confusions, axis1=1, axis2=2)
+    return _ratio(2 * hits, confusions.sum(axis=2) + confusions.sum(axis=1))
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+
+
+def _mean_over_classes(values: np.ndarray) -> np.ndarray:
+    return _ratio(np.nansum(values, axis=1), np.sum(~np.isnan(values), axis=1))
+
+
+def _reasons(classes: tuple[str, ...]) -> dict[str, str]:
+    shared = ("global_accuracy", "mean_accuracy", "mean_iou", "weighted_iou")
+    reasons = dict.fromkeys(shared, "no pixel is counted")
+    for name in classes:
+        reasons[f"accuracy_{name}"] = f"{name} is absent from the truth"
+        reasons[f"iou_{name}"] = reasons[f"dice_{name}"] = f"{name} is absent from truth and prediction"
+    return reasons
+
+
+def _check(confusions: np.ndarray) -> np.ndarray:
+    confusions = np.asarray(confusions)
+    if confusions.ndim != 3 or confusions.shape[1] != confusions.shape[2] or confusions.shape[1] == 0:
+        raise InputError(f"confusions: shape {confusions.shape}, give one square matrix per image, [N, K, K]")
+    if not np.issubdtype(confusions.dtype, np.integer):
+        raise InputError(f"confusions: {confusions.dtype}, give integer counts")
+    return confusions.astype(np.int64)
