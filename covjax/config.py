@@ -1,0 +1,190 @@
+"""A run's configuration: checked before anything is written, kept in the workdir, never silently changed."""
+
+import contextlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from covjax.augment import Augmentation
+from covjax.data.sources import SOURCES
+from covjax.data.splits import RULES, split_shares
+from covjax.enhance import PRESETS
+from covjax.errors import InputError, unknown
+from covjax.inputs import NORMALIZATIONS
+from covjax.layers import BATCH_NORMS
+from covjax.losses import CLASS_WEIGHTS, class_weights
+from covjax.optimizer import SCHEDULES
+from covjax.stages import TASKS, make_model
+
+SELECTIONS = {"infected": "the slices with infection, as the paper trains", "all": "every slice"}
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises InputError naming the first field whose value cannot be used, or that is missing."""
+    try:
+        _check_run(config)
+    # How a configuration file of the user's own shows that a field is not there or not of the kind it must be.
+    except (AttributeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"config: a field is missing or of the wrong type ({reason}), compare with configs/common.py"
+        ) from error
+
+
+def _check_run(config: ConfigDict) -> None:
+    if not stage_names(config):
+        raise InputError(f"config: has no stage, add one of {', '.join(TASKS)}")
+    _positive("seed", config.seed, zero=True)
+    if config.seed >= 2**32:
+        raise InputError(f"seed: {config.seed} must be below 2**32")
+    _among("data.source", config.data.source, SOURCES)
+    _among("data.bits", config.data.bits, (12, 16))
+    if not 0 <= config.data.mask_threshold < 255:
+        raise InputError(
+            f"data.mask_threshold: {config.data.mask_threshold} must be at least 0 and below 255"
+        )
+    for field in ("path", "prepared_dir", "cache"):
+        _get(config.data, field)
+    for field in ("patients", "slices_per_patient", "size"):
+        _positive(f"data.phantom.{field}", config.data.phantom[field])
+    _positive("data.phantom.seed", config.data.phantom.seed, zero=True)
+    _among("split.by", config.split.by, RULES)
+    split_shares(config.split.shares)
+    for name in stage_names(config):
+        _check_stage(name, config[name])
+
+
+def _check_stage(name: str, config: ConfigDict) -> None:
+    make_model(name, config)
+    _among(f"{name}.input.enhance", config.input.enhance, PRESETS)
+    _among(f"{name}.input.gain", config.input.gain, ("orthonormal", "unit"))
+    _among(f"{name}.input.normalize", config.input.normalize, NORMALIZATIONS)
+    _among(f"{name}.optimizer.schedule", config.optimizer.schedule, SCHEDULES)
+    _among(f"{name}.batch_norm", config.batch_norm, BATCH_NORMS)
+    if "," in config.loss.class_weights:
+        class_weights(config.loss.class_weights, np.ones(2))
+    else:
+        _among(f"{name}.loss.class_weights", config.loss.class_weights, CLASS_WEIGHTS)
+    for field in ("size", "slice_size"):
+        sides = config.input[field]
+        if len(sides) != 2 or not all(isinstance(s, int) and 16 <= s <= 4096 for s in sides):
+            raise InputError(f"{name}.input.{field}: {sides} must be height and width, 16 to 4096 pixels")
+    for field in ("batch_size", "epochs", "input.channels", "optimizer.learning_rate"):
+        _positive(f"{name}.{field}", _get(config, field))
+    for field in (
+        "checkpoint_every",
+        "optimizer.clip_norm",
+        "optimizer.weight_decay",
+        "optimizer.warmup_epochs",
+    ):
+        _positive(f"{name}.{field}", _get(config, field), zero=True)
+    for field in ("optimizer.momentum", "optimizer.ema"):
+        if not 0 <= _get(config, field) < 1:
+            raise InputError(f"{name}.{field}: {_get(config, field)} must be at least 0 and below 1")
+    for field in Augmentation._fields:
+        _positive(f"{name}.augment.{field}", config.augment[field], zero=True)
+    if config.augment.scale >= 1 or config.augment.intensity >= 1:
+        raise InputError(f"{name}.augment: scale and intensity are shares below 1")
+    if name == "classifier" and not 0 < config.threshold < 1:
+        raise InputError(f"classifier.threshold: {config.threshold} must be between 0 and 1")
+    if name == "segmenter":
+        _among("segmenter.slices", config.slices, SELECTIONS)
+
+
+def stage_names(config: Any) -> list[str]:
+    """Returns the stages a run has, in the order they run."""
+    return [name for name in TASKS if name in config]
+
+
+def claim_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Makes `workdir` this run's: writes config.json, or checks that the one there is the same.
+
+    Raises InputError naming the first field that differs, or why the folder cannot be written.
+    """
+    ours = json.loads(config.to_json_best_effort())
+    path = workdir / "config.json"
+    if path.is_file():
+        theirs = _flat(_read(path))
+        for key, value in _flat(ours).items():
+            if key not in theirs or theirs[key] != value:
+                there = json.dumps(theirs[key]) if key in theirs else "nothing"
+                raise InputError(
+                    f"{path}: this workdir belongs to a run with another configuration "
+                    f"({key}: {there} there, {json.dumps(value)} now), use another --workdir"
+                )
+        extra = theirs.keys() - _flat(ours).keys()
+        if extra:
+            raise InputError(
+                f"{path}: this workdir belongs to a run that also sets {min(extra)}, use another --workdir"
+            )
+        return
+    write_json(path, ours)
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """Returns the configuration of the run in `workdir`. Raises InputError if there is none or it is damaged."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise InputError(f"{workdir}: no config.json, this is not the workdir of a run")
+    config = ConfigDict(_read(path)).lock()
+    try:
+        check_config(config)
+    except InputError as error:
+        raise InputError(f"{path}: damaged ({error}), restore it or use another --workdir") from error
+    return config
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON atomically: readers see the old file or the new one. Raises InputError if it cannot be written."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as out:
+            json.dump(value, out, indent=1, allow_nan=False)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}), make room or use another folder"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: damaged ({error}), restore it or use another --workdir") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: damaged (not a JSON object), restore it or use another --workdir")
+    return value
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _get(config: ConfigDict, dotted: str) -> Any:
+    for part in dotted.split("."):
+        config = config[part]
+    return config
+
+
+def _among(field: str, value: object, valid: Any) -> None:
+    if value not in valid:
+        raise unknown(field, value, map(str, valid))
+
+
+def _positive(field: str, value: float, zero: bool = False) -> None:
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise InputError(f"{field}: {value} must be {'0 or more' if zero else 'more than 0'}")

@@ -1,0 +1,42 @@
+"""From a stored slice to a network's input, on the device: the same function in training, evaluation and use."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from covjax.enhance import enhance
+
+
+class Normalization(NamedTuple):
+    """Mean and standard deviation per channel [C], measured on the training part after enhancement."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+NORMALIZATIONS = {
+    "zero_center": "subtract the training mean, keep the 0..255 scale (the paper's)",
+    "standardize": "subtract the training mean, divide by the training standard deviation",
+}
+
+
+def slice_size(config: Any) -> tuple[int, int]:
+    """Returns the size to which slices are brought before enhancement; without enhancement, the network's own."""
+    return tuple(config.size if config.enhance == "none" else config.slice_size)
+
+
+def enhanced(images: jax.Array, config: Any) -> jax.Array:
+    """Enhances slices float or uint8 [N, H, W] in 0..255 into [N, *config.size, config.channels] in 0..255."""
+    x = jnp.asarray(images, jnp.float32)[..., None]
+    x = enhance(x, preset=config.enhance, gain=config.gain, size=tuple(config.size))
+    return jnp.repeat(x, config.channels, axis=-1)
+
+
+def network_input(images: jax.Array, config: Any, normalization: Normalization) -> jax.Array:
+    """Turns slices [N, H, W] in 0..255 into the network's input float32 [N, *config.size, config.channels]."""
+    x = enhanced(images, config) - jnp.asarray(normalization.mean, jnp.float32)
+    if config.normalize == "standardize":
+        x = x / jnp.maximum(jnp.asarray(normalization.std, jnp.float32), 1e-6)
+    return x

@@ -1,0 +1,50 @@
+"""Stochastic gradient descent as the paper trains, with the schedules users ask for."""
+
+from typing import Any
+
+import jax
+import optax
+
+from covjax.errors import InputError, unknown
+
+SCHEDULES = {"constant": "the same rate throughout", "cosine": "falls to zero along half a cosine"}
+
+
+def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Schedule:
+    """Returns step -> learning rate: linear warm-up over `warmup_epochs`, then the schedule named in the config."""
+    if config.schedule not in SCHEDULES:
+        raise unknown("optimizer.schedule", config.schedule, SCHEDULES)
+    warmup, total = round(config.warmup_epochs * steps_per_epoch), steps_per_epoch * epochs
+    if warmup and warmup >= total:
+        raise InputError(
+            f"optimizer.warmup_epochs: {config.warmup_epochs} leaves nothing of {epochs} epochs, use a smaller value"
+        )
+    if config.schedule == "constant":
+        main = optax.constant_schedule(config.learning_rate)
+    else:
+        main = optax.cosine_decay_schedule(config.learning_rate, max(1, total - warmup))
+    if not warmup:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup), main], [warmup])
+
+
+def make_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Returns SGD with momentum, L2 decay and optional clipping of the gradient by its global norm (before the decay).
+
+    Decay is added to the gradient before the momentum (L2, as the paper's toolbox does, not decoupled decay):
+    convolution kernels and the scale and offset of BatchNorm decay, convolution and dense biases do not.
+    """
+    parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    if config.weight_decay:
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=decay_mask))
+    return optax.chain(*parts, optax.sgd(schedule, momentum=config.momentum))
+
+
+def decay_mask(params: Any) -> Any:
+    """Returns a tree of bools: whether each parameter decays."""
+
+    def decays(path, _):
+        names = [entry.key for entry in path]
+        return names[-1] in ("kernel", "final_kernel", "scale") or "bn" in names
+
+    return jax.tree_util.tree_map_with_path(decays, params)

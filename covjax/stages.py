@@ -1,0 +1,154 @@
+"""A stage is one of the paper's two steps: a network, its task, and what was measured on its training part.
+
+The same loop, evaluation and checkpoints serve both; what differs stands in the Task table below.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from covjax.inputs import Normalization, enhanced, network_input
+from covjax.losses import class_weights, cross_entropy
+from covjax.metrics import classification_scores, confusion_matrix, segmentation_scores
+from covjax.models import create_model
+
+Batch = dict[str, jax.Array]
+Rows = dict[str, np.ndarray]
+CLASSIFICATION_CLASSES, SEGMENTATION_CLASSES = ("healthy", "infected"), ("background", "infected")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Pure functions of a task.
+
+    truth(batch) -> int labels; rows(logits, truth) -> per-sample arrays (fetched from the device as they are);
+    scores(rows) -> {name: score}; `best` names the score that selects the best checkpoint (higher is better).
+    """
+
+    name: str
+    truth: Callable[[Batch], jax.Array]
+    rows: Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
+    scores: Callable[[Rows, Any], dict[str, dict]]
+    best: str
+
+
+def _classification_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
+    return {"probability": jax.nn.softmax(logits)[:, 1], "label": truth}
+
+
+def _segmentation_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
+    predicted = (logits[..., 1] > logits[..., 0]).astype(jnp.uint8)  # a tie is background
+    return {"confusion": confusion_matrix(truth, predicted, 2), "predicted": predicted}
+
+
+TASKS = {
+    "classifier": Task(
+        name="classification",
+        truth=lambda batch: batch["label"],
+        rows=_classification_rows,
+        scores=lambda rows, config: classification_scores(rows["label"], rows["probability"], config.threshold),
+        best="mcc",
+    ),
+    "segmenter": Task(
+        name="segmentation",
+        truth=lambda batch: batch["mask"].astype(jnp.int32),
+        rows=_segmentation_rows,
+        scores=lambda rows, config: segmentation_scores(rows["confusion"], SEGMENTATION_CLASSES),
+        best="dice_infected",
+    ),
+}
+
+
+class Statistics(NamedTuple):
+    """What is measured on the training part only: normalisation, class counts (slices or pixels), class weights."""
+
+    normalization: Normalization
+    class_counts: np.ndarray  # [K]
+    class_weights: np.ndarray  # [K]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, ready to train or to use; its parameters live elsewhere."""
+
+    name: str  # "classifier" or "segmenter"
+    config: Any
+    task: Task
+    model: nn.Module
+    statistics: Statistics
+
+    def logits(self, variables: Any, images: jax.Array, **kwargs: Any) -> Any:
+        """Runs the network on slices [N, H, W] in 0..255."""
+        x = network_input(images, self.config.input, self.statistics.normalization)
+        return self.model.apply(variables, x, **kwargs)
+
+    def loss(self, logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Returns the loss of each sample as (sum [N], weight [N])."""
+        weights = jnp.asarray(self.statistics.class_weights)
+        return cross_entropy(logits, self.task.truth(batch), batch["valid"], weights)
+
+
+def make_model(name: str, config: Any, axis_name: str | None = None) -> nn.Module:
+    """Builds the network of stage `name`. Raises InputError if the model is unknown or of the other task."""
+    options = {k: v for k, v in config.model.items() if k != "name"}
+    return create_model(config.model.name, task=TASKS[name].name, dtype=config.dtype, axis_name=axis_name, **options)
+
+
+def make_stage(name: str, config: Any, statistics: Statistics, axis_name: str | None = None) -> Stage:
+    """Puts a stage together from its configuration and its statistics."""
+    return Stage(name, config, TASKS[name], make_model(name, config, axis_name), statistics)
+
+
+def init_variables(stage: Stage, seed: int) -> Any:
+    """Returns freshly initialised variables, the same for any number of devices."""
+    model = stage.model.clone(axis_name=None)
+    x = jnp.zeros((1, *stage.config.input.size, stage.config.input.channels))
+    variables = jax.jit(model.init)(jax.random.PRNGKey(seed), x)
+    return {k: variables[k] for k in ("params", "batch_stats")}
+
+
+def measure_statistics(name: str, config: Any, batches: Iterable[dict[str, np.ndarray]]) -> Statistics:
+    """Measures normalisation and class counts over batches of the training part (with `valid` marking padding).
+
+    Raises InputError for an unknown class_weights rule or a class that never occurs.
+    """
+    task = TASKS[name]
+
+    @jax.jit
+    def sums(batch):
+        x = enhanced(batch["image"], config.input) * batch["valid"][:, None, None, None]
+        truth = jnp.where(batch["valid"].reshape(-1, *[1] * (task.truth(batch).ndim - 1)), task.truth(batch), 255)
+        counts = jnp.stack([(truth == k).sum() for k in range(2)])
+        return x.mean((1, 2)), (x**2).mean((1, 2)), counts
+
+    first, second, counts, n = 0.0, 0.0, 0, 0
+    for batch in batches:
+        mean, square, count = jax.device_get(sums({k: batch[k] for k in ("image", "mask", "label", "valid")}))
+        first, second = first + mean.astype(np.float64).sum(0), second + square.astype(np.float64).sum(0)
+        counts, n = counts + count.astype(np.int64), n + int(batch["valid"].sum())
+    mean = first / n
+    std = np.sqrt(np.maximum(second / n - mean**2, 0))
+    weights = class_weights(config.loss.class_weights, counts)
+    return Statistics(Normalization(mean.astype(np.float32), std.astype(np.float32)), counts, weights)
+
+
+def statistics_to_json(statistics: Statistics) -> dict[str, list]:
+    """Returns the statistics as plain lists, exactly."""
+    mean, std = statistics.normalization
+    return {
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+        "class_counts": statistics.class_counts.tolist(),
+        "class_weights": statistics.class_weights.tolist(),
+    }
+
+
+def statistics_from_json(values: dict[str, list]) -> Statistics:
+    """Reads what `statistics_to_json` returned."""
+    normalization = Normalization(np.array(values["mean"], np.float32), np.array(values["std"], np.float32))
+    return Statistics(normalization, np.array(values["class_counts"]), np.array(values["class_weights"], np.float32))

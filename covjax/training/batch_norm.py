@@ -1,0 +1,66 @@
+"""BatchNorm statistics over the whole training set, as the released network was finalised."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from covjax.layers import BATCH_NORM_MOMENTUM
+from covjax.parallel import pmap_train, replicate, shard
+from covjax.stages import Stage
+
+
+def make_finaliser(stage: Stage) -> Callable[[Any, Any, Iterable[dict[str, np.ndarray]]], Any]:
+    """Returns finalise(params, batch_stats, batches) -> BatchNorm statistics over all `batches`.
+
+    A layer's mean is the mean over batches; its variance is the mean of the batches' second moments around it.
+    """
+
+    def moments(sums, batch):
+        zeros = jax.tree.map(jnp.zeros_like, sums["batch_stats"])
+        # Dropout is off the path to every BatchNorm of these networks, so one fixed key serves.
+        _, updated = stage.logits(
+            {"params": sums["params"], "batch_stats": zeros}, batch["image"], train=True, mutable=["batch_stats"],
+            rngs={"dropout": jax.random.PRNGKey(0)},
+        )  # fmt: skip
+        # From zero, one update leaves (1 - momentum) times the statistics of this batch alone.
+        batch_stats = jax.tree.map(lambda s: s / (1 - BATCH_NORM_MOMENTUM), updated["batch_stats"])
+        total = jax.tree.map(jnp.add, sums["batch_stats"], _raw_moments(batch_stats))
+        return sums | {"batch_stats": total}, jnp.zeros(())
+
+    step = pmap_train(moments)
+
+    @jax.jit
+    def start(params, batch_stats):
+        # A copy, because the mapped step donates what it is given.
+        return {"params": jax.tree.map(jnp.copy, params), "batch_stats": jax.tree.map(jnp.zeros_like, batch_stats)}
+
+    def finalise(params, batch_stats, batches):
+        sums, count = replicate(start(params, batch_stats)), 0
+        for batch in batches:
+            sums, _ = step(sums, shard({"image": batch["image"]}))
+            count += 1
+        means = jax.tree.map(lambda s: s / count, jax.device_get(sums["batch_stats"]))
+        return replicate(_central_moments(means))
+
+    return finalise
+
+
+def _raw_moments(stats: Any) -> Any:
+    """{mean, var} of every layer -> {mean, second moment}, which average over batches."""
+    return _per_layer(stats, lambda mean, var: (mean, var + mean**2))
+
+
+def _central_moments(stats: Any) -> Any:
+    return _per_layer(stats, lambda mean, square: (mean, np.maximum(square - mean**2, 0)))
+
+
+def _per_layer(stats: Any, change: Callable) -> Any:
+    def layer(node):
+        if "mean" not in node:
+            return {name: layer(child) for name, child in node.items()}
+        return dict(zip(("mean", "var"), change(node["mean"], node["var"]), strict=True))
+
+    return layer(stats)

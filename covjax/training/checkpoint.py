@@ -1,0 +1,101 @@
+"""Checkpoints: the latest states to resume from and the best ones to use, written asynchronously and atomically.
+
+Every checkpoint carries a digest of its arrays, so that damage is noticed and never trained on or evaluated.
+"""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging as absl_logging
+
+from covjax.errors import RunError
+from covjax.parallel import replicate
+
+KEEP = 2  # the newest, and the one before it in case the newest is damaged
+
+logging.getLogger("orbax").setLevel(logging.ERROR)
+
+
+class Checkpoints:
+    """A folder of checkpoints of one kind ("latest" or "best"), the newest few kept.
+
+    Only a training opens it with `write`: a reader must not tidy away what a training beside it is just writing.
+    """
+
+    def __init__(self, folder: Path, *, write: bool = False):
+        self.folder, self._write = folder, write
+        keep = KEEP if write else None
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=write, create=write)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def save(self, step: int, tree: Any, info: dict[str, Any]) -> None:
+        """Starts writing a checkpoint; one of this step that is there already is kept (a replay gives the same)."""
+        if step in self._manager.all_steps():
+            return
+        # A copy, because the next step donates these buffers while the writer may still be reading them.
+        tree = jax.tree.map(np.array, jax.device_get(tree))
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(tree), info=ocp.args.JsonSave(info | {"digest": digest(tree, info)})
+        )
+        self._manager.save(step, args=items)
+
+    def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Returns (tree, info) of the newest intact checkpoint, or None if none was ever written.
+
+        A damaged one is named and passed over; a training then deletes it, to write it again. Raises RunError if all
+        are damaged, and deletes none.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            tree, info, problem = self._read(step, template)
+            if problem is None:
+                for damaged in steps[: steps.index(step)] if self._write else ():
+                    self._manager.delete(damaged)
+                return replicate(tree), info
+            absl_logging.warning("%s: damaged checkpoint (%s), going back to the one before", self.path(step), problem)
+        if steps:
+            raise RunError(
+                f"{self.folder}: every checkpoint is damaged, restore one or delete {self.folder.parent} to train anew"
+            )
+        return None
+
+    def path(self, step: int) -> Path:
+        return self.folder / str(step)
+
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def wait(self) -> None:
+        """Blocks until everything is written."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _read(self, step: int, template: Any) -> tuple[Any, Any, str | None]:
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        try:
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), info=ocp.args.JsonRestore())
+            restored = self._manager.restore(step, args=items)
+        # Damage shows itself as almost any exception, depending on which byte of which file it hit.
+        except Exception as error:
+            return None, None, (str(error).splitlines() or [type(error).__name__])[0][:200]
+        info = dict(restored["info"])
+        intact = info.pop("digest", None) == digest(restored["state"], info)
+        problem = None if intact else "its content changed on disk"
+        return restored["state"], info, problem
+
+
+def digest(tree: Any, info: dict[str, Any]) -> str:
+    """Returns a hash of `info` and of every array's bytes."""
+    sums = hashlib.blake2b(json.dumps(info, sort_keys=True).encode(), digest_size=16)
+    for leaf in jax.tree.leaves(jax.device_get(tree)):
+        sums.update(np.ascontiguousarray(leaf).tobytes())
+    return sums.hexdigest()

@@ -1,0 +1,48 @@
+"""What a training reports as it goes: metrics.jsonl, TensorBoard, and a progress bar."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+
+def rewind(path: Path, stage: str, step: int) -> None:
+    """Drops this stage's records after `step`: a resumed run writes them again."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # a line cut short by a kill
+        if record["stage"] != stage or record["step"] <= step:
+            kept.append(line)
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    partial.replace(path)
+
+
+class History:
+    """Appends one record per epoch to metrics.jsonl and to TensorBoard."""
+
+    def __init__(self, workdir: Path, stage: str, step: int):
+        self.stage, self.path = stage, workdir / "metrics.jsonl"
+        rewind(self.path, stage, step)
+        # TensorBoard hides everything from purge_step on, so the last record that stays must lie before it.
+        self._board = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=step + 1)
+
+    def write(self, epoch: int, step: int, values: dict[str, float | None]) -> None:
+        values = {k: None if v is None or not math.isfinite(v) else v for k, v in values.items()}
+        record: dict[str, Any] = {"stage": self.stage, "epoch": epoch, "step": step, **values}
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(record) + "\n")
+        for name, value in values.items():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
+        self._board.flush()
+
+    def close(self) -> None:
+        self._board.close()

@@ -1,0 +1,78 @@
+"""The training step: a pure function of (state, batch), mapped over devices with an axis name.
+
+Losses are normalised by weights summed over all devices and every random key belongs to a position in the global
+batch, so that the same global batch gives the same result on any number of devices.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from covjax.augment import Augmentation, augment
+from covjax.layers import global_positions
+from covjax.parallel import AXIS
+from covjax.stages import Batch, Stage
+from covjax.training.state import TrainState
+
+
+def train_step(
+    state: TrainState, batch: Batch, *, stage: Stage, optimizer: optax.GradientTransformation
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Takes one optimiser step on this device's shard of the batch; returns the new state and metrics.
+
+    Metrics: loss, weight (what the loss was divided by) and finite (bool: the loss and the new state are). A step with
+    a finite loss may still leave parameters that are not.
+    """
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.rng, state.step))
+    batch = _augmented(augment_key, batch, stage)
+    (loss, (weight, batch_stats)), gradients = jax.value_and_grad(_loss, has_aux=True)(
+        state.params, state.batch_stats, batch, dropout_key, stage
+    )
+    loss, gradients = lax.psum((loss, gradients), AXIS)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    state = state.replace(
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        ema=_averaged(state.ema, params, stage.config.optimizer.ema),
+    )
+    finite = _all_finite((loss, state.params, state.batch_stats))
+    return state, {"loss": loss, "weight": weight, "finite": finite}
+
+
+def _augmented(key: jax.Array, batch: Batch, stage: Stage) -> Batch:
+    positions = global_positions(batch["image"].shape[0], AXIS)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, positions)
+    # A classifier has no use for the mask, so it is not warped for nothing.
+    masks = batch["mask"].astype(jnp.int32) if stage.name == "segmenter" else None
+    images, masks = augment(keys, batch["image"].astype(jnp.float32), masks, Augmentation(**stage.config.augment))
+    return batch | {"image": images} | ({} if masks is None else {"mask": masks})
+
+
+def _loss(params: Any, batch_stats: Any, batch: Batch, dropout_key: jax.Array, stage: Stage):
+    """This device's part of the loss of the global batch: the parts add up over the devices."""
+    logits, updated = stage.logits(
+        {"params": params, "batch_stats": batch_stats},
+        batch["image"],
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": dropout_key},
+    )
+    sums, weights = stage.loss(logits, batch)
+    weight = lax.psum(weights.sum(), AXIS)
+    return sums.sum() / jnp.maximum(weight, 1e-12), (weight, updated["batch_stats"])
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def _averaged(ema: Any, params: Any, decay: float) -> Any:
+    if ema is None:
+        return None
+    return jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, ema, params)

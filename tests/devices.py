@@ -1,0 +1,113 @@
+"""Trains and predicts on as many devices as XLA is told to pretend, and saves what came out: `devices.py OUT.npz`.
+
+A script of its own, because the number of devices is fixed when jax starts. See `on_devices` in conftest.py.
+"""
+
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import framework
+from covjax.data.loader import eval_batches
+from covjax.errors import InputError
+from covjax.evaluation.predict import collect, make_predictor
+from covjax.inputs import Normalization, slice_size
+from covjax.optimizer import make_optimizer, make_schedule
+from covjax.parallel import AXIS, pmap_train, replicate, round_up, shard
+from covjax.stages import Statistics, init_variables, make_stage
+from covjax.training.batch_norm import make_finaliser
+from covjax.training.state import create_state
+from covjax.training.step import train_step
+
+BATCH, STEPS, SLICES = 8, 5, 13
+
+
+def stage_config(name):
+    config = framework.get_config().copy_and_resolve_references()[name]
+    config.unlock()
+    config.input.update(size=(48, 40), slice_size=(64, 64))
+    config.augment.update(flip=True, rotation=15.0, scale=0.1, intensity=0.1)
+    config.optimizer.update(learning_rate=1e-6, momentum=0.0, weight_decay=0.0, schedule="constant", warmup_epochs=0.0)
+    if name == "segmenter":
+        config.model.features = 8
+    return config
+
+
+def slices(config, count, seed=0):
+    """Random blobs with their masks, some pixels to ignore."""
+    rng, size = np.random.default_rng(seed), slice_size(config.input)
+    y, x = np.indices(config.input.size) / np.array(config.input.size)[:, None, None]
+    items = []
+    for k in range(count):
+        mask = ((x - rng.uniform(0.2, 0.8)) ** 2 + (y - rng.uniform(0.2, 0.8)) ** 2 < 0.05).astype(np.uint8)
+        mask[:2] = 255
+        image = rng.integers(0, 255, size).astype(np.uint8)
+        items.append({"image": image, "mask": mask, "label": np.int32(k % 2)})
+    return items
+
+
+@jax.jit
+def copied(tree):
+    return jax.tree.map(jnp.copy, tree)
+
+
+def made_up_statistics(config):
+    normalization = Normalization(np.full(config.input.channels, 127, np.float32), np.ones(1, np.float32))
+    return Statistics(normalization, np.ones(2), np.ones(2))
+
+
+def flat(prefix, tree):
+    # A copy, because a numpy view of a buffer would keep it from being donated to the next step.
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(copied(tree)))
+    return {prefix + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def training(name, variables):
+    config = stage_config(name)
+    stage = make_stage(name, config, made_up_statistics(config), axis_name=AXIS)
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, STEPS, 1))
+    step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))
+    state = replicate(create_state(copied(variables), optimizer, 0, ema=True))
+    items = slices(config, BATCH)
+    batch = {k: np.stack([item[k] for item in items]) for k in items[0]}
+    batch["valid"] = np.array([True] * 5 + [False, True, False])
+    image = {"image": batch["image"]}
+    found = flat(f"{name} before", (state.params, state.batch_stats))
+    found |= flat(f"{name} finalised", make_finaliser(stage)(state.params, state.batch_stats, [image, image]))
+    for k in range(1, STEPS + 1):
+        old = jax.tree.leaves(state)
+        state, metrics = step(state, shard(batch))
+        found |= flat(f"{name} step{k} metrics", metrics) | flat(f"{name} step{k}", (state.params, state.batch_stats))
+        found |= flat(f"{name} step{k} gradient", state.opt_state)  # without momentum that is all it holds
+        found[f"{name} step{k} donated"] = np.array([leaf.is_deleted() for leaf in old])
+    return found
+
+
+def prediction(name, variables):
+    config = stage_config(name)
+    stage = make_stage(name, config, made_up_statistics(config))
+    predict, found = make_predictor(stage, keep=("predicted",)), {}
+    for size in (1, 3, 8):
+        batches = eval_batches(slices(config, SLICES), batch_size=round_up(size))
+        found |= flat(f"{name} batch{size}", collect(predict(variables, batch) for batch in batches))
+    return found
+
+
+def main(out):
+    found = {"devices": np.array(jax.local_device_count())}
+    for name in ("classifier", "segmenter"):
+        config = stage_config(name)
+        variables = init_variables(make_stage(name, config, made_up_statistics(config)), 3)
+        found |= training(name, variables) | prediction(name, replicate(variables))
+    try:
+        shard({"image": np.zeros((6, 2))})
+    except InputError as error:
+        found["uneven"] = np.array(str(error))
+    np.savez(out, **found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

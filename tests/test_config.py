@@ -1,0 +1,132 @@
+"""Configurations: refused by the field that is wrong, and a workdir that belongs to one of them."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from covjax.config import check_config, claim_workdir, read_config, write_json
+from covjax.errors import InputError
+
+CONFIGS = sorted(p for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "common")
+
+
+def config(name="framework"):
+    path = next(p for p in CONFIGS if p.stem == name)
+    return runpy.run_path(str(path))["get_config"]().unlock()
+
+
+@pytest.fixture(autouse=True)
+def beside_configs(monkeypatch):
+    monkeypatch.syspath_prepend(str(CONFIGS[0].parents[1]))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_configuration_is_valid(path):
+    c = runpy.run_path(str(path))["get_config"]()
+    assert c.is_locked
+    check_config(c)
+
+
+@pytest.mark.parametrize(
+    "field, value, words",
+    [
+        ("data.source", "foldr", ("did you mean 'folder'", "phantom")),
+        ("data.bits", 8, ("12, 16",)),
+        ("data.mask_threshold", 255, ("below 255",)),
+        ("data.phantom.patients", 0, ("more than 0",)),
+        ("data.phantom.seed", -1, ("0 or more",)),
+        ("split.by", "patients", ("did you mean 'patient'",)),
+        ("split.shares", (0.5, 0.5), ("three positive shares",)),
+        ("split.shares", ("a",), ("three positive shares",)),
+        ("seed", -1, ("0 or more",)),
+        ("seed", 2**32, ("2**32",)),
+        ("classifier.model.name", "cov_ctnett", ("did you mean 'cov_ctnet'",)),
+        ("classifier.model.name", "cov_raseg", ("classification model",)),
+        ("classifier.input.enhance", "paper_txt", ("did you mean 'paper_text'",)),
+        ("classifier.input.gain", "one", ("orthonormal",)),
+        ("classifier.input.size", (82,), ("16 to 4096",)),
+        ("classifier.input.size", ("abc",), ("16 to 4096",)),
+        ("classifier.input.size", (8, 82), ("16 to 4096",)),
+        ("classifier.optimizer.schedule", "cosin", ("did you mean 'cosine'",)),
+        ("classifier.optimizer.momentum", 1.0, ("below 1",)),
+        ("classifier.optimizer.learning_rate", float("nan"), ("more than 0",)),
+        ("classifier.batch_size", 0, ("more than 0",)),
+        ("classifier.threshold", 1.0, ("between 0 and 1",)),
+        ("classifier.dtype", "float16", ("bfloat16",)),
+        ("segmenter.slices", "infcted", ("did you mean 'infected'",)),
+        ("segmenter.loss.class_weights", "median", ("did you mean 'median_frequency'",)),
+        ("segmenter.augment.scale", 1.0, ("below 1",)),
+    ],
+)
+def test_a_value_that_cannot_be_used(field, value, words):
+    c = config()
+    section, name = c, field
+    while "." in name:
+        part, _, name = name.partition(".")
+        section = section[part]
+    section[name] = value
+    with pytest.raises(InputError) as caught:
+        check_config(c)
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in words), message
+    assert name in message or "model" in message or "dtype" in message
+
+
+def test_a_configuration_of_ones_own_that_lacks_a_field():
+    c = config()
+    del c["data"]["phantom"]
+    with pytest.raises(InputError, match="missing or of the wrong type.*phantom"):
+        check_config(c)
+    c = config()
+    del c["classifier"], c["segmenter"]
+    with pytest.raises(InputError, match="no stage, add one of classifier, segmenter"):
+        check_config(c)
+
+
+def test_workdir_belongs_to_one_configuration(tmp_path):
+    claim_workdir(tmp_path / "run", config())
+    claim_workdir(tmp_path / "run", config())
+    assert tuple(read_config(tmp_path / "run").split.shares) == (0.64, 0.16, 0.2)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    other = config()
+    other.classifier.epochs = 7
+    other.segmenter.epochs = 9
+    with pytest.raises(
+        InputError, match=r"config.json.*classifier.epochs: \d+ there, 7 now.*another --workdir"
+    ):
+        claim_workdir(tmp_path / "run", other)
+    alone = config()
+    del alone["segmenter"]
+    with pytest.raises(InputError, match="also sets segmenter"):
+        claim_workdir(tmp_path / "run", alone)
+    claim_workdir(tmp_path / "alone", alone)
+    with pytest.raises(InputError, match="segmenter.*nothing there"):
+        claim_workdir(tmp_path / "alone", config())
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"{}", b'{"classifier": {}}'])
+def test_a_damaged_config(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"config.json: damaged") as caught:
+        read_config(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_config(tmp_path):
+    with pytest.raises(InputError, match="not the workdir of a run"):
+        read_config(tmp_path)
+
+
+def test_writing_is_all_or_nothing(tmp_path):
+    path = tmp_path / "deep" / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+    with pytest.raises(InputError, match="a.json/b.json: cannot be written"):
+        write_json(path / "b.json", 1)
+    with pytest.raises(InputError, match="/proc/covjax/c.json: cannot be written"):
+        write_json(Path("/proc/covjax/c.json"), 1)

@@ -1,0 +1,54 @@
+"""From stored slices to the network's input: sizes, normalisation, and the same values however they come."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from covjax.enhance import enhance
+from covjax.inputs import Normalization, enhanced, network_input, slice_size
+
+
+def config(**changes):
+    values = dict(size=(20, 24), slice_size=(40, 48), channels=3, enhance="none", gain="unit", normalize="zero_center")
+    return ConfigDict(values | changes)
+
+
+def slices(size=(20, 24)):
+    return np.random.default_rng(0).integers(0, 256, (2, *size)).astype(np.uint8)
+
+
+def test_plain_slices_are_repeated_over_channels_and_zero_centred():
+    x, mean = slices(), np.array([10.0, 20.0, 30.0], np.float32)
+    got = network_input(jnp.asarray(x), config(), Normalization(mean, np.ones(3, np.float32)))
+    assert got.shape == (2, 20, 24, 3) and got.dtype == jnp.float32
+    np.testing.assert_allclose(got, x[..., None].astype(np.float32) - mean, rtol=1e-6)
+
+
+def test_standardize():
+    x, normalization = slices(), Normalization(np.full(3, 100, np.float32), np.array([50, 25, 0], np.float32))
+    got = np.asarray(network_input(jnp.asarray(x), config(normalize="standardize"), normalization))
+    np.testing.assert_allclose(got[..., :2], (x[..., None] - 100.0) / np.array([50, 25]), rtol=1e-5)
+    assert np.isfinite(got).all()  # a channel that never varies divides by no zero
+
+
+def test_uint8_and_float_slices_give_the_same():
+    x, normalization = slices((40, 48)), Normalization(np.float32([5]), np.float32([1]))
+    settings = config(enhance="paper_text", channels=1)
+    low, high = (network_input(jnp.asarray(v), settings, normalization) for v in (x, x.astype(np.float32)))
+    np.testing.assert_array_equal(low, high)
+
+
+@pytest.mark.parametrize("preset", ["paper_text", "none"])
+def test_enhancement_is_the_one_of_enhance(preset):
+    x = slices((40, 48) if preset != "none" else (20, 24))
+    got = enhanced(jnp.asarray(x), config(enhance=preset, channels=2))
+    want = enhance(jnp.asarray(x, jnp.float32)[..., None], preset=preset, gain="unit", size=(20, 24))
+    assert got.shape == (2, 20, 24, 2)
+    np.testing.assert_array_equal(got[..., 0], want[..., 0])
+    np.testing.assert_array_equal(got[..., 0], got[..., 1])
+
+
+def test_slices_without_enhancement_come_at_the_size_of_the_network():
+    assert slice_size(config()) == (20, 24)
+    assert slice_size(config(enhance="paper_text")) == (40, 48)
