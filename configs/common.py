@@ -1,0 +1,73 @@
+"""What every configuration shares: one function per section. Fields are explained where they stand."""
+
+from ml_collections import ConfigDict
+
+
+def run() -> ConfigDict:
+    """A run: where the slices come from, how they are split. Stages are added by each configuration."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            data=dict(
+                source="phantom",  # phantom (synthetic), folder (your pictures), prlab21 (the paper's slices)
+                path="",  # folder of the slices; phantom needs none
+                prepared_dir="",  # where prepared slices are kept; empty: the user's cache
+                cache=True,  # keep decoded slices in memory, as uint8
+                bits=16,  # bits used in 16-bit pictures: 12 or 16
+                mask_threshold=0,  # above 0: a mask pixel above it is infected (masks saved as JPEG: 127)
+                phantom=dict(patients=24, slices_per_patient=12, size=304, seed=0),
+            ),
+            split=dict(by="patient", shares=(0.64, 0.16, 0.2)),  # by: patient, slice, source; train, val, test
+        )
+    )
+
+
+def classifier() -> ConfigDict:
+    """CoV-CTNet on enhanced slices, trained as the paper says, but for the rate: the paper's 1e-3 diverges."""
+    return _stage(
+        learning_rate=1e-4,
+        model=dict(name="cov_ctnet", head_relu=False),
+        input=dict(size=(82, 82), channels=1, enhance="paper_text"),
+        threshold=0.5,  # slices with this probability of infection or more are called infected
+    )
+
+
+def segmenter() -> ConfigDict:
+    """CoV-RASeg on plain slices, trained as the paper says, but for the linear head: the released one collapses."""
+    return _stage(
+        learning_rate=1e-3,
+        model=dict(name="cov_raseg", features=64, final="linear"),  # final: linear, relu (as released), sigmoid2x2
+        input=dict(size=(304, 304), channels=3, enhance="none"),
+        slices="infected",  # train and score on the infected slices, or on all
+    )
+
+
+def _stage(*, input: dict, learning_rate: float, **fields) -> ConfigDict:
+    return ConfigDict(
+        dict(
+            **fields,
+            input=dict(
+                **input,  # size of the network's input, channels, enhancement preset (none: plain slice)
+                slice_size=(304, 304),  # what slices are brought to before enhancement (with none: to size)
+                gain="orthonormal",  # or unit: LL is halved per level, nothing saturates
+                normalize="zero_center",  # or standardize
+            ),
+            augment=dict(flip=True, rotation=0.0, scale=0.0, intensity=0.0),
+            # none, median_frequency, inverse_frequency, sqrt_inverse_frequency, or the weights: "0.5,2"
+            loss=dict(class_weights="none"),
+            optimizer=dict(
+                learning_rate=learning_rate,
+                schedule="constant",  # or cosine
+                warmup_epochs=0.0,
+                momentum=0.95,
+                weight_decay=1e-4,
+                clip_norm=0.0,  # 0: no clipping
+                ema=0.0,  # above 0: evaluate with this moving average of the parameters
+            ),
+            batch_norm="training_set",  # statistics for use: over the training part, as released; or running
+            batch_size=8,
+            epochs=30,
+            dtype="float32",  # or bfloat16
+            checkpoint_every=200,  # steps, besides every end of an epoch; 0: only there
+        )
+    )

@@ -1,0 +1,28 @@
+"""Both stages, trained to hold on unseen patients: CoV-CTNet screens, CoV-RASeg segments what it calls infected.
+
+Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
+Networks", arXiv:2009.08864. Networks and enhancement are the paper's; the training differs from it where the paper's
+does not hold on unseen patients (see README): gentler rates, stronger augmentation, an enhancement that does not
+saturate, weighted classes, averaged parameters. configs/cov_ctnet.py and configs/cov_raseg.py keep to the paper.
+
+  python train.py --config configs/framework.py --workdir runs/framework \
+      --config.data.source=prlab21 --config.data.path=PATH
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.run()
+    config.classifier = common.classifier()
+    config.segmenter = common.segmenter()
+    for stage in (config.classifier, config.segmenter):
+        stage.augment.update(rotation=15.0, scale=0.15, intensity=0.2)
+        stage.optimizer.update(schedule="cosine", momentum=0.9, ema=0.98)
+    config.classifier.input.gain = "unit"
+    config.classifier.optimizer.learning_rate = 3e-4
+    config.classifier.epochs = 15
+    config.segmenter.loss.class_weights = "sqrt_inverse_frequency"
+    config.segmenter.optimizer.learning_rate = 0.01
+    config.segmenter.epochs = 20
+    return config.lock()

@@ -1,0 +1,17 @@
+"""Quickstart: both stages, small, on synthetic slices.
+
+  python train.py --config configs/quickstart.py --workdir runs/quickstart
+"""
+
+from configs import framework
+
+
+def get_config():
+    config = framework.get_config().unlock()
+    config.data.phantom.update(patients=50, slices_per_patient=8, size=128)
+    config.classifier.input.update(slice_size=(128, 128))
+    config.classifier.epochs = 10
+    config.segmenter.input.size = (96, 96)
+    config.segmenter.model.features = 32
+    config.segmenter.epochs = 10
+    return config.lock()

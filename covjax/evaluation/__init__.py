@@ -1,0 +1,1 @@
+"""Batched prediction on all devices, and tables of per-slice results."""

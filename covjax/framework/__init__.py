@@ -1,0 +1,6 @@
+"""The paper's framework end to end: train and evaluate a run in its workdir, and screen new slices with it."""
+
+from covjax.framework.run import evaluate_run, train_run
+from covjax.framework.screener import Screened, Screener, screen_folder
+
+__all__ = ["Screened", "Screener", "evaluate_run", "screen_folder", "train_run"]

@@ -1,0 +1,164 @@
+"""Screening with a trained run: stage 1 calls slices infected, stage 2 segments those, then extent is measured.
+
+Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
+Networks", arXiv:2009.08864.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from covjax.config import read_config, stage_names
+from covjax.data.images import list_images, read_image
+from covjax.data.loader import pad_batch, resize
+from covjax.errors import InputError
+from covjax.evaluation.predict import make_predictor
+from covjax.evaluation.results import write_table
+from covjax.framework.trained import load_trained
+from covjax.inputs import slice_size
+from covjax.parallel import round_up
+from covjax.stages import Stage
+
+CHUNK = 8  # batches screened together, so that stage 2 runs on full batches of the slices called infected
+CONTOUR = (213, 94, 0)  # vermilion of the Okabe-Ito palette: told from grey by everyone
+
+
+class Screened(NamedTuple):
+    """What the framework says of one slice; probability is None without stage 1, mask and share without stage 2."""
+
+    probability: float | None  # of infection
+    infected: bool  # called infected
+    mask: np.ndarray | None  # uint8 [H, W] of 0 and 1, in the slice's own size
+    share: float | None  # infected pixels / all pixels of the slice
+
+
+class Screener:
+    """A trained run, ready to screen slices: `Screener.from_workdir(path).screen(images)`."""
+
+    def __init__(self, stages: dict[str, Stage], variables: dict[str, Any], batch_size: int | None = None):
+        """Takes stages ("classifier", "segmenter", or one of them) and the variables of each, by the same names."""
+        self.stages, self.variables = stages, variables
+        self.batch_size = round_up(batch_size or next(iter(stages.values())).config.batch_size)
+        self._predict = {name: make_predictor(stage, keep=("predicted",)) for name, stage in stages.items()}
+
+    @classmethod
+    def from_workdir(cls, workdir: Path | str, batch_size: int | None = None) -> "Screener":
+        """Loads the best checkpoints of a finished run. Raises InputError or RunError if there are none."""
+        workdir = Path(workdir)
+        config = read_config(workdir)
+        trained = {name: load_trained(name, config, workdir) for name in stage_names(config)}
+        stages = {name: stage for name, (stage, _) in trained.items()}
+        return cls(stages, {name: variables for name, (_, variables) in trained.items()}, batch_size)
+
+    def screen(self, images: Iterable[np.ndarray]) -> Iterator[Screened]:
+        """Screens slices, each uint8 [H, W] of any size, in order and in constant memory."""
+        source = iter(images)
+        while chunk := list(islice(source, CHUNK * self.batch_size)):
+            probability, called = [None] * len(chunk), np.ones(len(chunk), bool)
+            if "classifier" in self.stages:
+                probability = self._run("classifier", chunk, "probability").astype(float).tolist()
+                called = np.array(probability) >= self.stages["classifier"].config.threshold
+            masks = self._masks(chunk, called) if "segmenter" in self.stages else [None] * len(chunk)
+            for p, infected, mask in zip(probability, called, masks, strict=True):
+                share = None if mask is None else float(mask.mean())
+                yield Screened(p, bool(infected) if p is not None else bool(mask.any()), mask, share)
+
+    def _masks(self, images: list[np.ndarray], called: np.ndarray) -> list[np.ndarray]:
+        masks = [np.zeros_like(image) for image in images]
+        chosen = np.flatnonzero(called)
+        if len(chosen):
+            predicted = self._run("segmenter", [images[i] for i in chosen], "predicted")
+            for i, mask in zip(chosen, predicted, strict=True):
+                masks[i] = resize(mask, images[i].shape, Image.Resampling.NEAREST)
+        return masks
+
+    def _run(self, name: str, images: list[np.ndarray], row: str) -> np.ndarray:
+        config = self.stages[name].config
+        size = slice_size(config.input)
+        parts = []
+        for start in range(0, len(images), self.batch_size):
+            some = [resize(image, size, Image.Resampling.BILINEAR) for image in images[start : start + self.batch_size]]
+            batch = {
+                "image": np.stack(some),
+                "mask": np.zeros((len(some), *config.input.size), np.uint8),
+                "label": np.zeros(len(some), np.int32),
+            }
+            parts.append(self._predict[name](self.variables[name], pad_batch(batch, self.batch_size))[row])
+        return np.concatenate(parts)
+
+
+def screen_folder(workdir: Path, folder: Path, output: Path, batch_size: int | None = None) -> str:
+    """Screens every picture below `folder` into `output`: predictions.csv, masks/ID.png, overlays/ID.png.
+
+    Everything is written beside `output` first and moved there when the last slice is done. Returns one line that says
+    what was found. Raises InputError naming a folder or file that cannot be used.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--input: {folder} is not a folder, name the folder that holds the slices")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output: {output} exists and is not an empty folder, name another one")
+    config = read_config(workdir)
+    files = list_images(folder)
+    partial = output.with_name(output.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        lines = _write_all(Screener.from_workdir(workdir, batch_size), folder, files, config.data.bits, partial)
+        if output.exists():
+            output.rmdir()
+        partial.rename(output)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    infected = sum(line[3] for line in lines)
+    return f"screened {len(lines)} slices, {infected} called infected: {output / 'predictions.csv'}"
+
+
+def _write_all(screener: Screener, folder: Path, files: dict[str, Path], bits: int, output: Path) -> list[tuple]:
+    images = (read_image(path, bits) for path in files.values())
+    lines = []
+    for (slice_id, path), pair in zip(files.items(), _with_image(screener, images, len(files)), strict=True):
+        image, found = pair
+        mask_file = ""
+        if found.mask is not None:
+            mask_file = f"masks/{slice_id}.png"
+            _save(found.mask * 255, output / mask_file)
+            _save(overlay(image, found.mask), output / "overlays" / f"{slice_id}.png")
+        probability, share = ("" if v is None else f"{v:.6f}" for v in (found.probability, found.share))
+        lines.append((slice_id, path.relative_to(folder), probability, int(found.infected), share, mask_file))
+    header = ("id", "file", "probability_infected", "called_infected", "infected_share", "mask")
+    write_table(output / "predictions.csv", header, lines)
+    return lines
+
+
+def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draws the contour of a mask [H, W] over its slice uint8 [H, W]; returns uint8 [H, W, 3]."""
+    padded = np.pad(mask.astype(bool), 1)
+    inside = padded[1:-1, 1:-1]
+    eroded = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    picture = np.repeat(image[..., None], 3, -1)
+    picture[inside & ~eroded] = CONTOUR
+    return picture
+
+
+def _with_image(screener: Screener, images: Iterable[np.ndarray], total: int) -> Iterator[tuple[np.ndarray, Screened]]:
+    """Pairs every result with its picture without reading the file twice; holds at most one chunk of pictures."""
+    held: list[np.ndarray] = []
+
+    def reading():
+        for image in images:
+            held.append(image)
+            yield image
+
+    for found in tqdm(screener.screen(reading()), total=total, desc="screening", unit="slice"):
+        yield held.pop(0), found
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,39 @@
+"""A trained stage, read back from the workdir of its run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from covjax.errors import InputError, RunError
+from covjax.stages import Stage, Statistics, init_variables, make_stage, statistics_from_json
+from covjax.training.checkpoint import Checkpoints
+
+
+def statistics_path(name: str, workdir: Path) -> Path:
+    """Where a stage's statistics of the training part are kept."""
+    return workdir / f"statistics_{name}.json"
+
+
+def read_statistics(name: str, workdir: Path) -> Statistics:
+    """Reads a stage's statistics. Raises InputError when they are missing or damaged."""
+    path = statistics_path(name, workdir)
+    try:
+        return statistics_from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing, this run has not begun to train its {name}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}), delete it and run train.py again") from None
+
+
+def load_trained(name: str, config: Any, workdir: Path) -> tuple[Stage, Any]:
+    """Returns (stage, variables) of the best checkpoint. Raises InputError or RunError; never random weights."""
+    stage = make_stage(name, config[name], read_statistics(name, workdir))
+    folder = workdir / "checkpoints" / name / "best"
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")
+    checkpoints = Checkpoints(folder)
+    restored = checkpoints.restore(init_variables(stage, config.seed))
+    checkpoints.close()
+    if restored is None:
+        raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")
+    return stage, restored[0]

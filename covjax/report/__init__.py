@@ -1,0 +1,9 @@
+"""The report of a run: one self-contained HTML page and a short text table, made from result files only.
+
+Nothing here imports jax: a report can be drawn on any machine that has numpy and matplotlib.
+"""
+
+from covjax.report.page import build_report
+from covjax.report.summary import summary_table
+
+__all__ = ["build_report", "summary_table"]

@@ -1,0 +1,99 @@
+"""The parts that a report page is put together from: sections, pictures, tables."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+STAGE_TITLES = {
+    "classifier": "Classifier",
+    "segmenter": "Segmenter",
+    "framework": "Framework (classifier, then segmenter)",
+}
+SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
+# name: (label, how to read it), in the order of the table; every other score goes into the details.
+HEADLINES = {
+    "classifier": {
+        "accuracy": ("Accuracy", "share of slices called correctly"),
+        "sensitivity": ("Sensitivity", "share of infected slices called infected"),
+        "specificity": ("Specificity", "share of healthy slices called healthy"),
+        "roc_auc": ("ROC AUC", "0.5 is chance, 1 is perfect"),
+        "mcc": ("MCC", "correlation of call and truth, 0 is chance, 1 is perfect"),
+    },
+    "segmenter": {
+        "dice_infected": ("Dice, pooled", "overlap of the infected pixels of all slices together"),
+        "dice_infected_per_image": ("Dice, per slice", "mean over slices, each slice counts the same"),
+        "iou_infected": ("IoU, pooled", "intersection over union of the infected pixels"),
+    },
+    "framework": {
+        "dice_infected": ("Dice, pooled", "overlap over all slices, healthy ones included"),
+        "dice_infected_per_image": ("Dice, per slice", "mean over slices, each slice counts the same"),
+        "missed_infected_slices": (
+            "Missed infected slices",
+            "share of infected slices called healthy; lower is better",
+        ),
+        "false_alarm_slices": (
+            "False alarm slices",
+            "share of healthy slices called infected; lower is better",
+        ),
+        "share_mean_absolute_error": (
+            "Infected share, mean absolute error",
+            "as a part of the slice, 0 to 1; lower is better",
+        ),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page and its file report/NAME.png; `caption` is HTML, `alt` plain text."""
+
+    name: str
+    png: bytes
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading of the page and what is under it: HTML and groups of pictures, in reading order."""
+
+    title: str
+    content: Sequence[str | list[Picture]]
+
+
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    caption: str = "",
+    kind: str = "",
+    numbers: bool = True,
+    foot: Sequence[str] = (),
+) -> str:
+    """Returns a table of HTML cells; the first column heads the rows, `numbers` aligns the others right."""
+    align = ' class="number"' if numbers else ""
+
+    def row(cells: Sequence[str]) -> str:
+        return (
+            f'<tr><th scope="row">{cells[0]}</th>'
+            + "".join(f"<td{align}>{cell}</td>" for cell in cells[1:])
+            + "</tr>"
+        )
+
+    title = f"<caption>{caption}</caption>" if caption else ""
+    top = f'<th scope="col">{head[0]}</th>' + "".join(
+        f'<th scope="col"{align}>{cell}</th>' for cell in head[1:]
+    )
+    bottom = f"<tfoot>{row(foot)}</tfoot>" if foot else ""
+    body = "".join(row(cells) for cells in rows)
+    return (
+        f'<div class="scroll {kind}" tabindex="0"><table>{title}<thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody>{bottom}</table></div>"
+    )
+
+
+def details(summary: str, content: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def split_title(split: str) -> str:
+    return SPLIT_TITLES.get(split, split)

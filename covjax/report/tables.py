@@ -1,0 +1,171 @@
+"""The sections of a report that are tables; each is empty if its files are absent."""
+
+import json
+import math
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from covjax.report.parts import HEADLINES, STAGE_TITLES, Section, details, split_title, table
+from covjax.report.results import (
+    SPLITS,
+    STAGES,
+    Results,
+    interval_text,
+    number,
+    primary,
+    read_table,
+    score_text,
+)
+
+TIMINGS = {
+    "parameters": "Parameters",
+    "epochs": "Epochs",
+    "best_epoch": "Best epoch",
+    "steps": "Steps",
+    "train_seconds": "Training time [s]",
+    "compile_seconds": "Compilation time [s]",
+    "slices_per_second_train": "Training speed [slices/s]",
+    "slices_per_second_eval": "Evaluation speed [slices/s]",
+    "peak_memory_mb": "Peak memory [MB]",
+}
+
+
+def data(results: Results) -> Section:
+    slices, patients = results.splits.get("slices") or {}, results.splits.get("patients") or {}
+    rows, total = [], np.zeros(3, int)
+    for split in reversed(SPLITS):
+        if split not in slices:
+            continue
+        healthy, infected = int(slices[split].get("healthy", 0)), int(slices[split].get("infected", 0))
+        counts = np.array([healthy, infected, healthy + infected])
+        people = f"{len(patients[split]):,}" if split in patients else "not recorded"
+        rows.append([split_title(split), people, *(f"{count:,}" for count in counts)])
+        total += counts
+    if not rows:
+        return Section("Data", [])
+    everyone = len({patient for part in patients.values() for patient in part})
+    foot = ["all", f"{everyone:,}" if patients else "not recorded", *(f"{count:,}" for count in total)]
+    head = ["Part", "Patients", "Healthy", "Infected", "All slices"]
+    return Section("Data", [table(head, rows, caption="Patients and slices of each part", foot=foot)])
+
+
+def scores(results: Results) -> Section:
+    if not results.scores:
+        return Section("Scores", [])
+    content = [
+        "<p>Each score with the number of cases n that it rests on and, where computed, its interval. An "
+        "interval that takes slices as independent is too narrow, as slices of one patient are alike.</p>"
+    ]
+    for stage, splits in results.scores.items():
+        first, *others = splits
+        content.append(
+            f"<h3>{STAGE_TITLES[stage]}</h3>" + _score_table(stage, splits[first], first, headline=True)
+        )
+        hidden = "".join(_score_table(stage, splits[split], split, headline=True) for split in others)
+        if hidden:
+            content.append(details("Scores on " + ", ".join(map(split_title, others)), hidden))
+        rest = "".join(_score_table(stage, scored, split, headline=False) for split, scored in splits.items())
+        if rest:
+            content.append(details("Further scores", rest))
+    return Section("Scores", content)
+
+
+def _score_table(stage: str, scored: Mapping[str, Any], split: str, headline: bool) -> str:
+    labels = HEADLINES[stage]
+    names = (
+        [name for name in labels if name in scored["scores"]]
+        if headline
+        else [name for name in scored["scores"] if name not in labels]
+    )
+    rows = []
+    for name in names:
+        score = scored["scores"][name]
+        label, meaning = labels.get(name, (name.replace("_", " "), ""))
+        note = f"<small>{escape(meaning)}</small>" if meaning else ""
+        n = f"{score['n']:,}" if isinstance(score.get("n"), int) else ""
+        rows.append(
+            [escape(label) + note, f"<strong>{escape(score_text(score))}</strong>", interval_text(score), n]
+        )
+    if not rows:
+        return ""
+    return table(
+        ["Score", "Value", "Interval", "n"], rows, caption=escape(_scored_on(scored, split)), kind="scores"
+    )
+
+
+def _scored_on(scored: Mapping[str, Any], split: str) -> str:
+    facts = [f"{split_title(split).capitalize()} part"]
+    if isinstance(scored.get("n"), int):
+        kind = "infected " if scored.get("slices") == "infected" else ""
+        facts.append(f"{scored['n']:,} {kind}slices")
+    if isinstance(scored.get("n_patients"), int):
+        facts.append(f"{scored['n_patients']:,} patient" + "s" * (scored["n_patients"] != 1))
+    if not math.isnan(number(scored.get("threshold"))):
+        facts.append(f"threshold {scored['threshold']:.3f}")
+    return ", ".join(facts)
+
+
+def patients(results: Results) -> Section:
+    split = primary(results, "framework")
+    counts, shares = ["slices", "infected_slices", "called_infected"], ["true_share", "predicted_share"]
+    path = results.workdir / "results" / f"framework_{split}_patients.csv"
+    columns = read_table(path, ["patient"], [*counts, *shares, "dice"]) if split else None
+    if columns is None or not columns["patient"]:
+        return Section("Patient by patient", [])
+    rows = []
+    for index, patient in enumerate(columns["patient"]):
+        cells = [_cell(columns[name][index], "{:,.0f}") for name in counts]
+        cells += [_cell(columns[name][index], "{:.2%}") for name in shares]
+        rows.append([escape(patient or "unknown"), *cells, _cell(columns["dice"][index], "{:.3f}")])
+    head = ["Patient", "Slices", "Infected", "Called infected", "True share", "Predicted share", "Dice"]
+    intro = (
+        f"<p>Each patient of the {escape(split_title(split))} part: how many slices are infected and were "
+        "called infected, the infected share of all their pixels as marked and as predicted, and the Dice "
+        "over all their slices.</p>"
+    )
+    return Section("Patient by patient", [intro, table(head, rows, kind="tall")])
+
+
+def _cell(value: float, form: str) -> str:
+    return "undefined" if math.isnan(value) else form.format(value)
+
+
+def environment(results: Results) -> Section:
+    content = []
+    stages = [stage for stage in STAGES if isinstance(results.timing.get(stage), dict)]
+    rows = [
+        [label, *(_amount(results.timing[stage].get(name)) for stage in stages)]
+        for name, label in TIMINGS.items()
+        if any(name in results.timing[stage] for stage in stages)
+    ]
+    if rows:
+        content.append(table(["Timing", *map(str.capitalize, stages)], rows))
+    if results.environment:
+        rows = [
+            [escape(str(name).replace("_", " ")), escape(_plain(value))]
+            for name, value in results.environment.items()
+        ]
+        content.append(table(["Environment", ""], rows, numbers=False))
+    return Section("Timing and environment", content)
+
+
+def _amount(value: Any) -> str:
+    if math.isnan(number(value)):
+        return "not measured"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def configuration(results: Results) -> Section:
+    if not results.config:
+        return Section("Configuration", [])
+    text = escape(json.dumps(results.config, indent=2, ensure_ascii=False))
+    return Section("Configuration", [details("Every setting of this run", f"<pre>{text}</pre>")])

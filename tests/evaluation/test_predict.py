@@ -1,0 +1,45 @@
+"""Prediction gives the same rows, in order, whatever the batch size and the number of devices."""
+
+import numpy as np
+import pytest
+
+from covjax.evaluation.predict import collect, mean_loss
+
+pytestmark = pytest.mark.slow  # two processes that compile both networks
+SIZES, SLICES = (1, 3, 8), 13
+
+
+def rows(found, stage, size):
+    prefix = f"{stage} batch{size}"
+    return {k.removeprefix(prefix)[2:-2]: v for k, v in found.items() if k.startswith(prefix + "[")}
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("size", SIZES)
+def test_classifier(on_devices, size, devices):
+    want, got = rows(on_devices[1], "classifier", 1), rows(on_devices[devices], "classifier", size)
+    assert got["probability"].shape == (SLICES,) and got.keys() == {"probability", "label", "loss", "weight"}
+    np.testing.assert_array_equal(got["label"], np.arange(SLICES) % 2)  # as devices.py made them: in order
+    np.testing.assert_allclose(got["probability"], want["probability"], atol=1e-6)
+    np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-5)
+    assert len(np.unique(want["probability"])) == SLICES
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("size", SIZES)
+def test_segmenter(on_devices, size, devices):
+    want, got = rows(on_devices[1], "segmenter", 1), rows(on_devices[devices], "segmenter", size)
+    assert got["confusion"].shape == (SLICES, 2, 2) and got["predicted"].shape == (SLICES, 48, 40)
+    np.testing.assert_array_equal(got["confusion"], want["confusion"])
+    np.testing.assert_array_equal(got["predicted"], want["predicted"])
+    np.testing.assert_array_equal(got["confusion"].sum((1, 2)), 46 * 40)  # two rows of every mask are to be ignored
+    np.testing.assert_array_equal(got["confusion"][:, :, 1].sum(1), got["predicted"][:, 2:].sum((1, 2)))
+    np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-5)
+    assert len({c.tobytes() for c in want["confusion"]}) > SLICES // 2
+
+
+def test_mean_loss_does_not_depend_on_batches():
+    whole = {"loss": np.array([1.0, 2.0, 6.0]), "weight": np.array([1.0, 4.0, 1.0])}
+    parts = [{k: v[part] for k, v in whole.items()} for part in (slice(0, 2), slice(2, 3))]
+    assert mean_loss(collect(parts)) == mean_loss(whole) == 9 / 6
+    assert np.isnan(mean_loss({"loss": np.zeros(2), "weight": np.zeros(2)}))

@@ -1,0 +1,60 @@
+"""Both stages together, with hand-made masks and calls: what stage 1 misses counts as missed lesion."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from covjax.framework.end_to_end import gated_confusions, write_framework
+
+
+class FakeReader:
+    """Four slices of 2x2 pixels: two infected ones with 1 and 2 lesion pixels, two healthy ones."""
+
+    masks = np.array([[[1, 0], [0, 0]], [[1, 1], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]], np.uint8)
+
+    def __init__(self, data=None, indices=None, sizes=None, cache=False):
+        self.data = SimpleNamespace(ids=("a", "b", "c", "d"), patients=("p", "p", "q", "q"))
+        self.indices, self.sizes = np.arange(4) if indices is None else indices, None
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, position):
+        return {"mask": self.masks[self.indices[position]]}
+
+
+def segment_everything(reader):
+    """A stage 2 that calls every pixel infected."""
+    lesion = FakeReader.masks[reader.indices].sum((1, 2))
+    confusion = np.zeros((len(reader), 2, 2), int)
+    confusion[:, 0, 1], confusion[:, 1, 1] = 4 - lesion, lesion
+    return {"confusion": confusion}
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch):
+    monkeypatch.setattr("covjax.framework.end_to_end.SliceReader", FakeReader)
+
+
+def test_missed_slices_are_missed_lesion_and_false_alarms_are_invented_lesion():
+    called = np.array([False, True, True, False])
+    confusion = gated_confusions(called, FakeReader(), segment_everything)
+    np.testing.assert_array_equal(confusion, [[[3, 0], [1, 0]], [[0, 2], [0, 2]], [[0, 4], [0, 0]], [[4, 0], [0, 0]]])
+
+
+def test_scores_and_tables(tmp_path):
+    called = np.array([False, True, True, False])
+    rows = {"label": np.array([1, 1, 0, 0]), "probability": np.array([0.2, 0.9, 0.7, 0.1])}
+    write_framework(tmp_path, "test", 0.5, rows, called, FakeReader(), segment_everything)
+    value = json.loads((tmp_path / "framework_test.json").read_text())
+    scores = value["scores"]
+    assert value["confusion"] == [[7, 6], [1, 2]]
+    assert scores["dice_infected"]["value"] == pytest.approx(2 * 2 / (2 * 2 + 6 + 1))
+    assert (scores["missed_infected_slices"]["value"], scores["missed_infected_slices"]["n"]) == (0.5, 2)
+    assert (scores["false_alarm_slices"]["value"], scores["false_alarm_slices"]["n"]) == (0.5, 2)
+    assert scores["share_mean_absolute_error"]["value"] == pytest.approx((0.25 + 0.5 + 1 + 0) / 4)
+    patients = (tmp_path / "framework_test_patients.csv").read_text().splitlines()
+    assert patients[1] == "p,2,2,1,0.375,0.5,0.571429"
+    assert patients[2] == "q,2,0,1,0,0.5,0"

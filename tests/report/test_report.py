@@ -1,0 +1,668 @@
+"""The report: what it shows, what it refuses, and that it depends on nothing but the result files."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+
+from covjax.errors import InputError
+from covjax.report import build_report, page, plots, summary_table
+from covjax.report.results import interval_text, read_results, score_text
+
+PATIENTS = ["P01", "P02", "P03"]
+
+
+def write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_run(workdir: Path, source: str = "prlab21", by: str = "patient") -> None:
+    """Writes what is known before any score: configuration, environment, splits, training history, timing."""
+    write_json(
+        workdir / "config.json",
+        {
+            "seed": 7,
+            "data": {"source": source, "path": "slices"},
+            "split": {"by": by, "shares": [0.6, 0.2, 0.2]},
+            "classifier": {"model": "classifier (cov_ctnet), segmenter (cov_raseg), framework", "epochs": 12},
+            "segmenter": {"model": {"name": "cov_raseg"}, "epochs": 12},
+        },
+    )
+    write_json(
+        workdir / "environment.json",
+        {
+            "covjax": "0.1.0",
+            "python": "3.11.2",
+            "jax": "0.10.2",
+            "flax": "0.11.0",
+            "platform": "Linux x86_64",
+            "devices": ["cpu:0", "cpu:1"],
+            "cpu_count": 2,
+        },
+    )
+    write_json(
+        workdir / "splits.json",
+        {
+            "source": source,
+            "fingerprint": "5f0c",
+            "by": by,
+            "seed": 7,
+            "shares": [0.6, 0.2, 0.2],
+            "train": ["a"],
+            "val": ["b"],
+            "test": ["c"],
+            "patients": {"train": ["P04", "P05", "P06", "P07"], "val": ["P08"], "test": PATIENTS},
+            "slices": {
+                "train": {"healthy": 210, "infected": 190},
+                "val": {"healthy": 60, "infected": 55},
+                "test": {"healthy": 80, "infected": 86},
+            },
+        },
+    )
+    lines = []
+    for stage, score in (("classifier", "mcc"), ("segmenter", "dice_infected")):
+        for epoch in range(1, 13):
+            lines.append(
+                json.dumps(
+                    {
+                        "stage": stage,
+                        "epoch": epoch,
+                        "step": 10 * epoch,
+                        "learning_rate": 1e-3,
+                        "seconds": 2.5,
+                        "train/loss": 0.7 * 0.8**epoch,
+                        "val/loss": 0.7 * 0.85**epoch + 0.002 * epoch**1.5,
+                        f"val/{score}": None if epoch == 1 else 0.9 - 0.7 * 0.75**epoch,
+                    }
+                )
+            )
+    (workdir / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    stage = {
+        "train_seconds": 93.25,
+        "epochs": 12,
+        "steps": 120,
+        "slices_per_second_train": 51.4,
+        "slices_per_second_eval": 160.0,
+        "compile_seconds": 8.1,
+        "peak_memory_mb": None,
+        "best_epoch": 9,
+        "parameters": 1234567,
+    }
+    write_json(workdir / "results" / "timing.json", {"classifier": stage, "segmenter": stage})
+
+
+def write_classifier(workdir: Path, split: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """Writes a classifier's result and returns the labels and probabilities that it came from."""
+    random = np.random.default_rng(0)
+    label = np.repeat([0, 1], [80, 86])
+    probability = 1 / (1 + np.exp(-random.normal(2.4 * label - 1.2, 1.2)))
+    predicted = probability >= 0.5
+    confusion = [[int(np.sum((label == t) & (predicted == p))) for p in (0, 1)] for t in (0, 1)]
+    fpr, tpr, roc_threshold = roc_curve(label, probability)
+    precision, recall, pr_threshold = precision_recall_curve(label, probability)
+    write_json(
+        workdir / "results" / f"classifier_{split}.json",
+        {
+            "stage": "classifier",
+            "split": split,
+            "classes": ["healthy", "infected"],
+            "threshold": 0.5,
+            "n": 166,
+            "n_patients": 3,
+            "confusion": confusion,
+            "scores": {
+                "accuracy": {
+                    "value": float(np.mean(predicted == label)),
+                    "n": 166,
+                    "interval": [0.741, 0.86],
+                },
+                "sensitivity": {"value": confusion[1][1] / 86, "n": 86, "interval": [0.72, 0.88]},
+                "specificity": {"value": confusion[0][0] / 80, "n": 80, "interval": [0.7, 0.87]},
+                "roc_auc": {"value": roc_auc_score(label, probability), "n": 166, "interval": [0.86, 0.95]},
+                "mcc": {"value": 0.6138, "n": 166},
+                "f1_infected": {"value": 0.88, "n": 166},
+                "brier": {"value": None, "n": 0, "reason": "no <valid> probabilities"},
+            },
+            "curves": {
+                "roc": {
+                    "false_positive_rate": fpr.tolist(),
+                    "true_positive_rate": tpr.tolist(),
+                    "threshold": [None, *roc_threshold[1:].tolist()],
+                },
+                "precision_recall": {
+                    "recall": recall.tolist(),
+                    "precision": precision.tolist(),
+                    "threshold": pr_threshold.tolist(),
+                },
+            },
+        },
+    )
+    return label, probability
+
+
+def disc(centre: tuple[float, float], radius: float, size: int = 96) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size]
+    return (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
+
+
+def write_segmenter(workdir: Path, split: str = "test", first_id: str = "P01_0001") -> None:
+    random = np.random.default_rng(1)
+    write_json(
+        workdir / "results" / f"segmenter_{split}.json",
+        {
+            "stage": "segmenter",
+            "split": split,
+            "classes": ["background", "infected"],
+            "n": 86,
+            "n_patients": 3,
+            "slices": "infected",
+            "confusion": [[5_400_000, 61_000], [48_000, 212_000]],
+            "scores": {
+                "dice_infected": {"value": 0.7955, "n": 86, "interval": [0.75, 0.83]},
+                "iou_infected": {"value": 0.6604, "n": 86},
+                "dice_infected_per_image": {"value": 0.741, "n": 85, "interval": [0.7, 0.78]},
+                "global_accuracy": {"value": 0.981, "n": 86},
+                "mean_iou": {"value": 0.82, "n": 86},
+            },
+        },
+    )
+    rows = []
+    for index, dice in enumerate(random.beta(6, 2, 86)):
+        share = float(random.uniform(0.005, 0.2))
+        rows.append(
+            {
+                "id": first_id if index == 0 else f"P0{index % 3 + 1}_{index:04d}",
+                "patient": PATIENTS[index % 3],
+                "label": 1,
+                "dice": "" if index == 3 else f"{dice:.4f}",
+                "iou": "",
+                "true_share": share,
+                "predicted_share": share * random.normal(1, 0.2),
+                "loss": 0.3,
+            }
+        )
+    write_csv(workdir / "results" / f"segmenter_{split}.csv", rows)
+    ranks = ["best", "best", "best", "median", "median", "median", "worst", "worst", "worst"]
+    lung = 0.2 + 0.5 * (~disc((50, 28), 20) & ~disc((50, 68), 20)) * disc((48, 48), 46)
+    image = np.stack([(255 * np.clip(lung + random.normal(0, 0.04, lung.shape), 0, 1)).astype(np.uint8)] * 9)
+    truth = np.stack([disc((52, 26), 9)] * 9).astype(np.uint8)
+    truth[4] = 0
+    shift = [0, 1, 1, 3, 3, 4, 8, 12, 60]
+    predicted = np.stack([disc((52, 26 + by), 9 - by % 4) for by in shift]).astype(np.uint8)
+    np.savez(
+        workdir / "results" / f"segmenter_{split}_examples.npz",
+        image=image,
+        truth=truth,
+        predicted=predicted,
+        id=np.array([first_id, *(f"P02_{place:04d}" for place in range(1, 9))]),
+        dice=np.array([0.97, 0.95, 0.94, 0.78, np.nan, 0.76, 0.41, 0.22, 0.0]),
+        rank=np.array(ranks),
+    )
+
+
+def write_framework(workdir: Path, split: str = "test", patient: str = "P01") -> None:
+    random = np.random.default_rng(2)
+    write_json(
+        workdir / "results" / f"framework_{split}.json",
+        {
+            "stage": "framework",
+            "split": split,
+            "threshold": 0.5,
+            "n": 166,
+            "n_patients": 3,
+            "confusion": [[10_500_000, 75_000], [62_000, 198_000]],
+            "scores": {
+                "dice_infected": {"value": 0.743, "n": 166, "interval": [0.69, 0.79]},
+                "dice_infected_per_image": {"value": 0.69, "n": 86},
+                "missed_infected_slices": {"value": 9 / 86, "n": 86, "interval": [0.056, 0.187]},
+                "false_alarm_slices": {"value": 0.125, "n": 80},
+                "share_mean_absolute_error": {"value": 0.0004, "n": 166},
+            },
+        },
+    )
+    rows = []
+    for index in range(166):
+        label, called = int(index >= 80), int((index >= 80) != (index % 11 == 0))
+        true = float(random.uniform(0.005, 0.2)) if label else 0.0
+        predicted = called * (true * random.normal(1, 0.2) if label else random.uniform(0, 0.02))
+        rows.append(
+            {
+                "id": f"s{index}",
+                "patient": PATIENTS[index % 3],
+                "label": label,
+                "probability_infected": 0.7,
+                "called_infected": called,
+                "dice": 0.8 if label else "",
+                "true_share": true,
+                "predicted_share": predicted,
+            }
+        )
+    write_csv(workdir / "results" / f"framework_{split}.csv", rows)
+    write_csv(
+        workdir / "results" / f"framework_{split}_patients.csv",
+        [
+            {
+                "patient": name,
+                "slices": 55,
+                "infected_slices": infected,
+                "called_infected": infected + 2,
+                "true_share": 0.0412 if infected else 0,
+                "predicted_share": 0.0391,
+                "dice": dice,
+            }
+            for name, infected, dice in ((patient, 40, 0.81), ("P02", 46, 0.704), ("P03", 0, ""))
+        ],
+    )
+
+
+def write_full(workdir: Path) -> None:
+    write_run(workdir)
+    for split in ("val", "test"):
+        write_classifier(workdir, split)
+        write_segmenter(workdir, split)
+        write_framework(workdir, split)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Path:
+    write_full(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a workdir whose report is built, to look at but not to change."""
+    workdir = tmp_path_factory.mktemp("run")
+    write_full(workdir)
+    build_report(workdir)
+    return workdir
+
+
+class Page(HTMLParser):
+    """Collects the headings, links, resources and visible text of a page and checks that its tags nest."""
+
+    VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.open, self.headings, self.targets, self.ids, self.texts = [], [], [], [], []
+        self.html = path.read_text(encoding="utf-8")
+        self.feed(self.html)
+        assert not self.open
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.targets += [
+            value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")
+        ]
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+
+def test_full_report_has_every_section_in_order(built):
+    shown = Page(built / "report" / "index.html")
+    assert shown.headings == [
+        "Data",
+        "Scores",
+        "Training",
+        "Confusion matrix",
+        "ROC and precision-recall curves",
+        "Slice by slice",
+        "Example slices",
+        "Patient by patient",
+        "Timing and environment",
+        "Configuration",
+    ]
+    for text in (
+        "Research software, not a medical device.",
+        "prlab21",
+        "by patient: all slices",
+        "classifier (cov_ctnet), segmenter (cov_raseg), framework",
+        "0.741 to 0.860",
+        "1,234,567",
+        "undefined (no <valid> probabilities)",
+        "Test part, 166 slices, 3 patients",
+        "Test part, 86 infected slices",
+        "4.12%",
+        "P02_0008",
+        "Not counted: 1 with an undefined Dice",
+        '"epochs": 12',
+        "cpu:0, cpu:1",
+        "not measured",
+        "Scores on validation",
+        "<0.001",
+    ):
+        assert text in shown.text, text
+    assert "Synthetic data" not in shown.text and "optimistic" not in shown.text
+
+
+def test_page_is_self_contained_and_figures_are_files_too(built):
+    shown = Page(built / "report" / "index.html")
+    links = [target for target in shown.targets if target.startswith("#")]
+    images = [target for target in shown.targets if not target.startswith("#")]
+    assert {link[1:] for link in links} == set(shown.ids) and len(links) == 10
+    assert images and all(target.startswith("data:image/png;base64,") for target in images)
+    assert not re.search(r"https?://|@import|url\(|<script", shown.html)
+    files = sorted((built / "report").glob("*.png"))
+    # 4 training curves, 3 confusion matrices, ROC, PR, Dice, share and 9 example slices
+    assert len(files) == len(images) == 20
+    for file in files:
+        with Image.open(file) as image:
+            image.verify()
+    assert {file.name for file in (built / "report").iterdir()} == {
+        "index.html",
+        *(file.name for file in files),
+    }
+
+
+def test_report_never_imports_jax(tmp_path):
+    write_full(tmp_path)
+    code = (
+        "import sys, pathlib; from covjax.report import build_report, summary_table; "
+        "build_report(pathlib.Path(sys.argv[1])); summary_table(pathlib.Path(sys.argv[1])); "
+        "print([name for name in ('jax', 'flax', 'matplotlib.pyplot') if name in sys.modules])"
+    )
+    root = Path(page.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
+    )
+    assert done.stdout.strip() == "[]" and not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("write", "headings"),
+    [
+        ([write_classifier], ["Scores", "Confusion matrix", "ROC and precision-recall curves"]),
+        ([write_segmenter], ["Scores", "Confusion matrix", "Slice by slice", "Example slices"]),
+        ([write_framework], ["Scores", "Confusion matrix", "Slice by slice", "Patient by patient"]),
+        ([write_run], ["Data", "Training", "Timing and environment", "Configuration"]),
+    ],
+)
+def test_partial_runs_show_what_they_have(tmp_path, write, headings):
+    for make in write:
+        make(tmp_path) if make is write_run else (tmp_path / "results").mkdir() or make(tmp_path)
+    assert Page(build_report(tmp_path)).headings == headings
+
+
+def test_scores_alone_are_enough(tmp_path):
+    write_json(
+        tmp_path / "results" / "segmenter_val.json", {"scores": {"dice_infected": {"value": 0.5, "n": 2}}}
+    )
+    shown = Page(build_report(tmp_path))
+    assert shown.headings == ["Scores"] and "Validation part" in shown.text
+
+
+def test_primary_split_is_test_then_val_then_train(tmp_path):
+    for split in ("train", "external", "val"):
+        write_json(
+            tmp_path / "results" / f"classifier_{split}.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}}
+        )
+    assert list(read_results(tmp_path).scores["classifier"]) == ["val", "train", "external"]
+    write_json(tmp_path / "results" / "classifier_test.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}})
+    assert list(read_results(tmp_path).scores["classifier"])[0] == "test"
+
+
+def test_strings_from_files_are_escaped(tmp_path):
+    attack = "<script>alert(1)</script>\"'&$x^$"
+    write_run(tmp_path, source=attack)
+    write_segmenter(tmp_path, first_id=attack)
+    write_framework(tmp_path, patient=attack)
+    write_json(tmp_path / "environment.json", {attack: attack, "devices": [attack]})
+    write_json(
+        tmp_path / "results" / "classifier_test.json",
+        {
+            "classes": [attack, "infected"],
+            "confusion": [[1, 2], [3, 4]],
+            "scores": {
+                attack: {"value": None, "n": 3, "reason": attack},
+                "mcc": {"value": None, "reason": attack},
+            },
+        },
+    )
+    shown = Page(build_report(tmp_path))
+    assert "<script" not in shown.html and "&lt;script&gt;alert(1)" in shown.html
+    # source (title, h1, dl), example id, patient, reason twice, environment name, value and device, config
+    assert shown.text.count("<script>alert(1)</script>") >= 10
+
+
+@pytest.mark.parametrize(
+    ("source", "by", "banner", "absent"),
+    [
+        ("phantom", "patient", "these numbers say nothing about patients", "optimistic"),
+        ("folder", "slice", "neighbouring slices of one patient", "say nothing about patients"),
+    ],
+)
+def test_banners(tmp_path, source, by, banner, absent):
+    write_run(tmp_path, source, by)
+    shown = Page(build_report(tmp_path))
+    assert banner in shown.text and absent not in shown.text
+    assert shown.text.index(banner) < shown.text.index("Part Patients")
+
+
+def test_patients_in_two_parts_raise_a_banner_whatever_the_rule(tmp_path):
+    write_run(tmp_path, by="source")
+    splits = json.loads((tmp_path / "splits.json").read_text())
+    splits["patients"] |= {"val": ["P01", ""], "train": [""]}
+    write_json(tmp_path / "splits.json", splits)
+    assert "1 of the patients are in more than one part" in Page(build_report(tmp_path)).text
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        ({"value": 0.91251}, "0.913"),
+        ({"value": 1.0}, "1.000"),
+        ({"value": 12}, "12"),
+        ({"value": -0.0001}, "0.000"),
+        ({"value": 0.0001}, "<0.001"),
+        ({"value": 0.0}, "0.000"),
+        ({"value": -0.25}, "-0.250"),
+        ({"value": None}, "undefined"),
+        ({"value": None, "reason": "one class only"}, "undefined (one class only)"),
+        ({"value": float("nan"), "reason": "no slices"}, "undefined (no slices)"),
+        ({}, "undefined"),
+    ],
+)
+def test_score_text(score, text):
+    assert score_text(score) == text
+
+
+def test_interval_text():
+    assert interval_text({"interval": [0.81, 0.9125]}) == "0.810 to 0.912"
+    assert (
+        interval_text({"interval": None})
+        == interval_text({})
+        == interval_text({"interval": [None, 1.0]})
+        == ""
+    )
+
+
+def test_all_null_scores(tmp_path):
+    write_json(
+        tmp_path / "results" / "classifier_test.json",
+        {
+            "n": 0,
+            "confusion": [[0, 0], [0, 0]],
+            "classes": ["healthy", "infected"],
+            "scores": {
+                name: {"value": None, "n": 0, "reason": "no slices"}
+                for name in ("accuracy", "roc_auc", "mcc")
+            },
+            "curves": {
+                "roc": {
+                    "false_positive_rate": [None, None],
+                    "true_positive_rate": [0.0, 1.0],
+                    "threshold": [],
+                },
+                "precision_recall": {"recall": [], "precision": [], "threshold": []},
+            },
+        },
+    )
+    shown = Page(build_report(tmp_path))
+    assert shown.text.count("undefined (no slices)") == 3
+    assert "ROC and precision-recall curves" not in shown.headings
+    assert "nan" not in shown.text.lower()
+    assert summary_table(tmp_path).count("undefined (no slices)") == 3
+
+
+def test_areas_without_scores_match_sklearn(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    label, probability = write_classifier(tmp_path)
+    path = tmp_path / "results" / "classifier_test.json"
+    content = json.loads(path.read_text())
+    del content["scores"]["roc_auc"]
+    write_json(path, content)
+    drawn = {}
+    monkeypatch.setattr(plots, "roc", lambda x, y, area, point: drawn.update(roc=area, at=point) or b"")
+    monkeypatch.setattr(
+        plots, "precision_recall", lambda x, y, area, *rest: drawn.update(pr=area, rest=rest) or b""
+    )
+    build_report(tmp_path)
+    assert drawn["roc"] == pytest.approx(roc_auc_score(label, probability), abs=1e-9)
+    assert drawn["pr"] == pytest.approx(average_precision_score(label, probability), abs=1e-9)
+    called = probability >= 0.5
+    recall, precision = np.mean(called[label == 1]), np.mean(label[called] == 1)
+    assert drawn["at"] == pytest.approx((np.mean(called[label == 0]), recall))
+    prevalence, point = drawn["rest"]
+    assert prevalence == pytest.approx(86 / 166) and point == pytest.approx((recall, precision))
+
+
+def test_missing_results_are_named(tmp_path):
+    for workdir in (tmp_path, tmp_path / "nowhere"):
+        for make in (build_report, summary_table):
+            with pytest.raises(InputError, match=f"^{re.escape(str(workdir))}: .*train or evaluate first"):
+                make(workdir)
+    assert not (tmp_path / "report").exists()
+    write_run(tmp_path)
+    with pytest.raises(InputError, match="evaluate first"):
+        summary_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"{"),
+        ("environment.json", b"[1]"),
+        ("results/classifier_test.json", b'{"scores": 3}'),
+        ("results/classifier_test.json", b'{"scores": {}, "confusion": [[1, 2]]}'),
+        ("results/segmenter_test.csv", b"id,iou\n"),
+        ("results/segmenter_test.csv", b"id,dice\na,x\n"),
+        ("results/framework_test_patients.csv", b"patient\n"),
+        ("results/segmenter_test_examples.npz", b"PK"),
+        ("metrics.jsonl", b'{"stage"\n{"stage": "a", "epoch": 1}\n'),
+    ],
+)
+def test_damaged_files_are_named_and_leave_the_report_alone(full, name, content):
+    (full / "report").mkdir()
+    (full / "report" / "index.html").write_bytes(b"earlier")
+    (full / name).write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(name)):
+        build_report(full)
+    assert {path.name: path.read_bytes() for path in (full / "report").iterdir()} == {
+        "index.html": b"earlier"
+    }
+
+
+@pytest.mark.parametrize(("module", "function"), [(page.os, "replace"), (Path, "write_bytes")])
+def test_failure_while_writing_leaves_the_report_alone(tmp_path, monkeypatch, module, function):
+    (tmp_path / "results").mkdir()
+    write_classifier(tmp_path)
+    assert build_report(tmp_path) == tmp_path / "report" / "index.html"
+    before = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
+    write_run(tmp_path)
+
+    def full_disk(*arguments):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+        patch.setattr(module, function, full_disk)
+        build_report(tmp_path)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()} == before
+
+
+def test_figures_of_an_earlier_report_go_and_other_files_stay(tmp_path):
+    write_run(tmp_path)
+    write_classifier(tmp_path)
+    build_report(tmp_path)
+    (tmp_path / "report" / "my_notes.png").write_bytes(b"mine")
+    (tmp_path / "results" / "classifier_test.json").unlink()
+    build_report(tmp_path)
+    left = {path.name for path in (tmp_path / "report").glob("*.png")}
+    assert left == {"my_notes.png"} | {
+        f"training_{curve}.png"
+        for curve in ("classifier_loss", "classifier_mcc", "segmenter_loss", "segmenter_dice_infected")
+    }
+
+
+def test_history_of_a_resumed_and_running_training(tmp_path):
+    rows = [
+        {"stage": "classifier", "epoch": epoch, "val/mcc": value}
+        for epoch, value in ((1, 0.1), (2, 0.2), (2, 0.3))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"stage": "classi')
+    history = read_results(tmp_path).history["classifier"]
+    assert [(row["epoch"], row["val/mcc"]) for row in history] == [(1, 0.1), (2, 0.3)]
+    build_report(tmp_path)
+    assert [path.name for path in (tmp_path / "report").glob("*.png")] == ["training_classifier_mcc.png"]
+
+
+def test_example_outline_colours_are_where_the_masks_are(tmp_path):
+    blank = np.zeros((64, 64), np.uint8)
+    truth, predicted = blank.copy(), blank.copy()
+    truth[8:24, 8:24], predicted[40:56, 40:56] = 1, 1
+    truth[0, :] = 255  # ignored pixels are no infection
+    (tmp_path / "slice.png").write_bytes(plots.example_slice(blank, truth, predicted))
+    pixels = np.asarray(Image.open(tmp_path / "slice.png").convert("RGB")).astype(int)
+    blue, red = pixels[..., 2] - pixels[..., 0] > 80, pixels[..., 0] - pixels[..., 2] > 80
+    for mask, low, high in ((blue, 8, 24), (red, 40, 56)):
+        rows, columns = np.nonzero(mask)
+        scale = len(pixels) / 64
+        assert np.allclose([rows.min(), columns.min()], low * scale, atol=scale)
+        assert np.allclose([rows.max(), columns.max()], high * scale, atol=scale)
+
+
+def test_summary_table(built):
+    lines = summary_table(built).splitlines()
+    assert lines[0].split() == ["stage", "split", "n", "score", "value", "interval"]
+    assert re.fullmatch(r"classifier +test +166 +accuracy +0\.\d{3} +0\.741 to 0\.860", lines[2])
+    assert re.fullmatch(
+        r"segmenter +test +85 +dice_infected_per_image +0\.741 +0\.700 to 0\.780",
+        next(line for line in lines if "per_image" in line),
+    )
+    assert any(
+        re.fullmatch(r"framework +val +86 +missed_infected_slices +0\.105 +0\.056 to 0\.187", line)
+        for line in lines
+    )
+    column = lines[0].index("value")
+    assert all(line[column - 1] == " " and line[column] != " " for line in lines[2:])
+    assert len(lines) == 2 + 2 * 8 and max(map(len, lines)) < 80
