@@ -1,0 +1,247 @@
+"""What a user sees who gives bad input to the two commands: one line, the right exit status, nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+TINY = (
+    "--config=configs/cov_raseg.py", "--config.data.phantom.patients=6", "--config.data.phantom.slices_per_patient=3",
+    "--config.data.phantom.size=64", "--config.segmenter.input.size=(32,32)", "--config.segmenter.model.features=2",
+    "--config.segmenter.epochs=1", "--config.segmenter.batch_size=2",
+)  # fmt: skip
+# Each command in a process of its own, forked after the imports, which take longest.
+MANY = """
+import json, os, runpy, sys, traceback
+sys.path.insert(0, ".")
+import covjax.cli, covjax.framework, covjax.report
+codes = []
+for k, command in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(f"{sys.argv[2]}/{k}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
+        sys.argv, code = command, 0
+        try:
+            runpy.run_path(command[0], run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        except BaseException:
+            traceback.print_exc()
+            code = 99
+        sys.stderr.flush()
+        os._exit(code)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(codes))
+"""
+LIMITED = """
+import resource, runpy, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.argv = sys.argv[2:]
+sys.path.insert(0, ".")
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+def run(home, *command, limit=None):
+    prefix = [sys.executable] if limit is None else [sys.executable, "-c", LIMITED, str(limit)]
+    environment = os.environ | {"XDG_CACHE_HOME": str(home / "cache")}
+    done = subprocess.run(
+        [*prefix, *map(str, command)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return done.returncode, done.stderr
+
+
+def run_many(home, commands):
+    said = home / "said"
+    said.mkdir(exist_ok=True)
+    command = [sys.executable, "-W", "ignore", "-c", MANY, json.dumps(commands, default=str), str(said)]
+    environment = os.environ | {"XDG_CACHE_HOME": str(home / "cache")}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    codes = json.loads(done.stdout.splitlines()[-1])
+    return [(code, (said / str(k)).read_text()) for k, code in enumerate(codes)]
+
+
+def refused(result, status, *words):
+    code, stderr = result
+    assert code == status, stderr[-2000:]
+    assert "Traceback" not in stderr
+    lines = stderr.replace("\r", "\n").rstrip("\n").split("\n")
+    assert [line.startswith("error: ") for line in lines].count(True) == 1
+    assert lines[-1].startswith("error: ") and all(word in lines[-1] for word in words), lines[-1]
+
+
+@pytest.fixture(scope="module")
+def trained(home):
+    code, stderr = run(home, "train.py", *TINY, "--workdir", home / "run")
+    assert code == 0, stderr[-2000:]
+    return home / "run"
+
+
+def files(folder):
+    return (
+        {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        if folder.exists()
+        else {}
+    )
+
+
+def pictures(folder, shape=(64, 64)):
+    for k, name in enumerate("abcdef"):
+        for kind, pixels in (("images", np.full(shape, 90 + k)), ("masks", np.eye(*shape) * 255)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / kind / f"{name}.png")
+    return folder
+
+
+def no_pictures(folder):
+    for path in folder.rglob("*.png"):
+        path.unlink()
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:70])
+
+
+def rewrite(path, pixels):
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
+
+
+def save_as(path, mode="L"):
+    Image.open(path).convert(mode).save(path.with_suffix(".tif"))
+    path.unlink()
+
+
+CASES = {
+    "unknown key": (
+        ("--config.segmenter.epoch=3",),
+        1,
+        ("'epoch' is unknown", "batch_size", "did you mean 'epochs'"),
+    ),
+    "unknown section": (("--config.segmentr.epochs=3",), 1, ("did you mean 'segmenter'",)),
+    "wrong type": (("--config.seed=abc",), 1, ("--config.seed: 'abc'",)),
+    "unknown name": (("--config.segmenter.model.name=cov_rasegg",), 1, ("did you mean 'cov_raseg'",)),
+    "unknown flag": (("--workdirr=x",), 2, ("workdirr", "workdir")),
+    "unnamed argument": (("extra",), 2, ("'extra' is not a flag",)),
+    "no configuration": (("--config=configs/gone.py",), 1, ("configs/gone.py is not a file",)),
+    "broken configuration": (("--config=README.md",), 1, ("README.md is broken",)),
+}
+
+
+def test_flags_and_configuration(home):
+    commands = [("train.py", *TINY, "--workdir", home / "none", *flags) for flags, _, _ in CASES.values()]
+    for (_, status, words), result in zip(CASES.values(), run_many(home, commands), strict=True):
+        refused(result, status, *words)
+    assert not (home / "none").exists()
+
+
+def folder_flags(home, name):
+    return (f"--config.data.path={home / name}", "--config.data.source=folder", "--config.split.by=slice")
+
+
+FOLDERS = {
+    "no pictures": (no_pictures, ("holds no picture",)),
+    "no mask": (lambda f: (f / "masks" / "c.png").unlink(), ("c.png", "nor a mask")),
+    "no image": (lambda f: (f / "images" / "c.png").unlink(), ("c.png", "a mask without its image")),
+    "sizes": (lambda f: rewrite(f / "masks" / "b.png", np.eye(64, 60)), ("b.png", "differ in size")),
+    "values": (lambda f: rewrite(f / "masks" / "b.png", np.eye(64) * 77), ("b.png", "mask values 0, 77")),
+    "truncated": (lambda f: truncate(f / "images" / "d.png"), ("d.png: damaged",)),
+    "empty": (lambda f: (f / "images" / "d.png").write_bytes(b""), ("d.png: the file is empty",)),
+    "text": (lambda f: (f / "images" / "d.png").write_text("none"), ("d.png: not a picture",)),
+    "cmyk": (lambda f: save_as(f / "images" / "d.png", "CMYK"), ("d.tif: CMYK",)),
+    "one pixel": (lambda f: rewrite(f / "images" / "d.png", [[0]]), ("d.png: 1x1",)),
+    "huge": (
+        lambda f: Image.new("1", (20000, 20000)).save(f / "images" / "d.png"),
+        ("d.png: more than 64,000,000",),
+    ),
+    "healthy": (
+        lambda f: [rewrite(p, np.zeros((64, 64))) for p in (f / "masks").iterdir()],
+        ("no slice is infected",),
+    ),
+}
+
+
+def test_data(home):
+    for name, (damage, _) in FOLDERS.items():
+        damage(pictures(home / name))
+    commands = [
+        ("train.py", *TINY, "--workdir", home / "none", *folder_flags(home, name)) for name in FOLDERS
+    ]
+    one_patient = ("train.py", *TINY, "--workdir", home / "none", "--config.data.phantom.patients=1")
+    *results, result = run_many(home, [*commands, one_patient])
+    for (_, words), other in zip(FOLDERS.values(), results, strict=True):
+        refused(other, 1, *words)
+    refused(result, 1, "1 patient(s) cannot be split", "--config.split.by=slice")
+    assert not (home / "none").exists()
+    prepared = [p for p in (home / "cache/covjax/prepared").glob("folder-*") if p.is_dir()]
+    assert (
+        all((p / "index.json").is_file() for p in prepared) and len(prepared) == 1
+    )  # the healthy one: data are fine
+
+
+def test_workdirs(home, trained):
+    before = files(trained)
+    refused(
+        run(home, "train.py", *TINY, "--workdir", trained, "--config.segmenter.epochs=2"),
+        1,
+        "segmenter.epochs: 1 there, 2 now",
+    )
+    refused(run(home, "eval.py", "--workdir", home / "nowhere"), 1, "nowhere: no config.json")
+    assert files(trained) == before and not (home / "nowhere").exists()
+
+
+def test_places_that_cannot_be_written(home, trained):
+    (home / "file").write_text("")
+    refused(
+        run(home, "train.py", *TINY, "--workdir", home / "file" / "run"), 1, "file/run", "cannot be made"
+    )
+    assert (home / "file").read_text() == ""
+
+
+def test_results_that_cannot_be_written(home, trained):
+    before = files(trained / "results")
+    refused(run(home, "eval.py", "--workdir", trained, limit=100), 1, str(trained), "File too large")
+    after = files(trained / "results")
+    assert {p: after[p] for p in before} == before and not [p for p in after if "partial" in p.name]
+
+
+def test_checkpoints_that_cannot_be_written(home, trained):
+    """And the run goes on where it stopped once there is room."""
+    workdir = home / "full"
+    refused(run(home, "train.py", *TINY, "--workdir", workdir, limit=3000), 1, str(workdir), "File too large")
+    assert not list(workdir.glob("checkpoints/*/*/[0-9]"))
+    code, stderr = run(home, "train.py", *TINY, "--workdir", workdir)
+    assert code == 0, stderr[-2000:]
+
+
+def test_a_full_disk(home, trained):
+    disk = home / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20k", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        refused(
+            run(home, "train.py", *TINY, "--workdir", disk / "run"), 1, str(disk / "run"), "No space left"
+        )
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
