@@ -1,7 +1,7 @@
 """Evaluates a trained run, or screens new slices with it.
 
-  python eval.py --workdir runs/NAME [--split val]                  scores on one part of the run's own data
-  python eval.py --workdir runs/NAME --input FOLDER --output OUT    probabilities, masks and overlays of new slices
+python eval.py --workdir runs/NAME [--split val]                  scores on one part of the run's own data
+python eval.py --workdir runs/NAME --input FOLDER --output OUT    probabilities, masks and overlays of new slices
 """
 
 from pathlib import Path

@@ -20,7 +20,7 @@ def get_config():
         stage.augment.update(rotation=15.0, scale=0.15, intensity=0.2)
         stage.optimizer.update(schedule="cosine", momentum=0.9, ema=0.98)
     config.classifier.input.gain = "unit"
-    config.classifier.optimizer.learning_rate = 3e-4
+    config.classifier.optimizer.update(learning_rate=0.03, clip_norm=1.0)
     config.classifier.epochs = 15
     config.segmenter.loss.class_weights = "sqrt_inverse_frequency"
     config.segmenter.optimizer.learning_rate = 0.01

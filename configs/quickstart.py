@@ -1,6 +1,6 @@
 """Quickstart: both stages, small, on synthetic slices.
 
-  python train.py --config configs/quickstart.py --workdir runs/quickstart
+python train.py --config configs/quickstart.py --workdir runs/quickstart
 """
 
 from configs import framework

@@ -89,11 +89,7 @@ def _flag_problem(message: str) -> tuple[str, int]:
             1,
         )
     missing = re.match(r"flag --(\w+)=None: .*must have a value", message)
-    return (
-        (f"--{missing[1]} is required, see --help", 2)
-        if missing
-        else (message, 1 if "--config." in message else 2)
-    )
+    return (f"--{missing[1]} is required, see --help", 2) if missing else (message, 1 if "--config." in message else 2)
 
 
 def _check_overrides(argv: list[str]) -> None:
@@ -119,9 +115,7 @@ def _check_overrides(argv: list[str]) -> None:
                 raise unknown(where, part, section.keys())
             section, where = section[part], f"{where}.{part}"
         if isinstance(section, ConfigDict):
-            raise InputError(
-                f"{where}: a section, set one of its fields: {', '.join(sorted(section.keys()))}"
-            )
+            raise InputError(f"{where}: a section, set one of its fields: {', '.join(sorted(section.keys()))}")
 
 
 def _load_config(path: str) -> ConfigDict:
@@ -130,9 +124,7 @@ def _load_config(path: str) -> ConfigDict:
     try:
         config = runpy.run_path(path)["get_config"]()
     except Exception as error:  # the file is a program of the user's and may raise anything
-        raise InputError(
-            f"--config: {path} is broken ({type(error).__name__}: {error}), correct it"
-        ) from error
+        raise InputError(f"--config: {path} is broken ({type(error).__name__}: {error}), correct it") from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config: get_config() of {path} returns no ConfigDict, correct it")
     return config

@@ -45,9 +45,7 @@ def _check_run(config: ConfigDict) -> None:
     _among("data.source", config.data.source, SOURCES)
     _among("data.bits", config.data.bits, (12, 16))
     if not 0 <= config.data.mask_threshold < 255:
-        raise InputError(
-            f"data.mask_threshold: {config.data.mask_threshold} must be at least 0 and below 255"
-        )
+        raise InputError(f"data.mask_threshold: {config.data.mask_threshold} must be at least 0 and below 255")
     for field in ("path", "prepared_dir", "cache"):
         _get(config.data, field)
     for field in ("patients", "slices_per_patient", "size"):
@@ -152,9 +150,7 @@ def write_json(path: Path, value: Any) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}), make room or use another folder"
-        ) from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}), make room or use another folder") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ Dtype = jnp.dtype | type
 BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORMS = {
     "running": "moving average over the last batches of training",
-    "training_set": "mean and variance over the whole training part, as the released network was finalised",
+    "training_set": "mean and variance over the training part in whole batches, as the released network was finalised",
 }
 
 glorot = nn.initializers.glorot_uniform()

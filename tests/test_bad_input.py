@@ -74,9 +74,7 @@ def run_many(home, commands):
     said.mkdir(exist_ok=True)
     command = [sys.executable, "-W", "ignore", "-c", MANY, json.dumps(commands, default=str), str(said)]
     environment = os.environ | {"XDG_CACHE_HOME": str(home / "cache")}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300
-    )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300)
     codes = json.loads(done.stdout.splitlines()[-1])
     return [(code, (said / str(k)).read_text()) for k, code in enumerate(codes)]
 
@@ -98,11 +96,7 @@ def trained(home):
 
 
 def files(folder):
-    return (
-        {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-        if folder.exists()
-        else {}
-    )
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()} if folder.exists() else {}
 
 
 def pictures(folder, shape=(64, 64)):
@@ -183,9 +177,7 @@ FOLDERS = {
 def test_data(home):
     for name, (damage, _) in FOLDERS.items():
         damage(pictures(home / name))
-    commands = [
-        ("train.py", *TINY, "--workdir", home / "none", *folder_flags(home, name)) for name in FOLDERS
-    ]
+    commands = [("train.py", *TINY, "--workdir", home / "none", *folder_flags(home, name)) for name in FOLDERS]
     one_patient = ("train.py", *TINY, "--workdir", home / "none", "--config.data.phantom.patients=1")
     *results, result = run_many(home, [*commands, one_patient])
     for (_, words), other in zip(FOLDERS.values(), results, strict=True):
@@ -193,9 +185,7 @@ def test_data(home):
     refused(result, 1, "1 patient(s) cannot be split", "--config.split.by=slice")
     assert not (home / "none").exists()
     prepared = [p for p in (home / "cache/covjax/prepared").glob("folder-*") if p.is_dir()]
-    assert (
-        all((p / "index.json").is_file() for p in prepared) and len(prepared) == 1
-    )  # the healthy one: data are fine
+    assert all((p / "index.json").is_file() for p in prepared) and len(prepared) == 1  # the healthy one: data are fine
 
 
 def test_workdirs(home, trained):
@@ -211,9 +201,7 @@ def test_workdirs(home, trained):
 
 def test_places_that_cannot_be_written(home, trained):
     (home / "file").write_text("")
-    refused(
-        run(home, "train.py", *TINY, "--workdir", home / "file" / "run"), 1, "file/run", "cannot be made"
-    )
+    refused(run(home, "train.py", *TINY, "--workdir", home / "file" / "run"), 1, "file/run", "cannot be made")
     assert (home / "file").read_text() == ""
 
 
@@ -240,8 +228,6 @@ def test_a_full_disk(home, trained):
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a small disk")
     try:
-        refused(
-            run(home, "train.py", *TINY, "--workdir", disk / "run"), 1, str(disk / "run"), "No space left"
-        )
+        refused(run(home, "train.py", *TINY, "--workdir", disk / "run"), 1, str(disk / "run"), "No space left")
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -93,9 +93,7 @@ def test_workdir_belongs_to_one_configuration(tmp_path):
     other = config()
     other.classifier.epochs = 7
     other.segmenter.epochs = 9
-    with pytest.raises(
-        InputError, match=r"config.json.*classifier.epochs: \d+ there, 7 now.*another --workdir"
-    ):
+    with pytest.raises(InputError, match=r"config.json.*classifier.epochs: \d+ there, 7 now.*another --workdir"):
         claim_workdir(tmp_path / "run", other)
     alone = config()
     del alone["segmenter"]

@@ -68,11 +68,7 @@ def test_presets_follow_the_described_steps(shape, preset, gain):
     assert result.dtype == np.float32
     assert result.min() >= 0 and result.max() <= 255
     error = np.stack(
-        [
-            np.abs(result[i, ..., c] - oracle(images[i, ..., c], preset, gain))
-            for i in range(2)
-            for c in range(2)
-        ]
+        [np.abs(result[i, ..., c] - oracle(images[i, ..., c], preset, gain)) for i in range(2) for c in range(2)]
     )
     if preset == "prlab21":  # a float32 sum may fall on the other side of a half
         assert error.max() <= 1 + 1e-3 and np.mean(error > 1e-2) < 1e-3

@@ -34,9 +34,7 @@ def list_images(folder: Path, but: str | None = None) -> dict[str, Path]:
             continue
         stem = inside.with_suffix("").as_posix()
         if stem in found:
-            raise InputError(
-                f"{path}: {found[stem].name} has the same name without its suffix, rename one of them"
-            )
+            raise InputError(f"{path}: {found[stem].name} has the same name without its suffix, rename one of them")
         found[stem] = path
     if not found:
         raise InputError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}), point to a folder of slices")

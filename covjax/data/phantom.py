@@ -83,9 +83,7 @@ def _field(grid: SimpleNamespace, lattice: np.ndarray, t: float | None = None) -
     """Smooth field [size, size] from spline nodes [n, n], or from the section at t of nodes [nz, n, n]."""
     nodes = lattice.shape[-1]
     if t is not None:
-        lattice = _interpolate(lattice.reshape(len(lattice), -1), _spline([t], len(lattice))).reshape(
-            nodes, nodes
-        )
+        lattice = _interpolate(lattice.reshape(len(lattice), -1), _spline([t], len(lattice))).reshape(nodes, nodes)
     columns = _interpolate(np.ascontiguousarray(lattice.T, np.float32), grid.splines[nodes])
     return _interpolate(np.ascontiguousarray(columns.T), grid.splines[nodes])
 
@@ -290,9 +288,7 @@ def _splat(grid: SimpleNamespace, spheres: np.ndarray, z: float, thickness: floa
         column, row = (np.rint(centre).astype(int)[:, None] + steps[:, None]).transpose(2, 0, 1)
         gap = ((column - centre[:, :1]) ** 2)[:, None] + ((row - centre[:, 1:]) ** 2)[..., None]
         value = np.clip(radius + 0.5 - np.sqrt(gap), 0, 1) * np.minimum(1, 1.4 * radius + 0.15)
-        pixels = (
-            np.clip(row, 0, grid.size - 1)[..., None] * grid.size + np.clip(column, 0, grid.size - 1)[:, None]
-        )
+        pixels = np.clip(row, 0, grid.size - 1)[..., None] * grid.size + np.clip(column, 0, grid.size - 1)[:, None]
         np.maximum.at(image, pixels.ravel(), value.astype(np.float32).ravel())
     return image.reshape(grid.size, grid.size)
 
@@ -326,9 +322,7 @@ def _surface(grid: SimpleNamespace, p: SimpleNamespace, t: float) -> tuple[np.nd
     return hu, outline
 
 
-def _body(
-    grid: SimpleNamespace, p: SimpleNamespace, t: float, cavity: np.ndarray, ripple: np.ndarray
-) -> np.ndarray:
+def _body(grid: SimpleNamespace, p: SimpleNamespace, t: float, cavity: np.ndarray, ripple: np.ndarray) -> np.ndarray:
     """HU [size, size] of table, chest wall with ribs, and a cavity filled with soft tissue."""
     hu, outline = _surface(grid, p, t)
     hu += _cover(outline, grid.pixel) * (MUSCLE - hu)
@@ -506,9 +500,7 @@ def phantom_slice(
     return np.rint(image).astype(np.uint8), mask, int(lesion is not None)
 
 
-def lung_region(
-    patient: int, index: int, *, slices_per_patient: int, size: int = 304, seed: int = 0
-) -> np.ndarray:
+def lung_region(patient: int, index: int, *, slices_per_patient: int, size: int = 304, seed: int = 0) -> np.ndarray:
     """Returns the lungs, lesions and vessels included, of the same slice as a bool array [size, size].
 
     Raises InputError as `phantom_slice` does.

@@ -129,9 +129,7 @@ def open_prepared(folder: Path) -> Prepared:
     # Which of these it is depends on the file that is missing, cut short or overwritten.
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{folder}: prepared data missing or damaged ({reason}), delete the folder"
-        ) from error
+        raise InputError(f"{folder}: prepared data missing or damaged ({reason}), delete the folder") from error
 
 
 def prepared_dir(config: Any) -> Path:

@@ -59,9 +59,7 @@ def open_phantom(config: Any) -> Source:
     """Synthetic chest CT, generated as it is read."""
     p = config.phantom
     if p.patients < 1 or p.slices_per_patient < 1 or p.size < 32:
-        raise InputError(
-            "data.phantom: patients and slices_per_patient must be at least 1 and size at least 32"
-        )
+        raise InputError("data.phantom: patients and slices_per_patient must be at least 1 and size at least 32")
 
     def load(i: int) -> Slice:
         patient, index = divmod(i, p.slices_per_patient)
@@ -71,9 +69,7 @@ def open_phantom(config: Any) -> Source:
         return Slice(ids[i], image, mask, label, f"phantom{patient:04d}", "")
 
     count = p.patients * p.slices_per_patient
-    ids = tuple(
-        f"phantom{i // p.slices_per_patient:04d}_{i % p.slices_per_patient:03d}" for i in range(count)
-    )
+    ids = tuple(f"phantom{i // p.slices_per_patient:04d}_{i % p.slices_per_patient:03d}" for i in range(count))
     stamp = ["phantom", phantom.PHANTOM_VERSION, p.patients, p.slices_per_patient, p.size, p.seed]
     return Source("phantom", ids, load, _fingerprint(stamp))
 
@@ -129,9 +125,7 @@ def open_prlab21(root: Path, config: Any) -> Source:
         mask = np.zeros_like(image)
         if label == 1:
             if ids[i] not in masks:
-                raise InputError(
-                    f"{images[ids[i]]}: infected, but masks/ holds no {ids[i]}, restore the mask"
-                )
+                raise InputError(f"{images[ids[i]]}: infected, but masks/ holds no {ids[i]}, restore the mask")
             mask = (_ct_frame(masks[ids[i]], read_image(masks[ids[i]])) > 127).astype(np.uint8)
         return Slice(ids[i], image, mask, label, rows[ids[i]]["patient"], "")
 
@@ -145,9 +139,7 @@ def _ct_frame(path: Path, picture: np.ndarray) -> np.ndarray:
     if margin is not None:
         margin[PRLAB21_FRAME] = False
     if margin is None or (picture[margin] > 200).mean() < 0.8:
-        raise InputError(
-            f"{path}: not a 304x304 figure with a white margin, use data.source=folder for plain slices"
-        )
+        raise InputError(f"{path}: not a 304x304 figure with a white margin, use data.source=folder for plain slices")
     return picture[PRLAB21_FRAME]
 
 
@@ -178,14 +170,10 @@ def _read_index(root: Path, images: dict[str, Path]) -> dict[str, dict[str, str]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}), check the file") from None
     if not rows:
-        raise InputError(
-            f"{path}: has no rows, list the slices (columns id or file, label, patient) or remove it"
-        )
+        raise InputError(f"{path}: has no rows, list the slices (columns id or file, label, patient) or remove it")
     missing = sorted(images.keys() - rows.keys())
     if missing:
-        raise InputError(
-            f"{path}: {len(missing)} pictures are not listed, first {missing[0]}, add or remove them"
-        )
+        raise InputError(f"{path}: {len(missing)} pictures are not listed, first {missing[0]}, add or remove them")
     return rows
 
 
@@ -207,11 +195,7 @@ def _stem_of(row: dict[str, str], images: dict[str, Path], where: str) -> str:
     if row.get("file"):
         file = Path(name)
         # Names may hold dots ("2020.01.24-p27"), so only a picture's suffix is taken off.
-        stem = (
-            (file.with_suffix("") if file.suffix.lower() in SUFFIXES else file)
-            .as_posix()
-            .removeprefix("images/")
-        )
+        stem = (file.with_suffix("") if file.suffix.lower() in SUFFIXES else file).as_posix().removeprefix("images/")
     if stem not in images:
         raise InputError(f"{where} names {name}, which is not among the pictures, correct or remove it")
     if row.get("label") and row["label"].lower() not in LABELS:
@@ -231,13 +215,9 @@ def _check_mask(path: Path, image: np.ndarray, mask: np.ndarray | None, label: i
     if mask is None:
         return
     if mask.shape != image.shape:
-        raise InputError(
-            f"{path}: image {image.shape} and mask {mask.shape} differ in size, export them alike"
-        )
+        raise InputError(f"{path}: image {image.shape} and mask {mask.shape} differ in size, export them alike")
     if label == 0 and mask.any():
-        raise InputError(
-            f"{path}: labelled healthy, but its mask marks infection, correct the label or the mask"
-        )
+        raise InputError(f"{path}: labelled healthy, but its mask marks infection, correct the label or the mask")
 
 
 def _stamps(root: Path, files: list[Path]) -> list[tuple[str, int, int]]:

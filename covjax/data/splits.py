@@ -88,9 +88,7 @@ def read_splits(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: missing, is this the workdir of a run?") from None
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"{path}: damaged ({error}), restore it or train again with another --workdir"
-        ) from None
+        raise InputError(f"{path}: damaged ({error}), restore it or train again with another --workdir") from None
     return splits
 
 
@@ -99,9 +97,7 @@ def part_indices(data: Prepared, splits: dict[str, Any], name: str) -> np.ndarra
     position = {slice_id: i for i, slice_id in enumerate(data.ids)}
     missing = [s for s in splits[name] if s not in position]
     if missing:
-        raise InputError(
-            f"splits.json: {len(missing)} slices, first {missing[0]}, not in the data, restore the data"
-        )
+        raise InputError(f"splits.json: {len(missing)} slices, first {missing[0]}, not in the data, restore the data")
     return np.array([position[s] for s in splits[name]], np.int64)
 
 

@@ -59,5 +59,3 @@ def mean_loss(rows: Rows) -> float:
 def scores_of(stage: Stage, rows: Rows) -> dict[str, dict]:
     """Returns the scores of a stage over rows of any number of slices."""
     return stage.task.scores(rows, stage.config)
-
-

@@ -9,9 +9,7 @@ from covjax.metrics.curves import area_under_roc, average_precision, check_binar
 from covjax.metrics.intervals import hanley_mcneil, score, wilson
 
 
-def classification_scores(
-    labels: np.ndarray, probability: np.ndarray, threshold: float = 0.5
-) -> dict[str, dict]:
+def classification_scores(labels: np.ndarray, probability: np.ndarray, threshold: float = 0.5) -> dict[str, dict]:
     """Scores of a binary classifier, each with its n and, where there is a closed form, a 95 % interval.
 
     A case is called positive when probability >= threshold. What is undefined has value None and a reason,

@@ -10,9 +10,7 @@ from covjax.errors import InputError
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "ignore"))
-def confusion_matrix(
-    truth: jax.Array, predicted: jax.Array, num_classes: int, ignore: int = 255
-) -> jax.Array:
+def confusion_matrix(truth: jax.Array, predicted: jax.Array, num_classes: int, ignore: int = 255) -> jax.Array:
     """Counts the pixels of every (true, predicted) pair of classes, one matrix per image.
 
     Matrices add up: over images, batches and devices. Counts are exact (integer arithmetic throughout).

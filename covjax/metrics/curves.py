@@ -13,25 +13,17 @@ def check_binary(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarra
     """
     labels, probability = np.asarray(labels), np.asarray(probability, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != probability.shape:
-        raise InputError(
-            f"labels: shape {labels.shape}, probability: {probability.shape}, give vectors of one length"
-        )
+        raise InputError(f"labels: shape {labels.shape}, probability: {probability.shape}, give vectors of one length")
     wrong = labels[(labels != 0) & (labels != 1)]
     if wrong.size:
-        raise InputError(
-            f"labels: {wrong.size} of {labels.size} are not 0 or 1 (first: {wrong[0]}), leave them out"
-        )
+        raise InputError(f"labels: {wrong.size} of {labels.size} are not 0 or 1 (first: {wrong[0]}), leave them out")
     undefined = np.count_nonzero(~np.isfinite(probability))
     if undefined:
-        raise InputError(
-            f"probability: {undefined} of {probability.size} are NaN or infinite, did training diverge?"
-        )
+        raise InputError(f"probability: {undefined} of {probability.size} are NaN or infinite, did training diverge?")
     return labels == 1, probability
 
 
-def cumulative_counts(
-    positive: np.ndarray, probability: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cumulative_counts(positive: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts the positives and negatives at or above every distinct probability, highest first.
 
     Args:

@@ -78,9 +78,7 @@ def hanley_mcneil(auc: float, n_positive: int, n_negative: int) -> tuple[float, 
     if not 0 <= auc <= 1:
         raise InputError(f"hanley_mcneil: auc={auc}, give an area in 0..1")
     if n_positive < 1 or n_negative < 1:
-        raise InputError(
-            f"hanley_mcneil: n_positive={n_positive}, n_negative={n_negative}, give at least 1 of each"
-        )
+        raise InputError(f"hanley_mcneil: n_positive={n_positive}, n_negative={n_negative}, give at least 1 of each")
     square = auc * auc
     q1, q2 = auc / (2 - auc), 2 * square / (1 + auc)
     spread = auc * (1 - auc) + (n_positive - 1) * (q1 - square) + (n_negative - 1) * (q2 - square)

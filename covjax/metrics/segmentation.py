@@ -38,15 +38,11 @@ def segmentation_scores(confusions: np.ndarray, classes: tuple[str, ...]) -> dic
     confusions = _check(confusions)
     n = len(confusions)
     if len(set(classes)) != len(classes) or len(classes) != confusions.shape[1]:
-        raise InputError(
-            f"classes: {tuple(classes)}, give {confusions.shape[1]} distinct names, one per class"
-        )
+        raise InputError(f"classes: {tuple(classes)}, give {confusions.shape[1]} distinct names, one per class")
     reasons = _reasons(classes)
     whole = _values(confusions.sum(axis=0, keepdims=True), classes)
     single = _values(confusions, classes)
-    scores = {
-        name: score(value[0], n, reason=reasons[name] if n else "no images") for name, value in whole.items()
-    }
+    scores = {name: score(value[0], n, reason=reasons[name] if n else "no images") for name, value in whole.items()}
     for name, values in single.items():
         defined = values[~np.isnan(values)]
         mean = defined.mean() if defined.size else None
@@ -75,9 +71,7 @@ def per_image_iou(confusions: np.ndarray, cls: int = 1) -> np.ndarray:
     return _one_class(confusions, cls, _class_iou)
 
 
-def _one_class(
-    confusions: np.ndarray, cls: int, of_classes: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
+def _one_class(confusions: np.ndarray, cls: int, of_classes: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     confusions = _check(confusions)
     if not 0 <= cls < confusions.shape[1]:
         raise InputError(f"cls: {cls}, give the index of a class in 0..{confusions.shape[1] - 1}")

@@ -73,7 +73,10 @@ class CovRASeg(nn.Module):
         x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
         kernel = self.param("final_kernel", nn.initializers.glorot_uniform(), (2, 2, x.shape[-1], 1))
         bias = self.param("final_bias", nn.initializers.zeros, (1,))
-        z = jax.lax.conv_general_dilated(
-            x, kernel.astype(x.dtype), (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        ).astype(jnp.float32) + bias
+        z = (
+            jax.lax.conv_general_dilated(
+                x, kernel.astype(x.dtype), (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            ).astype(jnp.float32)
+            + bias
+        )
         return jnp.concatenate([jnp.zeros_like(z), z], -1)

@@ -23,9 +23,7 @@ def training(results: Results) -> Section:
             continue
         score = MAIN_SCORE[stage]
         best = (results.timing.get(stage) or {}).get("best_epoch")
-        keep = (
-            f"; the dotted line marks epoch {best}, whose weights were kept" if isinstance(best, int) else ""
-        )
+        keep = f"; the dotted line marks epoch {best}, whose weights were kept" if isinstance(best, int) else ""
         loss = _curves(
             rows,
             stage,
@@ -61,18 +59,14 @@ def _curves(
     best: Any,
     caption: str,
 ) -> Picture | None:
-    curves = {
-        f"{SPLIT_TITLES[part]}": [number(row.get(f"{part}/{quantity}")) for row in rows] for part in parts
-    }
+    curves = {f"{SPLIT_TITLES[part]}": [number(row.get(f"{part}/{quantity}")) for row in rows] for part in parts}
     curves = {name: values for name, values in curves.items() if not all(map(math.isnan, values))}
     if not curves:
         return None
     png = plots.learning_curves(
         [int(row["epoch"]) for row in rows], curves, ylabel, best if isinstance(best, int) else None
     )
-    return Picture(
-        f"training_{stage}_{quantity}", png, escape(caption), f"{stage}: {quantity} over the epochs"
-    )
+    return Picture(f"training_{stage}_{quantity}", png, escape(caption), f"{stage}: {quantity} over the epochs")
 
 
 def confusion(results: Results) -> Section:
@@ -161,16 +155,12 @@ def _precision_recall(scored: Mapping[str, Any], split: str) -> Picture | None:
     rates = _rates(scored)
     # The step-wise area (average precision): straight lines between the points would flatter the classifier.
     area = _area(scored, "average_precision", float(np.sum(np.diff(recall, prepend=0.0) * precision)))
-    png = plots.precision_recall(
-        recall, precision, area, rates["prevalence"], (rates["recall"], rates["precision"])
-    )
+    png = plots.precision_recall(recall, precision, area, rates["prevalence"], (rates["recall"], rates["precision"]))
     caption = (
         "<strong>Precision-recall curve.</strong> The share of calls that are right against the share of "
         "infected slices found, for every threshold: the closer to the upper right corner, the better."
     )
-    return Picture(
-        f"classifier_{split}_precision_recall", png, caption, "Precision-recall curve of the classifier"
-    )
+    return Picture(f"classifier_{split}_precision_recall", png, caption, "Precision-recall curve of the classifier")
 
 
 def slices(results: Results) -> Section:
@@ -197,9 +187,7 @@ def _dice(results: Results) -> Picture | None:
             f"n = {len(dice):,}). How many slices reach which overlap with the truth: 1 is perfect, "
             f"0 is no overlap.{left_out}"
         )
-        return Picture(
-            f"{stage}_{split}_dice", plots.dice_histogram(dice), caption, "Histogram of Dice per slice"
-        )
+        return Picture(f"{stage}_{split}_dice", plots.dice_histogram(dice), caption, "Histogram of Dice per slice")
     return None
 
 

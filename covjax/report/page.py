@@ -42,11 +42,7 @@ def build_report(workdir: Path) -> Path:
     results = read_results(workdir)
     sections = [section for make in SECTIONS for section in [make(results)] if any(section.content)]
     pictures = [
-        picture
-        for section in sections
-        for group in section.content
-        if isinstance(group, list)
-        for picture in group
+        picture for section in sections for group in section.content if isinstance(group, list) for picture in group
     ]
     page = _page(results, sections).encode("utf-8", errors="xmlcharrefreplace")
 
@@ -74,9 +70,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _page(results: Results, sections: Sequence[Section]) -> str:
-    links = "".join(
-        f'<li><a href="#{_anchor(section)}">{escape(section.title)}</a></li>' for section in sections
-    )
+    links = "".join(f'<li><a href="#{_anchor(section)}">{escape(section.title)}</a></li>' for section in sections)
     body = "\n".join(_section(section) for section in sections)
     version = escape(str(results.environment.get("covjax", "")))
     return f"""<!DOCTYPE html>
@@ -109,11 +103,7 @@ def _anchor(section: Section) -> str:
 
 def _section(section: Section) -> str:
     parts = [part if isinstance(part, str) else _figures(part) for part in section.content if part]
-    return (
-        f'<section>\n<h2 id="{_anchor(section)}">{escape(section.title)}</h2>\n'
-        + "\n".join(parts)
-        + "\n</section>"
-    )
+    return f'<section>\n<h2 id="{_anchor(section)}">{escape(section.title)}</h2>\n' + "\n".join(parts) + "\n</section>"
 
 
 def _figures(pictures: list[Picture]) -> str:
@@ -156,9 +146,7 @@ def _stage(results: Results, stage: str) -> str:
 
 
 def _header(results: Results) -> str:
-    stages = [
-        _stage(results, stage) for stage in STAGES if stage in results.scores or stage in results.history
-    ]
+    stages = [_stage(results, stage) for stage in STAGES if stage in results.scores or stage in results.history]
     seed = results.config.get("seed", results.splits.get("seed", "not recorded"))
     facts = {
         "Source": _source(results),

@@ -74,15 +74,11 @@ def table(
 
     def row(cells: Sequence[str]) -> str:
         return (
-            f'<tr><th scope="row">{cells[0]}</th>'
-            + "".join(f"<td{align}>{cell}</td>" for cell in cells[1:])
-            + "</tr>"
+            f'<tr><th scope="row">{cells[0]}</th>' + "".join(f"<td{align}>{cell}</td>" for cell in cells[1:]) + "</tr>"
         )
 
     title = f"<caption>{caption}</caption>" if caption else ""
-    top = f'<th scope="col">{head[0]}</th>' + "".join(
-        f'<th scope="col"{align}>{cell}</th>' for cell in head[1:]
-    )
+    top = f'<th scope="col">{head[0]}</th>' + "".join(f'<th scope="col"{align}>{cell}</th>' for cell in head[1:])
     bottom = f"<tfoot>{row(foot)}</tfoot>" if foot else ""
     body = "".join(row(cells) for cells in rows)
     return (

@@ -63,9 +63,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> bytes:
         colour = "white" if share > 0.5 else "#1c1f24"
         percent = f"{share:.1%}" if totals[row, 0] else "no such case"
         axes.text(column, row - 0.06, percent, ha="center", va="bottom", color=colour, fontsize=12)
-        axes.text(
-            column, row + 0.06, f"{matrix[row, column]:,.0f}", ha="center", va="top", color=colour, fontsize=9
-        )
+        axes.text(column, row + 0.06, f"{matrix[row, column]:,.0f}", ha="center", va="top", color=colour, fontsize=9)
     axes.set_xticks(range(len(classes)), classes, parse_math=False)
     axes.set_yticks(range(len(classes)), classes, rotation=90, va="center", parse_math=False)
     axes.tick_params(length=0)
@@ -75,9 +73,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> bytes:
 
 def roc(false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, area: float, point: tuple) -> bytes:
     """Draws a ROC curve; `point` is the (false, true) positive rate in use, NaN where undefined."""
-    figure, axes = _axes(
-        "false positive rate (1 - specificity)", "true positive rate (sensitivity)", (4.2, 4.0)
-    )
+    figure, axes = _axes("false positive rate (1 - specificity)", "true positive rate (sensitivity)", (4.2, 4.0))
     axes.plot([0, 1], [0, 1], ":", color=GREY, label="chance (area 0.500)")
     axes.plot(
         false_positive_rate,
@@ -92,9 +88,7 @@ def roc(false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, area: f
     return _png(figure)
 
 
-def precision_recall(
-    recall: np.ndarray, precision: np.ndarray, area: float, prevalence: float, point: tuple
-) -> bytes:
+def precision_recall(recall: np.ndarray, precision: np.ndarray, area: float, prevalence: float, point: tuple) -> bytes:
     """Draws a precision-recall curve in steps, recall ascending; `point` is (recall, precision) in use."""
     figure, axes = _axes("recall (sensitivity)", "precision", (4.2, 4.0))
     axes.axhline(prevalence, linestyle=":", color=GREY, label=f"chance (area {prevalence:.3f})")
@@ -138,9 +132,7 @@ def share_scatter(true: np.ndarray, predicted: np.ndarray, called: np.ndarray | 
     axes.plot([0, top], [0, top], color=GREY, linewidth=1, label="perfect agreement")
     passed = np.ones(len(true), bool) if called is None else called
     label = "slice" if called is None else "called infected"
-    axes.plot(
-        100 * true[passed], 100 * predicted[passed], "o", color=BLUE, alpha=0.5, markersize=4, label=label
-    )
+    axes.plot(100 * true[passed], 100 * predicted[passed], "o", color=BLUE, alpha=0.5, markersize=4, label=label)
     if not passed.all():
         axes.plot(
             100 * true[~passed],

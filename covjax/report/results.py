@@ -49,9 +49,7 @@ def read_results(workdir: Path) -> Results:
         scores=_read_scores(workdir / "results"),
     )
     if not results.history and not results.scores:
-        raise InputError(
-            f"{workdir}: holds no results (metrics.jsonl, results/*.json), train or evaluate first"
-        )
+        raise InputError(f"{workdir}: holds no results (metrics.jsonl, results/*.json), train or evaluate first")
     return results
 
 
@@ -145,9 +143,7 @@ def read_examples(path: Path) -> dict[str, np.ndarray] | None:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("id", "rank", "dice", "image", "truth", "predicted")}
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: is not a file of example slices ({error}), run the evaluation again"
-        ) from error
+        raise InputError(f"{path}: is not a file of example slices ({error}), run the evaluation again") from error
     shapes = {arrays[name].shape for name in ("image", "truth", "predicted")}
     lengths = {len(array) for array in arrays.values() if array.ndim}
     if len(shapes) != 1 or len(next(iter(shapes))) != 3 or len(lengths) != 1:

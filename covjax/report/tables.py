@@ -61,9 +61,7 @@ def scores(results: Results) -> Section:
     ]
     for stage, splits in results.scores.items():
         first, *others = splits
-        content.append(
-            f"<h3>{STAGE_TITLES[stage]}</h3>" + _score_table(stage, splits[first], first, headline=True)
-        )
+        content.append(f"<h3>{STAGE_TITLES[stage]}</h3>" + _score_table(stage, splits[first], first, headline=True))
         hidden = "".join(_score_table(stage, splits[split], split, headline=True) for split in others)
         if hidden:
             content.append(details("Scores on " + ", ".join(map(split_title, others)), hidden))
@@ -86,14 +84,10 @@ def _score_table(stage: str, scored: Mapping[str, Any], split: str, headline: bo
         label, meaning = labels.get(name, (name.replace("_", " "), ""))
         note = f"<small>{escape(meaning)}</small>" if meaning else ""
         n = f"{score['n']:,}" if isinstance(score.get("n"), int) else ""
-        rows.append(
-            [escape(label) + note, f"<strong>{escape(score_text(score))}</strong>", interval_text(score), n]
-        )
+        rows.append([escape(label) + note, f"<strong>{escape(score_text(score))}</strong>", interval_text(score), n])
     if not rows:
         return ""
-    return table(
-        ["Score", "Value", "Interval", "n"], rows, caption=escape(_scored_on(scored, split)), kind="scores"
-    )
+    return table(["Score", "Value", "Interval", "n"], rows, caption=escape(_scored_on(scored, split)), kind="scores")
 
 
 def _scored_on(scored: Mapping[str, Any], split: str) -> str:
@@ -145,8 +139,7 @@ def environment(results: Results) -> Section:
         content.append(table(["Timing", *map(str.capitalize, stages)], rows))
     if results.environment:
         rows = [
-            [escape(str(name).replace("_", " ")), escape(_plain(value))]
-            for name, value in results.environment.items()
+            [escape(str(name).replace("_", " ")), escape(_plain(value))] for name, value in results.environment.items()
         ]
         content.append(table(["Environment", ""], rows, numbers=False))
     return Section("Timing and environment", content)

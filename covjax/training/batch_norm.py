@@ -1,4 +1,4 @@
-"""BatchNorm statistics over the whole training set, as the released network was finalised."""
+"""BatchNorm statistics over the training set in whole batches, as the released network was finalised."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

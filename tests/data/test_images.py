@@ -151,9 +151,7 @@ def test_no_pictures(tmp_path):
     fails(save(tmp_path / "one.png", np.zeros((1, 1), np.uint8)), "1x1", "16x16")
     fails(save(tmp_path / "cmyk.jpg", COLOUR, "CMYK"), "CMYK")
     fails(save(tmp_path / "float.tif", GREY.astype(np.float32)), "F pictures")
-    Image.fromarray(GREY).save(
-        tmp_path / "stack.tif", save_all=True, append_images=[Image.fromarray(GREY)] * 2
-    )
+    Image.fromarray(GREY).save(tmp_path / "stack.tif", save_all=True, append_images=[Image.fromarray(GREY)] * 2)
     fails(tmp_path / "stack.tif", "holds 3 pictures")
 
 

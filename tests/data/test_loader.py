@@ -53,26 +53,18 @@ def test_contents():
         }  # fmt: skip
         for k, i in enumerate(batch["index"]):
             assert i in indices and batch["label"][k] == r.data.labels[i]
-            expected = np.asarray(
-                Image.fromarray(r.data.images[i]).resize((14, 10), Image.Resampling.BILINEAR)
-            )
+            expected = np.asarray(Image.fromarray(r.data.images[i]).resize((14, 10), Image.Resampling.BILINEAR))
             np.testing.assert_array_equal(batch["image"][k], expected)
-            np.testing.assert_array_equal(
-                batch["mask"][k], resize(r.data.masks[i], (6, 8), Image.Resampling.NEAREST)
-            )
+            np.testing.assert_array_equal(batch["mask"][k], resize(r.data.masks[i], (6, 8), Image.Resampling.NEAREST))
 
 
 def test_order_depends_on_seed_and_epoch_alone():
     first = order(reader(), batch_size=4, seed=1, epoch=2)
     assert first == order(reader(cache=True), batch_size=4, seed=1, epoch=2)
     assert len(first) == 5 and len(set(sum(first, []))) == 20  # whole batches, no slice twice
-    others = [
-        order(reader(), batch_size=4, seed=s, epoch=e) for s, e in ((1, 3), (2, 2), (2, 1), (2**32 - 1, 0))
-    ]
+    others = [order(reader(), batch_size=4, seed=s, epoch=e) for s, e in ((1, 3), (2, 2), (2, 1), (2**32 - 1, 0))]
     assert all(other != first for other in others)
-    assert sum(order(reader(), batch_size=2, seed=1, epoch=2), [])[:20] == sum(
-        first, []
-    )  # nor on the batch size
+    assert sum(order(reader(), batch_size=2, seed=1, epoch=2), [])[:20] == sum(first, [])  # nor on the batch size
 
 
 @settings(max_examples=15, deadline=None)
@@ -84,9 +76,7 @@ def test_processes_share_the_global_batches(n, shape, epoch, data):
     whole = order(reader(n), batch_size=batch_size, seed=5, epoch=epoch)
     assert len(whole) == steps
     parts = [
-        order(
-            reader(n), batch_size=batch_size, seed=5, epoch=epoch, start=start, process=p, processes=processes
-        )
+        order(reader(n), batch_size=batch_size, seed=5, epoch=epoch, start=start, process=p, processes=processes)
         for p in range(processes)
     ]
     interleaved = [np.stack(batches, 1).ravel().tolist() for batches in zip(*parts, strict=True)]
@@ -129,11 +119,7 @@ def test_cache_decodes_once_and_changes_nothing():
 def test_masks_keep_their_values(h, w, new_h, new_w, seed):
     mask = np.random.default_rng(seed).choice([0, 1, 255], (h, w)).astype(np.uint8)
     resized = resize(mask, (new_h, new_w), Image.Resampling.NEAREST)
-    assert (
-        resized.shape == (new_h, new_w)
-        and resized.dtype == np.uint8
-        and set(np.unique(resized)) <= {0, 1, 255}
-    )
+    assert resized.shape == (new_h, new_w) and resized.dtype == np.uint8 and set(np.unique(resized)) <= {0, 1, 255}
     np.testing.assert_array_equal(
         resize(mask, (2 * h, 3 * w), Image.Resampling.NEAREST), mask.repeat(2, 0).repeat(3, 1)
     )

@@ -18,10 +18,7 @@ PATIENTS, SLICES, SIZE = 12, 8, 152
 def stack():
     """Images, masks, labels and lungs of a modest set, first axes [patient, slice]."""
     args = {"slices_per_patient": SLICES, "size": SIZE}
-    rows = [
-        [(*phantom_slice(p, i, **args), lung_region(p, i, **args)) for i in range(SLICES)]
-        for p in range(PATIENTS)
-    ]
+    rows = [[(*phantom_slice(p, i, **args), lung_region(p, i, **args)) for i in range(SLICES)] for p in range(PATIENTS)]
     return tuple(np.array([[row[k] for row in patient] for patient in rows]) for k in range(4))
 
 
@@ -132,9 +129,7 @@ def test_neighbouring_slices_look_alike():
     volumes = [[phantom_slice(p, i, **args)[0] for i in range(15, 21)] for p in (0, 1, 2)]
     near = [similarity(a, b) for v in volumes for a, b in zip(v, v[1:], strict=False)]
     across = [
-        similarity(a, b)
-        for v, w in ((0, 1), (1, 2), (2, 0))
-        for a, b in zip(volumes[v], volumes[w], strict=True)
+        similarity(a, b) for v, w in ((0, 1), (1, 2), (2, 0)) for a, b in zip(volumes[v], volumes[w], strict=True)
     ]
     assert min(near) > 0.97
     assert min(near) > max(across)

@@ -152,9 +152,7 @@ print("done", len(data), flush=True)
 
 def preparing(folder, pause):
     code = SLOW.format(root=str(ROOT), here=str(Path(__file__).parent), folder=str(folder), pause=pause)
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def test_killed_in_the_middle(folder):

@@ -66,9 +66,7 @@ def test_labels_patients_and_splits(folder):
     assert [s.patient for s in slices.values()] == ["p1", "p1", "p2", "p3"]
     assert [s.split for s in slices.values()] == ["train", "train", "val", "test"]
     assert slices["a"].mask.sum() == 16 and not slices["b"].mask.any()
-    assert (
-        slices["c"].mask.shape == slices["c"].image.shape and not slices["c"].mask.any()
-    )  # healthy: background
+    assert slices["c"].mask.shape == slices["c"].image.shape and not slices["c"].mask.any()  # healthy: background
     assert slices["d"].mask is None  # infected, where is not known
 
 

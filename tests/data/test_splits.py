@@ -21,9 +21,7 @@ def data(labels, patients, splits=None):
     n = len(labels)
     ids = tuple(f"s{i}" for i in range(n))
     splits = tuple(splits) if splits is not None else ("",) * n
-    return Prepared(
-        "f", "fake", ids, np.array(labels, np.int32), tuple(patients), splits, np.ones(n, bool), None
-    )
+    return Prepared("f", "fake", ids, np.array(labels, np.int32), tuple(patients), splits, np.ones(n, bool), None)
 
 
 def rule(by="patient", shares=(0.64, 0.16, 0.2)):
@@ -33,9 +31,7 @@ def rule(by="patient", shares=(0.64, 0.16, 0.2)):
 def patients(sizes, infected_shares):
     """One patient per size, the first slices of each infected."""
     names = np.repeat([f"p{i}" for i in range(len(sizes))], sizes)
-    labels = np.concatenate(
-        [np.arange(n) < round(n * s) for n, s in zip(sizes, infected_shares, strict=True)]
-    )
+    labels = np.concatenate([np.arange(n) < round(n * s) for n, s in zip(sizes, infected_shares, strict=True)])
     return data(labels.astype(int), names)
 
 
@@ -64,11 +60,7 @@ def test_patients_never_leak(sizes, seed, draw):
     except InputError as error:
         # Three patients hold a class, but no division puts both classes everywhere: only then.
         mixed = len(
-            {
-                p
-                for p in d.patients
-                if {k for q, k in zip(d.patients, d.labels, strict=True) if q == p} == {0, 1}
-            }
+            {p for p in d.patients if {k for q, k in zip(d.patients, d.labels, strict=True) if q == p} == {0, 1}}
         )
         assert len(sizes) < 6 - mixed, error
         return
@@ -151,9 +143,7 @@ def test_by_source_refused():
         0,
     )
     refused("s0: split 'training'", data(labels, [""] * 6, ["training"] * 6), rule("source"), 0)
-    refused(
-        "test part is empty.*column split", data(labels, [""] * 6, ["train", "val"] * 3), rule("source"), 0
-    )
+    refused("test part is empty.*column split", data(labels, [""] * 6, ["train", "val"] * 3), rule("source"), 0)
 
 
 def test_refused():
@@ -220,9 +210,7 @@ def test_semiseg100(tmp_path):
     path = REAL / "semiseg100"
     if not path.is_dir():
         pytest.skip(f"{path} absent; set COVJAX_TEST_DATA to run this on real slices")
-    d = prepare(
-        SimpleNamespace(source="folder", path=str(path), prepared_dir=str(tmp_path), bits=16, mask_threshold=0)
-    )
+    d = prepare(SimpleNamespace(source="folder", path=str(path), prepared_dir=str(tmp_path), bits=16, mask_threshold=0))
     splits = make_splits(d, rule("slice"), 0, needs=("infected",))
     assert [len(splits[p]) for p in PARTS] == [32, 8, 10] and d.has_mask.all()
     refused("no slice is healthy", d, rule("slice"), 0)

@@ -126,9 +126,7 @@ def test_nothing_called_positive():
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), max_size=15), st.randoms(use_true_random=False)
-)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), max_size=15), st.randoms(use_true_random=False))
 def test_bounds_order_and_json_for_any_input(cases, random):
     labels, probability = split(cases) if cases else (np.zeros(0), np.zeros(0))
     scores = classification_scores(labels, probability)

@@ -37,9 +37,7 @@ def test_rows_are_truth_and_columns_prediction():
 
 def test_labels_give_one_count_each():
     counts = confusion_matrix(np.array([0, 1, 1, 255]), np.array([0, 0, 1, 1]), 2)
-    np.testing.assert_array_equal(
-        counts, [[[1, 0], [0, 0]], [[0, 0], [1, 0]], [[0, 0], [0, 1]], [[0, 0], [0, 0]]]
-    )
+    np.testing.assert_array_equal(counts, [[[1, 0], [0, 0]], [[0, 0], [1, 0]], [[0, 0], [0, 1]], [[0, 0], [0, 0]]])
 
 
 def test_ignored_pixels_do_not_count_whatever_is_predicted_there():

@@ -85,16 +85,12 @@ def test_per_image_scores_equal_scikit_learn_image_by_image():
     confusions = np.asarray(confusion_matrix(truth, predicted, 2))
     pairs = [(t[t != 255], p[t != 255]) for t, p in zip(truth, predicted, strict=True)]
     np.testing.assert_allclose(per_image_dice(confusions), [sk.f1_score(t, p) for t, p in pairs], atol=1e-9)
-    np.testing.assert_allclose(
-        per_image_iou(confusions), [sk.jaccard_score(t, p) for t, p in pairs], atol=1e-9
-    )
+    np.testing.assert_allclose(per_image_iou(confusions), [sk.jaccard_score(t, p) for t, p in pairs], atol=1e-9)
     np.testing.assert_allclose(
         per_image_dice(confusions, 0), [sk.f1_score(t, p, pos_label=0) for t, p in pairs], atol=1e-9
     )
     got = values(confusions)
-    assert got["dice_infected_per_image"] == pytest.approx(
-        np.mean([sk.f1_score(t, p) for t, p in pairs]), abs=1e-9
-    )
+    assert got["dice_infected_per_image"] == pytest.approx(np.mean([sk.f1_score(t, p) for t, p in pairs]), abs=1e-9)
     macro = np.mean([sk.jaccard_score(t, p, average="macro") for t, p in pairs])
     assert got["mean_iou_per_image"] == pytest.approx(macro, abs=1e-9)
 
@@ -149,9 +145,7 @@ def test_nothing_to_score(confusions):
 def test_ignored_pixels_change_nothing():
     truth, predicted = masks(1)
     flipped = np.where(truth == 255, (predicted + 1) % 3, predicted)
-    assert values(confusion_matrix(truth, predicted, 3), "abc") == values(
-        confusion_matrix(truth, flipped, 3), "abc"
-    )
+    assert values(confusion_matrix(truth, predicted, 3), "abc") == values(confusion_matrix(truth, flipped, 3), "abc")
 
 
 def test_int32_counts_are_summed_without_overflow():

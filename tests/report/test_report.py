@@ -308,9 +308,7 @@ class Page(HTMLParser):
         self.text = " ".join(" ".join(self.texts).split())
 
     def handle_starttag(self, tag, attrs):
-        self.targets += [
-            value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")
-        ]
+        self.targets += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
         self.ids += [value for name, value in attrs if name == "id"]
         if tag not in self.VOID:
             self.open.append(tag)
@@ -415,18 +413,14 @@ def test_partial_runs_show_what_they_have(tmp_path, write, headings):
 
 
 def test_scores_alone_are_enough(tmp_path):
-    write_json(
-        tmp_path / "results" / "segmenter_val.json", {"scores": {"dice_infected": {"value": 0.5, "n": 2}}}
-    )
+    write_json(tmp_path / "results" / "segmenter_val.json", {"scores": {"dice_infected": {"value": 0.5, "n": 2}}})
     shown = Page(build_report(tmp_path))
     assert shown.headings == ["Scores"] and "Validation part" in shown.text
 
 
 def test_primary_split_is_test_then_val_then_train(tmp_path):
     for split in ("train", "external", "val"):
-        write_json(
-            tmp_path / "results" / f"classifier_{split}.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}}
-        )
+        write_json(tmp_path / "results" / f"classifier_{split}.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}})
     assert list(read_results(tmp_path).scores["classifier"]) == ["val", "train", "external"]
     write_json(tmp_path / "results" / "classifier_test.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}})
     assert list(read_results(tmp_path).scores["classifier"])[0] == "test"
@@ -499,12 +493,7 @@ def test_score_text(score, text):
 
 def test_interval_text():
     assert interval_text({"interval": [0.81, 0.9125]}) == "0.810 to 0.912"
-    assert (
-        interval_text({"interval": None})
-        == interval_text({})
-        == interval_text({"interval": [None, 1.0]})
-        == ""
-    )
+    assert interval_text({"interval": None}) == interval_text({}) == interval_text({"interval": [None, 1.0]}) == ""
 
 
 def test_all_null_scores(tmp_path):
@@ -514,10 +503,7 @@ def test_all_null_scores(tmp_path):
             "n": 0,
             "confusion": [[0, 0], [0, 0]],
             "classes": ["healthy", "infected"],
-            "scores": {
-                name: {"value": None, "n": 0, "reason": "no slices"}
-                for name in ("accuracy", "roc_auc", "mcc")
-            },
+            "scores": {name: {"value": None, "n": 0, "reason": "no slices"} for name in ("accuracy", "roc_auc", "mcc")},
             "curves": {
                 "roc": {
                     "false_positive_rate": [None, None],
@@ -544,9 +530,7 @@ def test_areas_without_scores_match_sklearn(tmp_path, monkeypatch):
     write_json(path, content)
     drawn = {}
     monkeypatch.setattr(plots, "roc", lambda x, y, area, point: drawn.update(roc=area, at=point) or b"")
-    monkeypatch.setattr(
-        plots, "precision_recall", lambda x, y, area, *rest: drawn.update(pr=area, rest=rest) or b""
-    )
+    monkeypatch.setattr(plots, "precision_recall", lambda x, y, area, *rest: drawn.update(pr=area, rest=rest) or b"")
     build_report(tmp_path)
     assert drawn["roc"] == pytest.approx(roc_auc_score(label, probability), abs=1e-9)
     assert drawn["pr"] == pytest.approx(average_precision_score(label, probability), abs=1e-9)
@@ -588,9 +572,7 @@ def test_damaged_files_are_named_and_leave_the_report_alone(full, name, content)
     (full / name).write_bytes(content)
     with pytest.raises(InputError, match=re.escape(name)):
         build_report(full)
-    assert {path.name: path.read_bytes() for path in (full / "report").iterdir()} == {
-        "index.html": b"earlier"
-    }
+    assert {path.name: path.read_bytes() for path in (full / "report").iterdir()} == {"index.html": b"earlier"}
 
 
 @pytest.mark.parametrize(("module", "function"), [(page.os, "replace"), (Path, "write_bytes")])
@@ -626,8 +608,7 @@ def test_figures_of_an_earlier_report_go_and_other_files_stay(tmp_path):
 
 def test_history_of_a_resumed_and_running_training(tmp_path):
     rows = [
-        {"stage": "classifier", "epoch": epoch, "val/mcc": value}
-        for epoch, value in ((1, 0.1), (2, 0.2), (2, 0.3))
+        {"stage": "classifier", "epoch": epoch, "val/mcc": value} for epoch, value in ((1, 0.1), (2, 0.2), (2, 0.3))
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"stage": "classi')
     history = read_results(tmp_path).history["classifier"]
@@ -660,8 +641,7 @@ def test_summary_table(built):
         next(line for line in lines if "per_image" in line),
     )
     assert any(
-        re.fullmatch(r"framework +val +86 +missed_infected_slices +0\.105 +0\.056 to 0\.187", line)
-        for line in lines
+        re.fullmatch(r"framework +val +86 +missed_infected_slices +0\.105 +0\.056 to 0\.187", line) for line in lines
     )
     column = lines[0].index("value")
     assert all(line[column - 1] == " " and line[column] != " " for line in lines[2:])
