@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from covjax.convolution import conv2d
+
 Dtype = jnp.dtype | type
 
 BATCH_NORM_MOMENTUM = 0.9
@@ -16,14 +18,6 @@ BATCH_NORMS = {
 }
 
 glorot = nn.initializers.glorot_uniform()
-
-
-def conv2d(x: jax.Array, kernel: jax.Array, *, stride: int = 1, dilation: int = 1, padding: int | None = None):
-    """Convolves x [N, H, W, C] with kernel [kh, kw, C, F]; pads k//2 * dilation on every side, as PyTorch does."""
-    pads = [((k // 2) * dilation if padding is None else padding,) * 2 for k in kernel.shape[:2]]
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), pads, rhs_dilation=(dilation, dilation), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
 
 
 class Conv(nn.Module):
@@ -96,8 +90,3 @@ def global_positions(local_size: int, axis_name: str | None) -> jax.Array:
     """Returns each local sample's position [local_size] int32 in the global batch."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * local_size
     return first + jnp.arange(local_size)
-
-
-def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
-    """Max-pools [N, H, W, C] with explicit padding (padded pixels never win)."""
-    return nn.max_pool(x, (window, window), (stride, stride), ((padding, padding),) * 2)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.layers import ConvBN, Dropout, Dtype, glorot, max_pool
+from covjax.layers import ConvBN, Dropout, Dtype, glorot
+from covjax.pooling import max_pool
 
 
 class ResidualUnit(nn.Module):
