@@ -1,0 +1,123 @@
+"""One contender of the speed benchmark: a process that takes a training step or evaluates a batch when told to.
+
+Started by speed.py: `python -m tests.benchmarks.contenders NETWORK MODE BATCH`. It prints one JSON line once ready,
+one for every line ("train" or "eval") it reads, and the last one, with its peak memory, when its input ends.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from functools import partial
+
+import numpy as np
+
+NETWORKS = {"cov_ctnet": (82, 82, 1), "cov_raseg": (304, 304, 3)}
+TORCH_MODES = ("eager", "channels_last", "compile", "bf16", "compile_bf16")
+COVJAX_MODES = {"covjax": "float32", "covjax_bf16": "bfloat16"}
+
+
+def covjax_functions(network, dtype, batch_size):
+    """(train, evaluate): the step of train.py without augmentation, the prediction of eval.py."""
+    import jax
+
+    from configs import common
+    from covjax.evaluation.predict import make_predictor
+    from covjax.inputs import Normalization
+    from covjax.optimizer import make_optimizer
+    from covjax.parallel import AXIS, pmap_train, replicate, shard
+    from covjax.stages import Statistics, init_variables, make_stage
+    from covjax.training.state import create_state
+    from covjax.training.step import train_step
+
+    name = "classifier" if network == "cov_ctnet" else "segmenter"
+    config = getattr(common, name)()
+    height, width, channels = NETWORKS[network]
+    config.update(dtype=dtype, batch_size=batch_size)
+    config.input.update(enhance="none", size=(height, width), slice_size=(height, width))
+    config.augment.flip = False
+    statistics = Statistics(Normalization(np.full(channels, 127, np.float32), np.ones(1)), np.ones(2), np.ones(2))
+    stage = make_stage(name, config, statistics, axis_name=AXIS)
+    optimizer = make_optimizer(config.optimizer, lambda step: config.optimizer.learning_rate)
+    step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))
+    variables = init_variables(stage, 0)
+    state = replicate(create_state(variables, optimizer, 0, ema=False))
+    predict = make_predictor(make_stage(name, config, statistics))
+    variables = replicate(jax.tree.map(np.asarray, variables))
+    image, label, mask = random_batch(batch_size, height, width)
+    batch = {"image": image, "label": label, "mask": mask, "valid": np.ones(batch_size, bool)}
+
+    def train():
+        nonlocal state
+        state, metrics = step(state, shard(batch))
+        assert bool(metrics["finite"])
+
+    return train, lambda: predict(variables, batch)
+
+
+def torch_functions(network, mode, batch_size):
+    """(train, evaluate) of the same network with the same optimiser."""
+    import torch
+    from torch.nn import functional as F
+
+    from tests.models.torch_networks import build
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    height, width, channels = NETWORKS[network]
+    net, _ = build(network, {"final": "linear"} if network == "cov_raseg" else {})
+    image, label, mask = random_batch(batch_size, height, width)
+    x = torch.tensor(image, dtype=torch.float32)[:, None].expand(-1, channels, -1, -1).contiguous() - 127
+    truth = torch.tensor(label if network == "cov_ctnet" else mask, dtype=torch.long)
+    if mode != "eager":
+        net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(net.parameters(), 1e-4, momentum=0.95, weight_decay=1e-4)
+    run = torch.compile(net) if "compile" in mode else net
+
+    def logits():
+        with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in mode):
+            return run(x).float()
+
+    def train():
+        net.train()
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(logits().flatten(0, -2), truth.flatten())
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    def evaluate():
+        net.eval()
+        with torch.no_grad():
+            out = logits()
+            return out.argmax(-1).numpy(), F.cross_entropy(out.flatten(0, -2), truth.flatten())
+
+    return train, evaluate
+
+
+def random_batch(n, height, width):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (n, height, width)).astype(np.uint8)
+    return image, (np.arange(n) % 2).astype(np.int32), (rng.random((n, height, width)) < 0.1).astype(np.uint8)
+
+
+def timed(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def main(network, mode, batch_size):
+    make = covjax_functions if mode in COVJAX_MODES else torch_functions
+    train, evaluate = make(network, COVJAX_MODES.get(mode, mode), int(batch_size))
+    functions = {"train": train, "eval": evaluate}
+    first = {what: timed(function) for what, function in functions.items()}
+    second = {what: timed(function) for what, function in functions.items()}
+    print(json.dumps({"compile": {what: first[what] - second[what] for what in functions}}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(timed(functions[line.strip()])), flush=True)
+    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
