@@ -1,6 +1,9 @@
 """Quickstart: both stages, small, on synthetic slices.
 
-python train.py --config configs/quickstart.py --workdir runs/quickstart
+  python train.py --config configs/quickstart.py --workdir runs/quickstart
+
+Expect 3 to 4 minutes on two CPU cores and, on the 80 test slices, a classifier accuracy of 0.65 to 0.70 and a lesion
+Dice of 0.35: enough to see that everything works (the best threshold on grey levels reaches no more than 0.47).
 """
 
 from configs import framework
