@@ -1,4 +1,7 @@
-"""Draws the README's picture from a finished run on the phantom: `python docs/make_example.py runs/quickstart`."""
+"""Draws the README's picture, the median of the test part of a finished run on the phantom.
+
+python docs/make_example.py runs/quickstart
+"""
 
 import sys
 from pathlib import Path
@@ -29,7 +32,7 @@ def main(workdir: Path) -> None:
     right.imshow(image, cmap="gray", vmin=0, vmax=255)
     right.contour(examples["truth"][chosen], [0.5], colors=TRUE, linewidths=1.5)
     right.contour(examples["predicted"][chosen], [0.5], colors=PREDICTED, linewidths=1.5, linestyles="dashed")
-    right.set_title(f"median of the test part: true and predicted, Dice {examples['dice'][chosen]:.2f}", fontsize=9)
+    right.set_title(f"true and predicted: Dice {examples['dice'][chosen]:.2f}", fontsize=9)
     for axes in (left, middle, right):
         axes.set_axis_off()
     figure.savefig(ROOT / "docs" / "example.png", dpi=100)
