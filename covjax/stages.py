@@ -96,7 +96,8 @@ class Stage:
 def make_model(name: str, config: Any, axis_name: str | None = None) -> nn.Module:
     """Builds the network of stage `name`. Raises InputError if the model is unknown or of the other task."""
     options = {k: v for k, v in config.model.items() if k != "name"}
-    return create_model(config.model.name, task=TASKS[name].name, dtype=config.dtype, axis_name=axis_name, **options)
+    common = {"dtype": config.dtype, "axis_name": axis_name, "remat": config.remat}
+    return create_model(config.model.name, task=TASKS[name].name, **common, **options)
 
 
 def make_stage(name: str, config: Any, statistics: Statistics, axis_name: str | None = None) -> Stage:

@@ -11,6 +11,7 @@ MODELS = {
     "classification": {"cov_ctnet": CovCTNet},
     "segmentation": {"cov_raseg": CovRASeg},
 }
+COMMON_FIELDS = ("num_classes", "dtype", "axis_name", "remat")  # fields of every network
 
 
 def list_models(task: str | None = None) -> list[str]:
@@ -26,6 +27,7 @@ def create_model(
     task: str | None = None,
     dtype: str = "float32",
     axis_name: str | None = None,
+    remat: bool = False,
     **options,
 ) -> nn.Module:
     """Builds a network: `model.apply(variables, image [N, H, W, C], train=...)` -> float32 logits.
@@ -38,6 +40,8 @@ def create_model(
       task: restricts the names to one task.
       dtype: what it computes in, "float32" or "bfloat16"; parameters are float32 in both.
       axis_name: mapped axis over which BatchNorm is synchronised while training; None on one device.
+      remat: in training, keep only what lies between the parts of the network and compute the rest again for the
+        gradient: half the activation memory for about a fifth more time.
       **options: the fields of that network, e.g. `final="linear"` for cov_raseg.
 
     Raises InputError for an unknown name, dtype or option, listing the valid ones.
@@ -47,10 +51,11 @@ def create_model(
     family = {n: cls for table in MODELS.values() for n, cls in table.items()}
     if dtype not in ("float32", "bfloat16"):
         raise unknown("dtype", dtype, ("float32", "bfloat16"))
-    fields = set(family[name].__dataclass_fields__) - {"parent", "name", "num_classes", "dtype", "axis_name"}
+    fields = set(family[name].__dataclass_fields__) - {"parent", "name", *COMMON_FIELDS}
     for option in options:
         if option not in fields:
             raise unknown(f"option of model {name}", option, fields)
     if num_classes < 2:
         raise InputError(f"model {name}: num_classes={num_classes}, at least 2 are needed (background and a class)")
-    return family[name](num_classes=num_classes, dtype=jnp.dtype(dtype), axis_name=axis_name, **options)
+    common = {"num_classes": num_classes, "dtype": jnp.dtype(dtype), "axis_name": axis_name, "remat": remat}
+    return family[name](**common, **options)

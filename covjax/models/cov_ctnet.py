@@ -21,7 +21,7 @@ class ResidualUnit(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         def conv(kernel_size, stride, relu, name):
             return ConvBN(self.features, kernel_size, stride, False, relu, self.dtype, self.axis_name, name=name)
 
@@ -44,16 +44,18 @@ class CovCTNet(nn.Module):
     head_relu: bool = False
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         x = ConvBN(64, 7, 2, False, True, self.dtype, self.axis_name, name="stem")(x, train=train)
         x = max_pool(x, 3, 2, 1)
+        unit_class = nn.remat(ResidualUnit, static_argnums=(2,)) if self.remat else ResidualUnit
         for stage, features in enumerate((64, 128, 256, 512)):
             for unit in range(2):
                 stride = 2 if stage > 0 and unit == 0 else 1
                 name = f"stage{stage + 1}_unit{unit + 1}"
-                x = ResidualUnit(features, stride, self.dtype, self.axis_name, name=name)(x, train=train)
+                x = unit_class(features, stride, self.dtype, self.axis_name, name=name)(x, train)
         x = x.max(axis=(1, 2))
         for k, (features, rate) in enumerate(((264, 0.5), (64, 0.2)), 1):
             x = nn.Dense(features, dtype=self.dtype, kernel_init=glorot, name=f"fc{k}")(x)

@@ -4,13 +4,15 @@ Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT 
 Networks", arXiv:2009.08864, and the layer list of the network its authors released (43 layers, 373,126 parameters).
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.errors import InputError, unknown
 from covjax.layers import Conv, ConvBN, Dtype
-from covjax.pooling import pool2d, unpool2d
+from covjax.pooling import Switches, pool2d, unpool2d
 
 FINALS = {
     "relu": "conv3x3-BN-ReLU before the softmax, as released",
@@ -31,6 +33,7 @@ class CovRASeg(nn.Module):
     final: str = "relu"
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -43,30 +46,21 @@ class CovRASeg(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        def block(x, name, features=self.features, relu=True):
-            layer = ConvBN(features, dtype=self.dtype, axis_name=self.axis_name, relu=relu, name=name)
-            return layer(x, train=train)
-
-        def third(x, name):
-            return nn.relu(Conv(self.features, dtype=self.dtype, name=name)(x))
-
-        def smooth(x):
-            return pool2d(x, "avg", window=2, stride=1)[0]
-
+        remat = nn.remat if self.remat else lambda function: function
         stack = []
         for stage in ("encoder1", "encoder2"):
-            x = block(block(x, f"{stage}_conv1"), f"{stage}_conv2")
-            x = third(smooth(x), f"{stage}_conv3")
-            x, switches = pool2d(x, "max")
+            x, switches = remat(partial(_encode, stage=stage, train=train))(self, x)
             stack.append(switches)
         for stage in ("decoder2", "decoder1"):
-            x = third(unpool2d(x, stack.pop()), f"{stage}_conv3")
-            x = block(smooth(x), f"{stage}_conv2")
-            if stage == "decoder2":
-                x = block(x, f"{stage}_conv1")
-        if self.final == "sigmoid2x2":
-            return self._sigmoid_logits(x)
-        return block(x, "decoder1_conv1", self.num_classes, relu=self.final == "relu").astype(jnp.float32)
+            x = remat(partial(_decode, stage=stage, train=train))(self, x, stack.pop())
+        return self._sigmoid_logits(x) if self.final == "sigmoid2x2" else x.astype(jnp.float32)
+
+    def block(self, x: jax.Array, name: str, train: bool, features: int | None = None, relu: bool = True) -> jax.Array:
+        layer = ConvBN(features or self.features, dtype=self.dtype, axis_name=self.axis_name, relu=relu, name=name)
+        return layer(x, train=train)
+
+    def third(self, x: jax.Array, name: str) -> jax.Array:
+        return nn.relu(Conv(self.features, dtype=self.dtype, name=name)(x))
 
     def _sigmoid_logits(self, x: jax.Array) -> jax.Array:
         """A sigmoid of z is the softmax of (0, z), so the one-filter head fits the same loss and metrics."""
@@ -80,3 +74,24 @@ class CovRASeg(nn.Module):
             + bias
         )
         return jnp.concatenate([jnp.zeros_like(z), z], -1)
+
+
+def _smooth(x: jax.Array) -> jax.Array:
+    return pool2d(x, "avg", window=2, stride=1)[0]
+
+
+def _encode(net: CovRASeg, x: jax.Array, *, stage: str, train: bool) -> tuple[jax.Array, Switches]:
+    x = net.block(x, f"{stage}_conv1", train)
+    x = net.block(x, f"{stage}_conv2", train)
+    x = net.third(_smooth(x), f"{stage}_conv3")
+    return pool2d(x, "max")
+
+
+def _decode(net: CovRASeg, x: jax.Array, switches: Switches, *, stage: str, train: bool) -> jax.Array:
+    x = net.third(unpool2d(x, switches), f"{stage}_conv3")
+    x = net.block(_smooth(x), f"{stage}_conv2", train)
+    if stage == "decoder2":
+        return net.block(x, f"{stage}_conv1", train)
+    if net.final == "sigmoid2x2":
+        return x
+    return net.block(x, f"{stage}_conv1", train, net.num_classes, relu=net.final == "relu")

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +58,27 @@ def test_bfloat16_computes_low_and_returns_float32(name, options, seeded):
     text = jax.jit(low.apply).lower(variables, x).as_text()
     convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
     assert convolutions and all("xbf16>" in line.split("->")[-1] for line in convolutions)
+
+
+@pytest.mark.parametrize(("name", "size"), [("cov_ctnet", 82), ("cov_raseg", 64)])
+def test_remat_halves_activation_memory_and_changes_no_gradient(name, size, seeded):
+    x = seeded[1](4, size, size, CHANNELS[name])
+    variables = seeded[0](create_model(name), CHANNELS[name])
+
+    def loss(params, model):
+        state = {"params": params, "batch_stats": variables["batch_stats"]}
+        keys = {"dropout": jax.random.PRNGKey(1)}
+        logits, updated = model.apply(state, x, train=True, mutable=["batch_stats"], rngs=keys)
+        return jnp.square(logits).mean(), updated
+
+    outcome, memory = [], []
+    for remat in (False, True):
+        step = jax.jit(jax.value_and_grad(partial(loss, model=create_model(name, remat=remat)), has_aux=True))
+        step = step.lower(variables["params"]).compile()
+        memory.append(step.memory_analysis().temp_size_in_bytes)
+        outcome.append(step(variables["params"]))
+    chex.assert_trees_all_close(*outcome, rtol=1e-4, atol=1e-5)
+    assert memory[1] < 0.6 * memory[0]
 
 
 @pytest.mark.parametrize("final", FINALS)
