@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from covjax.errors import InputError
@@ -20,6 +21,11 @@ def pmap_train(step: Callable) -> Callable:
 def pmap_eval(step: Callable) -> Callable:
     """Maps step(variables, batch) -> per-sample rows over the batch's shards."""
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+
+
+def sum_over_devices(tree: Any) -> Any:
+    """Sums every array over the devices, inside a mapped step. On one device XLA would copy them all."""
+    return tree if lax.axis_size(AXIS) == 1 else lax.psum(tree, AXIS)
 
 
 def replicate(state: Any) -> Any:

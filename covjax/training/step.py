@@ -13,7 +13,7 @@ from jax import lax
 
 from covjax.augment import Augmentation, augment
 from covjax.layers import global_positions
-from covjax.parallel import AXIS
+from covjax.parallel import AXIS, sum_over_devices
 from covjax.stages import Batch, Stage
 from covjax.training.state import TrainState
 
@@ -31,7 +31,7 @@ def train_step(
     (loss, (weight, batch_stats)), gradients = jax.value_and_grad(_loss, has_aux=True)(
         state.params, state.batch_stats, batch, dropout_key, stage
     )
-    loss, gradients = lax.psum((loss, gradients), AXIS)
+    loss, gradients = sum_over_devices((loss, gradients))
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     state = state.replace(
@@ -41,7 +41,8 @@ def train_step(
         opt_state=opt_state,
         ema=_averaged(state.ema, params, stage.config.optimizer.ema),
     )
-    finite = _all_finite((loss, state.params, state.batch_stats))
+    # Behind a barrier, lest XLA computes the new parameters a second time for the check.
+    finite = _all_finite((loss, lax.optimization_barrier(params), batch_stats))
     return state, {"loss": loss, "weight": weight, "finite": finite}
 
 
@@ -64,7 +65,7 @@ def _loss(params: Any, batch_stats: Any, batch: Batch, dropout_key: jax.Array, s
         rngs={"dropout": dropout_key},
     )
     sums, weights = stage.loss(logits, batch)
-    weight = lax.psum(weights.sum(), AXIS)
+    weight = sum_over_devices(weights.sum())
     return sums.sum() / jnp.maximum(weight, 1e-12), (weight, updated["batch_stats"])
 
 
