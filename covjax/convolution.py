@@ -76,7 +76,7 @@ def _backward(geometry, inputs, g):
         to_kernel = _blocked_weight_gradient(geometry, x, g)
     to_x = _on_cpu(to_x, partial(_xla_input_gradient, geometry, x))
     to_kernel = _on_cpu(to_kernel, partial(_xla_weight_gradient, geometry, kernel))
-    return to_x(g, kernel), to_kernel(x, g).astype(kernel.dtype)
+    return to_x(g, kernel), to_kernel(x, g)
 
 
 _conv.defvjp(_forward, _backward)
@@ -152,7 +152,8 @@ def _patch_input_gradient(geometry: Geometry, shape: tuple[int, ...], g: jax.Arr
 
 
 def _patch_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
-    return _product(_patches(geometry, x), g).reshape(geometry.size, geometry.size, x.shape[-1], g.shape[-1])
+    taps = _product(_patches(geometry, x), g).astype(x.dtype)
+    return taps.reshape(geometry.size, geometry.size, x.shape[-1], g.shape[-1])
 
 
 # By blocks of rows, at stride 1.

@@ -77,13 +77,29 @@ def training(name, variables):
     image = {"image": batch["image"]}
     found = flat(f"{name} before", (state.params, state.batch_stats))
     found |= flat(f"{name} finalised", make_finaliser(stage)(state.params, state.batch_stats, [image, image]))
+    program = step.lower(state, shard(batch)).compile()
+    found |= {f"{name} program": np.array(program.as_text()), f"{name} leaves": np.array(len(jax.tree.leaves(state)))}
+    found[f"{name} weights"] = np.array(sum(leaf.size for leaf in jax.tree.leaves(state.params)))
     for k in range(1, STEPS + 1):
         old = jax.tree.leaves(state)
-        state, metrics = step(state, shard(batch))
+        state, metrics = program(state, shard(batch))
         found |= flat(f"{name} step{k} metrics", metrics) | flat(f"{name} step{k}", (state.params, state.batch_stats))
         found |= flat(f"{name} step{k} gradient", state.opt_state)  # without momentum that is all it holds
         found[f"{name} step{k} donated"] = np.array([leaf.is_deleted() for leaf in old])
     return found
+
+
+def cuda_program(name, dtype):
+    """The training step as XLA gets it on an NVIDIA GPU, which it takes none to write down: StableHLO."""
+    config = stage_config(name)
+    config.dtype = dtype
+    stage = make_stage(name, config, made_up_statistics(config), axis_name=AXIS)
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, STEPS, 1))
+    step = jax.jit(pmap_train(partial(train_step, stage=stage, optimizer=optimizer)))
+    state = replicate(create_state(init_variables(stage, 0), optimizer, 0, ema=True))
+    items = slices(config, BATCH)
+    batch = {k: np.stack([item[k] for item in items]) for k in items[0]} | {"valid": np.ones(BATCH, bool)}
+    return step.trace(state, shard(batch)).lower(lowering_platforms=("cuda",)).as_text()
 
 
 def prediction(name, variables):
@@ -102,6 +118,8 @@ def main(out):
         config = stage_config(name)
         variables = init_variables(make_stage(name, config, made_up_statistics(config)), 3)
         found |= training(name, variables) | prediction(name, replicate(variables))
+        for dtype in ("float32", "bfloat16"):
+            found[f"{name} cuda {dtype}"] = np.array(cuda_program(name, dtype))
     try:
         shard({"image": np.zeros((6, 2))})
     except InputError as error:
