@@ -68,7 +68,7 @@ def _stage(*, input: dict, learning_rate: float, **fields) -> ConfigDict:
             batch_size=8,
             epochs=30,
             dtype="float32",  # or bfloat16
-            remat=False,  # train with half the activation memory, a fifth slower
+            remat=False,  # train with half the activation memory, a quarter slower
             checkpoint_every=200,  # steps, besides every end of an epoch; 0: only there
         )
     )

@@ -9,8 +9,8 @@ saturate, weighted classes, averaged parameters. configs/cov_ctnet.py and config
       --config.data.source=prlab21 --config.data.path=PATH
 
 Expect, on the 829 slices of prlab21 and two CPU cores: 6 minutes for the classifier; for the segmenter 35 minutes at
---config.segmenter.input.size="(192,192)", about 2 hours at the full 304 (calculated). On unseen patients (seed 1, 192): accuracy
-0.69, MCC 0.39, ROC AUC 0.74, lesion Dice 0.36 pooled and 0.28 per slice.
+--config.segmenter.input.size="(192,192)", about 2 hours at the full 304 (calculated). On unseen patients (seed 1, 192):
+accuracy 0.69, MCC 0.39, ROC AUC 0.74, lesion Dice 0.36 pooled and 0.28 per slice.
 """
 
 from configs import common
