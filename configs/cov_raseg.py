@@ -6,9 +6,9 @@ Networks", arXiv:2009.08864. SA-CoV-RASeg (static attention): --config.segmenter
   python train.py --config configs/cov_raseg.py --workdir runs/cov_raseg \
       --config.data.source=prlab21 --config.data.path=PATH
 
-Expect 0.9 to 1.2 slices/s on two CPU cores, 2 to 2.5 hours for the 206 infected training slices of prlab21 (calculated from
-the speed). Measured, with static attention, seed 1 and --config.segmenter.input.size="(128,128)", 30 epochs: 43 minutes
-beside other work; on unseen patients lesion Dice 0.30 pooled, 0.26 per slice (0.61 pooled on the validation patients).
+Expect 0.9 to 1.2 slices/s on two CPU cores, so 2 to 2.5 hours for the 206 infected training slices of prlab21
+(calculated). Measured with static attention, seed 1 and --config.segmenter.input.size="(128,128)", 30 epochs: 43
+minutes beside other work; on unseen patients lesion Dice 0.30 pooled, 0.26 per slice (validation: 0.61 pooled).
 """
 
 from configs import common
