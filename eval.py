@@ -9,9 +9,11 @@ from pathlib import Path
 from absl import flags
 
 from covjax import cli
+from covjax.config import read_config
 from covjax.errors import InputError
 from covjax.framework import evaluate_run, screen_folder
 from covjax.report import build_report, summary_table
+from covjax.runtime import use_xla_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "Part of the run's data to evaluate: train, val or test.")
@@ -25,6 +27,7 @@ def main() -> None:
     workdir = Path(_WORKDIR.value)
     if (_INPUT.value is None) != (_OUTPUT.value is None):
         raise InputError("--input and --output belong together, give both")
+    use_xla_flags(read_config(workdir).get("xla_flags", "none"))
     if _INPUT.value is not None:
         print(screen_folder(workdir, Path(_INPUT.value), Path(_OUTPUT.value), _BATCH_SIZE.value))
         return

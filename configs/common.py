@@ -8,6 +8,7 @@ def run() -> ConfigDict:
     return ConfigDict(
         dict(
             seed=0,
+            xla_flags="none",  # on NVIDIA GPUs: nvidia_fast, or nvidia_deterministic for bit-identical resumption
             data=dict(
                 source="phantom",  # phantom (synthetic), folder (your pictures), prlab21 (the paper's slices)
                 path="",  # folder of the slices; phantom needs none

@@ -19,6 +19,7 @@ from covjax.inputs import NORMALIZATIONS
 from covjax.layers import BATCH_NORMS
 from covjax.losses import CLASS_WEIGHTS, class_weights
 from covjax.optimizer import SCHEDULES
+from covjax.runtime import XLA_FLAGS
 from covjax.stages import TASKS, make_model
 
 SELECTIONS = {"infected": "the slices with infection, as the paper trains", "all": "every slice"}
@@ -42,6 +43,7 @@ def _check_run(config: ConfigDict) -> None:
     _positive("seed", config.seed, zero=True)
     if config.seed >= 2**32:
         raise InputError(f"seed: {config.seed} must be below 2**32")
+    _among("xla_flags", config.xla_flags, XLA_FLAGS)
     _among("data.source", config.data.source, SOURCES)
     _among("data.bits", config.data.bits, (12, 16))
     if not 0 <= config.data.mask_threshold < 255:

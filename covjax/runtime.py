@@ -10,6 +10,16 @@ from typing import Any
 import jax
 
 from covjax import __version__
+from covjax.errors import unknown
+
+XLA_FLAGS = {
+    "none": (),
+    # JAX documentation, "GPU performance tips": matrix products by Triton, collectives overlapped with computing.
+    "nvidia_fast": ("--xla_gpu_triton_gemm_any=true", "--xla_gpu_enable_latency_hiding_scheduler=true"),
+    # openxla/xla pull request 12520: neither atomic sums nor kernels chosen by a stopwatch. A resumed run needs it to
+    # end with the same bits on a GPU; a CPU always does.
+    "nvidia_deterministic": ("--xla_gpu_deterministic_ops=true",),
+}
 
 # Lasts until the program is there, whether it was compiled or read from the cache.
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
@@ -23,6 +33,19 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(base / "covjax" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def use_xla_flags(preset: str) -> None:
+    """Adds a preset of XLA_FLAGS to the environment's and says so; jax must not have computed anything yet.
+
+    Raises InputError for an unknown preset.
+    """
+    if preset not in XLA_FLAGS:
+        raise unknown("xla_flags", preset, XLA_FLAGS)
+    if XLA_FLAGS[preset]:
+        flags = " ".join(XLA_FLAGS[preset])
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+        print(f"XLA_FLAGS: {flags}", flush=True)
 
 
 def count_compile_time() -> None:
@@ -55,4 +78,5 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "devices": [str(d.device_kind) for d in jax.devices()],
         "cpu_count": os.cpu_count(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }

@@ -37,6 +37,7 @@ def test_every_configuration_is_valid(path):
         ("data.mask_threshold", 255, ("below 255",)),
         ("data.phantom.patients", 0, ("more than 0",)),
         ("data.phantom.seed", -1, ("0 or more",)),
+        ("xla_flags", "nvidia", ("nvidia_fast",)),
         ("split.by", "patients", ("did you mean 'patient'",)),
         ("split.shares", (0.5, 0.5), ("three positive shares",)),
         ("split.shares", ("a",), ("three positive shares",)),

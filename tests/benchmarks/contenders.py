@@ -20,13 +20,27 @@ COVJAX_MODES = {"covjax": "float32", "covjax_bf16": "bfloat16"}
 
 def covjax_functions(network, dtype, batch_size):
     """(train, evaluate): the step of train.py without augmentation, the prediction of eval.py."""
+    from covjax.parallel import shard
+
+    step, state, predict, variables, batch = covjax_parts(network, dtype, batch_size)
+
+    def train():
+        nonlocal state
+        state, metrics = step(state, shard(batch))
+        assert bool(metrics["finite"])
+
+    return train, lambda: predict(variables, batch)
+
+
+def covjax_parts(network, dtype, batch_size):
+    """(training step, its state, predictor, its variables, batch), to call and to look into."""
     import jax
 
     from configs import common
     from covjax.evaluation.predict import make_predictor
     from covjax.inputs import Normalization
     from covjax.optimizer import make_optimizer
-    from covjax.parallel import AXIS, pmap_train, replicate, shard
+    from covjax.parallel import AXIS, pmap_train, replicate
     from covjax.stages import Statistics, init_variables, make_stage
     from covjax.training.state import create_state
     from covjax.training.step import train_step
@@ -47,13 +61,7 @@ def covjax_functions(network, dtype, batch_size):
     variables = replicate(jax.tree.map(np.asarray, variables))
     image, label, mask = random_batch(batch_size, height, width)
     batch = {"image": image, "label": label, "mask": mask, "valid": np.ones(batch_size, bool)}
-
-    def train():
-        nonlocal state
-        state, metrics = step(state, shard(batch))
-        assert bool(metrics["finite"])
-
-    return train, lambda: predict(variables, batch)
+    return step, state, predict, variables, batch
 
 
 def torch_functions(network, mode, batch_size):

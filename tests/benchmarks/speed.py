@@ -5,6 +5,7 @@
 Every contender is a process of its own; they take turns, so that what else the machine does meets all of them. Prints
 milliseconds per slice (median over the repeats), GFLOP/s, seconds that the first call takes longer (compiling),
 peak memory and the ratio to the fastest PyTorch mode of the same precision (above 1: covjax is faster).
+--guard fails where covjax falls below the FLOORS: ratios, because seconds differ from machine to machine.
 Needs `pip install -e '.[parity]'`. For huge pages set GLIBC_TUNABLES=glibc.malloc.hugetlb=1 for all.
 """
 
@@ -22,6 +23,13 @@ from tests.benchmarks.contenders import COVJAX_MODES, NETWORKS, TORCH_MODES
 
 ROOT = Path(__file__).parents[2]
 WHAT = ("train", "eval")
+# Least ratio to the fastest PyTorch mode of the same precision.
+FLOORS = {
+    ("cov_ctnet", "train"): 0.8,
+    ("cov_ctnet", "eval"): 0.9,
+    ("cov_raseg", "train"): 1.0,
+    ("cov_raseg", "eval"): 1.2,
+}
 
 
 def flops_per_slice(network):
@@ -119,6 +127,19 @@ def show(rows):
         )
 
 
+def below_floor(rows):
+    """Returns one line for each float32 row of covjax that is slower than it may be."""
+    ours = [r for r in rows if r["mode"] == "covjax" and r["ratio_to_torch"] is not None]
+    if not ours:
+        raise SystemExit("error: --guard needs covjax and a float32 mode of PyTorch among --modes")
+    floors = ((r, FLOORS[r["network"], r["what"]]) for r in ours)
+    return [
+        f"{r['network']} {r['what']}: {r['ratio_to_torch']:.2f} times PyTorch, the floor is {floor}"
+        for r, floor in floors
+        if r["ratio_to_torch"] < floor
+    ]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
@@ -127,6 +148,7 @@ def main():
     )
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--guard", action="store_true", help="exit with status 1 below the floors")
     parser.add_argument("--json", type=Path, help="where to write the rows and the environment")
     options = parser.parse_args()
     print(environment(), flush=True)
@@ -136,6 +158,9 @@ def main():
     show(rows)
     if options.json:
         options.json.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=1), encoding="utf-8")
+    slow = below_floor(rows) if options.guard else []
+    if slow:
+        raise SystemExit("\n".join(slow))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 import re
 
-import numpy as np
 import pytest
+
+from tests.hlo import all_reduces, operations
 
 pytestmark = pytest.mark.slow  # the processes of test_step.py
 # Channels last, as a GPU's tensor cores read them; in weight gradients batch and channels change places.
@@ -11,17 +12,6 @@ LAYOUT = r"\[(b|f), 0, 1, (f|b)\]x\[(0, 1, i, o|0, 1, o, i|i, 0, 1, o)\]->\[(b, 
 BATCH_NORMS = {"classifier": 20, "segmenter": 8}
 STAGES, DTYPES = ("classifier", "segmenter"), ("float32", "bfloat16")
 CUDA = pytest.mark.parametrize(("stage", "dtype"), [(stage, dtype) for stage in STAGES for dtype in DTYPES])
-
-
-def all_reduces(program):
-    """Number of values that each all-reduce of an HLO text sums over the devices."""
-    results = re.findall(r"= (.*?) all-reduce(?:-start)?\(", program)
-    shapes = ([s for s in re.findall(r"f32\[([\d,]*)\]", result)] for result in results)
-    return [sum(int(np.prod([int(n) for n in s.split(",") if n])) for s in found) for found in shapes]
-
-
-def operations(program, name):
-    return [line for line in program.splitlines() if f"stablehlo.{name}" in line]
 
 
 @pytest.mark.parametrize("count", [1, 4])
