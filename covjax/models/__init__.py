@@ -41,7 +41,8 @@ def create_model(
       dtype: what it computes in, "float32" or "bfloat16"; parameters are float32 in both.
       axis_name: mapped axis over which BatchNorm is synchronised while training; None on one device.
       remat: in training, keep only what lies between the parts of the network and compute the rest again for the
-        gradient: half the activation memory for about a quarter more time.
+        gradient: half the activation memory for about a quarter more time. On a CPU it needs jax 0.12; before, XLA
+        merges the second computation with the first.
       **options: the fields of that network, e.g. `final="linear"` for cov_raseg.
 
     Raises InputError for an unknown name, dtype or option, listing the valid ones.
