@@ -1,10 +1,11 @@
 """Convolution that is fast on a CPU too, above all in its gradients.
 
 XLA:CPU convolves small images of many channels, and computes the weight gradient over large ones, at a fraction of the
-speed of a matrix product. Here both become matrix products:
+speed of a matrix product; in bfloat16 it convolves large images slowly too, and anything by groups. Here these become
 
-- by patches: the k * k shifts of a small image side by side times the kernel, one product;
-- by blocks: a few rows of a large image at a time, small enough to stay in the cache, their products summed.
+- patches: the k * k shifts of a small image side by side times the kernel, one matrix product;
+- blocks: a few rows of a large image at a time, small enough to stay in the cache, one or k matrix products each;
+- groups: one convolution each; a depthwise convolution becomes a weighted sum of shifts.
 
 On other platforms, and for shapes at which XLA is as fast, its own convolutions stay. The numbers below were measured
 with tests/benchmarks on two AVX-512 cores, batch 8.
@@ -12,84 +13,124 @@ with tests/benchmarks on two AVX-512 cores, batch 8.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from covjax.errors import InputError
+
 TINY, SMALL, LARGE = 7 * 7, 12 * 12, 32 * 32  # output pixels of an image
-FEW_CHANNELS = 16  # channels on both sides, up to which XLA's weight gradient of a large image is as fast
+FEW_CHANNELS = 16  # channels, up to which XLA is as fast on large images
 NARROW = 40  # channels, up to which every shift of the narrow side costs less than shifting both sides
 
 
 class Geometry(NamedTuple):
-    """How a square kernel of `size` moves over an image."""
+    """How a square kernel of `size` moves over an image, and into how many groups the channels fall."""
 
     size: int
-    stride: int
-    dilation: int
-    padding: int  # pixels on every side
+    stride: int = 1
+    dilation: int = 1
+    padding: int = 0  # pixels on every side
+    groups: int = 1
 
     @property
     def offsets(self) -> range:
         return range(0, self.size * self.dilation, self.dilation)
 
     @property
-    def opposite_padding(self) -> int:
-        """Padding of the convolution that takes the gradient back to the input."""
-        return self.offsets[-1] - self.padding
+    def taps(self) -> list[tuple[int, int]]:
+        return list(product(self.offsets, self.offsets))
+
+    @property
+    def opposite(self) -> "Geometry":
+        """Of the convolution with the flipped kernel that, at stride 1, takes the gradient back to the input."""
+        return self._replace(padding=self.offsets[-1] - self.padding)
+
+    def output_side(self, side: int) -> int:
+        return (side + 2 * self.padding - self.offsets[-1] - 1) // self.stride + 1
 
 
 def conv2d(
-    x: jax.Array, kernel: jax.Array, *, stride: int = 1, dilation: int = 1, padding: int | None = None
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    padding: int | None = None,
+    groups: int = 1,
 ) -> jax.Array:
-    """Convolves x [N, H, W, C] with kernel [k, k, C, F]; pads k//2 * dilation on every side, as PyTorch does.
+    """Convolves x [N, H, W, C] with kernel [k, k, C / groups, F]; pads k//2 * dilation on every side, as PyTorch does.
 
-    Has reverse-mode derivatives of any order; forward mode (jax.jvp) raises TypeError.
+    Group g connects the g-th part of the C channels with the g-th part of the F features. Has reverse-mode derivatives
+    of any order; forward mode (jax.jvp) raises TypeError. Raises InputError if the channels do not fit the groups.
     """
-    size = kernel.shape[0]
-    return _conv(Geometry(size, stride, dilation, size // 2 * dilation if padding is None else padding), x, kernel)
+    size, _, inputs, features = kernel.shape
+    if inputs * groups != x.shape[-1] or features % groups:
+        raise InputError(
+            f"groups: {groups} do not divide {x.shape[-1]} channels and {features} features for a kernel of {inputs} "
+            "channels, pass a kernel [k, k, C / groups, F]"
+        )
+    padding = size // 2 * dilation if padding is None else padding
+    return _conv(Geometry(size, stride, dilation, padding, groups), x, kernel)
+
+
+# A convolution is linear in either operand. It and its two gradients are therefore each other's derivatives, which
+# keeps derivatives of every order as fast.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    by_xla = partial(_xla_conv, geometry)
-    pixels = jax.eval_shape(by_xla, x, kernel).shape[1:3]
-    by_patches = partial(_patch_conv, geometry) if pixels[0] * pixels[1] <= TINY else None
-    return _on_cpu(by_patches, by_xla)(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=partial(_cpu_conv, geometry), default=partial(_xla_conv, geometry))
 
 
-def _forward(geometry, x, kernel):
-    return _conv(geometry, x, kernel), (x, kernel)
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns the gradient [N, *sides, C] to the input, of the gradient g [N, H', W', F] to the output."""
+    return lax.platform_dependent(
+        g,
+        kernel,
+        cpu=partial(_cpu_input_gradient, geometry, sides),
+        default=partial(_xla_input_gradient, geometry, sides),
+    )
 
 
-def _backward(geometry, inputs, g):
-    x, kernel = inputs
-    pixels = g.shape[1] * g.shape[2]
-    to_x, to_kernel = None, None
-    if pixels <= SMALL:
-        to_x = partial(_patch_input_gradient, geometry, x.shape)
-    if pixels <= (TINY if geometry.stride == 1 else SMALL):
-        to_kernel = partial(_patch_weight_gradient, geometry)
-    elif pixels >= LARGE:
-        to_kernel = _blocked_weight_gradient(geometry, x, g)
-    to_x = _on_cpu(to_x, partial(_xla_input_gradient, geometry, x))
-    to_kernel = _on_cpu(to_kernel, partial(_xla_weight_gradient, geometry, kernel))
-    return to_x(g, kernel), to_kernel(x, g)
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
+    """Returns the gradient [k, k, C / groups, F] to the kernel, of the gradient g [N, H', W', F] to the output."""
+    return lax.platform_dependent(
+        x, g, cpu=partial(_cpu_weight_gradient, geometry), default=partial(_xla_weight_gradient, geometry)
+    )
 
 
-_conv.defvjp(_forward, _backward)
+def _conv_backward(geometry, operands, g):
+    x, kernel = operands
+    return _input_gradient(geometry, x.shape[1:3], g, kernel), _weight_gradient(geometry, x, g)
 
 
-def _on_cpu(own: Callable | None, by_xla: Callable) -> Callable:
-    """Returns a function that is `own` where it compiles for a CPU (and is not None), else `by_xla`."""
-    if own is None:
-        return by_xla
-    return lambda *operands: lax.platform_dependent(*operands, cpu=own, default=by_xla)
+def _input_gradient_backward(geometry, sides, operands, x):
+    g, kernel = operands
+    return _conv(geometry, x, kernel), _weight_gradient(geometry, x, g)
 
 
-# By XLA.
+def _weight_gradient_backward(geometry, operands, kernel):
+    x, g = operands
+    return _input_gradient(geometry, x.shape[1:3], g, kernel), _conv(geometry, x, kernel)
+
+
+def _keep(function: Callable) -> Callable:
+    """Returns the forward rule that keeps the two arrays, the last arguments, for the backward one."""
+    return lambda *arguments: (function(*arguments), arguments[-2:])
+
+
+_conv.defvjp(_keep(_conv), _conv_backward)
+_input_gradient.defvjp(_keep(_input_gradient), _input_gradient_backward)
+_weight_gradient.defvjp(_keep(_weight_gradient), _weight_gradient_backward)
+
+
+# What XLA runs everywhere.
 
 
 def _xla_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -99,35 +140,106 @@ def _xla_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
         (geometry.stride,) * 2,
         ((geometry.padding,) * 2,) * 2,
         rhs_dilation=(geometry.dilation,) * 2,
+        feature_group_count=geometry.groups,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 
-def _xla_input_gradient(geometry: Geometry, x: jax.Array, g: jax.Array, kernel: jax.Array) -> jax.Array:
-    if geometry.stride == 1:  # a plain convolution, the form that XLA's fast paths recognise
-        opposite = geometry._replace(padding=geometry.opposite_padding)
-        return _xla_conv(opposite, g, _flipped(kernel))
-    return jax.vjp(lambda x: _xla_conv(geometry, x, kernel), x)[1](g)[0]
+def _xla_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+    if geometry.stride == geometry.groups == 1:  # a plain convolution, the form that XLA's fast paths recognise
+        return _xla_conv(geometry.opposite, g, _flipped(kernel))
+    x = jax.ShapeDtypeStruct((g.shape[0], *sides, kernel.shape[2] * geometry.groups), g.dtype)
+    return jax.linear_transpose(lambda x: _xla_conv(geometry, x, kernel), x)(g)[0]
 
 
-def _xla_weight_gradient(geometry: Geometry, kernel: jax.Array, x: jax.Array, g: jax.Array) -> jax.Array:
-    return jax.vjp(lambda kernel: _xla_conv(geometry, x, kernel), kernel)[1](g)[0]
+def _xla_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
+    channels = x.shape[-1] // geometry.groups
+    kernel = jax.ShapeDtypeStruct((geometry.size, geometry.size, channels, g.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda kernel: _xla_conv(geometry, x, kernel), kernel)(g)[0]
 
 
 def _flipped(kernel: jax.Array) -> jax.Array:
     return kernel[::-1, ::-1].transpose(0, 1, 3, 2)
 
 
-# By patches: [N * H' * W', k * k * C].
+# What a CPU runs: the fastest form for the shape.
 
 
-def _patches(geometry: Geometry, x: jax.Array) -> jax.Array:
-    """Lays the k * k shifts of x side by side: [N, H', W', k * k * C]."""
+def _cpu_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    if geometry.groups > 1:
+        return (_depthwise_conv if kernel.shape[2] == 1 else partial(_per_group, _cpu_conv))(geometry, x, kernel)
+    height, width = map(geometry.output_side, x.shape[1:3])
+    if height * width <= TINY:
+        return _patch_conv(geometry, x, kernel)
+    if height * width >= LARGE and x.dtype == jnp.bfloat16 and kernel.shape[-1] > FEW_CHANNELS and _sliding(geometry):
+        return _blocked_conv(geometry, x, kernel)
+    return _xla_conv(geometry, x, kernel)
+
+
+def _cpu_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+    if geometry.groups > 1:
+        if kernel.shape[2] == 1:
+            return _depthwise_input_gradient(geometry, sides, g, kernel)
+        return _per_group(lambda group, g, kernel: _cpu_input_gradient(group, sides, g, kernel), geometry, g, kernel)
+    if g.shape[1] * g.shape[2] <= SMALL:
+        return _patch_input_gradient(geometry, sides, g, kernel)
+    if geometry.stride == 1:
+        return _cpu_conv(geometry.opposite, g, _flipped(kernel))
+    return _xla_input_gradient(geometry, sides, g, kernel)
+
+
+def _cpu_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
+    if geometry.groups > 1:
+        depthwise = x.shape[-1] == geometry.groups
+        return (_depthwise_weight_gradient if depthwise else partial(_per_group, _cpu_weight_gradient))(geometry, x, g)
+    pixels, ci, co = g.shape[1] * g.shape[2], x.shape[-1], g.shape[-1]
+    if pixels <= (TINY if geometry.stride == 1 else SMALL):
+        return _patch_weight_gradient(geometry, x, g)
+    if pixels < LARGE or not _sliding(geometry) or max(ci, co) <= FEW_CHANNELS:
+        return _xla_weight_gradient(geometry, x, g)
+    if min(ci, co) > NARROW:
+        return _shift_both(geometry, x, g)
+    if ci <= co:
+        return _shift_first(geometry, x, g)
+    return _flipped(_shift_first(geometry.opposite, g, x))
+
+
+def _sliding(geometry: Geometry) -> bool:
+    """Whether the kernel moves pixel by pixel and is worth cutting into shifts."""
+    return geometry.stride == 1 and geometry.size > 1 and geometry.opposite.padding >= 0
+
+
+# By shifts: tap (i, j) of a kernel sees the image moved by (i, j).
+
+
+def _shifts(geometry: Geometry, x: jax.Array) -> list[jax.Array]:
+    """Returns what every tap sees of x [N, H, W, C]: k * k images [N, H', W', C]."""
     p, s = geometry.padding, geometry.stride
     x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
     height, width = (side - geometry.offsets[-1] for side in x.shape[1:3])
-    shifts = [x[:, i : i + height : s, j : j + width : s] for i in geometry.offsets for j in geometry.offsets]
-    return jnp.concatenate(shifts, -1)
+    return [x[:, i : i + height : s, j : j + width : s] for i, j in geometry.taps]
+
+
+def _shifted_back(geometry: Geometry, sides: tuple[int, int], images: list[jax.Array]) -> jax.Array:
+    """Sums the images [N, H', W', C] of all taps where they came from: [N, *sides, C]; the transpose of `_shifts`."""
+
+    def edges(offset, side, outputs):  # zeros before, after and between
+        before, between = offset - geometry.padding, geometry.stride - 1
+        return before, side - before - (outputs - 1) * geometry.stride - 1, between
+
+    zero = jnp.zeros((), images[0].dtype)
+    total = zero
+    for (i, j), image in zip(geometry.taps, images, strict=True):
+        rows, columns = edges(i, sides[0], image.shape[1]), edges(j, sides[1], image.shape[2])
+        total = total + lax.pad(image, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
+    return total
+
+
+# By patches.
+
+
+def _patches(geometry: Geometry, x: jax.Array) -> jax.Array:
+    return jnp.concatenate(_shifts(geometry, x), -1)  # [N, H', W', k * k * C]
 
 
 def _patch_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -135,20 +247,10 @@ def _patch_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Arra
     return y.astype(x.dtype)
 
 
-def _patch_input_gradient(geometry: Geometry, shape: tuple[int, ...], g: jax.Array, kernel: jax.Array) -> jax.Array:
+def _patch_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
     rows = kernel.reshape(-1, kernel.shape[-1])
     patches = lax.dot_general(g, rows, (((3,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-    patches = patches.reshape(*g.shape[:3], -1, shape[-1])
-
-    def edges(offset, side, outputs):  # zeros before, after and between, that put the outputs where they came from
-        before, between = offset - geometry.padding, geometry.stride - 1
-        return before, side - before - (outputs - 1) * geometry.stride - 1, between
-
-    total, zero = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
-    for k, (i, j) in enumerate((i, j) for i in geometry.offsets for j in geometry.offsets):
-        rows, columns = edges(i, shape[1], g.shape[1]), edges(j, shape[2], g.shape[2])
-        total = total + lax.pad(patches[:, :, :, k], zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
-    return total.astype(g.dtype)
+    return _shifted_back(geometry, sides, jnp.split(patches, len(geometry.taps), -1)).astype(g.dtype)
 
 
 def _patch_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
@@ -156,42 +258,75 @@ def _patch_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> ja
     return taps.reshape(geometry.size, geometry.size, x.shape[-1], g.shape[-1])
 
 
+# By groups.
+
+
+def _per_group(function: Callable, geometry: Geometry, a: jax.Array, b: jax.Array) -> jax.Array:
+    group, parts = geometry._replace(groups=1), (jnp.split(array, geometry.groups, -1) for array in (a, b))
+    return jnp.concatenate([function(group, *pair) for pair in zip(*parts, strict=True)], -1)
+
+
+def _depthwise_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    taps = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])
+    x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], -1)
+    return sum(shift * tap for shift, tap in zip(_shifts(geometry, x), taps, strict=True)).astype(x.dtype)
+
+
+def _depthwise_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+    taps = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])
+    total = _shifted_back(geometry, sides, [g * tap for tap in taps])
+    return total.reshape(*total.shape[:3], geometry.groups, -1).sum(-1).astype(g.dtype)
+
+
+def _depthwise_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
+    shifts = _shifts(geometry, jnp.repeat(x, g.shape[-1] // x.shape[-1], -1))
+    taps = [(shift * g.astype(jnp.float32)).sum((0, 1, 2)) for shift in shifts]
+    return jnp.stack(taps).astype(x.dtype).reshape(geometry.size, geometry.size, 1, g.shape[-1])
+
+
 # By blocks of rows, at stride 1.
 
 
-def _blocked_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> Callable | None:
-    """Returns the fastest blocked form, a function of (x, g), or None where XLA is as fast."""
-    ci, co = x.shape[-1], g.shape[-1]
-    if geometry.stride > 1 or geometry.size == 1 or geometry.opposite_padding < 0:
-        return None
-    if x.dtype != jnp.float32 or max(ci, co) <= FEW_CHANNELS:
-        return None
-    if min(ci, co) > NARROW:
-        return partial(_shift_both, geometry)
-    if ci <= co:
-        return partial(_shift_first, geometry)
-    opposite = geometry._replace(padding=geometry.opposite_padding)
-    return lambda x, g: _flipped(_shift_first(opposite, g, x))
+def _blocked_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Sums, over the k rows of the kernel, products of horizontal shifts of x with that row, 16 rows of x at a time."""
+    (n, height, width), features = (x.shape[0], *map(geometry.output_side, x.shape[1:3])), kernel.shape[-1]
+    offsets, p, rows = geometry.offsets, geometry.padding, min(16, height)
+    x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+    kernel = kernel.reshape(geometry.size, -1, features)
+    blocks = -(-height // rows)
+
+    def write(k, y):
+        b, top = k // blocks, jnp.minimum(k % blocks * rows, height - rows)  # the last block overlaps the one before
+        xs = _rows(x, b, top, rows + offsets[-1])
+        shifts = jnp.concatenate([xs[:, j : j + width] for j in offsets], -1)
+        products = (
+            jnp.dot(shifts[i : i + rows], kernel_row, preferred_element_type=jnp.float32)
+            for i, kernel_row in zip(offsets, kernel, strict=True)
+        )
+        return lax.dynamic_update_slice(y, sum(products).astype(y.dtype)[None], (b, top, 0, 0))
+
+    return lax.fori_loop(0, n * blocks, write, jnp.zeros((n, height, width, features), x.dtype))
 
 
 def _shift_first(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     """Multiplies all k * k shifts of x [N, H, W, C] with g [N, H', W', F] -> [k, k, C, F]."""
     (n, height, width, co), ci = g.shape, x.shape[-1]
-    size, offsets, p = geometry.size, geometry.offsets, geometry.padding
+    size, p = geometry.size, geometry.padding
     x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
 
     def block(rows, b, top):
-        xs, gs = _rows(x, b, top, rows + offsets[-1]), _rows(g, b, top, rows)
-        shifts = [xs[i : i + rows, j : j + width] for i in offsets for j in offsets]
+        xs, gs = _rows(x, b, top, rows + geometry.offsets[-1]), _rows(g, b, top, rows)
+        shifts = [xs[i : i + rows, j : j + width] for i, j in geometry.taps]
         return _product(jnp.concatenate(shifts, -1), gs)
 
-    return _sum_over_blocks(block, 16, n, height, (size**2 * ci, co)).reshape(size, size, ci, co)
+    taps = _sum_over_blocks(block, 16, n, height, (size**2 * ci, co))
+    return taps.reshape(size, size, ci, co).astype(x.dtype)
 
 
 def _shift_both(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     """Multiplies horizontal shifts of x [N, H, W, C] with vertical shifts of g [N, H', W', F]: less to lay out."""
     (n, height, _, ci), (width, co) = x.shape, g.shape[2:]
-    size, offsets, p, q = geometry.size, geometry.offsets, geometry.padding, geometry.opposite_padding
+    size, offsets, p, q = geometry.size, geometry.offsets, geometry.padding, geometry.opposite.padding
     x = jnp.pad(x, ((0, 0), (0, 0), (p, p), (0, 0)))
     g = jnp.pad(g, ((0, 0), (q, q), (0, 0), (0, 0)))
 
@@ -202,7 +337,7 @@ def _shift_both(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
         return _product(jnp.concatenate(vertical, -1), jnp.concatenate(horizontal, -1))
 
     taps = _sum_over_blocks(block, 8, n, height, (size * co, size * ci))
-    return taps.reshape(size, co, size, ci).transpose(0, 2, 3, 1)
+    return taps.reshape(size, co, size, ci).transpose(0, 2, 3, 1).astype(x.dtype)
 
 
 def _rows(x: jax.Array, b: jax.Array, top: jax.Array, count: int) -> jax.Array:
