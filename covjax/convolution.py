@@ -25,6 +25,8 @@ from covjax.errors import InputError
 TINY, SMALL, LARGE = 7 * 7, 12 * 12, 32 * 32  # output pixels of an image
 FEW_CHANNELS = 16  # channels, up to which XLA is as fast on large images
 NARROW = 40  # channels, up to which every shift of the narrow side costs less than shifting both sides
+# Since jax 0.12 XLA:CPU's bfloat16 product is fast only if its left operand lies row by row; before, it slows down so.
+WANTS_ROW_MAJOR = jax.__version_info__ >= (0, 12)
 
 
 class Geometry(NamedTuple):
@@ -332,9 +334,12 @@ def _shift_both(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
 
     def block(rows, b, top):
         xs, gs = _rows(x, b, top, rows), _rows(g, b, top, rows + offsets[-1])
-        vertical = [gs[i : i + rows] for i in reversed(offsets)]
-        horizontal = [xs[:, j : j + width] for j in offsets]
-        return _product(jnp.concatenate(vertical, -1), jnp.concatenate(horizontal, -1))
+        horizontal = jnp.concatenate([xs[:, j : j + width] for j in offsets], -1)
+        if x.dtype == jnp.bfloat16 and WANTS_ROW_MAJOR:
+            gs = lax.optimization_barrier(gs.transpose(2, 0, 1))  # else XLA takes the transposition into the product
+            vertical = jnp.concatenate([gs[:, i : i + rows] for i in reversed(offsets)]).reshape(size * co, -1)
+            return jnp.dot(vertical, horizontal.reshape(-1, size * ci), preferred_element_type=jnp.float32)
+        return _product(jnp.concatenate([gs[i : i + rows] for i in reversed(offsets)], -1), horizontal)
 
     taps = _sum_over_blocks(block, 8, n, height, (size * co, size * ci))
     return taps.reshape(size, co, size, ci).transpose(0, 2, 3, 1).astype(x.dtype)

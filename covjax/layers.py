@@ -21,9 +21,9 @@ glorot = nn.initializers.glorot_uniform()
 
 
 class Conv(nn.Module):
-    """Convolution [N, H, W, C] -> [N, H', W', features] with explicit, symmetric zero padding of k//2 pixels.
+    """Convolution [N, H, W, C] -> [N, H', W', features], symmetrically zero-padded by k//2 * dilation pixels.
 
-    Explicit because "SAME" pads a strided convolution of an even side on one side only, unlike the networks
+    Padded explicitly because "SAME" pads a strided convolution of an even side on one side only, unlike the networks
     reimplemented here.
     """
 
@@ -31,15 +31,16 @@ class Conv(nn.Module):
     kernel_size: int = 3
     stride: int = 1
     dilation: int = 1
+    groups: int = 1
     use_bias: bool = True
     dtype: Dtype = jnp.float32
     kernel_init: Callable = glorot
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape)
-        y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride, dilation=self.dilation)
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        y = conv2d(x.astype(self.dtype), kernel, stride=self.stride, dilation=self.dilation, groups=self.groups)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return y

@@ -10,17 +10,23 @@ from jax import lax
 
 from covjax import convolution
 from covjax.convolution import Geometry, conv2d
+from covjax.errors import InputError
 
 
 def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
-def reference(x, kernel, stride=1, dilation=1, padding=None):
+def reference(x, kernel, stride=1, dilation=1, padding=None, groups=1):
     pad = kernel.shape[0] // 2 * dilation if padding is None else padding
-    numbers = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(pad, pad)] * 2, rhs_dilation=(dilation, dilation), dimension_numbers=numbers
+        x,
+        kernel,
+        (stride, stride),
+        [(pad, pad)] * 2,
+        rhs_dilation=(dilation, dilation),
+        feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 
@@ -56,6 +62,46 @@ def test_every_size_stride_and_dilation(image, size, stride, dilation):
     compare(normal(0, 2, *image, 20), normal(1, size, size, 20, 24), stride=stride, dilation=dilation)
 
 
+@pytest.mark.parametrize("image", [(5, 4), (13, 24), (35, 33)])
+@pytest.mark.parametrize(
+    ("size", "options"), [(1, {}), (3, {}), (3, {"stride": 2}), (3, {"dilation": 2}), (5, {"padding": 0}), (7, {})]
+)
+@pytest.mark.parametrize(("channels", "groups"), [((12, 12), 12), ((4, 12), 4), ((12, 36), 3), ((40, 20), 2)])
+def test_groups(image, size, options, channels, groups):
+    """Depthwise with one and with three features per channel, and ordinary groups."""
+    if min(image) < size and "padding" in options:
+        pytest.skip("the kernel does not fit into this image")
+    kernel = normal(1, size, size, channels[0] // groups, channels[1])
+    compare(normal(0, 2, *image, channels[0]), kernel, groups=groups, **options)
+
+
+@pytest.mark.parametrize(("channels", "features", "groups"), [(6, 4, 4), (6, 5, 3), (8, 8, 2)])
+def test_channels_that_do_not_fit_the_groups(channels, features, groups):
+    x, kernel = jnp.zeros((1, 5, 5, channels)), jnp.zeros((3, 3, channels // groups + (groups == 2), features))
+    with pytest.raises(InputError, match=rf"^groups: {groups} do not divide {channels} channels and {features} "):
+        conv2d(x, kernel, groups=groups)
+
+
+def single_rounding(x):
+    """What bfloat16 may lose: half a unit of its last place."""
+    return 2.0**-8 * float(jnp.abs(x).max())
+
+
+@pytest.mark.parametrize("image", [(5, 6), (11, 12), (20, 20), (33, 49)])
+@pytest.mark.parametrize(("channels", "groups"), [((3, 64), 1), ((64, 2), 1), ((48, 64), 1), ((8, 8), 8), ((8, 8), 2)])
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 2}])
+def test_bfloat16_against_float32(image, channels, groups, options):
+    """Values and gradients of bfloat16 operands differ from the exact ones by the rounding of the result alone."""
+    options = {"groups": groups, **options}
+    operands = normal(0, 2, *image, channels[0]), normal(1, 3, 3, channels[0] // groups, channels[1])
+    half = [x.astype(jnp.bfloat16) for x in operands]
+    g = normal(2, *jax.eval_shape(partial(reference, **options), *operands).shape).astype(jnp.bfloat16)
+    exact = value_and_gradients(partial(reference, **options), *(x.astype(jnp.float32) for x in (*half, g)))
+    for got, want in zip(value_and_gradients(partial(conv2d, **options), *half, g), exact, strict=True):
+        assert got.dtype == jnp.bfloat16
+        np.testing.assert_allclose(got.astype(jnp.float32), want, rtol=0, atol=single_rounding(want))
+
+
 @pytest.mark.parametrize("image", [(1, 1), (2, 9), (8, 8), (17, 5), (33, 3)])
 @pytest.mark.parametrize("form", ["_shift_first", "_shift_both", "_patch_weight_gradient"])
 @pytest.mark.parametrize(
@@ -70,9 +116,30 @@ def test_weight_gradients_of_any_image(form, image, geometry):
     assert_same([getattr(convolution, form)(geometry, x, g)], [value_and_gradients(conv, x, kernel, g)[2]])
 
 
-@pytest.mark.parametrize(("image", "channels"), [((6, 5), (2, 3)), ((33, 32), (2, 17)), ((33, 32), (41, 41))])
-def test_second_derivatives(image, channels):
-    x, kernel = normal(0, 1, *image, channels[0]), 0.1 * normal(1, 3, 3, *channels)
+@pytest.mark.parametrize("image", [(1, 1), (2, 9), (17, 5), (40, 33)])
+@pytest.mark.parametrize("geometry", [Geometry(3, 1, 1, 1), Geometry(3, 1, 2, 2), Geometry(5, 1, 1, 1)])
+def test_blocked_convolution_of_any_image(image, geometry):
+    if min(image) + 2 * geometry.padding <= geometry.offsets[-1]:
+        pytest.skip("the kernel does not fit into this image")
+    x, kernel = normal(0, 2, *image, 3), normal(1, geometry.size, geometry.size, 3, 4)
+    want = reference(x, kernel, dilation=geometry.dilation, padding=geometry.padding)
+    assert_same([jax.jit(convolution._blocked_conv, static_argnums=0)(geometry, x, kernel)], [want])
+
+
+@pytest.mark.parametrize(
+    ("image", "channels", "options"),
+    [
+        ((6, 5), (2, 3), {}),
+        ((9, 7), (2, 3), {"stride": 2}),
+        ((33, 32), (2, 17), {}),
+        ((33, 32), (41, 41), {}),
+        ((33, 32), (4, 4), {"groups": 4}),
+        ((9, 7), (6, 4), {"groups": 2, "stride": 2}),
+    ],
+)
+def test_second_derivatives(image, channels, options):
+    kernel = 0.1 * normal(1, 3, 3, channels[0] // options.get("groups", 1), channels[1])
+    x = normal(0, 1, *image, channels[0])
 
     def second(conv):
         def size_of_gradients(x, kernel):
@@ -81,7 +148,7 @@ def test_second_derivatives(image, channels):
 
         return jax.jit(jax.grad(size_of_gradients, (0, 1)))(x, kernel)
 
-    assert_same(second(conv2d), second(reference))
+    assert_same(second(partial(conv2d, **options)), second(partial(reference, **options)))
 
 
 def test_forward_mode_is_refused_by_name():
