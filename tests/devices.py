@@ -108,7 +108,7 @@ def prediction(name, variables):
     predict, found = make_predictor(stage, keep=("predicted",)), {}
     for size in (1, 3, 8):
         batches = eval_batches(slices(config, SLICES), batch_size=round_up(size))
-        found |= flat(f"{name} batch{size}", collect(predict(variables, batch) for batch in batches))
+        found |= flat(f"{name} batch{size}", collect(predict(variables, batches)))
     return found
 
 

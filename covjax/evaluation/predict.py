@@ -7,25 +7,36 @@ from typing import Any
 import jax
 import numpy as np
 
+from covjax.data.loader import Batch
 from covjax.parallel import pmap_eval, shard, unshard
 from covjax.stages import Rows, Stage
 
 INPUTS = ("image", "mask", "label", "valid")
 
 
-def make_predictor(stage: Stage, keep: tuple[str, ...] = ()) -> Callable[[Any, dict[str, np.ndarray]], Rows]:
-    """Returns predict(variables, batch) -> rows of that batch without its padding.
+def make_predictor(stage: Stage, keep: tuple[str, ...] = ()) -> Callable[[Any, Iterable[Batch]], Iterator[Rows]]:
+    """Returns predict(variables, batches), which yields the rows of every batch without its padding.
 
     Rows are per-slice arrays: "loss", "weight" and what the task says ("probability"; "confusion"). Pictures as large
-    as the input ("predicted") stay on the device unless named in `keep`.
+    as the input ("predicted") stay on the device unless named in `keep`. The device starts on a batch before the rows
+    of the one before are fetched, so that it need not wait for the host.
     """
     step = pmap_eval(partial(_rows, stage=stage, keep=keep))
 
-    def predict(variables, batch):
-        rows = unshard(step(variables, shard({k: batch[k] for k in INPUTS})))
-        return {k: v[batch["valid"]] for k, v in rows.items()}
+    def predict(variables, batches):
+        started = None
+        for batch in batches:
+            previous, started = started, (step(variables, shard({k: batch[k] for k in INPUTS})), batch["valid"])
+            if previous is not None:
+                yield _fetch(*previous)
+        if started is not None:
+            yield _fetch(*started)
 
     return predict
+
+
+def _fetch(rows: dict[str, jax.Array], valid: np.ndarray) -> Rows:
+    return {k: v[valid] for k, v in unshard(rows).items()}
 
 
 def _rows(variables: Any, batch: dict[str, jax.Array], *, stage: Stage, keep: tuple[str, ...]) -> dict[str, jax.Array]:
@@ -34,14 +45,6 @@ def _rows(variables: Any, batch: dict[str, jax.Array], *, stage: Stage, keep: tu
     rows = stage.task.rows(logits, stage.task.truth(batch))
     rows = {k: v for k, v in rows.items() if k != "predicted" or k in keep}
     return rows | {"loss": loss, "weight": weight}
-
-
-def predict_rows(
-    predict: Callable, variables: Any, batches: Iterable[dict[str, np.ndarray]]
-) -> Iterator[tuple[dict[str, np.ndarray], Rows]]:
-    """Yields (batch, rows) for every batch."""
-    for batch in batches:
-        yield batch, predict(variables, batch)
 
 
 def collect(rows: Iterable[Rows]) -> Rows:

@@ -163,17 +163,15 @@ def _runner(stage: Stage, variables: Any, batch_size: int) -> Callable[..., tupl
         if keep not in predictors:
             predictors[keep] = make_predictor(stage, keep)
         total = -(-len(reader) // batch_size)
-        parts, start, slices = [], time.perf_counter(), 0
-        batches = tqdm(eval_batches(reader, batch_size=batch_size), total=total, desc=f"{stage.name}: evaluating",
-                       unit="batch", leave=False)  # fmt: skip
-        for batch in batches:
-            parts.append(predictors[keep](variables, batch))
-            if len(parts) == 1 and total > 1:
-                start = time.perf_counter()
-            else:
-                slices += int(batch["valid"].sum())
-        seconds = (time.perf_counter() - start) * len(reader) / slices
-        return collect(parts), seconds
+        rows = predictors[keep](variables, eval_batches(reader, batch_size=batch_size))
+        rows = iter(tqdm(rows, total=total, desc=f"{stage.name}: evaluating", unit="batch", leave=False))
+        start = time.perf_counter()
+        parts = [next(rows)]
+        if total > 1:
+            start = time.perf_counter()
+        parts += rows
+        slices = len(reader) - (batch_size if total > 1 else 0)
+        return collect(parts), (time.perf_counter() - start) * len(reader) / slices
 
     return run
 

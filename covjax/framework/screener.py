@@ -18,7 +18,7 @@ from covjax.config import read_config, stage_names
 from covjax.data.images import list_images, read_image
 from covjax.data.loader import pad_batch, resize
 from covjax.errors import InputError
-from covjax.evaluation.predict import make_predictor
+from covjax.evaluation.predict import collect, make_predictor
 from covjax.evaluation.results import write_table
 from covjax.framework.trained import load_trained
 from covjax.inputs import slice_size
@@ -81,16 +81,17 @@ class Screener:
     def _run(self, name: str, images: list[np.ndarray], row: str) -> np.ndarray:
         config = self.stages[name].config
         size = slice_size(config.input)
-        parts = []
-        for start in range(0, len(images), self.batch_size):
-            some = [resize(image, size, Image.Resampling.BILINEAR) for image in images[start : start + self.batch_size]]
-            batch = {
-                "image": np.stack(some),
+
+        def batch(some):
+            found = {
+                "image": np.stack([resize(image, size, Image.Resampling.BILINEAR) for image in some]),
                 "mask": np.zeros((len(some), *config.input.size), np.uint8),
                 "label": np.zeros(len(some), np.int32),
             }
-            parts.append(self._predict[name](self.variables[name], pad_batch(batch, self.batch_size))[row])
-        return np.concatenate(parts)
+            return pad_batch(found, self.batch_size)
+
+        batches = (batch(images[start : start + self.batch_size]) for start in range(0, len(images), self.batch_size))
+        return collect(self._predict[name](self.variables[name], batches))[row]
 
 
 def screen_folder(workdir: Path, folder: Path, output: Path, batch_size: int | None = None) -> str:

@@ -179,7 +179,7 @@ class _Training:
         """Validates, records, and saves: the best checkpoint if it is one, the latest always."""
         p, variables = self.progress, self._eval_variables()
         batches = eval_batches(self.readers["val"], batch_size=round_up(self.batch_size))
-        rows = collect(self.predict(variables, batch) for batch in batches)
+        rows = collect(self.predict(variables, batches))
         loss = mean_loss(rows)
         if not math.isfinite(loss) and rows["weight"].any():
             self._stop_non_finite(self.step, "validation slices")

@@ -29,7 +29,7 @@ def covjax_functions(network, dtype, batch_size):
         state, metrics = step(state, shard(batch))
         assert bool(metrics["finite"])
 
-    return train, lambda: predict(variables, batch)
+    return train, lambda: list(predict(variables, [batch]))
 
 
 def covjax_parts(network, dtype, batch_size):
