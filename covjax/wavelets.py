@@ -1,28 +1,40 @@
-"""Two-dimensional discrete wavelet transforms as lax convolutions, with the conventions of PyWavelets.
+"""Discrete wavelet transforms in one and two dimensions, with the conventions of PyWavelets.
 
-Both directions work on the four phases of the pixel grid (even / odd row, even / odd column): the stride-2
-convolution by an L x L filter equals a stride-1 convolution by L/2 x L/2 over the phases as channels, and the
-transposed one equals such a convolution followed by interleaving the phases. Nothing is computed on inserted
-zeros, and the gradient of either direction is again a plain stride-1 convolution.
+Every discrete wavelet of PyWavelets or filters of one's own, every way of PyWavelets to go on beyond the ends, any
+size, any leading batch; each function is linear, so `grad`, `jvp` and `vmap` of any order hold. PyWavelets supplies the
+filters by name and computes nothing. Source: S. Mallat, "A Theory for Multiresolution Signal Decomposition", 1989.
 """
 
 import functools
+import math
+import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pywt
-from jax import lax
 
 from covjax.errors import InputError, unknown
+from covjax.subbands import MODES, Axis, Filters, merge, split
 
-# How a signal goes on beyond its ends: PyWavelets' name -> jnp.pad's name.
-MODES = {"symmetric": "symmetric"}
+__all__ = ["MODES", "Bands", "Details", "FilterBank", "dwt", "dwt2", "idwt", "idwt2", "wavedec2", "waverec2"]
+
+HEIGHT, WIDTH = -3, -2  # of [..., H, W, C]
+
+
+class FilterBank(NamedTuple):
+    """Filters of a wavelet of one's own, as `pywt.Wavelet.filter_bank`: taps of the same number, in its order."""
+
+    dec_lo: tuple[float, ...]
+    dec_hi: tuple[float, ...]
+    rec_lo: tuple[float, ...]
+    rec_hi: tuple[float, ...]
 
 
 class Bands(NamedTuple):
-    """The four sub-bands of one level, each [N, H', W', C].
+    """The four sub-bands of one level, each [..., H', W', C].
 
     The first letter is the filter along the width, the second the one along the height, so that
     (ll, lh, hl, hh) are PyWavelets' (cA, cH, cV, cD): lh holds horizontal edges, hl vertical ones.
@@ -34,120 +46,216 @@ class Bands(NamedTuple):
     hh: jax.Array
 
 
-class _Kernels(NamedTuple):
-    length: int  # L, the number of filter taps
-    analysis: np.ndarray  # [L/2, L/2, phase, band]
-    synthesis: np.ndarray  # [L/2, L/2, band, phase]
+class Details(NamedTuple):
+    """What `wavedec2` keeps of a level besides the next one: the bands but ll."""
+
+    lh: jax.Array
+    hl: jax.Array
+    hh: jax.Array
 
 
-@functools.lru_cache
-def _kernels(wavelet: str) -> _Kernels:
-    """Returns the convolution kernels of a wavelet, from PyWavelets' filter banks (float64, read-only)."""
-    names = pywt.wavelist(kind="discrete")
-    if wavelet not in names:
-        raise unknown("wavelet", wavelet, names)
-    bank = pywt.Wavelet(wavelet)
-    half = bank.dec_len // 2
-
-    # Filters are reversed because lax correlates. Row k, column r of the results is the weight of phase r of
-    # the k-th pair of samples (analysis) or that of the k-th coefficient in output phase r (synthesis).
-    dec_lo, dec_hi = (np.reshape(f[::-1], (half, 2)) for f in (bank.dec_lo, bank.dec_hi))
-    rec_lo, rec_hi = (np.reshape(f, (half, 2))[::-1] for f in (bank.rec_lo, bank.rec_hi))
-
-    def outer(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        return np.einsum("ir,js->ijrs", rows, columns).reshape(half, half, 4)
-
-    def bands(lo: np.ndarray, hi: np.ndarray, axis: int) -> np.ndarray:
-        return np.stack([outer(lo, lo), outer(hi, lo), outer(lo, hi), outer(hi, hi)], axis)
-
-    kernels = _Kernels(2 * half, bands(dec_lo, dec_hi, -1), bands(rec_lo, rec_hi, -2))
-    for array in kernels[1:]:
-        array.setflags(write=False)  # shared by every caller of the cache
-    return kernels
+Wavelet = str | FilterBank | pywt.Wavelet
 
 
-def dwt2(x: jax.Array, wavelet: str = "haar", mode: str = "symmetric") -> Bands:
+def dwt2(x: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric") -> Bands:
     """Single-level 2-D discrete wavelet transform over height and width, as `pywt.dwt2`.
 
     Args:
-      x: [N, H, W, C], floating point, any range, H and W >= 1. Half precision is computed in float32.
-      wavelet: name of a discrete wavelet of PyWavelets, static.
-      mode: how the signal goes on beyond its ends, static; "symmetric" repeats the edge pixel (half-sample
-        symmetry, MATLAB's "sym"), also when the filter is longer than the axis.
+      x: [..., H, W, C], floating point, any range, H and W >= 1. Half precision is computed in float32.
+      wavelet: name of a discrete wavelet of PyWavelets, `FilterBank` or `pywt.Wavelet`, static.
+      mode: how the signal goes on beyond its ends, a key of `MODES`, static; "symmetric" repeats the edge pixel
+        (MATLAB's "sym"). All modes go on as often as a filter longer than the axis asks for.
 
     Returns:
-      Bands of [N, H', W', C] with n' = floor((n + L - 1) / 2) for L filter taps, in x's type. The low-pass
-      filters are orthonormal: a constant image keeps its value times 2 in `ll`.
+      Bands of [..., H', W', C] with n' = floor((n + L - 1) / 2) for L taps, ceil(n / 2) under "periodization", in x's
+      type. Low-pass filters of orthogonal wavelets are orthonormal: a constant image is 2 times its value in `ll`.
 
     Raises:
-      InputError: x is not a floating-point array of four axes with pixels, or an unknown wavelet or mode.
+      InputError: x is not a floating-point array of three or more axes with pixels, an unknown wavelet or mode, or a
+        single pixel along an axis that is to be reflected about it ("reflect", "antireflect").
+
+    Deviations: float32 sums are rounded otherwise than PyWavelets'. Haar is exact on integers below 2**22.
     """
-    length, kernel, _ = _kernels(wavelet)
-    x = _checked("x", x)
-    _check_mode(mode)
-    if 0 in x.shape[1:3]:
-        raise InputError(f"x: shape {x.shape} has no pixels, height and width must be at least 1")
-    pads = [(length - 2, n % 2 + length - 2) for n in x.shape[1:3]]
-    extended = jnp.pad(x, ((0, 0), *pads, (0, 0)), mode=MODES[mode])
-
-    n, h, w, c = extended.shape
-    phases = extended.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 5, 1, 3, 2, 4)
-    y = _convolve(phases.reshape(n * c, h // 2, w // 2, 4), kernel)
-    y = y.reshape(n, c, *y.shape[1:])
-    return Bands(*(jnp.moveaxis(y[..., band], 1, -1) for band in range(4)))
+    x = _checked("x", x, 3, "[..., H, W, C]")
+    ll, lh, hl, hh = split(_computing(x), _forward_axes(x.shape, wavelet, mode, (WIDTH, HEIGHT)))
+    return Bands(*(band.astype(x.dtype) for band in (ll, lh, hl, hh)))
 
 
-def idwt2(bands: Bands, wavelet: str = "haar", mode: str = "symmetric") -> jax.Array:
+def idwt2(bands: Bands, wavelet: Wavelet = "haar", mode: str = "symmetric") -> jax.Array:
     """Inverse of `dwt2`, as `pywt.idwt2`.
 
     Args:
-      bands: (ll, lh, hl, hh), each [N, H', W', C], floating point.
-      wavelet: name of a discrete wavelet of PyWavelets, static.
-      mode: the mode of the forward transform, static; the inverse is the same for all present modes.
+      bands: (ll, lh, hl, hh), each [..., H', W', C], floating point.
+      wavelet, mode: those of the forward transform, static.
 
     Returns:
-      [N, H, W, C] with n = 2 n' - L + 2 for L filter taps. After `dwt2` of an odd size n is one larger than
-      that size; the added last row or column is the extension of the signal.
+      [..., H, W, C] with n = 2 n' - L + 2 for L taps, 2 n' under "periodization". After `dwt2` of an odd size n is one
+      larger than that size; the added last row or column is the extension of the signal.
 
     Raises:
-      InputError: a band is not a floating-point array of four axes, the shapes differ or are too small for
+      InputError: a band is not a floating-point array of three or more axes, the shapes differ or are too small for
         the filter (n' < L / 2), or an unknown wavelet or mode.
     """
-    length, _, kernel = _kernels(wavelet)
+    if len(bands) != 4:
+        raise InputError(f"bands: {len(bands)} arrays, pass the four (ll, lh, hl, hh)")
+    bands = Bands(*(_checked(f"bands.{name}", b, 3, "[..., H, W, C]") for name, b in zip(Bands._fields, bands)))  # noqa: B905
+    return _merged("bands", bands._asdict(), wavelet, mode, (WIDTH, HEIGHT))
+
+
+def dwt(
+    x: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric", axis: int = -1
+) -> tuple[jax.Array, jax.Array]:
+    """Single-level 1-D transform of a floating-point x along one axis, as `pywt.dwt`: (low, high).
+
+    Sizes, types and errors are those of `dwt2`; InputError also for an axis that x does not have.
+    """
+    x = _checked("x", x, 1, "[..., n]")
+    places = _forward_axes(x.shape, wavelet, mode, (_from_end(axis, x.ndim),))
+    low, high = split(_computing(x), places)
+    return low.astype(x.dtype), high.astype(x.dtype)
+
+
+def idwt(
+    low: jax.Array, high: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric", axis: int = -1
+) -> jax.Array:
+    """Inverse of `dwt`, as `pywt.idwt`. Sizes, types and errors are those of `idwt2`."""
+    bands = {"low": _checked("low", low, 1, "[..., n]"), "high": _checked("high", high, 1, "[..., n]")}
+    return _merged("low and high", bands, wavelet, mode, (_from_end(axis, bands["low"].ndim),))
+
+
+def wavedec2(
+    x: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric", level: int | None = None
+) -> list[jax.Array | Details]:
+    """Multi-level 2-D transform, as `pywt.wavedec2`: [ll of the last level, its Details, ..., Details of level 1].
+
+    `level` is static; None takes as many as leave coefficients that no edge touches (none for a tiny image: [x]).
+    More than that warn (UserWarning), as in PyWavelets. Raises InputError for a level that is not an integer of at
+    least 1 and for what `dwt2` refuses.
+    """
+    x = _checked("x", x, 3, "[..., H, W, C]")
+    most = min(_max_level(n, len(_filter_bank(wavelet).dec_lo)) for n in (x.shape[HEIGHT], x.shape[WIDTH]))
+    level = most if level is None else level
+    if not isinstance(level, int) or (level < 1 and level != most):
+        raise InputError(f"level: {level} is not usable, pass an integer of at least 1, or None for the most there are")
+    if level > most:
+        warnings.warn(
+            f"level: {level} is too high, edges touch all coefficients beyond level {most}", UserWarning, stacklevel=2
+        )
+    coeffs: list[jax.Array | Details] = []
+    for _ in range(level):
+        x, *details = dwt2(x, wavelet, mode)
+        coeffs.append(Details(*details))
+    return [x, *reversed(coeffs)]
+
+
+def waverec2(coeffs: Sequence[jax.Array | Details], wavelet: Wavelet = "haar", mode: str = "symmetric") -> jax.Array:
+    """Inverse of `wavedec2`, as `pywt.waverec2`; one row or column longer than what was transformed if that was odd.
+
+    Raises InputError if coeffs is empty, the shapes of two levels do not belong together, and for what `idwt2` refuses.
+    """
+    if not len(coeffs):
+        raise InputError("coeffs: no arrays, pass what wavedec2 returned")
+    ll = _checked("coeffs[0]", coeffs[0], 3, "[..., H, W, C]")
+    for k, details in enumerate(coeffs[1:], 1):
+        if len(details) != 3:
+            raise InputError(f"coeffs[{k}]: {len(details)} arrays, pass the three (lh, hl, hh)")
+        shape = np.shape(details[0])
+        for axis in (HEIGHT, WIDTH):  # the inverse of an odd size is one longer
+            if len(shape) == ll.ndim and ll.shape[axis] == shape[axis] + 1:
+                ll = jax.lax.slice_in_dim(ll, 0, -1, axis=ll.ndim + axis)
+        if ll.shape != shape:
+            raise InputError(f"coeffs[{k}]: shape {shape} does not belong to {ll.shape} of the level before it")
+        ll = idwt2(Bands(ll, *details), wavelet, mode)
+    return ll
+
+
+def _filter_bank(wavelet: Wavelet) -> FilterBank:
+    """Returns the filters of a wavelet, of the same even number of taps."""
+    if isinstance(wavelet, str):
+        return _named(wavelet)
+    bank = getattr(wavelet, "filter_bank", wavelet)
+    try:
+        arrays = [np.asarray(taps, np.float64) for taps in bank]
+    except (TypeError, ValueError):
+        arrays = []
+    sizes = {array.shape for array in arrays}
+    usable = len(arrays) == 4 and len(sizes) == 1 and arrays[0].ndim == 1 and arrays[0].size > 0
+    if not usable or not np.isfinite(arrays).all():
+        raise InputError("wavelet: pass a name, a pywt.Wavelet or FilterBank of four tuples of as many finite numbers")
+    odd = arrays[0].size % 2  # as in PyWavelets, a zero makes them even
+    return FilterBank(*(tuple(np.append(array, [0.0] * odd).tolist()) for array in arrays))
+
+
+@functools.lru_cache
+def _named(wavelet: str) -> FilterBank:
+    names = pywt.wavelist(kind="discrete")
+    if wavelet not in names:
+        raise unknown("wavelet", wavelet, names)
+    return FilterBank(*(tuple(taps) for taps in pywt.Wavelet(wavelet).filter_bank))
+
+
+def _max_level(size: int, taps: int) -> int:
+    return max(0, math.floor(math.log2(size / (taps - 1)))) if size else 0
+
+
+def _forward_axes(shape: tuple[int, ...], wavelet: Wavelet, mode: str, axes: tuple[int, ...]) -> tuple[Axis, ...]:
+    bank = _filter_bank(wavelet)
     _check_mode(mode)
-    bands = Bands(*(_checked(f"bands.{name}", b) for name, b in zip(Bands._fields, bands, strict=True)))
-    if len({b.shape for b in bands}) > 1:
-        shapes = ", ".join(f"{name} {b.shape}" for name, b in zip(Bands._fields, bands, strict=True))
-        raise InputError(f"bands: shapes differ ({shapes}), pass the four bands of one transform")
-    n, h, w, c = bands.ll.shape
-    least = length // 2
-    if min(h, w) < least:
-        raise InputError(f"bands: {h}x{w} is too small for '{wavelet}', needs at least {least} per axis")
-
-    stacked = jnp.stack([jnp.moveaxis(b, -1, 1).reshape(n * c, h, w) for b in bands], axis=-1)
-    y = _convolve(stacked, kernel)
-    h, w = y.shape[1:3]
-    return y.reshape(n, c, h, w, 2, 2).transpose(0, 2, 4, 3, 5, 1).reshape(n, 2 * h, 2 * w, c)
+    least = 2 if mode in ("reflect", "antireflect") else 1
+    for axis in axes:
+        if shape[axis] < least:
+            pixels = "no pixels" if 0 in shape else "a single pixel to reflect about"
+            raise InputError(f"x: shape {shape} has {pixels} along axis {axis}, mode '{mode}' needs at least {least}")
+    sizes = (shape[axis] for axis in axes)
+    return _places(bank.dec_lo[::-1], bank.dec_hi[::-1], axes, sizes, mode)  # reversed: splitting correlates
 
 
-def _convolve(x: jax.Array, kernel: np.ndarray) -> jax.Array:
-    # Half precision would spoil the reconstruction, and the default precision of an accelerator (TF32) too.
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    y = lax.conv_general_dilated(
-        x.astype(dtype),
-        jnp.asarray(kernel, dtype),
-        window_strides=(1, 1),
-        padding="VALID",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=lax.Precision.HIGHEST,
-    )
-    return y.astype(x.dtype)
+def _places(low: tuple, high: tuple, axes: tuple[int, ...], sizes: Sequence[int], mode: str) -> tuple[Axis, ...]:
+    # Two axes share the scale sqrt(2) and sqrt(1/2): the taps of Haar are then 1 and 1/2, exact on integers.
+    scales = (math.sqrt(2), math.sqrt(0.5)) if len(axes) == 2 else (1.0,)
+
+    def scaled(scale: float) -> Filters:
+        return Filters(*(tuple(scale * tap for tap in taps) for taps in (low, high)))
+
+    return tuple(Axis(axis, size, scaled(scale), mode) for axis, size, scale in zip(axes, sizes, scales, strict=True))
 
 
-def _checked(name: str, x: jax.Array) -> jax.Array:
+def _merged(what: str, bands: dict[str, jax.Array], wavelet: Wavelet, mode: str, axes: tuple[int, ...]) -> jax.Array:
+    """Checks that bands belong together and inverts along the axes."""
+    bank, first = _filter_bank(wavelet), next(iter(bands.values()))
+    _check_mode(mode)
+    if len({b.shape for b in bands.values()}) > 1:
+        shapes = ", ".join(f"{name} {b.shape}" for name, b in bands.items())
+        raise InputError(f"{what}: shapes differ ({shapes}), pass all bands of one transform")
+    taps, periodic = len(bank.rec_lo), mode == "periodization"
+    least = 1 if periodic else taps // 2
+    if min(first.shape[axis] for axis in axes) < least:
+        sides = "x".join(str(first.shape[axis]) for axis in sorted(axes))
+        raise InputError(f"{what}: {sides} is too small for '{_name(wavelet)}', needs at least {least} per axis")
+    # The inverse undoes no extension but drops what reaches beyond the ends: the adjoint of extending by zeros.
+    sizes = (2 * first.shape[axis] - (0 if periodic else taps - 2) for axis in axes)
+    places = _places(bank.rec_lo, bank.rec_hi, axes, sizes, mode if periodic else "zero")
+    return merge([_computing(b) for b in bands.values()], places).astype(jnp.result_type(*bands.values()))
+
+
+def _name(wavelet: Wavelet) -> str:
+    return wavelet if isinstance(wavelet, str) else getattr(wavelet, "name", "the filter bank")
+
+
+def _computing(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))  # half precision would spoil the reconstruction
+
+
+def _from_end(axis: int, ndim: int) -> int:
+    if not -ndim <= axis < ndim:
+        raise InputError(f"axis: {axis} does not exist, the array has {ndim} axes")
+    return axis - ndim if axis >= 0 else axis
+
+
+def _checked(name: str, x: jax.Array, least: int, wanted: str) -> jax.Array:
     x = jnp.asarray(x)
-    if x.ndim != 4:
-        raise InputError(f"{name}: shape {x.shape} has {x.ndim} axes, pass [N, H, W, C]")
+    if x.ndim < least:
+        raise InputError(f"{name}: shape {x.shape} has {x.ndim} axes, pass {wanted}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(f"{name}: type {x.dtype} is not floating point, convert it to float32")
     return x

@@ -61,7 +61,7 @@ def test_convolutions_on_a_gpu_are_its_own_and_of_the_asked_type(on_devices, sta
     types = [re.findall(r"tensor<[\dx]+x(\w+)>", line.split(" : ")[-1]) for line in convolutions]
     layers = {"classifier": 20, "segmenter": 12}[stage]
     computing = [kinds for kinds in types if kinds == [short] * 3]
-    wavelets = 1 if stage == "classifier" else 0  # the enhancement, in float32 always
+    wavelets = 3 if stage == "classifier" else 0  # the enhancement: one along the width, two along the height
     assert len(types) == 3 * layers - 1 + wavelets  # forward, both gradients; no gradient of the input slices
     assert len(computing) >= 3 * layers - 1
     assert not operations(program, "while") and not operations(program, "custom_call")
