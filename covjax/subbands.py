@@ -225,8 +225,8 @@ def _image_by_image(function: Callable, axes: tuple[Axis, ...], *operands: jax.A
     if block == count:
         results = function(*flat)
     else:
-        shapes = jax.eval_shape(function, *(x[:block] for x in flat))
-        results = [lax.empty((count, *shape.shape[1:]), shape.dtype) for shape in shapes]
+        parts = jax.eval_shape(function, *(x[:block] for x in flat))
+        results = [lax.full_like(flat[0], 0, shape=(count, *part.shape[1:])) for part in parts]
 
         def step(k, results):
             start = jnp.minimum(k * block, count - block)  # the last block computes some images once more
