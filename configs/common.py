@@ -37,7 +37,8 @@ def segmenter() -> ConfigDict:
     """CoV-RASeg on plain slices, trained as the paper says, but for the linear head: the released one collapses."""
     return _stage(
         learning_rate=1e-3,
-        model=dict(name="cov_raseg", features=64, final="linear"),  # final: linear, relu (as released), sigmoid2x2
+        # final: linear, relu (as released), sigmoid2x2; pooling: max, haar, haar_bands (with its unpooling)
+        model=dict(name="cov_raseg", features=64, final="linear", pooling="max"),
         input=dict(size=(304, 304), channels=3, enhance="none"),
         slices="infected",  # train and score on the infected slices, or on all
     )

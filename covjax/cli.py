@@ -1,4 +1,4 @@
-"""What train.py and eval.py share: flags, one-line errors, exit statuses."""
+"""What the commands share: flags, one-line errors, exit statuses."""
 
 import errno
 import itertools
@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -24,18 +25,18 @@ flags.DEFINE_bool("debug", False, "Show the full traceback of an error.")
 _REFUSALS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[..., None], operands: int = 0) -> None:
     """Parses the flags and calls `main`. Errors of the user's get one line: status 1, or 2 for a bad flag.
 
-    Everything else is a bug and keeps its traceback.
+    Everything else is a bug and keeps its traceback. Up to `operands` words that are no flags become main's arguments.
     """
 
-    def guarded(_: list[str]) -> int:
+    def guarded(argv: list[str]) -> int:
         enable_compilation_cache()
         count_compile_time()
         signal.signal(signal.SIGTERM, _terminated)
         try:
-            main()
+            main(*argv[1:])
         except Interrupted as stop:
             print(stop, file=sys.stderr)
             return 128 + stop.signal_number
@@ -57,14 +58,14 @@ def run(main: Callable[[], None]) -> None:
     logging.set_verbosity(logging.WARNING)
     if "--debug" not in sys.argv:
         _silence_writers()
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=partial(_parse, operands=operands))
 
 
 def _terminated(number: int, _) -> None:
     raise Interrupted(number, "stopped; run the same command to go on")
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], operands: int) -> list[str]:
     try:
         _check_overrides(argv)
         rest = flags.FLAGS(argv)
@@ -75,8 +76,8 @@ def _parse(argv: list[str]) -> list[str]:
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         # What assigning a value of the wrong type to a field of the configuration raises.
         sys.exit(_fail(f"--config: {' '.join(str(error).split())}", 1))
-    if len(rest) > 1:
-        sys.exit(_fail(f"'{rest[1]}' is not a flag, write --name=value (see --help)", 2))
+    if len(rest) > 1 + operands:
+        sys.exit(_fail(f"'{rest[1 + operands]}' is not a flag, write --name=value (see --help)", 2))
     return rest
 
 

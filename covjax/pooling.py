@@ -3,8 +3,9 @@
 Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
 Networks", arXiv:2009.08864: average pooling for the homogeneity of regions, max pooling for their boundary.
 
-Everything is built from strided views and selects: no gather, scatter or transpose over the image. Gradients are
-written by hand, because reverse-mode differentiation of the same code would scatter.
+The Haar poolings stand on `covjax.wavelets`. Everything else is built from strided views and selects: no gather,
+scatter or transpose over the image. Gradients are written by hand, because reverse-mode differentiation of the same
+code would scatter.
 """
 
 from functools import partial
@@ -15,13 +16,19 @@ from flax import struct
 from jax import lax
 
 from covjax.errors import InputError, unknown
+from covjax.wavelets import Bands, Details, dwt2, idwt2
 
 POOLINGS = {
     "max": "maximum of each window; keeps which pixel won, for unpooling (SegNet, arXiv:1511.00561)",
     "avg": "mean of each window; stride 1 keeps the size, padding bottom and right with zeros (arXiv:2009.08864)",
+    "haar": "low-pass band of the Haar transform; keeps the high bands, for unpooling (WaveSNet, arXiv:2005.14461)",
+    "haar_bands": "all four bands of the Haar transform side by side as channels (MWCNN, arXiv:1805.07071)",
 }
 MAX_WINDOW = 11  # positions in a window are kept as int8
-UNPOOLINGS = {"indices": "each value returns to the pixel that won the max-pool, zeros elsewhere (arXiv:1511.00561)"}
+UNPOOLINGS = {
+    "indices": "each value returns to the pixel that won the max-pool, zeros elsewhere (arXiv:1511.00561)",
+    "haar": "inverse Haar transform, with the high bands that the pooling kept or that stand among the channels",
+}
 
 
 @struct.dataclass
@@ -33,14 +40,24 @@ class Switches:
     size: tuple[int, int] = struct.field(pytree_node=False)
 
 
+@struct.dataclass
+class HighBands:
+    """What a Haar pooling leaves out, each [N, ceil(H / 2), ceil(W / 2), C], and the size [H, W] of what was pooled."""
+
+    bands: Details
+    size: tuple[int, int] = struct.field(pytree_node=False)
+
+
 def pool2d(
     x: jax.Array, kind: str = "max", window: int = 2, stride: int | None = None
-) -> tuple[jax.Array, Switches | None]:
-    """Pools x [N, H, W, C] and returns (pooled, switches); switches is None where no pixel wins.
+) -> tuple[jax.Array, Switches | HighBands | None]:
+    """Pools x [N, H, W, C] and returns (pooled, what unpooling needs): Switches of "max", HighBands of Haar, or None.
 
     With stride == window (the default) the result is [N, H // window, W // window, C]: rows and columns that fill no
     window are dropped, as in PyTorch. "avg" with stride 1 keeps the size: it pads window - 1 zeros at the bottom and
     right and always divides by window squared. In a tie the first maximum in row-major order wins.
+    The Haar poolings halve every side, rounding up (an odd one repeats its last pixel), and are orthonormal:
+    unpooling what they return gives x back. "haar" has C channels, "haar_bands" 4 C in the order ll, lh, hl, hh.
 
     Raises InputError for an unknown kind, a window or stride the kind does not offer, or an input smaller than
     the window.
@@ -50,6 +67,8 @@ def pool2d(
         raise unknown("pooling", kind, POOLINGS)
     if not 1 <= window <= MAX_WINDOW:
         raise InputError(f"pooling '{kind}': window {window} must be 1 to {MAX_WINDOW} pixels")
+    if kind.startswith("haar"):
+        return _haar_pool(x, kind, window, stride)
     if stride != window and not (kind == "avg" and stride == 1):
         raise InputError(f"pooling '{kind}': stride {stride} with window {window} is not offered, use stride={window}")
     if min(x.shape[1:3]) < stride:
@@ -63,18 +82,41 @@ def pool2d(
     return pooled, Switches(winner, window, size)
 
 
-def unpool2d(x: jax.Array, switches: Switches | None, kind: str = "indices") -> jax.Array:
-    """Unpools x [N, h, w, C] to the size [N, H, W, C] that was pooled; zeros where no value returns.
+def unpool2d(x: jax.Array, kept: Switches | HighBands | None, kind: str = "indices") -> jax.Array:
+    """Unpools x [N, h, w, C] to the size [N, H, W, C] that was pooled.
 
-    Raises InputError for an unknown kind, when the pooling kept no switches, or for an x of another shape than theirs.
+    "indices" puts zeros where no value returns. "haar" takes x as the low-pass band and the high bands from the
+    pooling or, where x has 4 C channels, all four bands from x.
+
+    Raises InputError for an unknown kind, when the pooling kept nothing for it, or for an x of another shape than that.
     """
     if kind not in UNPOOLINGS:
         raise unknown("unpooling", kind, UNPOOLINGS)
-    if switches is None:
+    if kind == "haar":
+        return _haar_unpool(x, kept)
+    if not isinstance(kept, Switches):
         raise InputError(f"unpooling '{kind}': the pooling kept no indices, use pooling 'max'")
-    if x.shape != switches.winner.shape:
-        raise InputError(f"unpooling '{kind}': values {x.shape} do not match the indices {switches.winner.shape}")
-    return _unpool(switches.window, switches.size, x, switches.winner)
+    if x.shape != kept.winner.shape:
+        raise InputError(f"unpooling '{kind}': values {x.shape} do not match the indices {kept.winner.shape}")
+    return _unpool(kept.window, kept.size, x, kept.winner)
+
+
+def _haar_pool(x: jax.Array, kind: str, window: int, stride: int) -> tuple[jax.Array, HighBands]:
+    if (window, stride) != (2, 2):
+        raise InputError(f"pooling '{kind}': window {window} with stride {stride} is not offered, both are 2")
+    ll, *high = dwt2(x, "haar")
+    return (ll if kind == "haar" else jnp.concatenate([ll, *high], -1)), HighBands(Details(*high), x.shape[1:3])
+
+
+def _haar_unpool(x: jax.Array, kept: HighBands | None) -> jax.Array:
+    if not isinstance(kept, HighBands):
+        raise InputError("unpooling 'haar': the pooling kept no high bands, use pooling 'haar' or 'haar_bands'")
+    *pixels, channels = kept.bands.hh.shape
+    if x.shape not in ((*pixels, channels), (*pixels, 4 * channels)):
+        raise InputError(f"unpooling 'haar': values {x.shape} do not match the high bands {kept.bands.hh.shape}")
+    bands = (x, *kept.bands) if x.shape[-1] == channels else jnp.split(x, 4, -1)
+    height, width = kept.size
+    return idwt2(Bands(*bands), "haar")[:, :height, :width].astype(x.dtype)
 
 
 def _views(x: jax.Array, window: int) -> list[jax.Array]:

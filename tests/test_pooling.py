@@ -141,7 +141,7 @@ def test_no_gather_scatter_or_window_reduction_is_left():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(kind="maxx"), "'maxx' is unknown, use one of avg, max; did you mean 'max'"),
+        (dict(kind="maxx"), "'maxx' is unknown, use one of avg, haar, haar_bands, max; did you mean 'max'"),
         (dict(kind="max", window=2, stride=1), "stride 1 with window 2"),
         (dict(kind="max", window=5), "4x4 input is smaller than the 5x5 window"),
         (dict(kind="max", window=MAX_WINDOW + 1), "must be 1 to 11"),
@@ -155,7 +155,7 @@ def test_pool_errors(arguments, message):
 
 def test_unpool_errors():
     pooled, switches = pool2d(jnp.zeros((1, 4, 4, 1)))
-    with pytest.raises(InputError, match="'index' is unknown, use one of indices"):
+    with pytest.raises(InputError, match="'index' is unknown, use one of haar, indices"):
         unpool2d(pooled, switches, "index")
     with pytest.raises(InputError, match="kept no indices"):
         unpool2d(*pool2d(jnp.zeros((1, 4, 4, 1)), "avg"))

@@ -12,13 +12,14 @@ from flax import linen as nn
 
 from covjax.errors import InputError, unknown
 from covjax.layers import Conv, ConvBN, Dtype
-from covjax.pooling import Switches, pool2d, unpool2d
+from covjax.pooling import HighBands, Switches, pool2d, unpool2d
 
 FINALS = {
     "relu": "conv3x3-BN-ReLU before the softmax, as released",
     "linear": "conv3x3-BN, no ReLU: learns where lesions are rare",
     "sigmoid2x2": "one 2x2 convolution and a sigmoid, as the paper's text says (two classes only)",
 }
+UNPOOLING_OF = {"max": "indices", "haar": "haar", "haar_bands": "haar"}  # poolings that can be undone
 
 
 class CovRASeg(nn.Module):
@@ -26,11 +27,13 @@ class CovRASeg(nn.Module):
 
     Encoder e: conv1-BN-ReLU, conv2-BN-ReLU, average-pool stride 1, conv3-ReLU, max-pool keeping its indices.
     Decoder d: unpool, conv3-ReLU, average-pool stride 1, conv2-BN-ReLU, conv1-BN-ReLU. No skips but the indices.
+    `pooling` may put a Haar transform in place of the max-pool, its inverse in place of the unpooling.
     """
 
     num_classes: int = 2
     features: int = 64
     final: str = "relu"
+    pooling: str = "max"
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
     remat: bool = False
@@ -39,6 +42,8 @@ class CovRASeg(nn.Module):
         super().__post_init__()
         if self.final not in FINALS:
             raise unknown("model option final", self.final, FINALS)
+        if self.pooling not in UNPOOLING_OF:
+            raise unknown("model option pooling", self.pooling, UNPOOLING_OF)
         if self.final == "sigmoid2x2" and self.num_classes != 2:
             raise InputError(f"model option final: 'sigmoid2x2' is for 2 classes, not {self.num_classes}, use 'linear'")
         if self.features < 1:
@@ -49,8 +54,8 @@ class CovRASeg(nn.Module):
         remat = nn.remat if self.remat else lambda function: function
         stack = []
         for stage in ("encoder1", "encoder2"):
-            x, switches = remat(partial(_encode, stage=stage, train=train))(self, x)
-            stack.append(switches)
+            x, kept = remat(partial(_encode, stage=stage, train=train))(self, x)
+            stack.append(kept)
         for stage in ("decoder2", "decoder1"):
             x = remat(partial(_decode, stage=stage, train=train))(self, x, stack.pop())
         return self._sigmoid_logits(x) if self.final == "sigmoid2x2" else x.astype(jnp.float32)
@@ -80,15 +85,15 @@ def _smooth(x: jax.Array) -> jax.Array:
     return pool2d(x, "avg", window=2, stride=1)[0]
 
 
-def _encode(net: CovRASeg, x: jax.Array, *, stage: str, train: bool) -> tuple[jax.Array, Switches]:
+def _encode(net: CovRASeg, x: jax.Array, *, stage: str, train: bool) -> tuple[jax.Array, Switches | HighBands]:
     x = net.block(x, f"{stage}_conv1", train)
     x = net.block(x, f"{stage}_conv2", train)
     x = net.third(_smooth(x), f"{stage}_conv3")
-    return pool2d(x, "max")
+    return pool2d(x, net.pooling)
 
 
-def _decode(net: CovRASeg, x: jax.Array, switches: Switches, *, stage: str, train: bool) -> jax.Array:
-    x = net.third(unpool2d(x, switches), f"{stage}_conv3")
+def _decode(net: CovRASeg, x: jax.Array, kept: Switches | HighBands, *, stage: str, train: bool) -> jax.Array:
+    x = net.third(unpool2d(x, kept, UNPOOLING_OF[net.pooling]), f"{stage}_conv3")
     x = net.block(_smooth(x), f"{stage}_conv2", train)
     if stage == "decoder2":
         return net.block(x, f"{stage}_conv1", train)

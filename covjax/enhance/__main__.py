@@ -1,0 +1,77 @@
+"""Shows what the enhancement makes of a slice: `python -m covjax.enhance SLICE.png --preset=prlab21 --output=OUT.png`.
+
+Without a preset, a picture of all of them side by side; without a slice, one of the synthetic phantom.
+"""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+from PIL import Image
+
+from covjax import cli
+from covjax.data.images import read_image
+from covjax.data.phantom import phantom_slice
+from covjax.enhance import GAINS, PRESETS, enhance
+from covjax.errors import InputError, unknown
+
+_PRESET = flags.DEFINE_string("preset", None, f"One of {', '.join(PRESETS)}; all if not given.")
+_GAIN = flags.DEFINE_string("gain", "orthonormal", f"One of {', '.join(GAINS)}.")
+_OUTPUT = flags.DEFINE_string("output", "enhanced.png", "PNG to write, at the preset's own size.")
+
+
+def main(path: str | None = None) -> None:
+    if _PRESET.value is not None and _PRESET.value not in PRESETS:
+        raise unknown("--preset", _PRESET.value, PRESETS)
+    if _GAIN.value not in GAINS:
+        raise unknown("--gain", _GAIN.value, GAINS)
+    output = Path(_OUTPUT.value)
+    if output.suffix.lower() != ".png":
+        raise InputError(f"--output: {output} must end in .png")
+    image = phantom_slice(0, 6, slices_per_patient=12)[0] if path is None else read_image(Path(path))
+    presets = [_PRESET.value] if _PRESET.value else list(PRESETS)
+    pictures = {name: np.asarray(enhance(image[None, ..., None], name, _GAIN.value))[0, ..., 0] for name in presets}
+    _write(output, _png(pictures[_PRESET.value]) if _PRESET.value else _side_by_side(pictures))
+    for preset, picture in pictures.items():
+        height, width = picture.shape
+        print(f"{preset:10} {height}x{width}, {np.mean(picture >= 255):5.1%} white: {PRESETS[preset]}")
+    print(output)
+
+
+def _png(picture: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(np.round(picture).astype(np.uint8)).save(content, "PNG")
+    return content.getvalue()
+
+
+def _side_by_side(pictures: dict[str, np.ndarray]) -> bytes:
+    figure, content = Figure(figsize=(2.4 * len(pictures), 2.8), layout="constrained"), io.BytesIO()
+    for axes, (preset, picture) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(f"{preset}\n{picture.shape[0]}x{picture.shape[1]}", fontsize=9)
+        axes.set_axis_off()
+    figure.savefig(content, dpi=100, format="png")
+    return content.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror}), make room or use another folder") from error
+
+
+if __name__ == "__main__":
+    cli.run(main, operands=1)
