@@ -49,7 +49,7 @@ def _png(picture: np.ndarray) -> bytes:
 
 
 def _side_by_side(pictures: dict[str, np.ndarray]) -> bytes:
-    figure, content = Figure(figsize=(2.4 * len(pictures), 2.8), layout="constrained"), io.BytesIO()
+    figure, content = Figure(figsize=(2.4 * len(pictures), 3.0), layout="constrained"), io.BytesIO()
     for axes, (preset, picture) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
         axes.set_title(f"{preset}\n{picture.shape[0]}x{picture.shape[1]}", fontsize=9)
