@@ -134,8 +134,9 @@ def wavedec2(
     """
     x = _checked("x", x, 3, "[..., H, W, C]")
     most = min(_max_level(n, len(_filter_bank(wavelet).dec_lo)) for n in (x.shape[HEIGHT], x.shape[WIDTH]))
-    level = most if level is None else level
-    if not isinstance(level, int) or (level < 1 and level != most):
+    if level is None:
+        level = most
+    elif not isinstance(level, int) or level < 1:
         raise InputError(f"level: {level} is not usable, pass an integer of at least 1, or None for the most there are")
     if level > most:
         warnings.warn(

@@ -56,6 +56,7 @@ def test_every_configuration_is_valid(path):
         ("classifier.batch_size", 0, ("more than 0",)),
         ("classifier.threshold", 1.0, ("between 0 and 1",)),
         ("classifier.dtype", "float16", ("bfloat16",)),
+        ("segmenter.model.pooling", "haar_band", ("did you mean 'haar_bands'", "max")),
         ("segmenter.slices", "infcted", ("did you mean 'infected'",)),
         ("segmenter.loss.class_weights", "median", ("did you mean 'median_frequency'",)),
         ("segmenter.augment.scale", 1.0, ("below 1",)),

@@ -1,6 +1,11 @@
 """The presets against a literal transcription with numpy, PyWavelets and Pillow in float64."""
 
 import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +18,7 @@ from covjax.enhance import GAINS, PRESETS, enhance
 from covjax.errors import InputError
 from covjax.wavelets import dwt2, idwt2
 
+REAL = Path(os.environ.get("COVJAX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "prlab21" / "images"
 jitted = jax.jit(enhance, static_argnames=("preset", "gain", "size"))
 TRANSFORMING = [name for name in PRESETS if name != "none"]
 SIZES = {"paper_text": (82, 82), "prlab21": (156, 156), "db4_82": (82, 82), "ll_hh_only": (82, 82)}
@@ -152,6 +158,26 @@ def test_uint8_and_float_agree_and_jit_equals_eager(preset):
     np.testing.assert_allclose(jitted(image, preset=preset, size=(24, 31)), eager, atol=1e-3)
 
 
+@pytest.mark.parametrize(("preset", "size"), [(name, None) for name in TRANSFORMING] + [("db4_82", (100, 90))])
+def test_a_slice_gets_the_same_bits_in_every_batch(preset, size):
+    images = slices(count=5)
+    together = np.asarray(jitted(images, preset=preset, size=size))
+    for count in (1, 2, 3):
+        np.testing.assert_array_equal(jitted(images[:count], preset=preset, size=size), together[:count])
+    np.testing.assert_array_equal(enhance(images, preset, size=size), together)
+    mapped = jax.pmap(lambda x: enhance(x, preset, size=size) - 100)(images[None, :2])  # as in a training step
+    np.testing.assert_array_equal(mapped[0], together[:2] - 100)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the slices of prlab21 in {REAL.parent}")
+def test_released_preset_on_a_real_slice():
+    image = np.asarray(Image.open(REAL / "infected_001.jpg").convert("L"))
+    result = np.asarray(jitted(image[None, ..., None], preset="prlab21"))[0, ..., 0]
+    expected = oracle(image, "prlab21", "orthonormal")
+    assert result.shape == (156, 156) and np.all(result == np.round(result))
+    assert np.mean(result != expected) < 1e-3 and np.abs(result - expected).max() <= 1
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2)], ids=str)
 @pytest.mark.parametrize("preset", TRANSFORMING)
 def test_tiny_images(preset, shape):
@@ -183,3 +209,46 @@ def test_gradients_are_finite():
 def test_unusable_input(call, message):
     with pytest.raises(InputError, match=message):
         call(slices(16, 16))
+
+
+def command(*arguments):
+    """Runs `python -m covjax.enhance` and returns (exit status, what it says on the error stream)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "covjax.enhance", *map(str, arguments)],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_command_writes_the_enhanced_slice(tmp_path):
+    image = slices(64, 64)[0, ..., 0]
+    Image.fromarray(image).save(tmp_path / "slice.png")
+    out = tmp_path / "out.png"
+    assert command(tmp_path / "slice.png", "--preset=prlab21", "--gain=unit", f"--output={out}") == (0, "")
+    expected = jitted(image[None, ..., None], preset="prlab21", gain="unit")[0, ..., 0]
+    np.testing.assert_array_equal(np.asarray(Image.open(out)), np.round(expected))
+    before = out.read_bytes()
+    assert command(f"--output={out}") == (0, "")  # the phantom, all presets
+    assert out.read_bytes() != before and Image.open(out).size[0] > 1000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.png", "slice.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--preset=prlab"], 1, "--preset: 'prlab' is unknown, use one of .*did you mean 'prlab21'"),
+        (["--gain=1"], 1, "--gain: '1' is unknown"),
+        (["--output=x.jpg"], 1, "--output: x.jpg must end in .png"),
+        (["missing.png"], 1, "missing.png: cannot be read"),
+        (["--output=/proc/x.png"], 1, "/proc/x.png: cannot be written"),
+        (["a.png", "b.png"], 2, "'b.png' is not a flag"),
+        (["--prest=none"], 2, "Unknown command line flag 'prest'"),
+    ],
+)
+def test_command_refuses_in_one_line(arguments, status, words):
+    code, said = command(*arguments)
+    assert code == status and said.count("\n") == 1 and re.search(words, said), said

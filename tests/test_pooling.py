@@ -13,7 +13,7 @@ from covjax.errors import InputError
 from covjax.pooling import MAX_WINDOW, POOLINGS, UNPOOLINGS, max_pool, pool2d, unpool2d
 
 pool2d_jit = jax.jit(pool2d, static_argnums=(1, 2, 3))
-unpool2d_jit = jax.jit(unpool2d)
+unpool2d_jit = jax.jit(unpool2d, static_argnames="kind")
 
 
 def loops_max_pool(x, window):
@@ -161,6 +161,46 @@ def test_unpool_errors():
         unpool2d(*pool2d(jnp.zeros((1, 4, 4, 1)), "avg"))
     with pytest.raises(InputError, match=r"values \(1, 3, 2, 1\) do not match the indices \(1, 2, 2, 1\)"):
         unpool2d(jnp.zeros((1, 3, 2, 1)), switches)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("size", [(6, 8), (7, 5), (1, 2)])
+@pytest.mark.parametrize(("kind", "factor"), [("haar", 1), ("haar_bands", 4)])
+def test_haar_poolings_and_their_inverse(kind, factor, size, dtype):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 32, (2, *size, 3)), dtype)
+    pooled, kept = pool2d_jit(x, kind)
+    assert pooled.shape == (2, -(-size[0] // 2), -(-size[1] // 2), 3 * factor) and pooled.dtype == dtype
+    assert kept.size == size
+    np.testing.assert_array_equal(unpool2d_jit(pooled, kept, kind="haar"), x)  # exact: small integers
+    ll = np.pad(x.astype(np.float32), ((0, 0), (0, size[0] % 2), (0, size[1] % 2), (0, 0)), mode="edge")
+    ll = ll.reshape(2, pooled.shape[1], 2, pooled.shape[2], 2, 3).sum((2, 4)) / 2
+    np.testing.assert_array_equal(pooled[..., :3].astype(np.float32), ll)
+
+
+@pytest.mark.parametrize("kind", ["haar", "haar_bands"])
+def test_haar_gradients(kind):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 5, 6, 2)), jnp.float32)
+    check_grads(jax.jit(lambda x: pool2d(x, kind)[0]), (x,), order=1, rtol=1e-2, atol=1e-2, eps=1e-2)
+
+    def sharpened(x):
+        pooled, kept = pool2d(x, kind)
+        return unpool2d(2 * pooled, kept, "haar")
+
+    check_grads(jax.jit(sharpened), (x,), order=1, rtol=1e-2, atol=1e-2, eps=1e-2)
+
+
+def test_haar_errors():
+    x = jnp.zeros((1, 4, 4, 1))
+    pooled, kept = pool2d(x, "haar")
+    for call, message in (
+        (lambda: pool2d(x, "haar", window=3), "pooling 'haar': window 3 with stride 3 is not offered"),
+        (lambda: pool2d(x, "haar_bands", stride=1), "pooling 'haar_bands': window 2 with stride 1"),
+        (lambda: unpool2d(*pool2d(x, "max"), "haar"), "kept no high bands, use pooling 'haar' or 'haar_bands'"),
+        (lambda: unpool2d(pooled, kept), "'indices': the pooling kept no indices"),
+        (lambda: unpool2d(pooled[:, :1], kept, "haar"), r"values \(1, 1, 2, 1\) do not match the high bands"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
 
 
 def test_every_entry_is_explained():

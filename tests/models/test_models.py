@@ -98,6 +98,15 @@ def test_every_final_of_cov_raseg(final, seeded):
         assert variables["params"]["final_kernel"].shape == (2, 2, 8, 1)
 
 
+@pytest.mark.parametrize(("pooling", "parameters"), [("haar", 373_126), ("haar_bands", 373_126 + 3 * 64 * 9 * 64)])
+def test_haar_pooling_in_cov_raseg(pooling, parameters, seeded):
+    assert count(create_model("cov_raseg", pooling=pooling), (304, 304), 3) == parameters
+    model = create_model("cov_raseg", features=8, pooling=pooling)
+    x, variables = seeded[1](2, 21, 18, 3), seeded[0](model, 3)
+    logits = jax.jit(model.apply)(variables, x)
+    assert logits.shape == (2, 21, 18, 2) and bool(jnp.isfinite(logits).all())
+
+
 def test_order_of_layers_in_cov_raseg(monkeypatch):
     """The 43 layers of the release: input, 40 below, softmax and the class output."""
     seen = []
@@ -168,6 +177,7 @@ def test_tasks():
         (lambda: create_model("cov_raseg", head_relu=True), "'head_relu' is unknown, use one of features, final"),
         (lambda: create_model("cov_raseg", final="lineer"), "did you mean 'linear'"),
         (lambda: create_model("cov_raseg", final="sigmoid2x2", num_classes=3), "'sigmoid2x2' is for 2 classes, not 3"),
+        (lambda: create_model("cov_raseg", pooling="har"), "model option pooling: 'har' .*did you mean 'haar'"),
         (lambda: create_model("cov_raseg", features=0), "features: 0 must be at least 1"),
         (lambda: create_model("cov_ctnet", num_classes=1), "num_classes=1, at least 2"),
         (lambda: variables_of(create_model("cov_raseg"), (3, 9), 3), "smaller than the 2x2 window"),
