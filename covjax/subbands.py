@@ -11,7 +11,7 @@ at a time so that all passes over it stay in the cache; XLA:CPU would take sever
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -166,7 +166,7 @@ def _convolution(x: jax.Array, kernel: jax.Array, place: Axis, stride: int, dila
 
 
 def _kernel(filters: Filters, dtype: jnp.dtype) -> jax.Array:
-    return jnp.asarray(np.stack(filters, -1)[:, None, None], dtype)  # [taps, 1, 1, band]
+    return jnp.stack([jnp.asarray(taps, dtype) for taps in filters], -1)[:, None, None]  # [taps, 1, 1, band]
 
 
 def _convolve(x: jax.Array, place: Axis) -> list[jax.Array]:
@@ -206,13 +206,13 @@ def _add_slices_back(low: jax.Array, high: jax.Array, place: Axis) -> jax.Array:
     padded = [jnp.pad(band, widths) for band in (low, high)]
     starts = range(shifts - 1, -1, -1)
     slices = [lax.slice_in_dim(band, start, start + size, axis=axis) for band in padded for start in starts]
-    phases = [_weighted_sum(place.filters.low[p::2] + place.filters.high[p::2], slices) for p in (0, 1)]
+    low_taps, high_taps = place.filters
+    phases = [_weighted_sum((*low_taps[p::2], *high_taps[p::2]), slices) for p in (0, 1)]
     return jnp.stack(phases, axis + 1).reshape(*low.shape[:axis], 2 * size, *low.shape[axis + 1 :])
 
 
-def _weighted_sum(weights: tuple[float, ...], terms: list[jax.Array]) -> jax.Array:
-    used = [weight * term for weight, term in zip(weights, terms, strict=True) if weight]  # biorthogonal taps may be 0
-    return sum(used) if used else jnp.zeros_like(terms[0])
+def _weighted_sum(weights: Sequence[float], terms: list[jax.Array]) -> jax.Array:
+    return sum(weight * term for weight, term in zip(weights, terms, strict=True))
 
 
 def _image_by_image(function: Callable, axes: tuple[Axis, ...], *operands: jax.Array) -> list[jax.Array]:
