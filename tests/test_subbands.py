@@ -35,12 +35,12 @@ def worst(got, expected):
 
 
 def extended(x, place):
-    """What pywt.pad makes of x; it counts the value that periodization repeats in the signal."""
-    before, after = place.margins
-    if place.mode == "periodization":
-        odd = x.shape[-1] % 2
-        return pywt.pad(np.pad(x, [(0, 0), (0, odd)], mode="edge"), [(0, 0), (before, after - odd)], "periodic")
-    return pywt.pad(x, [(0, 0), (before, after)], place.mode)
+    """What pywt.pad makes of x [1, size]; it counts the value that periodization repeats in the signal."""
+    (before, after), signal, mode = place.margins, x[0], place.mode
+    if mode == "periodization":
+        odd = signal.size % 2
+        signal, after, mode = np.pad(signal, (0, odd), mode="edge"), after - odd, "periodic"
+    return pywt.pad(signal, (before + 1, after + 1), mode)[None, 1:-1]  # its releases differ where it pads by nothing
 
 
 def errors(length, sizes, dtype=np.float32):
