@@ -40,6 +40,8 @@ def extended(x, place):
     if mode == "periodization":
         odd = signal.size % 2
         signal, after, mode = np.pad(signal, (0, odd), mode="edge"), after - odd, "periodic"
+    if mode == "smooth" and signal.size == 1:
+        mode = "constant"  # one value has no slope: so pywt.dwt, but not every release of pywt.pad
     return pywt.pad(signal, (before + 1, after + 1), mode)[None, 1:-1]  # its releases differ where it pads by nothing
 
 
