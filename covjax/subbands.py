@@ -76,9 +76,8 @@ def merge(bands: list[jax.Array], axes: tuple[Axis, ...]) -> jax.Array:
 def _split(x: jax.Array, *, axes: tuple[Axis, ...], decimate: Callable) -> list[jax.Array]:
     bands = [x]
     for place in axes:
-        bands = lax.optimization_barrier(
-            bands
-        )  # else XLA:CPU computes the bands of one axis again for each of the next
+        # Else XLA:CPU computes the bands of one axis again for each of the next.
+        bands = lax.optimization_barrier(bands)
         bands = [part for band in bands for part in decimate(_extend(band, place), place)]
     return bands
 
