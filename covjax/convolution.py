@@ -7,8 +7,8 @@ speed of a matrix product; in bfloat16 it convolves large images slowly too, and
 - blocks: a few rows of a large image at a time, small enough to stay in the cache, one or k matrix products each;
 - groups: one convolution each; a depthwise convolution becomes a weighted sum of shifts.
 
-On other platforms, and for shapes at which XLA is as fast, its own convolutions stay. The numbers below were measured
-with tests/benchmarks on two AVX-512 cores, batch 8.
+On other platforms, and for shapes at which XLA is as fast, its own convolutions stay. The thresholds below were
+measured on two AVX-512 cores, batch 8.
 """
 
 from collections.abc import Callable
