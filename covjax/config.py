@@ -1,9 +1,7 @@
 """A run's configuration: checked before anything is written, kept in the workdir, never silently changed."""
 
-import contextlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from covjax.data.sources import SOURCES
 from covjax.data.splits import RULES, split_shares
 from covjax.enhance import PRESETS
 from covjax.errors import InputError, unknown
+from covjax.files import write_whole
 from covjax.inputs import NORMALIZATIONS
 from covjax.layers import BATCH_NORMS
 from covjax.losses import CLASS_WEIGHTS, class_weights
@@ -141,18 +140,7 @@ def read_config(workdir: Path) -> ConfigDict:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically: readers see the old file or the new one. Raises InputError if it cannot be written."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as out:
-            json.dump(value, out, indent=1, allow_nan=False)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}), make room or use another folder") from error
+    write_whole(path, json.dumps(value, indent=1, allow_nan=False).encode())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,9 +3,7 @@
 Without a preset, a picture of all of them side by side; without a slice, one of the synthetic phantom.
 """
 
-import contextlib
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from covjax.data.images import read_image
 from covjax.data.phantom import phantom_slice
 from covjax.enhance import GAINS, PRESETS, enhance
 from covjax.errors import InputError, unknown
+from covjax.files import write_whole
 
 _PRESET = flags.DEFINE_string("preset", None, f"One of {', '.join(PRESETS)}; all if not given.")
 _GAIN = flags.DEFINE_string("gain", "orthonormal", f"One of {', '.join(GAINS)}.")
@@ -35,7 +34,7 @@ def main(path: str | None = None) -> None:
     image = phantom_slice(0, 6, slices_per_patient=12)[0] if path is None else read_image(Path(path))
     presets = [_PRESET.value] if _PRESET.value else list(PRESETS)
     pictures = {name: np.asarray(enhance(image[None, ..., None], name, _GAIN.value))[0, ..., 0] for name in presets}
-    _write(output, _png(pictures[_PRESET.value]) if _PRESET.value else _side_by_side(pictures))
+    write_whole(output, _png(pictures[_PRESET.value]) if _PRESET.value else _side_by_side(pictures))
     for preset, picture in pictures.items():
         height, width = picture.shape
         print(f"{preset:10} {height}x{width}, {np.mean(picture >= 255):5.1%} white: {PRESETS[preset]}")
@@ -56,21 +55,6 @@ def _side_by_side(pictures: dict[str, np.ndarray]) -> bytes:
         axes.set_axis_off()
     figure.savefig(content, dpi=100, format="png")
     return content.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}), make room or use another folder") from error
 
 
 if __name__ == "__main__":
