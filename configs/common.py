@@ -11,6 +11,7 @@ def run() -> ConfigDict:
             xla_flags="none",  # on NVIDIA GPUs: nvidia_fast, or nvidia_deterministic for bit-identical resumption
             data=dict(
                 source="phantom",  # phantom (synthetic), folder (your pictures), prlab21 (the paper's slices)
+                frame="ct",  # of prlab21: ct, full (margin labelled infected, as released), ignore_margin
                 path="",  # folder of the slices; phantom needs none
                 prepared_dir="",  # where prepared slices are kept; empty: the user's cache
                 cache=True,  # keep decoded slices in memory, as uint8

@@ -25,8 +25,10 @@ flags.DEFINE_bool("debug", False, "Show the full traceback of an error.")
 _REFUSALS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 
-def run(main: Callable[..., None], operands: int = 0) -> None:
-    """Parses the flags and calls `main`. Errors of the user's get one line: status 1, or 2 for a bad flag.
+def run(main: Callable[..., int | None], operands: int = 0) -> None:
+    """Parses the flags and calls `main`, whose result, if any, is the exit status.
+
+    Errors of the user's get one line: status 1, or 2 for a bad flag.
 
     Everything else is a bug and keeps its traceback. Up to `operands` words that are no flags become main's arguments.
     """
@@ -36,7 +38,7 @@ def run(main: Callable[..., None], operands: int = 0) -> None:
         count_compile_time()
         signal.signal(signal.SIGTERM, _terminated)
         try:
-            main(*argv[1:])
+            return main(*argv[1:]) or 0
         except Interrupted as stop:
             print(stop, file=sys.stderr)
             return 128 + stop.signal_number
@@ -53,7 +55,6 @@ def run(main: Callable[..., None], operands: int = 0) -> None:
             # The writers' threads would still complain, at length, of what ends with the process.
             sys.stdout.flush()
             os._exit(1)
-        return 0
 
     logging.set_verbosity(logging.WARNING)
     if "--debug" not in sys.argv:

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from covjax.augment import Augmentation
-from covjax.data.sources import SOURCES
+from covjax.data.sources import PRLAB21_FRAMES, SOURCES
 from covjax.data.splits import RULES, split_shares
 from covjax.enhance import PRESETS
 from covjax.errors import InputError, unknown
@@ -44,6 +44,7 @@ def _check_run(config: ConfigDict) -> None:
         raise InputError(f"seed: {config.seed} must be below 2**32")
     _among("xla_flags", config.xla_flags, XLA_FLAGS)
     _among("data.source", config.data.source, SOURCES)
+    _among("data.frame", config.data.frame, PRLAB21_FRAMES)
     _among("data.bits", config.data.bits, (12, 16))
     if not 0 <= config.data.mask_threshold < 255:
         raise InputError(f"data.mask_threshold: {config.data.mask_threshold} must be at least 0 and below 255")

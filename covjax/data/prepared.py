@@ -20,11 +20,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
-from covjax.data.sources import Source, open_source
+from covjax.data.sources import IGNORE, Source, check_slice, open_source
 from covjax.errors import InputError
 
 SHARD = 256  # slices per file, and how many encoded ones are in memory while preparing
-IGNORE = 255  # stored as the whole mask of a slice that has none
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,8 @@ class Slices(tfds.core.ShardBasedBuilder):
     def _examples(self, shard: range) -> Iterator[tuple[int, dict]]:
         for i in shard:
             s = self._source.load(i)
-            mask = np.full_like(s.image, IGNORE) if s.mask is None else s.mask
+            check_slice(s)
+            mask = np.full_like(s.image, IGNORE) if s.mask is None else s.mask  # as the whole mask of a slice without
             row = {"id": s.id, "label": s.label, "patient": s.patient, "split": s.split}
             self._index.append(row | {"has_mask": s.mask is not None})
             self._bar.update()

@@ -18,7 +18,7 @@ LABELS = {"0": 0, "1": 1, "healthy": 0, "infected": 1}
 
 
 class Slice(NamedTuple):
-    """One decoded slice: image uint8 [H, W], mask uint8 [H, W] (0, 1) or None, label 0 healthy or 1 infected."""
+    """One decoded slice: image uint8 [H, W], mask uint8 [H, W] (0, 1, 255) or None, label 0 healthy or 1 infected."""
 
     id: str
     image: np.ndarray
@@ -36,6 +36,14 @@ class Source:
     ids: tuple[str, ...]
     load: Callable[[int], Slice]
     fingerprint: str
+
+
+def check_slice(found: Slice) -> None:
+    """Raises InputError for a slice that cannot be trained on. Apart from `load`, so that an audit sees them all."""
+    if found.label == 0 and found.mask is not None and (found.mask == 1).any():
+        raise InputError(
+            f"{found.id}: labelled healthy in index.csv, but its mask marks infection, correct the label or the mask"
+        )
 
 
 def open_source(config: Any) -> Source:
@@ -95,7 +103,10 @@ def open_folder(root: Path, config: Any) -> Source:
         label = _label(row, mask, images[stem])
         if mask is None and label == 0:
             mask = np.zeros_like(image)
-        _check_mask(images[stem], image, mask, label)
+        if mask is not None and mask.shape != image.shape:
+            raise InputError(
+                f"{images[stem]}: image {image.shape} and mask {mask.shape} differ in size, export them alike"
+            )
         return Slice(stem, image, mask, label, row.get("patient", ""), row.get("split", ""))
 
     files = [*images.values(), *masks.values(), *([root / "index.csv"] if rows else [])]
@@ -108,11 +119,17 @@ def open_folder(root: Path, config: Any) -> Source:
 
 
 # The paper's released pictures are screenshots of figures; this is where the CT lies in them (rows, columns).
-PRLAB21_FRAME = (slice(16, 264), slice(40, 263))
+PRLAB21_CT = (slice(16, 264), slice(40, 263))
+PRLAB21_FRAMES = {
+    "ct": "the CT, cut out of the figure",
+    "full": "the whole figure, its margin labelled infected, as released and as the paper scores it",
+    "ignore_margin": "the whole figure, its margin labelled 255, which no loss and no score counts",
+}
+IGNORE = 255  # mask value of a pixel that counts nowhere
 
 
 def open_prlab21(root: Path, config: Any) -> Source:
-    """The paper's own 829 slices, 304x304 screenshots: the CT frame is cut out and the JPEG masks thresholded."""
+    """The paper's own 829 slices, 304x304 screenshots: brought to `data.frame`, the JPEG masks thresholded."""
     images, masks = list_images(root / "images"), list_images(root / "masks")
     rows = _read_index(root, images)
     if not rows or "patient" not in next(iter(rows.values())):
@@ -120,27 +137,33 @@ def open_prlab21(root: Path, config: Any) -> Source:
     ids = tuple(rows)
 
     def load(i: int) -> Slice:
-        image = _ct_frame(images[ids[i]], read_image(images[ids[i]]))
+        image = read_image(images[ids[i]])
+        margin = _margin(images[ids[i]], image)
         label = _label(rows[ids[i]], None, images[ids[i]])
         mask = np.zeros_like(image)
         if label == 1:
             if ids[i] not in masks:
                 raise InputError(f"{images[ids[i]]}: infected, but masks/ holds no {ids[i]}, restore the mask")
-            mask = (_ct_frame(masks[ids[i]], read_image(masks[ids[i]])) > 127).astype(np.uint8)
+            mask = read_image(masks[ids[i]])
+            _margin(masks[ids[i]], mask)
+            mask = (mask > 127).astype(np.uint8)
+        if config.frame == "ignore_margin":
+            mask[margin] = IGNORE
+        if config.frame == "ct":
+            image, mask = image[PRLAB21_CT], mask[PRLAB21_CT]
         return Slice(ids[i], image, mask, label, rows[ids[i]]["patient"], "")
 
     files = [*images.values(), *masks.values(), root / "index.csv"]
-    return Source("prlab21", ids, load, _fingerprint(["prlab21", _stamps(root, files)]))
+    return Source("prlab21", ids, load, _fingerprint(["prlab21", config.frame, _stamps(root, files)]))
 
 
-def _ct_frame(path: Path, picture: np.ndarray) -> np.ndarray:
-    """Cuts the CT out of a 304x304 figure; the white margin around it is what tells such a figure."""
-    margin = np.ones_like(picture, bool) if picture.shape == (304, 304) else None
-    if margin is not None:
-        margin[PRLAB21_FRAME] = False
-    if margin is None or (picture[margin] > 200).mean() < 0.8:
+def _margin(path: Path, picture: np.ndarray) -> np.ndarray:
+    """Returns where a 304x304 figure is margin, bool [304, 304]; that it is white there is what tells such a figure."""
+    margin = np.ones(picture.shape, bool)
+    margin[PRLAB21_CT] = False
+    if picture.shape != (304, 304) or (picture[margin] > 200).mean() < 0.8:
         raise InputError(f"{path}: not a 304x304 figure with a white margin, use data.source=folder for plain slices")
-    return picture[PRLAB21_FRAME]
+    return margin
 
 
 SOURCES = {"folder": open_folder, "phantom": open_phantom, "prlab21": open_prlab21}
@@ -209,15 +232,6 @@ def _label(row: dict[str, str], mask: np.ndarray | None, path: Path) -> int:
     if mask is None:
         raise InputError(f"{path}: neither a label in index.csv nor a mask in masks/, add one")
     return int(mask.any())
-
-
-def _check_mask(path: Path, image: np.ndarray, mask: np.ndarray | None, label: int) -> None:
-    if mask is None:
-        return
-    if mask.shape != image.shape:
-        raise InputError(f"{path}: image {image.shape} and mask {mask.shape} differ in size, export them alike")
-    if label == 0 and mask.any():
-        raise InputError(f"{path}: labelled healthy, but its mask marks infection, correct the label or the mask")
 
 
 def _stamps(root: Path, files: list[Path]) -> list[tuple[str, int, int]]:

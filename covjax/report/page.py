@@ -70,9 +70,14 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _page(results: Results, sections: Sequence[Section]) -> str:
+    version = str(results.environment.get("covjax", ""))
+    return document(f"covjax report: {_source(results)}", _header(results), sections, version)
+
+
+def document(title: str, header: str, sections: Sequence[Section], version: str) -> str:
+    """Returns a whole page, self-contained: `header` is HTML, `title` and `version` are plain text."""
     links = "".join(f'<li><a href="#{_anchor(section)}">{escape(section.title)}</a></li>' for section in sections)
     body = "\n".join(_section(section) for section in sections)
-    version = escape(str(results.environment.get("covjax", "")))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -80,18 +85,18 @@ def _page(results: Results, sections: Sequence[Section]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>covjax report: {escape(_source(results))}</title>
+<title>{escape(title)}</title>
 <style>{CSS}</style>
 </head>
 <body>
 <header>
-{_header(results)}
+{header}
 <nav aria-label="Contents"><ul>{links}</ul></nav>
 </header>
 <main>
 {body}
 </main>
-<footer class="soft">Made by covjax {version}. Research software, not a medical device.</footer>
+<footer class="soft">Made by covjax {escape(version)}. Research software, not a medical device.</footer>
 </body>
 </html>
 """

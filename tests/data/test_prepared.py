@@ -99,7 +99,7 @@ def test_an_error_in_the_middle_leaves_nothing(folder):
 def generated(n, size=64):
     def load(i):
         image = np.random.default_rng(i).integers(0, 256, (size, size), np.uint8)
-        return Slice(f"s{i}", image, image % 2, i % 2, "p", "")
+        return Slice(f"s{i}", image, image % 2, 1, "p", "")
 
     return Source("made", tuple(f"s{i}" for i in range(n)), load, "f")
 

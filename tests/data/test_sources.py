@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covjax.data.sources import open_source
+from covjax.data.sources import PRLAB21_CT, check_slice, open_source
 from covjax.errors import InputError
 
 REAL = Path(os.environ.get("COVJAX_TEST_DATA") or Path(__file__).parents[2] / "../shared/data")
@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 
 
 def config(path, source="folder", **fields):
-    return SimpleNamespace(source=source, path=str(path), bits=16, mask_threshold=0, **fields)
+    return SimpleNamespace(**(dict(source=source, path=str(path), bits=16, mask_threshold=0, frame="ct") | fields))
 
 
 def picture(path, pixels=None):
@@ -46,7 +46,10 @@ def folder(tmp_path):
 
 def loaded(root, **fields):
     source = open_source(config(root, **fields))
-    return {source.ids[i]: source.load(i) for i in range(len(source.ids))}
+    slices = {source.ids[i]: source.load(i) for i in range(len(source.ids))}
+    for found in slices.values():
+        check_slice(found)
+    return slices
 
 
 def fails(root, *words, **fields):
@@ -110,7 +113,7 @@ def test_names_with_dots_spaces_and_folders(tmp_path):
         ("id,label\n", ("has no rows",)),
         ("", ("neither a column id",)),
         (FULL.replace("\nd,Infected", "\nd,"), ("d.png", "neither a label")),
-        (FULL.replace("a,1", "a,0"), ("a.png", "labelled healthy", "mask")),
+        (FULL.replace("a,1", "a,0"), ("a: ", "labelled healthy", "index.csv", "mask")),
     ],
 )
 def test_bad_index(folder, text, words):
@@ -228,3 +231,26 @@ def test_prlab21():
         s = source.load(i)
         assert s.image.shape == s.mask.shape == (248, 223) and s.patient == rows[s.id]["patient"]
         assert s.mask.mean() == pytest.approx(float(rows[s.id]["infected_fraction_in_frame"] or 0), abs=2e-4)
+
+
+def test_prlab21_frames(tmp_path):
+    figure, lesion = np.full((304, 304), 255, np.uint8), np.full((304, 304), 255, np.uint8)
+    figure[PRLAB21_CT], lesion[PRLAB21_CT] = 60, 0
+    lesion[100:110, 100:120] = 255
+    for name in "ab":
+        picture(tmp_path / "images" / f"{name}.png", figure)
+    picture(tmp_path / "masks" / "a.png", lesion)
+    index(tmp_path, "id,label,patient\na,1,p\nb,0,q\n")
+    ct, margin = 248 * 223, 304 * 304 - 248 * 223
+
+    def pixels(frame):
+        """Numbers of pixels labelled 0, 1 and 255 in the masks of the infected slice and of the healthy one."""
+        slices = loaded(tmp_path, source="prlab21", frame=frame)
+        assert all(s.image.shape == s.mask.shape for s in slices.values())
+        return [[int((s.mask == value).sum()) for value in (0, 1, 255)] for s in slices.values()]
+
+    assert pixels("ct") == [[ct - 200, 200, 0], [ct, 0, 0]]
+    assert pixels("full") == [[ct - 200, 200 + margin, 0], [ct + margin, 0, 0]]  # no mask of a healthy one is published
+    assert pixels("ignore_margin") == [[ct - 200, 200, margin], [ct, 0, margin]]
+    prints = {open_source(config(tmp_path, "prlab21", frame=f)).fingerprint for f in ("ct", "full", "ignore_margin")}
+    assert len(prints) == 3
