@@ -141,7 +141,12 @@ def read_config(workdir: Path) -> ConfigDict:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically: readers see the old file or the new one. Raises InputError if it cannot be written."""
-    write_whole(path, json.dumps(value, indent=1, allow_nan=False).encode())
+    write_whole(path, encode_json(value))
+
+
+def encode_json(value: Any) -> bytes:
+    """Returns the content of a JSON file. Raises ValueError for a NaN, which JSON does not know."""
+    return json.dumps(value, indent=1, allow_nan=False).encode()
 
 
 def _read(path: Path) -> dict[str, Any]:

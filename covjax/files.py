@@ -1,7 +1,8 @@
-"""Writing a file whole or not at all."""
+"""Writing files whole or not at all."""
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from covjax.errors import InputError
@@ -12,15 +13,30 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Raises InputError if it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
+    write_together({path: content})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Writes files that belong together: each beside its place first; at the end all are moved there, in order.
+
+    If one cannot be written, all former files stay as they were. Raises InputError naming the file.
+    """
+    beside = {path: path.with_name(path.name + ".partial") for path in files}
+    path = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
+        for path, partial in beside.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as out:
+                out.write(files[path])
+                out.flush()
+                os.fsync(out.fileno())
+        for path, partial in beside.items():
+            partial.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}), make room or use another folder") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}), make room or use another folder"
+        ) from error
+    finally:
+        for partial in beside.values():
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ TRUE, PREDICTED = "#56B4E9", "#E69F00"
 
 def main(workdir: Path) -> None:
     config = read_config(workdir)
-    examples = np.load(workdir / "results" / "segmenter_test_examples.npz")
+    examples = np.load(workdir / "results" / "test" / "examples.npz")
     chosen = int(np.flatnonzero(examples["rank"] == "median")[0])
     image = examples["image"][chosen]
     preset = config.classifier.input

@@ -1,80 +1,147 @@
-"""Scores and per-slice tables of one stage on one part of the data, written to results/."""
+"""What an evaluation says of one part of the data, and its files: results/PART/."""
 
 import csv
-import os
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from covjax.config import write_json
+from covjax.config import encode_json
 from covjax.data.loader import SliceReader, resize
 from covjax.data.prepared import Prepared
 from covjax.evaluation.predict import scores_of
-from covjax.metrics import per_image_dice, per_image_iou, precision_recall_curve, roc_curve
+from covjax.files import write_together
+from covjax.metrics import DEFINITIONS, per_image_dice, per_image_iou, precision_recall_curve, roc_curve
 from covjax.stages import CLASSIFICATION_CLASSES, SEGMENTATION_CLASSES, Rows, Stage
 
 
-def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Writes a CSV atomically; a NaN is an empty field."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(header)
-        writer.writerows([[_field(v) for v in row] for row in rows])
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)
+class Evaluated(NamedTuple):
+    """What one stage says of one part: its section of summary.json and its columns of per_image.csv."""
+
+    section: dict[str, Any]
+    columns: dict[str, np.ndarray]  # name -> values [N] of the slices that the stage saw
+    indices: np.ndarray  # [N], which slices of the data these are
+    confusion: np.ndarray | None = None  # int64 [N, 2, 2] of the pixels, None where none are segmented
 
 
-def write_classifier(folder: Path, part: str, stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> None:
-    """Writes classifier_PART.json and .csv."""
+def evaluate_classifier(stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> Evaluated:
+    """Returns scores, curves and per-slice columns of stage 1."""
     label, probability = rows["label"], rows["probability"]
     called = (probability >= stage.config.threshold).astype(int)
     confusion = np.zeros((2, 2), int)
     np.add.at(confusion, (label, called), 1)
-    value = {
-        **_heading(stage, part, CLASSIFICATION_CLASSES, data, indices),
+    section = {
+        **heading(stage.config.model.name, CLASSIFICATION_CLASSES, data, indices),
         "threshold": stage.config.threshold,
         "confusion": confusion.tolist(),
         "scores": scores_of(stage, rows),
     }
     if len(set(label.tolist())) == 2:
-        value["curves"] = {
+        section["curves"] = {
             "roc": roc_curve(label, probability),
             "precision_recall": precision_recall_curve(label, probability),
         }
-    header = ("id", "patient", "label", "probability_infected", "predicted", "loss")
-    columns = (_names(data, indices), label, probability, called, _slice_loss(rows))
-    write_table(folder / f"classifier_{part}.csv", header, _lines(*columns))
-    write_json(folder / f"classifier_{part}.json", value)
+    columns = {"probability": probability, "called": called, "classifier_loss": _slice_loss(rows)}
+    return Evaluated(section, columns, indices)
 
 
-def write_segmenter(folder: Path, part: str, stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> None:
-    """Writes segmenter_PART.json and .csv."""
+def evaluate_segmenter(stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> Evaluated:
+    """Returns scores and per-slice columns of stage 2 over the slices it works on."""
     confusion = rows["confusion"].astype(np.int64)
-    value = {
-        **_heading(stage, part, SEGMENTATION_CLASSES, data, indices),
+    section = {
+        **heading(stage.config.model.name, SEGMENTATION_CLASSES, data, indices),
         "slices": stage.config.slices,
         "confusion": confusion.sum(0).tolist(),
         "scores": scores_of(stage, rows),
     }
     true, predicted = shares(confusion)
-    header = ("id", "patient", "label", "dice", "iou", "true_share", "predicted_share", "loss")
-    columns = (data.labels[indices], per_image_dice(confusion), per_image_iou(confusion), true, predicted)
-    lines = _lines(_names(data, indices), *columns, _slice_loss(rows))
-    write_table(folder / f"segmenter_{part}.csv", header, lines)
-    write_json(folder / f"segmenter_{part}.json", value)
+    columns = {
+        "dice": per_image_dice(confusion), "iou": per_image_iou(confusion), "true_share": true,
+        "predicted_share": predicted, "segmenter_loss": _slice_loss(rows),
+    }  # fmt: skip
+    return Evaluated(section, columns, indices, confusion)
 
 
-def write_examples(path: Path, reader: SliceReader, predicted: np.ndarray, dice: np.ndarray, rank: np.ndarray) -> None:
-    """Writes slices with their true and predicted masks for the report, as a plain npz without pickles."""
+def heading(model: str | None, classes: tuple[str, ...], data: Prepared, indices: np.ndarray) -> dict[str, Any]:
+    """Returns the fields that every stage's section begins with."""
+    patients = {data.patients[i] for i in indices} - {""}
+    named = {"model": model} if model else {}
+    return named | {"classes": list(classes), "n": len(indices), "n_patients": len(patients) or None}
+
+
+def write_part(
+    folder: Path, part: str, data: Prepared, indices: np.ndarray, stages: Mapping[str, Evaluated],
+    arrays: Mapping[str, Mapping[str, np.ndarray]], options: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Writes results/PART/ in place of what an earlier evaluation left there: all files together, summary.json last.
+
+    Args:
+      folder: results/PART.
+      indices: [N], all slices of the part, in the order of per_image.csv.
+      stages: what each stage says, by its name in summary.json.
+      arrays: name -> arrays of NAME.npz.
+      options: the evaluation options in force, {} for none.
+
+    Raises:
+      InputError: a file cannot be written; the former ones are then as they were.
+    """
+    columns = per_image_columns(data, indices, stages)
+    summary = {"definitions": DEFINITIONS, "split": part, "options": dict(options)}
+    files = {
+        "per_image.csv": encode_table(tuple(columns), list(zip(*columns.values(), strict=True))),
+        "per_patient.csv": encode_table(*_patient_table(columns, indices, stages)),
+        **{f"{name}.npz": _encode_arrays(content) for name, content in arrays.items()},
+        "summary.json": encode_json(summary | {name: stage.section for name, stage in stages.items()}),
+    }
+    write_together({folder / name: content for name, content in files.items()})
+    for old in folder.glob("*.npz"):
+        # What only an earlier evaluation wrote would pass for this one's.
+        if old.name not in files:
+            old.unlink()
+
+
+def per_image_columns(data: Prepared, indices: np.ndarray, stages: Mapping[str, Evaluated]) -> dict[str, np.ndarray]:
+    """Returns the columns of per_image.csv, [N] each; NaN where a stage does not see the slice.
+
+    A column that two stages give (the true share) has the first one's value where both know it.
+    """
+    columns = {
+        "id": np.array([data.ids[i] for i in indices]),
+        "patient": np.array([data.patients[i] for i in indices]),
+        "label": data.labels[indices],
+    }
+    for stage in stages.values():
+        rows = _rows_of(indices, stage.indices)
+        for name, values in stage.columns.items():
+            known = np.full(len(indices), np.nan)
+            known[rows] = values
+            before = columns.get(name)
+            columns[name] = known if before is None else np.where(np.isnan(before), known, before)
+    return columns
+
+
+def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Writes a CSV whole or not at all; a NaN is an empty field."""
+    write_together({path: encode_table(header, rows)})
+
+
+def encode_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """Returns a CSV; a NaN is an empty field, and a float32 reads back as it was."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows([[_field(v) for v in row] for row in rows])
+    return text.getvalue().encode()
+
+
+def example_arrays(reader: SliceReader, predicted: np.ndarray, dice: np.ndarray, rank: np.ndarray) -> dict:
+    """Returns slices with their true and predicted masks for the report: the arrays of examples.npz."""
     size = reader.sizes.mask
     items = [reader[i] for i in range(len(reader))]
-    arrays = {
+    return {
         "id": np.array([reader.data.ids[i] for i in reader.indices]),
         "image": np.stack([resize(item["image"], size, Image.Resampling.BILINEAR) for item in items]),
         "truth": np.stack([item["mask"] for item in items]),
@@ -82,10 +149,6 @@ def write_examples(path: Path, reader: SliceReader, predicted: np.ndarray, dice:
         "dice": dice,
         "rank": rank,
     }
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as out:
-        np.savez_compressed(out, **arrays)
-    partial.replace(path)
 
 
 def shares(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,20 +167,35 @@ def rank_examples(dice: np.ndarray, each: int = 4) -> dict[str, np.ndarray]:
     return {"best": order[:each], "median": order[middle : middle + each], "worst": worst}
 
 
-def _heading(stage: Stage, part: str, classes: tuple[str, ...], data: Prepared, indices: np.ndarray) -> dict[str, Any]:
-    patients = {data.patients[i] for i in indices} - {""}
-    return {
-        "stage": stage.name, "split": part, "model": stage.config.model.name, "classes": list(classes),
-        "n": len(indices), "n_patients": len(patients) or None,
-    }  # fmt: skip
+def _rows_of(indices: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Returns the positions in `indices` of `some` of them."""
+    position = {index: row for row, index in enumerate(indices.tolist())}
+    return np.array([position[index] for index in some.tolist()], int)
 
 
-def _names(data: Prepared, indices: np.ndarray) -> list[tuple[str, str]]:
-    return [(data.ids[i], data.patients[i]) for i in indices]
+def _patient_table(
+    columns: Mapping[str, np.ndarray], indices: np.ndarray, stages: Mapping[str, Evaluated]
+) -> tuple[tuple[str, ...], list[tuple]]:
+    """Counts slices and adds up the pixels of each patient, those of both stages together if there are two."""
+    header = ("patient", "slices", "infected_slices", "called_infected", "true_share", "predicted_share", "dice")
+    pixels = stages.get("framework", stages.get("segmenter"))
+    confusion = np.zeros((len(indices), 2, 2), np.int64)
+    if pixels is not None:
+        confusion[_rows_of(indices, pixels.indices)] = pixels.confusion
+    lines = []
+    for patient in sorted(set(columns["patient"].tolist())):
+        chosen = columns["patient"] == patient
+        called = columns["called"][chosen].sum() if "called" in columns else np.nan
+        total = confusion[chosen].sum(0, keepdims=True)
+        seen = np.concatenate([*shares(total), per_image_dice(total)]) if total.any() else np.full(3, np.nan)
+        lines.append((patient, int(chosen.sum()), int(columns["label"][chosen].sum()), called, *seen))
+    return header, lines
 
 
-def _lines(names: list[tuple[str, str]], *columns: np.ndarray) -> list[tuple]:
-    return [(*name, *values) for name, *values in zip(names, *columns, strict=True)]
+def _encode_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)
+    return out.getvalue()
 
 
 def _slice_loss(rows: Rows) -> np.ndarray:
@@ -127,5 +205,5 @@ def _slice_loss(rows: Rows) -> np.ndarray:
 
 def _field(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
-        return "" if not np.isfinite(value) else f"{value:.6g}"
+        return "" if not np.isfinite(value) else f"{value:.9g}"
     return value

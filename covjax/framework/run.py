@@ -17,8 +17,14 @@ from covjax.data.prepared import Prepared, open_prepared, prepare, prepared_dir
 from covjax.data.splits import CLASSES, PARTS, make_splits, part_indices, read_splits
 from covjax.errors import InputError
 from covjax.evaluation.predict import collect, make_predictor
-from covjax.evaluation.results import rank_examples, write_classifier, write_examples, write_segmenter
-from covjax.framework.end_to_end import write_framework
+from covjax.evaluation.results import (
+    evaluate_classifier,
+    evaluate_segmenter,
+    example_arrays,
+    rank_examples,
+    write_part,
+)
+from covjax.framework.end_to_end import evaluate_framework
 from covjax.framework.trained import load_trained, read_statistics, statistics_path
 from covjax.inputs import slice_size
 from covjax.metrics import per_image_dice
@@ -50,7 +56,7 @@ def train_run(config: Any, workdir: Path) -> None:
 
 
 def evaluate_run(workdir: Path, part: str = "test", batch_size: int | None = None) -> None:
-    """Evaluates a trained run on one part of its data, in batches, and writes results/.
+    """Evaluates a trained run on one part of its data, in batches, and writes results/PART/ when all is computed.
 
     Raises InputError if the part is unknown or the data are gone, RunError if a stage was not trained.
     """
@@ -59,23 +65,28 @@ def evaluate_run(workdir: Path, part: str = "test", batch_size: int | None = Non
     config = read_config(workdir)
     splits = read_splits(workdir / "splits.json")
     data = _open_data(config, splits)
-    names, results, rows, run = stage_names(config), workdir / "results", {}, {}
+    names, stages, arrays, rows, run, speed = stage_names(config), {}, {}, {}, {}, {}
     for name in names:
         stage, variables = load_trained(name, config, workdir)
         reader = _reader(name, config, data, splits, part, cache=False)
         run[name] = _runner(stage, variables, round_up(batch_size or config[name].batch_size))
         rows[name], seconds = run[name](reader, keep=())
-        _record_timing(workdir, name, {"slices_per_second_eval": round(len(reader) / seconds, 3)})
+        speed[name] = {"slices_per_second_eval": round(len(reader) / seconds, 3)}
         if name == "classifier":
-            write_classifier(results, part, stage, rows[name], data, reader.indices)
+            stages[name] = evaluate_classifier(stage, rows[name], data, reader.indices)
         else:
-            write_segmenter(results, part, stage, rows[name], data, reader.indices)
-            _write_examples(results, part, run[name], reader, rows[name])
+            stages[name] = evaluate_segmenter(stage, rows[name], data, reader.indices)
+            arrays |= _examples(run[name], reader, rows[name])
     if len(names) == 2:
         reader = _reader("segmenter", config, data, splits, part, cache=False, selection="all")
         called = rows["classifier"]["probability"] >= config.classifier.threshold
         segment = lambda some: run["segmenter"](some, keep=())[0]  # noqa: E731
-        write_framework(results, part, config.classifier.threshold, rows["classifier"], called, reader, segment)
+        stages["framework"] = evaluate_framework(
+            config.classifier.threshold, rows["classifier"], called, reader, segment
+        )
+    write_part(workdir / "results" / part, part, data, part_indices(data, splits, part), stages, arrays, options={})
+    for name in names:
+        _record_timing(workdir, name, speed[name])
 
 
 @contextmanager
@@ -176,17 +187,17 @@ def _runner(stage: Stage, variables: Any, batch_size: int) -> Callable[..., tupl
     return run
 
 
-def _write_examples(results: Path, part: str, run: Callable, reader: SliceReader, rows: Rows) -> None:
+def _examples(run: Callable, reader: SliceReader, rows: Rows) -> dict[str, dict[str, np.ndarray]]:
     """Segments the best, median and worst slices once more, this time keeping the pictures."""
     dice = per_image_dice(rows["confusion"])
     ranks = rank_examples(dice)
     positions = np.concatenate(list(ranks.values()))
     if not len(positions):
-        return
+        return {}
     some = SliceReader(reader.data, reader.indices[positions], reader.sizes, cache=True)
     predicted = run(some, keep=("predicted",))[0]["predicted"]
     rank = np.repeat(list(ranks), [len(p) for p in ranks.values()])
-    write_examples(results / f"segmenter_{part}_examples.npz", some, predicted, dice[positions], rank)
+    return {"examples": example_arrays(some, predicted, dice[positions], rank)}
 
 
 def _record_timing(workdir: Path, name: str, values: dict[str, Any]) -> None:

@@ -6,7 +6,11 @@ from covjax.metrics.curves import precision_recall_curve, roc_curve
 from covjax.metrics.intervals import hanley_mcneil, score, wilson
 from covjax.metrics.segmentation import per_image_dice, per_image_iou, segmentation_scores
 
+# Version of the definitions of all scores; it goes up whenever a score of the same predictions changes.
+DEFINITIONS = 1
+
 __all__ = [
+    "DEFINITIONS",
     "classification_scores",
     "confusion_matrix",
     "hanley_mcneil",

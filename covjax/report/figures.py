@@ -80,7 +80,7 @@ def confusion(results: Results) -> Section:
         classes = scored.get("classes") or ["healthy" if stage == "classifier" else "background", "infected"]
         if matrix.shape != (len(classes), len(classes)):
             raise InputError(
-                f"{results.workdir / 'results' / f'{stage}_{split}.json'}: field 'confusion' must be "
+                f"{results.file(split, 'summary.json')}: field '{stage}.confusion' must be "
                 f"{len(classes)} by {len(classes)} counts, run the evaluation again"
             )
         unit = "slices" if stage == "classifier" else "pixels"
@@ -170,17 +170,16 @@ def slices(results: Results) -> Section:
 
 def _image_table(results: Results, stage: str, numbers: Sequence[str]) -> tuple[str | None, dict | None]:
     split = primary(results, stage)
-    path = results.workdir / "results" / f"{stage}_{split}.csv"
-    return split, None if split is None else read_table(path, (), numbers)
+    return split, None if split is None else read_table(results.file(split, "per_image.csv"), (), numbers)
 
 
 def _dice(results: Results) -> Picture | None:
-    for stage in ("segmenter", "framework"):
-        split, table = _image_table(results, stage, ["dice"])
-        if table is None or np.isnan(table["dice"]).all():
+    for stage, prefix in (("segmenter", ""), ("framework", "framework_")):
+        split, table = _image_table(results, stage, [f"{prefix}dice", f"{prefix}predicted_share"])
+        if table is None or np.isnan(table[f"{prefix}dice"]).all():
             continue
-        dice = table["dice"][~np.isnan(table["dice"])]
-        undefined = len(table["dice"]) - len(dice)
+        dice = table[f"{prefix}dice"][~np.isnan(table[f"{prefix}dice"])]
+        undefined = int(np.isfinite(table[f"{prefix}predicted_share"]).sum()) - len(dice)
         left_out = f" Not counted: {undefined:,} with an undefined Dice." if undefined else ""
         caption = (
             f"<strong>Dice of single slices</strong> ({stage}, {escape(split_title(split))} part, "
@@ -192,15 +191,18 @@ def _dice(results: Results) -> Picture | None:
 
 
 def _share(results: Results) -> Picture | None:
-    for stage, columns in (("framework", ["called_infected"]), ("segmenter", [])):
-        split, table = _image_table(results, stage, ["true_share", "predicted_share", *columns])
+    for stage, column, columns in (
+        ("framework", "framework_predicted_share", ["called"]),
+        ("segmenter", "predicted_share", []),
+    ):
+        split, table = _image_table(results, stage, ["true_share", column, *columns])
         if table is None:
             continue
-        known = np.isfinite(table["true_share"]) & np.isfinite(table["predicted_share"])
+        known = np.isfinite(table["true_share"]) & np.isfinite(table[column])
         if not known.any():
             continue
-        called = table["called_infected"][known] == 1 if columns else None
-        png = plots.share_scatter(table["true_share"][known], table["predicted_share"][known], called)
+        called = table["called"][known] == 1 if columns else None
+        png = plots.share_scatter(table["true_share"][known], table[column][known], called)
         healthy = " Crosses are slices that the classifier called healthy." if columns else ""
         caption = (
             f"<strong>Infected share</strong> ({stage}, {escape(split_title(split))} part). The part of the "
@@ -213,7 +215,7 @@ def _share(results: Results) -> Picture | None:
 
 def examples(results: Results) -> Section:
     split = primary(results, "segmenter")
-    slices = read_examples(results.workdir / "results" / f"segmenter_{split}_examples.npz") if split else None
+    slices = read_examples(results.file(split, "examples.npz")) if split else None
     if slices is None or not len(slices["id"]):
         return Section("Example slices", [])
     content: list[str | list[Picture]] = [

@@ -1,13 +1,13 @@
 """The HTML page of a report: what was run, then the sections whose files are there, in reading order."""
 
 import base64
-import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from covjax.files import write_together
 from covjax.report import figures, tables
 from covjax.report.parts import Picture, Section
 from covjax.report.results import STAGES, Results, read_results
@@ -47,26 +47,13 @@ def build_report(workdir: Path) -> Path:
     page = _page(results, sections).encode("utf-8", errors="xmlcharrefreplace")
 
     folder = results.workdir / "report"
-    folder.mkdir(exist_ok=True)
-    files = {f"{picture.name}.png": picture.png for picture in pictures}
-    _write(folder, {**files, "index.html": page})
+    files = {f"{picture.name}.png": picture.png for picture in pictures} | {"index.html": page}
+    write_together({folder / name: content for name, content in files.items()})
     for old in folder.glob("*.png"):
         # Figures of an earlier report that this one no longer has would pass for current ones.
         if re.match("training_|classifier_|segmenter_|framework_", old.name) and old.name not in files:
             old.unlink()
     return folder / "index.html"
-
-
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    temporary = {folder / name: folder / f".{name}.{os.getpid()}.tmp" for name in files}
-    try:
-        for path, beside in temporary.items():
-            beside.write_bytes(files[path.name])
-        for path, beside in temporary.items():
-            os.replace(beside, path)
-    finally:
-        for beside in temporary.values():
-            beside.unlink(missing_ok=True)
 
 
 def _page(results: Results, sections: Sequence[Section]) -> str:

@@ -24,7 +24,8 @@ class Results:
     """What a workdir holds; a missing file is an empty mapping.
 
     `history` maps a stage to its metrics.jsonl rows, one per epoch in ascending order. `scores` maps a stage
-    to its splits (test first), and a split to the content of results/STAGE_SPLIT.json.
+    to its splits (test first), and a split to the stage's section of results/SPLIT/summary.json. `options` maps
+    a split to the evaluation options that were in force.
     """
 
     workdir: Path
@@ -34,11 +35,17 @@ class Results:
     timing: Mapping[str, Any]
     history: Mapping[str, Sequence[Mapping[str, Any]]]
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    options: Mapping[str, Mapping[str, Any]]
+
+    def file(self, split: str, name: str) -> Path:
+        """Returns the path of a file of an evaluated part."""
+        return self.workdir / "results" / split / name
 
 
 def read_results(workdir: Path) -> Results:
     """Returns everything in `workdir` but the per-image tables; raises InputError where there is nothing."""
     workdir = Path(workdir)
+    summaries = _read_summaries(workdir / "results")
     results = Results(
         workdir=workdir,
         config=read_json(workdir / "config.json"),
@@ -46,10 +53,15 @@ def read_results(workdir: Path) -> Results:
         splits=read_json(workdir / "splits.json"),
         timing=read_json(workdir / "results" / "timing.json"),
         history=_read_history(workdir / "metrics.jsonl"),
-        scores=_read_scores(workdir / "results"),
+        scores={
+            stage: {split: summary[stage] for split, summary in summaries.items() if stage in summary}
+            for stage in STAGES
+            if any(stage in summary for summary in summaries.values())
+        },
+        options={split: summary.get("options") or {} for split, summary in summaries.items()},
     )
     if not results.history and not results.scores:
-        raise InputError(f"{workdir}: holds no results (metrics.jsonl, results/*.json), train or evaluate first")
+        raise InputError(f"{workdir}: holds no results (metrics.jsonl, results/PART/), train or evaluate first")
     return results
 
 
@@ -90,23 +102,23 @@ def _read_history(path: Path) -> dict[str, list[dict[str, Any]]]:
     return {stage: [rows[epoch] for epoch in sorted(rows)] for stage, rows in stages.items()}
 
 
-def _read_scores(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for path in folder.glob("*.json"):
-        name = re.fullmatch(rf"({'|'.join(STAGES)})_(.+)", path.stem)
-        if name is None:
-            continue
-        content = read_json(path)
-        scores = content.get("scores")
-        if not isinstance(scores, dict) or not all(isinstance(score, dict) for score in scores.values()):
-            raise InputError(f"{path}: field 'scores' is not a table of scores, run the evaluation again")
-        found.setdefault(name[1], {})[name[2]] = content
+def _read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns the summary of every part evaluated so far, test first."""
+    found = {path.parent.name: _read_summary(path) for path in folder.glob("*/summary.json")}
+    if not found and any(re.match(f"({'|'.join(STAGES)})_", path.name) for path in folder.glob("*_*.json")):
+        raise InputError(f"{folder}: was written by an older covjax, run eval.py --workdir {folder.parent} again")
     order = {split: position for position, split in enumerate(SPLITS)}
-    return {
-        stage: dict(sorted(found[stage].items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
-        for stage in STAGES
-        if stage in found
-    }
+    return dict(sorted(found.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    summary = read_json(path)
+    for stage in STAGES:
+        section = summary.get(stage, {"scores": {}})
+        scores = section.get("scores") if isinstance(section, dict) else None
+        if not isinstance(scores, dict) or not all(isinstance(score, dict) for score in scores.values()):
+            raise InputError(f"{path}: field '{stage}.scores' is not a table of scores, run the evaluation again")
+    return summary
 
 
 def read_table(path: Path, text: Iterable[str], numbers: Iterable[str]) -> dict[str, Any] | None:

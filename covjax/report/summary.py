@@ -34,7 +34,7 @@ def summary_table(workdir: Path) -> str:
         if name in scored["scores"]
     ]
     if not rows:
-        raise InputError(f"{workdir}: holds no scores (results/*.json), evaluate first")
+        raise InputError(f"{workdir}: holds no scores (results/PART/summary.json), evaluate first")
     rows.insert(0, ("stage", "split", "n", "score", "value", "interval"))
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     lines = []

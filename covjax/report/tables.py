@@ -15,7 +15,6 @@ from covjax.report.results import (
     Results,
     interval_text,
     number,
-    primary,
     read_table,
     score_text,
 )
@@ -30,6 +29,14 @@ TIMINGS = {
     "slices_per_second_train": "Training speed [slices/s]",
     "slices_per_second_eval": "Evaluation speed [slices/s]",
     "peak_memory_mb": "Peak memory [MB]",
+}
+PATIENT_COLUMNS = {
+    "slices": "Slices",
+    "infected_slices": "Infected",
+    "called_infected": "Called infected",
+    "true_share": "True share",
+    "predicted_share": "Predicted share",
+    "dice": "Dice",
 }
 
 
@@ -103,18 +110,19 @@ def _scored_on(scored: Mapping[str, Any], split: str) -> str:
 
 
 def patients(results: Results) -> Section:
-    split = primary(results, "framework")
+    split = next(iter(results.options), None)
     counts, shares = ["slices", "infected_slices", "called_infected"], ["true_share", "predicted_share"]
-    path = results.workdir / "results" / f"framework_{split}_patients.csv"
+    path = results.file(split, "per_patient.csv") if split else None
     columns = read_table(path, ["patient"], [*counts, *shares, "dice"]) if split else None
     if columns is None or not columns["patient"]:
         return Section("Patient by patient", [])
-    rows = []
-    for index, patient in enumerate(columns["patient"]):
-        cells = [_cell(columns[name][index], "{:,.0f}") for name in counts]
-        cells += [_cell(columns[name][index], "{:.2%}") for name in shares]
-        rows.append([escape(patient or "unknown"), *cells, _cell(columns["dice"][index], "{:.3f}")])
-    head = ["Patient", "Slices", "Infected", "Called infected", "True share", "Predicted share", "Dice"]
+    forms = dict.fromkeys(counts, "{:,.0f}") | dict.fromkeys(shares, "{:.2%}") | {"dice": "{:.3f}"}
+    shown = {name: form for name, form in forms.items() if not np.isnan(columns[name]).all()}
+    rows = [
+        [escape(patient or "unknown"), *(_cell(columns[name][index], form) for name, form in shown.items())]
+        for index, patient in enumerate(columns["patient"])
+    ]
+    head = ["Patient", *(PATIENT_COLUMNS[name] for name in shown)]
     intro = (
         f"<p>Each patient of the {escape(split_title(split))} part: how many slices are infected and were "
         "called infected, the infected share of all their pixels as marked and as predicted, and the Dice "

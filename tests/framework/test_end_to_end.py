@@ -1,12 +1,12 @@
 """Both stages together, with hand-made masks and calls: what stage 1 misses counts as missed lesion."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from covjax.framework.end_to_end import gated_confusions, write_framework
+from covjax.evaluation.results import Evaluated, write_part
+from covjax.framework.end_to_end import evaluate_framework, gated_confusions
 
 
 class FakeReader:
@@ -15,7 +15,9 @@ class FakeReader:
     masks = np.array([[[1, 0], [0, 0]], [[1, 1], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]], np.uint8)
 
     def __init__(self, data=None, indices=None, sizes=None, cache=False):
-        self.data = SimpleNamespace(ids=("a", "b", "c", "d"), patients=("p", "p", "q", "q"))
+        self.data = SimpleNamespace(
+            ids=("a", "b", "c", "d"), patients=("p", "p", "q", "q"), labels=np.array([1, 1, 0, 0])
+        )
         self.indices, self.sizes = np.arange(4) if indices is None else indices, None
 
     def __len__(self):
@@ -47,14 +49,26 @@ def test_missed_slices_are_missed_lesion_and_false_alarms_are_invented_lesion():
 def test_scores_and_tables(tmp_path):
     called = np.array([False, True, True, False])
     rows = {"label": np.array([1, 1, 0, 0]), "probability": np.array([0.2, 0.9, 0.7, 0.1])}
-    write_framework(tmp_path, "test", 0.5, rows, called, FakeReader(), segment_everything)
-    value = json.loads((tmp_path / "framework_test.json").read_text())
-    scores = value["scores"]
-    assert value["confusion"] == [[7, 6], [1, 2]]
+    reader = FakeReader()
+    both = evaluate_framework(0.5, rows, called, reader, segment_everything)
+    scores = both.section["scores"]
+    assert both.section["confusion"] == [[7, 6], [1, 2]]
     assert scores["dice_infected"]["value"] == pytest.approx(2 * 2 / (2 * 2 + 6 + 1))
     assert (scores["missed_infected_slices"]["value"], scores["missed_infected_slices"]["n"]) == (0.5, 2)
     assert (scores["false_alarm_slices"]["value"], scores["false_alarm_slices"]["n"]) == (0.5, 2)
     assert scores["share_mean_absolute_error"]["value"] == pytest.approx((0.25 + 0.5 + 1 + 0) / 4)
-    patients = (tmp_path / "framework_test_patients.csv").read_text().splitlines()
-    assert patients[1] == "p,2,2,1,0.375,0.5,0.571429"
-    assert patients[2] == "q,2,0,1,0,0.5,0"
+
+    first = Evaluated({}, {"called": called.astype(int)}, reader.indices)
+    write_part(tmp_path, "test", reader.data, reader.indices, {"classifier": first, "framework": both}, {}, {})
+    assert (tmp_path / "per_patient.csv").read_text().splitlines() == [
+        "patient,slices,infected_slices,called_infected,true_share,predicted_share,dice",
+        "p,2,2,1,0.375,0.5,0.571428571",
+        "q,2,0,1,0,0.5,0",
+    ]
+    assert (tmp_path / "per_image.csv").read_text().splitlines() == [
+        "id,patient,label,called,true_share,framework_dice,framework_predicted_share",
+        "a,p,1,0,0.25,0,0",
+        "b,p,1,1,0.5,0.666666667,1",
+        "c,q,0,1,0,0,1",
+        "d,q,0,0,0,,0",
+    ]

@@ -9,7 +9,7 @@ import pytest
 
 from covjax.data.splits import read_splits
 from covjax.errors import InputError, RunError
-from covjax.framework import evaluate_run, train_run
+from covjax.framework import evaluate_run, run, train_run
 
 
 def read_json(path):
@@ -24,59 +24,81 @@ def read_csv(path):
 def test_workdir_holds_what_the_design_promises(trained):
     workdir, _ = trained
     files = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*")}
-    results = {f"results/{name}" for name in (
-        "classifier_test.json", "classifier_test.csv", "segmenter_test.json", "segmenter_test.csv", "timing.json",
-        "framework_test.json", "framework_test.csv", "framework_test_patients.csv", "segmenter_test_examples.npz",
+    results = {f"results/test/{name}" for name in (
+        "summary.json", "per_image.csv", "per_patient.csv", "examples.npz",
     )}  # fmt: skip
     expected = {"config.json", "splits.json", "environment.json", "metrics.jsonl", "statistics_classifier.json"}
-    assert expected | results <= files
+    assert expected | results | {"results/timing.json"} <= files
     assert not [f for f in files if "partial" in f]
 
 
 def test_tables_agree_with_scores_and_splits(trained):
     workdir, _ = trained
     test_ids = read_splits(workdir / "splits.json")["test"]
-    table = read_csv(workdir / "results" / "classifier_test.csv")
+    table = read_csv(workdir / "results" / "test" / "per_image.csv")
     assert [row["id"] for row in table] == test_ids
-    right = np.mean([row["label"] == row["predicted"] for row in table])
-    scores = read_json(workdir / "results" / "classifier_test.json")["scores"]
-    assert scores["accuracy"]["value"] == pytest.approx(right)
-    assert scores["accuracy"]["n"] == len(test_ids)
-    infected = [row["id"] for row in table if row["label"] == "1"]
-    assert [row["id"] for row in read_csv(workdir / "results" / "segmenter_test.csv")] == infected
+    right = np.mean([row["label"] == row["called"] for row in table])
+    summary = read_json(workdir / "results" / "test" / "summary.json")
+    assert (summary["definitions"], summary["split"], summary["options"]) == (1, "test", {})
+    accuracy = summary["classifier"]["scores"]["accuracy"]
+    assert accuracy["value"] == pytest.approx(right)
+    assert accuracy["n"] == len(test_ids)
+    assert [row["predicted_share"] != "" for row in table] == [row["label"] == "1" for row in table]
+    for name, stage in (("dice", "segmenter"), ("framework_dice", "framework")):
+        mean = summary[stage]["scores"]["dice_infected_per_image"]
+        dice = [float(row[name]) for row in table if row[name]]
+        assert mean["n"] == len(dice) and mean["value"] == pytest.approx(np.mean(dice), rel=1e-7)
 
 
 def test_framework_counts_every_slice_of_the_part(trained):
     workdir, _ = trained
-    value = read_json(workdir / "results" / "framework_test.json")
-    rows = read_csv(workdir / "results" / "framework_test.csv")
+    value = read_json(workdir / "results" / "test" / "summary.json")["framework"]
+    rows = read_csv(workdir / "results" / "test" / "per_image.csv")
     assert value["n"] == len(rows) == len(read_splits(workdir / "splits.json")["test"])
     assert np.sum(value["confusion"]) == len(rows) * 32 * 40
-    missed = [r for r in rows if r["label"] == "1" and r["called_infected"] == "0"]
+    missed = [r for r in rows if r["label"] == "1" and r["called"] == "0"]
     infected = [r for r in rows if r["label"] == "1"]
     assert value["scores"]["missed_infected_slices"]["value"] == pytest.approx(len(missed) / len(infected))
-    assert all(float(r["predicted_share"]) == 0 for r in rows if r["called_infected"] == "0")
-    patients = read_csv(workdir / "results" / "framework_test_patients.csv")
+    assert all(float(r["framework_predicted_share"]) == 0 for r in rows if r["called"] == "0")
+    patients = read_csv(workdir / "results" / "test" / "per_patient.csv")
     assert sum(int(p["slices"]) for p in patients) == len(rows)
+    share = sum(float(p["true_share"]) * int(p["slices"]) for p in patients)
+    assert share == pytest.approx(sum(float(r["true_share"]) for r in rows), rel=1e-6)
 
 
 def test_evaluation_needs_the_workdir_only_and_does_not_depend_on_the_batch(trained):
     workdir, _ = trained
-    results = workdir / "results"
-    before = {p.name: p.read_text() for p in results.glob("*_test.csv")}
-    confusion = read_json(results / "segmenter_test.json")["confusion"]
+    results = workdir / "results" / "test"
+    before = read_csv(results / "per_image.csv")
+    confusion = read_json(results / "summary.json")["segmenter"]["confusion"]
     evaluate_run(workdir, "test", batch_size=3)
-    assert read_json(results / "segmenter_test.json")["confusion"] == confusion
-    for name in ("framework_test.csv", "segmenter_test.csv"):
-        for row, old in zip(read_csv(results / name), csv.DictReader(before[name].splitlines()), strict=True):
-            assert row["dice"] == old["dice"]
+    assert read_json(results / "summary.json")["segmenter"]["confusion"] == confusion
+    for row, old in zip(read_csv(results / "per_image.csv"), before, strict=True):
+        assert (row["dice"], row["framework_dice"]) == (old["dice"], old["framework_dice"])
+
+
+def test_failed_evaluation_leaves_the_former_results(trained, monkeypatch):
+    workdir, _ = trained
+
+    def files():
+        return {p.name: p.read_bytes() for p in (workdir / "results").rglob("*") if p.is_file()}
+
+    (workdir / "results" / "test" / "explain.npz").write_bytes(b"of an earlier evaluation")
+    before = files()
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "evaluate_framework", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate_run(workdir)
+    assert files() == before
+    evaluate_run(workdir)
+    assert files().keys() == before.keys() - {"explain.npz"}
 
 
 def test_other_parts_can_be_evaluated(trained):
     workdir, _ = trained
     evaluate_run(workdir, "val")
     slices = len(read_splits(workdir / "splits.json")["val"])
-    assert read_json(workdir / "results" / "classifier_val.json")["n"] == slices
+    assert read_json(workdir / "results" / "val" / "summary.json")["classifier"]["n"] == slices
     with pytest.raises(InputError, match="holdout"):
         evaluate_run(workdir, "holdout")
 

@@ -1,7 +1,9 @@
 """The report: what it shows, what it refuses, and that it depends on nothing but the result files."""
 
 import csv
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +20,9 @@ from covjax.report import build_report, page, plots, summary_table
 from covjax.report.results import interval_text, read_results, score_text
 
 PATIENTS = ["P01", "P02", "P03"]
+SLICES = [{"id": f"P0{i % 3 + 1}_{i:04d}", "patient": PATIENTS[i % 3], "label": int(i >= 80)} for i in range(166)]
+COLUMNS = ("probability", "called", "dice", "iou", "true_share", "predicted_share", "framework_dice",
+           "framework_predicted_share")  # fmt: skip
 
 
 def write_json(path: Path, content: object) -> None:
@@ -30,6 +35,26 @@ def write_csv(path: Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_stage(workdir: Path, split: str, stage: str, section: dict) -> None:
+    """Adds the section of a stage to the summary of a part."""
+    path = workdir / "results" / split / "summary.json"
+    summary = json.loads(path.read_text()) if path.is_file() else {"definitions": 1, "split": split, "options": {}}
+    write_json(path, summary | {stage: section})
+
+
+def write_images(workdir: Path, split: str, columns: dict[str, list], seen: slice = slice(None)) -> None:
+    """Adds columns of the slices that a stage saw to the table of a part."""
+    path = workdir / "results" / split / "per_image.csv"
+    rows = [row | dict.fromkeys(COLUMNS, "") for row in SLICES]
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    for name, values in columns.items():
+        for row, value in zip(rows[seen], values, strict=True):
+            row[name] = value
+    write_csv(path, rows)
 
 
 def write_run(workdir: Path, source: str = "prlab21", by: str = "patient") -> None:
@@ -116,11 +141,11 @@ def write_classifier(workdir: Path, split: str = "test") -> tuple[np.ndarray, np
     confusion = [[int(np.sum((label == t) & (predicted == p))) for p in (0, 1)] for t in (0, 1)]
     fpr, tpr, roc_threshold = roc_curve(label, probability)
     precision, recall, pr_threshold = precision_recall_curve(label, probability)
-    write_json(
-        workdir / "results" / f"classifier_{split}.json",
+    write_stage(
+        workdir,
+        split,
+        "classifier",
         {
-            "stage": "classifier",
-            "split": split,
             "classes": ["healthy", "infected"],
             "threshold": 0.5,
             "n": 166,
@@ -153,6 +178,7 @@ def write_classifier(workdir: Path, split: str = "test") -> tuple[np.ndarray, np
             },
         },
     )
+    write_images(workdir, split, {"probability": probability.tolist(), "called": predicted.astype(int).tolist()})
     return label, probability
 
 
@@ -163,11 +189,11 @@ def disc(centre: tuple[float, float], radius: float, size: int = 96) -> np.ndarr
 
 def write_segmenter(workdir: Path, split: str = "test", first_id: str = "P01_0001") -> None:
     random = np.random.default_rng(1)
-    write_json(
-        workdir / "results" / f"segmenter_{split}.json",
+    write_stage(
+        workdir,
+        split,
+        "segmenter",
         {
-            "stage": "segmenter",
-            "split": split,
             "classes": ["background", "infected"],
             "n": 86,
             "n_patients": 3,
@@ -182,22 +208,13 @@ def write_segmenter(workdir: Path, split: str = "test", first_id: str = "P01_000
             },
         },
     )
-    rows = []
-    for index, dice in enumerate(random.beta(6, 2, 86)):
-        share = float(random.uniform(0.005, 0.2))
-        rows.append(
-            {
-                "id": first_id if index == 0 else f"P0{index % 3 + 1}_{index:04d}",
-                "patient": PATIENTS[index % 3],
-                "label": 1,
-                "dice": "" if index == 3 else f"{dice:.4f}",
-                "iou": "",
-                "true_share": share,
-                "predicted_share": share * random.normal(1, 0.2),
-                "loss": 0.3,
-            }
-        )
-    write_csv(workdir / "results" / f"segmenter_{split}.csv", rows)
+    true = random.uniform(0.005, 0.2, 86)
+    columns = {
+        "dice": ["" if index == 3 else f"{dice:.4f}" for index, dice in enumerate(random.beta(6, 2, 86))],
+        "true_share": true.tolist(),
+        "predicted_share": (true * random.normal(1, 0.2, 86)).tolist(),
+    }
+    write_images(workdir, split, columns, slice(80, None))
     ranks = ["best", "best", "best", "median", "median", "median", "worst", "worst", "worst"]
     lung = 0.2 + 0.5 * (~disc((50, 28), 20) & ~disc((50, 68), 20)) * disc((48, 48), 46)
     image = np.stack([(255 * np.clip(lung + random.normal(0, 0.04, lung.shape), 0, 1)).astype(np.uint8)] * 9)
@@ -206,7 +223,7 @@ def write_segmenter(workdir: Path, split: str = "test", first_id: str = "P01_000
     shift = [0, 1, 1, 3, 3, 4, 8, 12, 60]
     predicted = np.stack([disc((52, 26 + by), 9 - by % 4) for by in shift]).astype(np.uint8)
     np.savez(
-        workdir / "results" / f"segmenter_{split}_examples.npz",
+        workdir / "results" / split / "examples.npz",
         image=image,
         truth=truth,
         predicted=predicted,
@@ -218,11 +235,11 @@ def write_segmenter(workdir: Path, split: str = "test", first_id: str = "P01_000
 
 def write_framework(workdir: Path, split: str = "test", patient: str = "P01") -> None:
     random = np.random.default_rng(2)
-    write_json(
-        workdir / "results" / f"framework_{split}.json",
+    write_stage(
+        workdir,
+        split,
+        "framework",
         {
-            "stage": "framework",
-            "split": split,
             "threshold": 0.5,
             "n": 166,
             "n_patients": 3,
@@ -236,26 +253,19 @@ def write_framework(workdir: Path, split: str = "test", patient: str = "P01") ->
             },
         },
     )
-    rows = []
-    for index in range(166):
-        label, called = int(index >= 80), int((index >= 80) != (index % 11 == 0))
-        true = float(random.uniform(0.005, 0.2)) if label else 0.0
-        predicted = called * (true * random.normal(1, 0.2) if label else random.uniform(0, 0.02))
-        rows.append(
-            {
-                "id": f"s{index}",
-                "patient": PATIENTS[index % 3],
-                "label": label,
-                "probability_infected": 0.7,
-                "called_infected": called,
-                "dice": 0.8 if label else "",
-                "true_share": true,
-                "predicted_share": predicted,
-            }
-        )
-    write_csv(workdir / "results" / f"framework_{split}.csv", rows)
+    label = np.array([row["label"] for row in SLICES])
+    called = (label == 1) != (np.arange(166) % 11 == 0)
+    true = label * random.uniform(0.005, 0.2, 166)
+    predicted = called * np.where(label, true * random.normal(1, 0.2, 166), random.uniform(0, 0.02, 166))
+    columns = {
+        "called": called.astype(int).tolist(),
+        "framework_dice": [0.8 if infected else "" for infected in label],
+        "true_share": true.tolist(),
+        "framework_predicted_share": predicted.tolist(),
+    }
+    write_images(workdir, split, columns)
     write_csv(
-        workdir / "results" / f"framework_{split}_patients.csv",
+        workdir / "results" / split / "per_patient.csv",
         [
             {
                 "patient": name,
@@ -408,21 +418,21 @@ def test_report_never_imports_jax(tmp_path):
 )
 def test_partial_runs_show_what_they_have(tmp_path, write, headings):
     for make in write:
-        make(tmp_path) if make is write_run else (tmp_path / "results").mkdir() or make(tmp_path)
+        make(tmp_path)
     assert Page(build_report(tmp_path)).headings == headings
 
 
 def test_scores_alone_are_enough(tmp_path):
-    write_json(tmp_path / "results" / "segmenter_val.json", {"scores": {"dice_infected": {"value": 0.5, "n": 2}}})
+    write_stage(tmp_path, "val", "segmenter", {"scores": {"dice_infected": {"value": 0.5, "n": 2}}})
     shown = Page(build_report(tmp_path))
     assert shown.headings == ["Scores"] and "Validation part" in shown.text
 
 
 def test_primary_split_is_test_then_val_then_train(tmp_path):
     for split in ("train", "external", "val"):
-        write_json(tmp_path / "results" / f"classifier_{split}.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}})
+        write_stage(tmp_path, split, "classifier", {"scores": {"mcc": {"value": 0.5, "n": 2}}})
     assert list(read_results(tmp_path).scores["classifier"]) == ["val", "train", "external"]
-    write_json(tmp_path / "results" / "classifier_test.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}})
+    write_stage(tmp_path, "test", "classifier", {"scores": {"mcc": {"value": 0.5, "n": 2}}})
     assert list(read_results(tmp_path).scores["classifier"])[0] == "test"
 
 
@@ -432,8 +442,10 @@ def test_strings_from_files_are_escaped(tmp_path):
     write_segmenter(tmp_path, first_id=attack)
     write_framework(tmp_path, patient=attack)
     write_json(tmp_path / "environment.json", {attack: attack, "devices": [attack]})
-    write_json(
-        tmp_path / "results" / "classifier_test.json",
+    write_stage(
+        tmp_path,
+        "test",
+        "classifier",
         {
             "classes": [attack, "infected"],
             "confusion": [[1, 2], [3, 4]],
@@ -497,8 +509,10 @@ def test_interval_text():
 
 
 def test_all_null_scores(tmp_path):
-    write_json(
-        tmp_path / "results" / "classifier_test.json",
+    write_stage(
+        tmp_path,
+        "test",
+        "classifier",
         {
             "n": 0,
             "confusion": [[0, 0], [0, 0]],
@@ -522,12 +536,10 @@ def test_all_null_scores(tmp_path):
 
 
 def test_areas_without_scores_match_sklearn(tmp_path, monkeypatch):
-    (tmp_path / "results").mkdir()
     label, probability = write_classifier(tmp_path)
-    path = tmp_path / "results" / "classifier_test.json"
-    content = json.loads(path.read_text())
-    del content["scores"]["roc_auc"]
-    write_json(path, content)
+    section = json.loads((tmp_path / "results" / "test" / "summary.json").read_text())["classifier"]
+    del section["scores"]["roc_auc"]
+    write_stage(tmp_path, "test", "classifier", section)
     drawn = {}
     monkeypatch.setattr(plots, "roc", lambda x, y, area, point: drawn.update(roc=area, at=point) or b"")
     monkeypatch.setattr(plots, "precision_recall", lambda x, y, area, *rest: drawn.update(pr=area, rest=rest) or b"")
@@ -539,6 +551,14 @@ def test_areas_without_scores_match_sklearn(tmp_path, monkeypatch):
     assert drawn["at"] == pytest.approx((np.mean(called[label == 0]), recall))
     prevalence, point = drawn["rest"]
     assert prevalence == pytest.approx(86 / 166) and point == pytest.approx((recall, precision))
+
+
+def test_results_of_the_former_layout_ask_for_another_evaluation(tmp_path):
+    write_run(tmp_path)
+    write_json(tmp_path / "results" / "classifier_test.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}})
+    for make in (build_report, summary_table):
+        with pytest.raises(InputError, match=r"results: .* older covjax, run eval.py --workdir .* again"):
+            make(tmp_path)
 
 
 def test_missing_results_are_named(tmp_path):
@@ -557,12 +577,13 @@ def test_missing_results_are_named(tmp_path):
     [
         ("config.json", b"{"),
         ("environment.json", b"[1]"),
-        ("results/classifier_test.json", b'{"scores": 3}'),
-        ("results/classifier_test.json", b'{"scores": {}, "confusion": [[1, 2]]}'),
-        ("results/segmenter_test.csv", b"id,iou\n"),
-        ("results/segmenter_test.csv", b"id,dice\na,x\n"),
-        ("results/framework_test_patients.csv", b"patient\n"),
-        ("results/segmenter_test_examples.npz", b"PK"),
+        ("results/test/summary.json", b'{"classifier": {"scores": 3}}'),
+        ("results/test/summary.json", b'{"classifier": 3}'),
+        ("results/test/summary.json", b'{"classifier": {"scores": {}, "confusion": [[1, 2]]}}'),
+        ("results/test/per_image.csv", b"id,iou\n"),
+        ("results/test/per_image.csv", b"id,dice,predicted_share\na,x,1\n"),
+        ("results/test/per_patient.csv", b"patient\n"),
+        ("results/test/examples.npz", b"PK"),
         ("metrics.jsonl", b'{"stage"\n{"stage": "a", "epoch": 1}\n'),
     ],
 )
@@ -575,18 +596,17 @@ def test_damaged_files_are_named_and_leave_the_report_alone(full, name, content)
     assert {path.name: path.read_bytes() for path in (full / "report").iterdir()} == {"index.html": b"earlier"}
 
 
-@pytest.mark.parametrize(("module", "function"), [(page.os, "replace"), (Path, "write_bytes")])
+@pytest.mark.parametrize(("module", "function"), [(Path, "replace"), (os, "fsync")])
 def test_failure_while_writing_leaves_the_report_alone(tmp_path, monkeypatch, module, function):
-    (tmp_path / "results").mkdir()
     write_classifier(tmp_path)
     assert build_report(tmp_path) == tmp_path / "report" / "index.html"
     before = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
     write_run(tmp_path)
 
     def full_disk(*arguments):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"\.png: cannot be written \(no space"):
         patch.setattr(module, function, full_disk)
         build_report(tmp_path)
     assert {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()} == before
@@ -597,7 +617,7 @@ def test_figures_of_an_earlier_report_go_and_other_files_stay(tmp_path):
     write_classifier(tmp_path)
     build_report(tmp_path)
     (tmp_path / "report" / "my_notes.png").write_bytes(b"mine")
-    (tmp_path / "results" / "classifier_test.json").unlink()
+    (tmp_path / "results" / "test" / "summary.json").unlink()
     build_report(tmp_path)
     left = {path.name for path in (tmp_path / "report").glob("*.png")}
     assert left == {"my_notes.png"} | {

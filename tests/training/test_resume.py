@@ -172,7 +172,7 @@ def test_killed_runs_end_with_the_same_bits(whole, cache, tmp_path):
     assert records(workdir) == records(whole)
     for stage in STEPS:
         assert_same_checkpoints(workdir, whole, stage)
-    for name in ("classifier_test.json", "segmenter_test.json", "framework_test.json", "segmenter_test.csv"):
+    for name in ("test/summary.json", "test/per_image.csv", "test/per_patient.csv"):
         assert (workdir / "results" / name).read_bytes() == (whole / "results" / name).read_bytes()
 
 
