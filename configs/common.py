@@ -19,7 +19,8 @@ def run() -> ConfigDict:
                 mask_threshold=0,  # above 0: a mask pixel above it is infected (masks saved as JPEG: 127)
                 phantom=dict(patients=24, slices_per_patient=12, size=304, seed=0),
             ),
-            split=dict(by="patient", shares=(0.64, 0.16, 0.2)),  # by: patient, slice, source; train, val, test
+            # by: patient, slice, source; train, val, test. With folds above 0, test is number `fold` (0, 1, ..) of them
+            split=dict(by="patient", shares=(0.64, 0.16, 0.2), folds=0, fold=0),
         )
     )
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from covjax.augment import Augmentation
 from covjax.data.sources import PRLAB21_FRAMES, SOURCES
-from covjax.data.splits import RULES, split_shares
+from covjax.data.splits import RULES, check_folds, split_shares
 from covjax.enhance import PRESETS
 from covjax.errors import InputError, unknown
 from covjax.files import write_whole
@@ -55,6 +55,7 @@ def _check_run(config: ConfigDict) -> None:
     _positive("data.phantom.seed", config.data.phantom.seed, zero=True)
     _among("split.by", config.split.by, RULES)
     split_shares(config.split.shares)
+    check_folds(config.split.folds, config.split.fold)
     for name in stage_names(config):
         _check_stage(name, config[name])
 

@@ -1,4 +1,4 @@
-"""Splits by patient: made once, stratified, written to splits.json, and never overlapping."""
+"""Splits and folds by patient: made once, stratified, written to splits.json, and never overlapping."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ PARTS = ("train", "val", "test")
 RULES = {
     "patient": "all slices of a patient in one part",
     "slice": "slices at random: neighbours of one patient on both sides, scores are optimistic",
-    "source": "the split the source comes with (column split of index.csv)",
+    "source": "the split the source comes with (column split of index.csv; with folds: their number)",
 }
 TRIALS = 2000  # random divisions to choose from
 FEW_TRIALS = 20  # with so many groups, any random division is close to the shares
@@ -28,25 +28,34 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
     and infected slices in each part. `needs` names the classes that every part must hold: both to train a
     classifier, "infected" for a segmenter alone. Raises InputError when patients are unknown, too few, or shared
     between parts, or when a class is lacking.
+
+    With `config.folds` above 0 the test part is fold number `config.fold` of that many, so that over all folds every
+    slice is tested once; train and val share the other folds. As many folds as patients leave one patient out; a test
+    part may then lack a class.
     """
     if config.by not in RULES:
         raise unknown("split.by", config.by, RULES)
     shares = split_shares(config.shares)
+    check_folds(config.folds, config.fold)
     for name in needs:
         if not (data.labels == CLASSES.index(name)).any():
             raise InputError(f"data: no slice is {name}, add {name} slices")
-    groups = _groups(data, config.by)
-    part = _source_parts(data) if config.by == "source" else _assign(groups, data.labels, shares, seed)
+    if config.folds:
+        part = _fold_parts(data, config, shares, seed)
+    elif config.by == "source":
+        part = _source_parts(data)
+    else:
+        part = _assign(_groups(data, config.by), data.labels, shares, seed)
     indices = {name: np.flatnonzero(part == k) for k, name in enumerate(PARTS)}
     splits = {
         "source": data.source, "fingerprint": data.fingerprint, "by": config.by, "seed": seed,
-        "shares": list(config.shares),
+        "shares": list(config.shares), "folds": config.folds, "fold": config.fold,
         **{name: [data.ids[i] for i in indices[name]] for name in PARTS},
         "patients": {name: sorted({data.patients[i] for i in indices[name]} - {""}) for name in PARTS},
         "slices": {name: _label_counts(data.labels[indices[name]]) for name in PARTS},
     }  # fmt: skip
     check_splits(splits)
-    _check_classes(splits, needs)
+    _check_classes(splits, needs, PARTS[:2] if config.folds else PARTS)
     return splits
 
 
@@ -63,17 +72,17 @@ def check_splits(splits: dict[str, Any], path: Path | str = "splits") -> None:
             raise InputError(f"{path}: the {name} part is empty, {_remedy(splits)}")
 
 
-def _check_classes(splits: dict[str, Any], needs: tuple[str, ...]) -> None:
-    for part in PARTS:
+def _check_classes(splits: dict[str, Any], needs: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    for part in parts:
         for name in needs:
             if not splits["slices"][part][name]:
                 raise InputError(f"splits: the {part} part has no {name} slice, {_remedy(splits)}")
 
 
 def _remedy(splits: dict[str, Any]) -> str:
-    if splits["by"] == "source":
+    if splits["by"] == "source" and not splits.get("folds"):
         return f"put slices of each class in each of {', '.join(PARTS)} (column split of index.csv)"
-    return "add patients, change split.shares or seed"
+    return "add patients, change split.shares or seed" + (" or use other folds" if splits.get("folds") else "")
 
 
 def read_splits(path: Path) -> dict[str, Any]:
@@ -112,6 +121,15 @@ def split_shares(values: Any) -> np.ndarray:
     return shares
 
 
+def check_folds(folds: int, fold: int) -> None:
+    """Raises InputError unless there are no folds (0, 0), or at least two and `fold` is the number of one."""
+    if folds < 0 or folds == 1:
+        raise InputError(f"split.folds: {folds} must be 0 (no cross-validation) or at least 2")
+    if not 0 <= fold < max(folds, 1):
+        among = f"must be 0 to {folds - 1}" if folds else "is for cross-validation, set split.folds too"
+        raise InputError(f"split.fold: {fold} {among}")
+
+
 def _label_counts(labels: np.ndarray) -> dict[str, int]:
     return {name: int((labels == k).sum()) for k, name in enumerate(CLASSES)}
 
@@ -144,25 +162,63 @@ def _source_parts(data: Prepared) -> np.ndarray:
     return np.array([PARTS.index(s) for s in data.splits])
 
 
-def _assign(groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the part [M] of each slice: the best of many random assignments of groups to parts."""
-    count = groups.max() + 1
+def _fold_parts(data: Prepared, config: Any, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the part [M] of each slice: test is one fold, val its share of the rest, chosen as without folds."""
+    if config.by == "source":
+        fold = _source_folds(data, config.folds)
+        groups = _groups(data, "slice" if "" in data.patients else "source")
+    else:
+        groups = _groups(data, config.by)
+        least = 2 if config.folds == 2 else 1  # the other folds have to be divided into train and val
+        if config.folds * least > groups.max() + 1:
+            raise InputError(
+                f"split.folds: {config.folds} cannot be made of {groups.max() + 1} {config.by}s, use as many folds "
+                "as there are, or fewer but more than 2"
+            )
+        fold = _assign(groups, data.labels, np.full(config.folds, 1 / config.folds), seed, least)
+    rest = np.flatnonzero(fold != config.fold)
+    names, left = np.unique(groups[rest], return_inverse=True)
+    if len(names) < 2:
+        raise InputError(f"split.folds: fold {config.fold} leaves nothing to divide into train and val, use more folds")
+    part = np.full(len(data), PARTS.index("test"))
+    part[rest] = _assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
+    return part
+
+
+def _source_folds(data: Prepared, folds: int) -> np.ndarray:
+    numbers = [str(k) for k in range(folds)]
+    for slice_id, split in zip(data.ids, data.splits, strict=True):
+        if split not in numbers:
+            raise InputError(
+                f"{slice_id}: split '{split}' in index.csv, with {folds} folds use 0 to {folds - 1}, "
+                "or set split.by=patient"
+            )
+    return np.array([numbers.index(s) for s in data.splits])
+
+
+def _assign(groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int, least: int = 1) -> np.ndarray:
+    """Returns the part [M], one of len(shares), of each slice: the best of many random assignments of groups.
+
+    Every part gets at least `least` groups.
+    """
+    count, parts = groups.max() + 1, len(shares)
     rng = np.random.default_rng(seed)
     per_group = np.stack([np.bincount(groups, labels == k, count) for k in (0, 1)], 1)  # [G, 2]
     target = shares[:, None] * per_group.sum(0)
-    possible = (per_group > 0).sum(0) >= len(PARTS)  # classes that can be in every part
+    possible = (per_group > 0).sum(0) >= parts  # classes that can be in every part
+    spread = 0.75 / parts if count <= 50 else 0
     best, best_cost = None, np.inf
     for trial in range(TRIALS):
         if count > TRIALS and trial >= FEW_TRIALS and best_cost < LACKING:
             break
-        # A permutation cut at random near the shares: every part gets a group, whatever the shares.
+        # A permutation cut at random near the shares.
         order = rng.permutation(count)
-        cuts = np.cumsum(shares[:2]) * count + (rng.uniform(-0.25, 0.25, 2) * count if count <= 50 else 0)
-        first = int(np.clip(round(cuts[0]), 1, count - 2))
-        second = int(np.clip(round(cuts[1]), first + 1, count - 1))
-        part = np.empty(count, int)
-        part[order[:first]], part[order[first:second]], part[order[second:]] = 0, 1, 2
-        got = np.stack([per_group[part == k].sum(0) for k in range(3)])
+        cuts = np.cumsum(shares[:-1]) * count + (rng.uniform(-spread, spread, parts - 1) * count if spread else 0)
+        part, start = np.empty(count, int), 0
+        for k, cut in enumerate([*cuts, count]):
+            end = int(np.clip(round(cut), start + least, count - least * (parts - 1 - k)))
+            part[order[start:end]], start = k, end
+        got = np.stack([np.bincount(part, counts, parts) for counts in per_group.T], 1)
         cost = (((got - target) / np.maximum(target, 1)) ** 2).sum() + LACKING * (got == 0)[:, possible].sum()
         if cost < best_cost:
             best, best_cost = part, cost
