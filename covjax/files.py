@@ -1,9 +1,14 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, tables among them."""
 
 import contextlib
+import csv
+import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from covjax.errors import InputError
 
@@ -40,3 +45,18 @@ def write_together(files: Mapping[Path, bytes]) -> None:
         for partial in beside.values():
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+
+def encode_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """Returns a CSV; a NaN is an empty field, and a float32 reads back as it was."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows([[_field(v) for v in row] for row in rows])
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, (float, np.floating)):
+        return "" if not np.isfinite(value) else f"{value:.9g}"
+    return value

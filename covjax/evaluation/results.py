@@ -1,8 +1,7 @@
 """What an evaluation says of one part of the data, and its files: results/PART/."""
 
-import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from covjax.config import encode_json
 from covjax.data.loader import SliceReader, resize
 from covjax.data.prepared import Prepared
 from covjax.evaluation.predict import scores_of
-from covjax.files import write_together
+from covjax.files import encode_table, write_together
 from covjax.metrics import DEFINITIONS, per_image_dice, per_image_iou, precision_recall_curve, roc_curve
 from covjax.stages import CLASSIFICATION_CLASSES, SEGMENTATION_CLASSES, Rows, Stage
 
@@ -123,20 +122,6 @@ def per_image_columns(data: Prepared, indices: np.ndarray, stages: Mapping[str, 
     return columns
 
 
-def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Writes a CSV whole or not at all; a NaN is an empty field."""
-    write_together({path: encode_table(header, rows)})
-
-
-def encode_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    """Returns a CSV; a NaN is an empty field, and a float32 reads back as it was."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows([[_field(v) for v in row] for row in rows])
-    return text.getvalue().encode()
-
-
 def example_arrays(reader: SliceReader, predicted: np.ndarray, dice: np.ndarray, rank: np.ndarray) -> dict:
     """Returns slices with their true and predicted masks for the report: the arrays of examples.npz."""
     size = reader.sizes.mask
@@ -201,9 +186,3 @@ def _encode_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
 def _slice_loss(rows: Rows) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return rows["loss"].astype(np.float64) / rows["weight"]
-
-
-def _field(value: Any) -> Any:
-    if isinstance(value, (float, np.floating)):
-        return "" if not np.isfinite(value) else f"{value:.9g}"
-    return value

@@ -19,7 +19,7 @@ from covjax.data.images import list_images, read_image
 from covjax.data.loader import pad_batch, resize
 from covjax.errors import InputError
 from covjax.evaluation.predict import collect, make_predictor
-from covjax.evaluation.results import write_table
+from covjax.files import encode_table, write_whole
 from covjax.framework.trained import load_trained
 from covjax.inputs import slice_size
 from covjax.parallel import round_up
@@ -133,7 +133,7 @@ def _write_all(screener: Screener, folder: Path, files: dict[str, Path], bits: i
         probability, share = ("" if v is None else f"{v:.6f}" for v in (found.probability, found.share))
         lines.append((slice_id, path.relative_to(folder), probability, int(found.infected), share, mask_file))
     header = ("id", "file", "probability_infected", "called_infected", "infected_share", "mask")
-    write_table(output / "predictions.csv", header, lines)
+    write_whole(output / "predictions.csv", encode_table(header, lines))
     return lines
 
 

@@ -1,8 +1,9 @@
 """The parts that a report page is put together from: sections, pictures, tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 STAGE_TITLES = {
     "classifier": "Classifier",
@@ -45,20 +46,25 @@ HEADLINES = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page and its file report/NAME.png; `caption` is HTML, `alt` plain text."""
+    """A figure of the page, its file NAME.png and its numbers, NAME.csv; `caption` is HTML, `alt` plain text."""
 
     name: str
     png: bytes
     caption: str
     alt: str
+    numbers: Mapping[str, Sequence[Any]]  # columns of one length
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading of the page and what is under it: HTML and groups of pictures, in reading order."""
+    """A heading of the page and what is under it: HTML and groups of pictures, in reading order.
+
+    `slices` says that the pictures are of slices, not charts.
+    """
 
     title: str
     content: Sequence[str | list[Picture]]
+    slices: bool = False
 
 
 def table(

@@ -1,6 +1,7 @@
-"""The figures of a report: each function takes plain arrays and returns a PNG, with no global plot state."""
+"""The charts of a report: each function takes plain arrays and returns a PNG, with no global plot state."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,23 +11,29 @@ from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, which stays distinct under every common colour vision deficiency.
 BLUE, ORANGE, VERMILLION, SKY, GREY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9", "#8a8f98"
-TRUTH, PREDICTED = SKY, ORANGE
-IGNORE = 255
 
 
 def _axes(xlabel: str, ylabel: str, size: tuple[float, float] = (4.6, 3.5)) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, dpi=150, layout="constrained", facecolor="white")
     axes = figure.add_subplot(facecolor="white", xlabel=xlabel, ylabel=ylabel)
+    _plain(axes)
+    return figure, axes
+
+
+def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e8eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=9, color=GREY)
-    return figure, axes
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """Returns a figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():
+        # Names in a script that the font lacks are drawn as boxes; the page and the tables have them in full.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
@@ -48,7 +55,7 @@ def learning_curves(
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"kept: epoch {best_epoch}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(axes)
-    return _png(figure)
+    return to_png(figure)
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> bytes:
@@ -64,11 +71,12 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> bytes:
         percent = f"{share:.1%}" if totals[row, 0] else "no such case"
         axes.text(column, row - 0.06, percent, ha="center", va="bottom", color=colour, fontsize=12)
         axes.text(column, row + 0.06, f"{matrix[row, column]:,.0f}", ha="center", va="top", color=colour, fontsize=9)
+    classes = [short(name, 16) for name in classes]
     axes.set_xticks(range(len(classes)), classes, parse_math=False)
     axes.set_yticks(range(len(classes)), classes, rotation=90, va="center", parse_math=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return _png(figure)
+    return to_png(figure)
 
 
 def roc(false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, area: float, point: tuple) -> bytes:
@@ -85,7 +93,7 @@ def roc(false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, area: f
     axes.plot(*point, "o", color=VERMILLION, label="threshold in use")
     _square(axes)
     _legend(axes, "lower right")
-    return _png(figure)
+    return to_png(figure)
 
 
 def precision_recall(recall: np.ndarray, precision: np.ndarray, area: float, prevalence: float, point: tuple) -> bytes:
@@ -103,23 +111,23 @@ def precision_recall(recall: np.ndarray, precision: np.ndarray, area: float, pre
     axes.plot(*point, "o", color=VERMILLION, label="threshold in use")
     _square(axes)
     _legend(axes, "lower left")
-    return _png(figure)
+    return to_png(figure)
 
 
 def _square(axes: Axes) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
 
 
-def dice_histogram(dice: np.ndarray) -> bytes:
-    """Draws how the Dice scores of single slices ([N], 0 to 1) spread, with their median."""
+def dice_histogram(dice: np.ndarray, edges: np.ndarray) -> bytes:
+    """Draws how the Dice scores of single slices ([N], 0 to 1) spread over bins, with their median."""
     figure, axes = _axes("Dice of one slice", "slices")
-    axes.hist(dice, bins=np.linspace(0, 1, 21), color=SKY, edgecolor="white", linewidth=0.8)
+    axes.hist(dice, bins=edges, color=SKY, edgecolor="white", linewidth=0.8)
     median = float(np.median(dice))
     axes.axvline(median, color=VERMILLION, linestyle="--", linewidth=2, label=f"median {median:.3f}")
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(axes, "upper left")
-    return _png(figure)
+    return to_png(figure)
 
 
 def share_scatter(true: np.ndarray, predicted: np.ndarray, called: np.ndarray | None) -> bytes:
@@ -144,25 +152,83 @@ def share_scatter(true: np.ndarray, predicted: np.ndarray, called: np.ndarray | 
         )
     axes.set(xlim=(-0.02 * top, top), ylim=(-0.02 * top, top), aspect="equal")
     _legend(axes, "upper left")
-    return _png(figure)
+    return to_png(figure)
 
 
-def example_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> bytes:
-    """Draws a slice ([H, W] uint8) with the true (solid) and predicted (dashed) outline of the infection."""
-    height, width = image.shape
-    figure = Figure(figsize=(3.2, 3.2 * height / width), dpi=150, facecolor="black")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-    # The dashes are thinner than the solid line under them, so that both show where they agree.
-    for mask, colour, line, thickness in (
-        (truth, TRUTH, "solid", 2.8),
-        (predicted, PREDICTED, "dashed", 1.6),
-    ):
-        # A margin of background closes outlines that touch the border of the slice.
-        inside = np.pad((mask > 0) & (mask != IGNORE), 1).astype(float)
-        if inside.any():
-            columns, rows = np.arange(-1, width + 1), np.arange(-1, height + 1)
-            axes.contour(columns, rows, inside, [0.5], colors=colour, linestyles=line, linewidths=thickness)
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    return _png(figure)
+def bland_altman(mean: np.ndarray, difference: np.ndarray, bias: float, limits: tuple[float, float]) -> bytes:
+    """Draws predicted minus true infected share over their mean ([N], 0 to 1), with bias and limits of agreement."""
+    figure, axes = _axes("mean of true and predicted share [%]", "predicted - true share [%]", (4.2, 4.0))
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.plot(100 * mean, 100 * difference, "o", color=BLUE, alpha=0.5, markersize=4)
+    axes.axhline(100 * bias, color=VERMILLION, linewidth=2, label=f"bias {100 * bias:+.2f}")
+    label = f"limits {100 * limits[0]:+.2f} to {100 * limits[1]:+.2f}"
+    for limit in limits:
+        axes.axhline(100 * limit, color=VERMILLION, linewidth=1.5, linestyle="--", label=label)
+        label = "_"
+    low, high = 100 * min(limits[0], difference.min(), 0), 100 * max(limits[1], difference.max(), 0)
+    room = max(high - low, 0.01)
+    axes.set_ylim(low - 0.05 * room, high + 0.3 * room)
+    _legend(axes, "upper left")
+    return to_png(figure)
+
+
+def reliability(predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray, edges: np.ndarray) -> bytes:
+    """Draws the observed share of infected slices over the mean probability of each bin ([B], NaN where empty).
+
+    Under it the number of slices of every bin; `edges` [B + 1] are probabilities.
+    """
+    figure = Figure(figsize=(4.2, 4.6), dpi=150, layout="constrained", facecolor="white")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for one in (axes, below):
+        _plain(one)
+    axes.plot([0, 1], [0, 1], ":", color=GREY, label="perfect calibration")
+    axes.plot(predicted, observed, "o-", color=BLUE, linewidth=2, markersize=5, label="classifier")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="share infected")
+    bars = below.bar(edges[:-1], counts, np.diff(edges), align="edge", color=SKY, edgecolor="white", linewidth=0.8)
+    below.bar_label(bars, [f"{count:,}" if count else "" for count in counts], fontsize=7, color="#1c1f24")
+    below.set(xlabel="probability of infection", ylabel="slices", ylim=(0, 1.3 * max(counts.max(), 1)))
+    below.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+    _legend(axes, "upper left")
+    return to_png(figure)
+
+
+def feature_map(points: np.ndarray, label: np.ndarray, explained: Sequence[float]) -> bytes:
+    """Draws slices by the first two principal components of their features ([N, 2]), healthy and infected apart."""
+    names = [f"component {k + 1} ({share:.0%} of the variance)" for k, share in enumerate(explained)]
+    figure, axes = _axes(*names, (4.2, 4.6))
+    for value, name, marker, colour in ((0, "healthy", "o", BLUE), (1, "infected", "^", VERMILLION)):
+        chosen = label == value
+        if chosen.any():
+            axes.plot(*points[chosen].T, marker, color=colour, alpha=0.65, markersize=6, mew=0, label=name)
+    _legend(axes)
+    return to_png(figure)
+
+
+def score_bars(
+    names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray, xlabel: str, dots: Sequence = ()
+) -> bytes:
+    """Draws a bar per name ([B], NaN for none) with a whisker from low to high; `dots` are values on each bar."""
+    figure, axes = _axes(xlabel, "", (5.2, 0.9 + 0.42 * len(names)))
+    places = np.arange(len(names))
+    axes.barh(places, np.nan_to_num(values), height=0.62, color=SKY)
+    span = np.stack([values - low, high - values])
+    axes.errorbar(values, places, xerr=np.nan_to_num(np.maximum(span, 0)), fmt="none", ecolor="#1c1f24", capsize=3)
+    for place, some in zip(places, dots, strict=False):
+        axes.plot(some, np.full(len(some), place), "o", color=VERMILLION, markersize=4, mew=0)
+    right = float(np.nanmax([*high, *values, *np.zeros(1)]))
+    left = min(0.0, float(np.nanmin([*low, *values, *np.zeros(1)])))
+    for place, value, end in zip(places, values, np.fmax(high, values), strict=True):
+        text = "undefined" if np.isnan(value) else f"{value:.3f}"
+        axes.annotate(text, (np.nan_to_num(max(end, 0)), place), (5, 0), textcoords="offset points", va="center",
+                      fontsize=8, color="#1c1f24")  # fmt: skip
+    axes.set_xlim(left * 1.05, max(right, 1e-6) * 1.16)
+    axes.set_yticks(places, [short(name) for name in names], parse_math=False)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    return to_png(figure)
+
+
+def short(name: str, length: int = 28) -> str:
+    """Returns a name in one line and short enough for an axis; its middle goes first."""
+    line = " ".join(name.split())
+    return line if len(line) <= length else f"{line[: length // 2]}…{line[-(length // 2 - 1) :]}"

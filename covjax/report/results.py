@@ -147,19 +147,22 @@ def read_table(path: Path, text: Iterable[str], numbers: Iterable[str]) -> dict[
     return columns
 
 
-def read_examples(path: Path) -> dict[str, np.ndarray] | None:
-    """Returns the slices of a file: id, rank, dice [M] and image, truth, predicted uint8 [M, H, W]."""
+def read_arrays(path: Path, dimensions: Mapping[str, int]) -> dict[str, np.ndarray] | None:
+    """Returns arrays of a file by name, or None if it does not exist.
+
+    All must have the given number of dimensions and agree in the first one; an image and its masks, in all.
+    """
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("id", "rank", "dice", "image", "truth", "predicted")}
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: is not a file of example slices ({error}), run the evaluation again") from error
-    shapes = {arrays[name].shape for name in ("image", "truth", "predicted")}
-    lengths = {len(array) for array in arrays.values() if array.ndim}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 3 or len(lengths) != 1:
-        raise InputError(f"{path}: image, truth and predicted must be [M, H, W], run the evaluation again")
+            arrays = {name: file[name] for name in dimensions}
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: damaged or of another kind ({error}), run the evaluation again") from error
+    wrong = [name for name, array in arrays.items() if array.ndim != dimensions[name]]
+    shapes = {array.shape for array in arrays.values() if array.ndim == 3}
+    if wrong or len({len(array) for array in arrays.values()}) != 1 or len(shapes) > 1:
+        raise InputError(f"{path}: its arrays do not fit each other, run the evaluation again")
     return arrays
 
 
@@ -185,3 +188,9 @@ def interval_text(score: Mapping[str, Any]) -> str:
     if len(ends) != 2 or any(math.isnan(end) for end in ends):
         return ""
     return f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """Returns evaluation options as 'name value, ...', '' where none is in force."""
+    plain = {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in options.items()}
+    return ", ".join(name if value is True else f"{name} {value}" for name, value in plain.items() if value)

@@ -34,34 +34,40 @@ tbody th { font-weight: 500; } tfoot th, tfoot td { border-bottom: 0; font-weigh
 td.number, th.number { padding-left: .5rem; text-align: right; white-space: nowrap; }
 .scores table { width: min(100%, 44rem); table-layout: fixed; } .scores td.number { white-space: normal; }
 .scores th:first-child { width: 46%; } .scores th:last-child { width: 11%; }
-th small { display: block; color: var(--soft); font-weight: 400; font-size: .84rem; }
+th small, td small { display: block; color: var(--soft); font-weight: 400; font-size: .84rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1.5rem;
   margin: 1rem 0; }
-.slices { grid-template-columns: repeat(auto-fill, minmax(min(100%, 14rem), 1fr)); gap: 1.1rem; }
+.slices { grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1.1rem; }
 figure { margin: 0; min-width: 0; max-width: 32rem; }
 .card { display: block; padding: .6rem; border: 1px solid var(--line); border-radius: 6px; background: #fff; }
 .card img { display: block; margin: 0 auto; max-width: 100%; height: auto; width: 29rem; }
 .slices .card { padding: .35rem; } .slices .card img { width: 100%; }
 figcaption { margin-top: .5rem; overflow-wrap: anywhere; }
 figcaption strong { color: var(--text); }
-.key { display: inline-block; width: 2.2rem; margin: 0 .4rem .25rem 0; border-top: 3px solid;
+.legend { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; margin: .35rem 0; padding: 0; list-style: none;
+  font-size: .93rem; }
+.legend li:first-child { color: var(--soft); min-width: 4.5rem; }
+.key, .patch { display: inline-block; width: 2.2rem; margin: 0 .4rem .25rem 0; border-top: 3px solid;
   vertical-align: middle; }
+.patch { width: 1rem; height: 1rem; margin-bottom: .2rem; border: 1px solid var(--soft); border-radius: 2px;
+  print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 details { margin: 1rem 0; } summary { cursor: pointer; color: var(--accent); }
 pre { padding: 1rem; overflow-x: auto; border-radius: 6px; background: var(--panel);
   font-size: .85rem; line-height: 1.5; }
 footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 @media (max-width: 34rem) { body { padding-top: 1.5rem; } h1 { font-size: 1.55rem; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
-  .slices { grid-template-columns: repeat(2, minmax(0, 1fr)); } .scores table { table-layout: auto; }
+  .slices { grid-template-columns: 1fr; } .scores table { table-layout: auto; }
   .scores th:first-child { width: auto; } .scores td.number:last-child { white-space: nowrap; }
-  th, td { padding-right: .45rem; }
-  td.number, th.number { padding-left: .3rem; }
+  table { font-size: .86rem; } thead th { font-size: .8rem; }
+  th, td { padding-right: .3rem; }
+  td.number, th.number { padding-left: .25rem; }
   thead th, thead th.number { white-space: normal; } }
 @media print { :root { color-scheme: light; --text: #000; --soft: #444; --line: #bbb; --page: #fff;
     --panel: #fff; --accent: #000; --warn-text: #000; --warn-page: #fff; }
   body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
-  h2, h3, caption { break-after: avoid; } figure, tr, .banner { break-inside: avoid; }
-  .scroll, .tall, pre { overflow: visible; max-height: none; } pre { white-space: pre-wrap; }
+  h2, h3, caption, section > p, .legend { break-after: avoid; } figure, tr, .banner { break-inside: avoid; }
+  .scroll, .tall, pre { overflow: visible; max-height: none; } pre { white-space: pre-wrap; columns: 2; }
   details::details-content { content-visibility: visible; display: block; }
-  .figures { grid-template-columns: 1fr 1fr; } .slices { grid-template-columns: repeat(4, 1fr); } }
+  .figures { grid-template-columns: 1fr 1fr; } }
 """

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from covjax.errors import InputError
-from covjax.report.results import interval_text, read_results, score_text
+from covjax.report.results import interval_text, options_text, read_results, score_text
 
 KEY_SCORES = {
     "classifier": ("accuracy", "roc_auc", "mcc"),
@@ -45,4 +45,5 @@ def summary_table(workdir: Path) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "-" * max(len(line) for line in lines))
-    return "\n".join(lines)
+    options = {split: options_text(options) for split, options in results.options.items()}
+    return "\n".join([*lines, *(f"{split} evaluated with {text}" for split, text in options.items() if text)])

@@ -15,6 +15,7 @@ from covjax.report.results import (
     Results,
     interval_text,
     number,
+    options_text,
     read_table,
     score_text,
 )
@@ -49,14 +50,20 @@ def data(results: Results) -> Section:
         healthy, infected = int(slices[split].get("healthy", 0)), int(slices[split].get("infected", 0))
         counts = np.array([healthy, infected, healthy + infected])
         people = f"{len(patients[split]):,}" if split in patients else "not recorded"
-        rows.append([split_title(split), people, *(f"{count:,}" for count in counts)])
+        rows.append([split_title(split), people, *_counted(counts)])
         total += counts
     if not rows:
         return Section("Data", [])
     everyone = len({patient for part in patients.values() for patient in part})
-    foot = ["all", f"{everyone:,}" if patients else "not recorded", *(f"{count:,}" for count in total)]
-    head = ["Part", "Patients", "Healthy", "Infected", "All slices"]
+    foot = ["all", f"{everyone:,}" if patients else "not recorded", *_counted(total)]
+    head = ["Part", "Patients", "Healthy", "Infected (share)", "All"]
     return Section("Data", [table(head, rows, caption="Patients and slices of each part", foot=foot)])
+
+
+def _counted(counts: np.ndarray) -> list[str]:
+    """Returns the cells of healthy, infected (with their share) and all slices."""
+    healthy, infected, every = (f"{count:,}" for count in counts)
+    return [healthy, f"{infected} ({counts[1] / counts[2]:.1%})" if counts[2] else infected, every]
 
 
 def scores(results: Results) -> Section:
@@ -68,18 +75,18 @@ def scores(results: Results) -> Section:
     ]
     for stage, splits in results.scores.items():
         first, *others = splits
-        content.append(f"<h3>{STAGE_TITLES[stage]}</h3>" + _score_table(stage, splits[first], first, headline=True))
-        hidden = "".join(_score_table(stage, splits[split], split, headline=True) for split in others)
+        content.append(f"<h3>{STAGE_TITLES[stage]}</h3>" + _score_table(results, stage, first, headline=True))
+        hidden = "".join(_score_table(results, stage, split, headline=True) for split in others)
         if hidden:
             content.append(details("Scores on " + ", ".join(map(split_title, others)), hidden))
-        rest = "".join(_score_table(stage, scored, split, headline=False) for split, scored in splits.items())
+        rest = "".join(_score_table(results, stage, split, headline=False) for split in splits)
         if rest:
             content.append(details("Further scores", rest))
     return Section("Scores", content)
 
 
-def _score_table(stage: str, scored: Mapping[str, Any], split: str, headline: bool) -> str:
-    labels = HEADLINES[stage]
+def _score_table(results: Results, stage: str, split: str, headline: bool) -> str:
+    labels, scored = HEADLINES[stage], results.scores[stage][split]
     names = (
         [name for name in labels if name in scored["scores"]]
         if headline
@@ -91,10 +98,18 @@ def _score_table(stage: str, scored: Mapping[str, Any], split: str, headline: bo
         label, meaning = labels.get(name, (name.replace("_", " "), ""))
         note = f"<small>{escape(meaning)}</small>" if meaning else ""
         n = f"{score['n']:,}" if isinstance(score.get("n"), int) else ""
-        rows.append([escape(label) + note, f"<strong>{escape(score_text(score))}</strong>", interval_text(score), n])
+        rows.append([escape(label) + note, f"<strong>{escape(score_text(score))}</strong>", interval_cell(score), n])
     if not rows:
         return ""
-    return table(["Score", "Value", "Interval", "n"], rows, caption=escape(_scored_on(scored, split)), kind="scores")
+    options = options_text(results.options[split])
+    caption = escape(_scored_on(scored, split) + (f", with {options}" if options else ""))
+    return table(["Score", "Value", "Interval", "n"], rows, caption=caption, kind="scores")
+
+
+def interval_cell(score: Mapping[str, Any]) -> str:
+    """Returns the interval of a score and how it was made, as HTML; '' where it has none."""
+    interval, method = interval_text(score), score.get("interval_method")
+    return f"{interval}<small>{escape(str(method))}</small>" if interval and method else interval
 
 
 def _scored_on(scored: Mapping[str, Any], split: str) -> str:

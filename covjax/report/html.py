@@ -1,0 +1,89 @@
+"""What every page of results shares: its frame, its sections, and the files it is written as."""
+
+import base64
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from covjax.files import encode_table, write_together
+from covjax.report.parts import Picture, Section
+from covjax.report.style import CSS
+
+# Figures of an earlier page would pass for this one's, so a new page removes them; other files stay.
+OURS = re.compile(r"(training|classifier|segmenter|framework)_.*\.(png|csv)")
+
+
+def write_page(folder: Path, title: str, header: str, sections: Sequence[Section], version: str) -> Path:
+    """Writes FOLDER/index.html and every figure as NAME.png with its numbers in NAME.csv; returns the page's path.
+
+    The page embeds its style and figures and needs no network. Everything is made and written beside the previous
+    page before any of it is replaced, so a failure leaves that one as it was. `header` is HTML.
+    """
+    sections = [section for section in sections if any(section.content)]
+    files = {}
+    for section in sections:
+        for group in section.content:
+            for picture in group if isinstance(group, list) else ():
+                files[f"{picture.name}.png"] = picture.png
+                rows = list(zip(*picture.numbers.values(), strict=True))
+                files[f"{picture.name}.csv"] = encode_table(tuple(picture.numbers), rows)
+    files["index.html"] = _page(title, header, sections, version).encode("utf-8", errors="xmlcharrefreplace")
+    write_together({folder / name: content for name, content in files.items()})
+    for old in folder.iterdir():
+        if OURS.fullmatch(old.name) and old.name not in files:
+            old.unlink()
+    return folder / "index.html"
+
+
+def banner(kind: str, text: str) -> str:
+    """Returns a warning that nobody overlooks; `text` is HTML."""
+    return f'<p class="banner" role="note"><strong>{escape(kind)}:</strong> {text}</p>'
+
+
+def _page(title: str, header: str, sections: Sequence[Section], version: str) -> str:
+    links = "".join(f'<li><a href="#{_anchor(section)}">{escape(section.title)}</a></li>' for section in sections)
+    body = "\n".join(_section(section) for section in sections)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{escape(title)}</title>
+<style>{CSS}</style>
+</head>
+<body>
+<header>
+{header}
+<nav aria-label="Contents"><ul>{links}</ul></nav>
+</header>
+<main>
+{body}
+</main>
+<footer class="soft">Every figure is also a file beside this page, NAME.png, with its numbers in NAME.csv.<br>
+Made by covjax {escape(version)}. Research software, not a medical device.</footer>
+</body>
+</html>
+"""
+
+
+def _anchor(section: Section) -> str:
+    return re.sub("[^a-z]+", "-", section.title.lower())
+
+
+def _section(section: Section) -> str:
+    kind = "figures slices" if section.slices else "figures"
+    parts = [part if isinstance(part, str) else _figures(part, kind) for part in section.content if part]
+    return f'<section>\n<h2 id="{_anchor(section)}">{escape(section.title)}</h2>\n' + "\n".join(parts) + "\n</section>"
+
+
+def _figures(pictures: Sequence[Picture], kind: str) -> str:
+    shown = (
+        f'<figure><div class="card"><img alt="{escape(picture.alt)}" '
+        f'src="data:image/png;base64,{base64.b64encode(picture.png).decode()}"></div>'
+        f"<figcaption>{picture.caption}</figcaption></figure>"
+        for picture in pictures
+    )
+    return f'<div class="{kind}">{"".join(shown)}</div>'
