@@ -3,7 +3,8 @@
 Nothing here imports jax: a report can be drawn on any machine that has numpy and matplotlib.
 """
 
+from covjax.report.comparison import build_comparison, comparison_table
 from covjax.report.page import build_report
 from covjax.report.summary import summary_table
 
-__all__ = ["build_report", "summary_table"]
+__all__ = ["build_comparison", "build_report", "comparison_table", "summary_table"]

@@ -208,7 +208,9 @@ def score_bars(
     names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray, xlabel: str, dots: Sequence = ()
 ) -> bytes:
     """Draws a bar per name ([B], NaN for none) with a whisker from low to high; `dots` are values on each bar."""
-    figure, axes = _axes(xlabel, "", (5.2, 0.9 + 0.42 * len(names)))
+    names = [short(name) for name in names]
+    room = max(map(len, names), default=0)  # for the names, so that bars keep their length beside long ones
+    figure, axes = _axes(xlabel, "", (3.4 + 0.05 * max(room - 12, 0), 0.8 + 0.36 * len(names)))
     places = np.arange(len(names))
     axes.barh(places, np.nan_to_num(values), height=0.62, color=SKY)
     span = np.stack([values - low, high - values])
@@ -221,8 +223,9 @@ def score_bars(
         text = "undefined" if np.isnan(value) else f"{value:.3f}"
         axes.annotate(text, (np.nan_to_num(max(end, 0)), place), (5, 0), textcoords="offset points", va="center",
                       fontsize=8, color="#1c1f24")  # fmt: skip
-    axes.set_xlim(left * 1.05, max(right, 1e-6) * 1.16)
-    axes.set_yticks(places, [short(name) for name in names], parse_math=False)
+    axes.set_xlim(left * 1.05, max(right, 1e-6) * 1.22)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.set_yticks(places, names, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     return to_png(figure)

@@ -25,7 +25,7 @@ class Results:
 
     `history` maps a stage to its metrics.jsonl rows, one per epoch in ascending order. `scores` maps a stage
     to its splits (test first), and a split to the stage's section of results/SPLIT/summary.json. `options` maps
-    a split to the evaluation options that were in force.
+    a split to the evaluation options that were in force, `definitions` to the version of what its scores mean.
     """
 
     workdir: Path
@@ -36,6 +36,7 @@ class Results:
     history: Mapping[str, Sequence[Mapping[str, Any]]]
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]]
     options: Mapping[str, Mapping[str, Any]]
+    definitions: Mapping[str, Any]
 
     def file(self, split: str, name: str) -> Path:
         """Returns the path of a file of an evaluated part."""
@@ -59,6 +60,7 @@ def read_results(workdir: Path) -> Results:
             if any(stage in summary for summary in summaries.values())
         },
         options={split: summary.get("options") or {} for split, summary in summaries.items()},
+        definitions={split: summary.get("definitions") for split, summary in summaries.items()},
     )
     if not results.history and not results.scores:
         raise InputError(f"{workdir}: holds no results (metrics.jsonl, results/PART/), train or evaluate first")

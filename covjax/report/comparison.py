@@ -1,0 +1,198 @@
+"""The HTML page that sets several runs side by side: tables, bars, and how repetitions of a configuration scatter."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from covjax.report import plots
+from covjax.report.compared import Group, Run, differing, groups, incomparable, read_runs
+from covjax.report.html import banner, write_page
+from covjax.report.parts import HEADLINES, STAGE_TITLES, Picture, Section, details, split_title, table
+from covjax.report.results import STAGES, interval_text, number, score_text
+from covjax.report.tables import interval_cell
+
+
+def build_comparison(
+    workdirs: Sequence[Path], part: str, output: Path, paired: Sequence[Mapping[str, Any]] = ()
+) -> Path:
+    """Writes OUTPUT/index.html, every figure as PNG and its numbers as CSV, and returns the page's path.
+
+    Args:
+      workdirs: two runs or more, evaluated on `part`.
+      paired: differences to the first run over the slices that both were scored on; see
+        `covjax.evaluation.paired.paired_differences`.
+
+    Raises:
+      InputError: a run has no results on the part or a damaged file; what `output` held before stays.
+    """
+    runs = read_runs(workdirs, part)
+    stages = [stage for stage in STAGES if any(stage in run.sections for run in runs)]
+    sections = [_overview(runs), *(_stage(runs, stage, part) for stage in stages), _paired(runs, paired)]
+    version = str(runs[0].results.environment.get("covjax", ""))
+    return write_page(output, f"covjax: {len(runs)} runs compared", _header(runs, part), sections, version)
+
+
+def comparison_table(workdirs: Sequence[Path], part: str) -> str:
+    """Returns the headline scores of runs as plain text, one row per stage and score, one column per run."""
+    runs = read_runs(workdirs, part)
+    rows = [("stage", "score", *(run.label for run in runs))]
+    for stage in STAGES:
+        for name in _names(runs, stage, headline=True):
+            rows.append((stage, name, *(_text(run, stage, name) for run in runs)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    warnings = [f"warning: {what.lower()}: {text}" for what, text in incomparable(runs, part)]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], *warnings])
+
+
+def _header(runs: Sequence[Run], part: str) -> str:
+    banners = [banner(what, escape(text)) for what, text in incomparable(runs, part)]
+    if any(run.results.splits.get("source") == "phantom" for run in runs):
+        banners.insert(0, banner("Synthetic data", "these numbers say nothing about patients."))
+    facts = {"Runs": len(runs), "Part": split_title(part), "Differences to": runs[0].label}
+    listed = "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
+    return (
+        f'<h1>{len(runs)} runs compared</h1><p class="soft">Research software, not a medical device.</p>'
+        f"{''.join(banners)}<dl>{listed}</dl>"
+    )
+
+
+def _overview(runs: Sequence[Run]) -> Section:
+    rows = []
+    for run in runs:
+        models = [f"{section['model']} ({stage})" for stage, section in run.sections.items() if section.get("model")]
+        sizes = next(iter(run.sections.values()))
+        counts = (f"{sizes[field]:,}" if isinstance(sizes.get(field), int) else "" for field in ("n", "n_patients"))
+        rows.append([escape(run.label), escape(", ".join(models)), *counts])
+    content = [table(["Run", "Models", "Slices", "Patients"], rows, numbers=False)]
+    varied = differing(runs, without=("data.cache", "data.prepared_dir"))
+    if varied:
+        lines = [[escape(name), *map(escape, values)] for name, values in varied.items()]
+        head = ["Setting", *(escape(run.label) for run in runs)]
+        content.append(table(head, lines, caption="Settings that are not the same in all runs", numbers=False))
+    return Section("Runs", content)
+
+
+def _stage(runs: Sequence[Run], stage: str, part: str) -> Section:
+    runs = [run for run in runs if stage in run.sections]
+    names = _names(runs, stage, headline=True)
+    content: list[str | list[Picture]] = [_score_table(runs, stage, names)]
+    rest = _names(runs, stage, headline=False)
+    if rest:
+        content.append(details("Further scores", _score_table(runs, stage, rest)))
+    if len(runs) > 1:
+        content += ["<h3>Every run</h3>", [_run_bars(runs, stage, part, name) for name in names]]
+    repeated = groups(runs)
+    if any(len(group.runs) > 1 for group in repeated):
+        intro = (
+            "<h3>By configuration</h3><p>Runs that share their configuration but for the seed or the fold, together: "
+            "the bar is their mean, the whisker goes from their lowest to their highest score, each dot is a run.</p>"
+        )
+        members = [
+            [escape(group.label), escape(", ".join(run.label for run in group.runs))] for group in repeated
+        ]  # fmt: skip
+        listed = details("Which runs these are", table(["Configuration", "Runs"], members, numbers=False))
+        content += [intro, [_group_bars(repeated, stage, part, name) for name in names], listed]
+    return Section(STAGE_TITLES[stage], content)
+
+
+def _names(runs: Sequence[Run], stage: str, headline: bool) -> list[str]:
+    """Returns the scores that any of the runs has, headline ones or all others."""
+    found = dict.fromkeys(name for run in runs if stage in run.sections for name in run.sections[stage]["scores"])
+    labels = HEADLINES[stage]
+    return [name for name in labels if name in found] if headline else [name for name in found if name not in labels]
+
+
+def _score(run: Run, stage: str, name: str) -> Mapping[str, Any]:
+    return run.sections.get(stage, {}).get("scores", {}).get(name) or {}
+
+
+def _label(stage: str, name: str) -> str:
+    return HEADLINES[stage].get(name, (name.replace("_", " "), ""))[0]
+
+
+def _meaning(stage: str, name: str) -> str:
+    meaning = HEADLINES[stage].get(name, ("", ""))[1]
+    return f"<strong>{escape(_label(stage, name))}</strong>{f': {escape(meaning)}' if meaning else ''}."
+
+
+def _text(run: Run, stage: str, name: str) -> str:
+    score = _score(run, stage, name)
+    interval = interval_text(score)
+    return "" if not score else f"{score_text(score)} ({interval})" if interval else score_text(score)
+
+
+def _score_table(runs: Sequence[Run], stage: str, names: Sequence[str]) -> str:
+    rows = []
+    for name in names:
+        label, meaning = HEADLINES[stage].get(name, (name.replace("_", " "), ""))
+        note = f"<small>{escape(meaning)}</small>" if meaning else ""
+        rows.append([escape(label) + note, *(_cell(_score(run, stage, name)) for run in runs)])
+    return table(["Score", *(escape(run.label) for run in runs)], rows, kind="compared")
+
+
+def _cell(score: Mapping[str, Any]) -> str:
+    if not score:
+        return ""
+    interval = interval_cell(score)
+    note = f"<small>{interval}</small>" if interval else ""
+    return f"<strong>{escape(score_text(score))}</strong>{note}"
+
+
+def _run_bars(runs: Sequence[Run], stage: str, part: str, name: str) -> Picture:
+    scores = [_score(run, stage, name) for run in runs]
+    values = np.array([number(score.get("value")) for score in scores])
+    low, high = np.array([_ends(score) for score in scores]).T
+    labels, title = [run.label for run in runs], _label(stage, name)
+    png = plots.score_bars(labels, values, low, high, title)
+    whisker = " Whiskers are the intervals." if np.isfinite(low).any() else ""
+    caption = f"{_meaning(stage, name)}{whisker}"
+    numbers = {"run": labels, "value": values, "low": low, "high": high}
+    return Picture(f"{stage}_{part}_runs_{name}", png, caption, f"{title} of every run", numbers)
+
+
+def _ends(score: Mapping[str, Any]) -> tuple[float, float]:
+    ends = [number(end) for end in score.get("interval") or ()]
+    return (ends[0], ends[1]) if len(ends) == 2 else (math.nan, math.nan)
+
+
+def _group_bars(found: Sequence[Group], stage: str, part: str, name: str) -> Picture:
+    dots = [np.array([number(_score(run, stage, name).get("value")) for run in group.runs]) for group in found]
+    known = [values[np.isfinite(values)] for values in dots]
+    mean, low, high = (
+        np.array([reduce(values) if len(values) else math.nan for values in known])
+        for reduce in (np.mean, np.min, np.max)
+    )
+    labels, title = [group.label for group in found], _label(stage, name)
+    counted = [f"{label} ({len(values)})" for label, values in zip(labels, known, strict=True)]
+    png = plots.score_bars(counted, mean, low, high, title, known)
+    caption = f"{_meaning(stage, name)} In brackets the number of runs."
+    numbers = {
+        "configuration": labels, "runs": [len(values) for values in known], "min": low, "mean": mean, "max": high,
+    }  # fmt: skip
+    return Picture(f"{stage}_{part}_groups_{name}", png, caption, f"{title}: min, mean and max", numbers)
+
+
+def _paired(runs: Sequence[Run], paired: Sequence[Mapping[str, Any]]) -> Section:
+    rows = []
+    for one in paired:
+        difference = {"value": one["difference"], "interval": one.get("interval"), "interval_method": one.get("method")}
+        p = number(one.get("p_value"))
+        rows.append([
+            escape(runs[one["run"]].label), escape(f"{one['stage']}: {one['what']}"), f"{one['n']:,}",
+            "undefined" if math.isnan(number(one["difference"])) else f"<strong>{one['difference']:+.3f}</strong>",
+            interval_cell(difference), "" if math.isnan(p) else "&lt;0.001" if p < 0.001 else f"{p:.3f}",
+            escape(str(one.get("test", ""))),
+        ])  # fmt: skip
+    if not rows:
+        return Section("Paired differences", [])
+    intro = (
+        f"<p>Each run minus {escape(runs[0].label)}, over the slices that both were scored on. Slice by slice, so what "
+        "makes a slice hard for both does not count; above 0 the run is better than the first.</p>"
+    )
+    head = ["Run", "What", "Slices", "Difference", "Interval", "p", "Test"]
+    return Section("Paired differences", [intro, table(head, rows)])

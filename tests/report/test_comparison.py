@@ -1,0 +1,169 @@
+"""Runs side by side: what the page says of them, which it warns about, and the differences slice by slice."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from covjax.errors import InputError
+from covjax.evaluation.paired import paired_differences
+from covjax.report import build_comparison, comparison_table
+from covjax.report.compared import groups, incomparable, read_runs
+from tests.report.runs import Page, read_rows, write_classifier, write_csv, write_full, write_json, write_run
+
+
+def change(path: Path, **fields) -> None:
+    """Changes fields of a JSON file; a dict is merged."""
+    content = json.loads(path.read_text())
+    for name, value in fields.items():
+        content[name] = content[name] | value if isinstance(value, dict) else value
+    write_json(path, content)
+
+
+def set_score(workdir: Path, stage: str, name: str, value: float) -> None:
+    path = workdir / "results" / "test" / "summary.json"
+    content = json.loads(path.read_text())
+    content[stage]["scores"][name]["value"] = value
+    write_json(path, content)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("original") / "run"
+    write_full(workdir)
+    return workdir
+
+
+@pytest.fixture
+def three(original: Path, tmp_path: Path) -> list[Path]:
+    """Three runs on the same slices: `base`, and two seeds of another configuration."""
+    runs = [tmp_path / name for name in ("base", "more_0", "more_1")]
+    for seed, run in enumerate(runs):
+        shutil.copytree(original, run)
+        change(run / "config.json", seed=seed)
+        set_score(run, "classifier", "mcc", 0.5 + 0.1 * seed)
+    for run in runs[1:]:
+        change(run / "config.json", classifier={"epochs": 99})
+    return runs
+
+
+def test_page_shows_every_run_and_repetitions_together(three, tmp_path):
+    output = tmp_path / "out"
+    assert build_comparison(three, "test", output, paired_differences(three, "test")) == output / "index.html"
+    shown = Page(output / "index.html")
+    assert shown.headings == [
+        "Runs", "Classifier", "Segmenter", "Framework (classifier, then segmenter)", "Paired differences",
+    ]  # fmt: skip
+    assert "Synthetic" not in shown.text and "Other" not in shown.text
+    for text in ("classifier.epochs 12 99 99", "seed 0 1 2", "MCC", "0.741 to 0.860", "base, over the slices"):
+        assert text in shown.text, text
+    runs = read_rows(output / "classifier_test_runs_mcc.csv")
+    assert [(row["run"], float(row["value"])) for row in runs] == [("base", 0.5), ("more_0", 0.6), ("more_1", 0.7)]
+    together = read_rows(output / "classifier_test_groups_mcc.csv")
+    assert [row["configuration"] for row in together] == ["base", "classifier.epochs=99"]
+    assert [row["runs"] for row in together] == ["1", "2"]
+    assert [float(together[1][name]) for name in ("min", "mean", "max")] == pytest.approx([0.6, 0.65, 0.7])
+    for path in output.glob("*.png"):
+        with Image.open(path) as image:
+            image.verify()
+        assert path.with_suffix(".csv").is_file()
+    assert len(list(output.glob("*.png"))) == 2 * (5 + 3 + 5)
+
+
+def test_table_for_the_terminal(three):
+    lines = comparison_table(three, "test").splitlines()
+    assert lines[0].split() == ["stage", "score", "base", "more_0", "more_1"]
+    assert any(line.split() == ["classifier", "mcc", "0.500", "0.600", "0.700"] for line in lines)
+    assert not [line for line in lines if "warning" in line]
+
+
+def test_differences_are_those_of_the_slices_that_both_saw(three):
+    path = three[1] / "results" / "test" / "per_image.csv"
+    rows = read_rows(path)
+    scored = [row for row in rows if row["dice"]]
+    change_by = np.linspace(-0.1, 0.4, len(scored))
+    for row, by in zip(scored, change_by, strict=True):
+        row["dice"] = str(float(row["dice"]) + by)
+    write_csv(path, rows[:-5])  # five slices less
+    found = {(one["run"], one["stage"]): one for one in paired_differences(three, "test")}
+    assert set(found) == {(run, stage) for run in (1, 2) for stage in ("segmenter", "framework")}
+    assert found[1, "segmenter"]["n"] == len(scored) - 5
+    assert found[1, "segmenter"]["difference"] == pytest.approx(change_by[:-5].mean())
+    assert found[2, "segmenter"]["difference"] == 0
+
+
+def test_runs_that_cannot_be_compared_are_named(three, tmp_path, undrawn):
+    first, second, third = three
+    change(second / "splits.json", fingerprint="beef")
+    path = third / "results" / "test" / "per_image.csv"
+    write_csv(path, [row | {"id": f"other_{row['id']}"} for row in read_rows(path)])
+    change(third / "results" / "test" / "summary.json", definitions=2, options={"tta": "flip"})
+    found = dict(incomparable(read_runs(three, "test"), "test"))
+    assert found.keys() == {
+        "Other data", "Other slices", "Other definitions of scores", "Other evaluation options",
+    }  # fmt: skip
+    assert found["Other data"].startswith("more_0: not the data of base.")
+    assert found["Other slices"].startswith("more_1: not the slices of the test part that base was scored on")
+    shown = Page(build_comparison(three, "test", tmp_path / "out"))
+    for what, text in found.items():
+        assert f"{what}: {text}" in shown.text
+    assert comparison_table(three, "test").count("warning: ") == 4
+
+
+def test_a_stage_scored_on_other_slices_is_named_alone(three):
+    path = three[1] / "results" / "test" / "per_image.csv"
+    write_csv(path, [row | {"predicted_share": row["true_share"]} for row in read_rows(path)])
+    (what, text), *others = incomparable(read_runs(three, "test"), "test")
+    assert what == "Other slices" and "(segmenter)" in text and not others
+
+
+def test_groups_are_named_by_what_differs_else_by_their_first_run(three):
+    change(three[0] / "config.json", classifier={"epochs": 99})
+    (group,) = groups(read_runs(three, "test"))
+    assert group.label == "base and 2 more" and len(group.runs) == 3
+    change(three[0] / "config.json", split={"fold": 3})
+    assert len(groups(read_runs(three, "test"))) == 1
+    change(three[0] / "config.json", data={"source": "folder"})
+    assert [len(group.runs) for group in groups(read_runs(three, "test"))] == [1, 2]
+
+
+def test_runs_with_other_stages_stand_beside_each_other(original, tmp_path, undrawn):
+    write_run(tmp_path / "run")
+    write_classifier(tmp_path / "run")
+    shown = Page(build_comparison([original, tmp_path / "run"], "test", tmp_path / "out"))
+    assert "original" in shown.text and shown.headings[1:4] == [
+        "Classifier", "Segmenter", "Framework (classifier, then segmenter)",
+    ]  # fmt: skip
+
+
+def test_names_of_runs_are_escaped(original, tmp_path):
+    runs = [tmp_path / name for name in ("<script>alert(1)<", "$x^$ & \"健康'" + "a" * 60)]
+    for run in runs:
+        shutil.copytree(original, run)
+    change(runs[1] / "config.json", seed=8)
+    shown = Page(build_comparison(runs, "test", tmp_path / "out", paired_differences(runs, "test")))
+    assert "<script" not in shown.html and shown.text.count("<script>alert(1)<") > 5
+    assert read_rows(tmp_path / "out" / "classifier_test_runs_mcc.csv")[1]["run"] == runs[1].name
+
+
+def test_refused_comparisons_leave_the_output_alone(three, tmp_path):
+    output = tmp_path / "out"
+    nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
+    write_run(empty)
+    for runs, part, message in (
+        (three[:1], "test", "two runs or more"),
+        ([three[0], three[0] / ".." / "base"], "test", "base is named twice"),
+        ([three[0], nowhere], "test", "nowhere: holds no results"),
+        ([three[0], empty], "test", "empty: has no results on the test part, run eval.py"),
+        (three, "train", "base: has no results on the train part"),
+    ):
+        with pytest.raises(InputError, match=message):
+            build_comparison(runs, part, output)
+    (three[1] / "results" / "test" / "per_image.csv").write_bytes(b"id\na\n")
+    for make in (build_comparison, lambda runs, part, _: comparison_table(runs, part)):
+        with pytest.raises(InputError, match="per_image.csv: column 'probability' is missing"):
+            make(three, "test", output)
+    assert not output.exists()
