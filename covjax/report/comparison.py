@@ -73,7 +73,14 @@ def _overview(runs: Sequence[Run]) -> Section:
     if varied:
         lines = [[escape(name), *map(escape, values)] for name, values in varied.items()]
         head = ["Setting", *(escape(run.label) for run in runs)]
-        content.append(table(head, lines, caption="Settings that are not the same in all runs", numbers=False))
+        content.append(
+            table(head, lines, caption="Settings that are not the same in all runs", kind="compared", numbers=False)
+        )
+    together = groups(runs)
+    if len(together) < len(runs):
+        members = [[escape(one.label), escape(", ".join(run.label for run in one.runs))] for one in together]
+        caption = "Runs that share their configuration but for the seed or the fold"
+        content.append(table(["Configuration", "Runs"], members, caption=caption, numbers=False))
     return Section("Runs", content)
 
 
@@ -92,11 +99,7 @@ def _stage(runs: Sequence[Run], stage: str, part: str) -> Section:
             "<h3>By configuration</h3><p>Runs that share their configuration but for the seed or the fold, together: "
             "the bar is their mean, the whisker goes from their lowest to their highest score, each dot is a run.</p>"
         )
-        members = [
-            [escape(group.label), escape(", ".join(run.label for run in group.runs))] for group in repeated
-        ]  # fmt: skip
-        listed = details("Which runs these are", table(["Configuration", "Runs"], members, numbers=False))
-        content += [intro, [_group_bars(repeated, stage, part, name) for name in names], listed]
+        content += [intro, [_group_bars(repeated, stage, part, name) for name in names]]
     return Section(STAGE_TITLES[stage], content)
 
 
@@ -168,13 +171,11 @@ def _group_bars(found: Sequence[Group], stage: str, part: str, name: str) -> Pic
         for reduce in (np.mean, np.min, np.max)
     )
     labels, title = [group.label for group in found], _label(stage, name)
-    counted = [f"{label} ({len(values)})" for label, values in zip(labels, known, strict=True)]
-    png = plots.score_bars(counted, mean, low, high, title, known)
-    caption = f"{_meaning(stage, name)} In brackets the number of runs."
+    png = plots.score_bars(labels, mean, low, high, title, known)
     numbers = {
         "configuration": labels, "runs": [len(values) for values in known], "min": low, "mean": mean, "max": high,
     }  # fmt: skip
-    return Picture(f"{stage}_{part}_groups_{name}", png, caption, f"{title}: min, mean and max", numbers)
+    return Picture(f"{stage}_{part}_groups_{name}", png, _meaning(stage, name), f"{title}: min, mean and max", numbers)
 
 
 def _paired(runs: Sequence[Run], paired: Sequence[Mapping[str, Any]]) -> Section:
@@ -195,4 +196,6 @@ def _paired(runs: Sequence[Run], paired: Sequence[Mapping[str, Any]]) -> Section
         "makes a slice hard for both does not count; above 0 the run is better than the first.</p>"
     )
     head = ["Run", "What", "Slices", "Difference", "Interval", "p", "Test"]
-    return Section("Paired differences", [intro, table(head, rows)])
+    used = [k for k in range(len(head)) if any(row[k] for row in rows)]
+    rows = [[row[k] for k in used] for row in rows]
+    return Section("Paired differences", [intro, table([head[k] for k in used], rows)])

@@ -1,6 +1,7 @@
 """The charts of a report: each function takes plain arrays and returns a PNG, with no global plot state."""
 
 import io
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -210,13 +211,14 @@ def score_bars(
     """Draws a bar per name ([B], NaN for none) with a whisker from low to high; `dots` are values on each bar."""
     names = [short(name) for name in names]
     room = max(map(len, names), default=0)  # for the names, so that bars keep their length beside long ones
-    figure, axes = _axes(xlabel, "", (3.4 + 0.05 * max(room - 12, 0), 0.8 + 0.36 * len(names)))
+    figure, axes = _axes(textwrap.fill(xlabel, 26), "", (3.4 + 0.05 * max(room - 12, 0), 0.8 + 0.36 * len(names)))
     places = np.arange(len(names))
     axes.barh(places, np.nan_to_num(values), height=0.62, color=SKY)
-    span = np.stack([values - low, high - values])
-    axes.errorbar(values, places, xerr=np.nan_to_num(np.maximum(span, 0)), fmt="none", ecolor="#1c1f24", capsize=3)
-    for place, some in zip(places, dots, strict=False):
-        axes.plot(some, np.full(len(some), place), "o", color=VERMILLION, markersize=4, mew=0)
+    span = np.maximum(np.stack([values - low, high - values]), 0)
+    some = span.sum(0) > 0  # nor has a lone run a whisker
+    axes.errorbar(values[some], places[some], xerr=span[:, some], fmt="none", ecolor="#1c1f24", capsize=3)
+    for place, ones in zip(places, dots, strict=False):
+        axes.plot(ones, np.full(len(ones), place), "o", color=VERMILLION, markersize=5, mec="white", mew=0.6)
     right = float(np.nanmax([*high, *values, *np.zeros(1)]))
     left = min(0.0, float(np.nanmin([*low, *values, *np.zeros(1)])))
     for place, value, end in zip(places, values, np.fmax(high, values), strict=True):
@@ -231,7 +233,7 @@ def score_bars(
     return to_png(figure)
 
 
-def short(name: str, length: int = 28) -> str:
+def short(name: str, length: int = 24) -> str:
     """Returns a name in one line and short enough for an axis; its middle goes first."""
     line = " ".join(name.split())
     return line if len(line) <= length else f"{line[: length // 2]}…{line[-(length // 2 - 1) :]}"

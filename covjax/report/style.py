@@ -61,6 +61,8 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
   .scores th:first-child { width: auto; } .scores td.number:last-child { white-space: nowrap; }
   table { font-size: .86rem; } thead th { font-size: .8rem; }
   th, td { padding-right: .3rem; }
+  .compared th:first-child { position: sticky; left: 0; min-width: 6rem; background: var(--page); }
+  .compared td { padding-left: .6rem; } .compared th small { display: none; }
   td.number, th.number { padding-left: .25rem; }
   thead th, thead th.number { white-space: normal; } }
 @media print { :root { color-scheme: light; --text: #000; --soft: #444; --line: #bbb; --page: #fff;
