@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -25,12 +25,13 @@ flags.DEFINE_bool("debug", False, "Show the full traceback of an error.")
 _REFUSALS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 
-def run(main: Callable[..., int | None], operands: int = 0) -> None:
+def run(main: Callable[..., int | None], operands: int = 0, more: str | None = None) -> None:
     """Parses the flags and calls `main`, whose result, if any, is the exit status.
 
     Errors of the user's get one line: status 1, or 2 for a bad flag.
 
-    Everything else is a bug and keeps its traceback. Up to `operands` words that are no flags become main's arguments.
+    Everything else is a bug and keeps its traceback. Up to `operands` words that are no flags become main's arguments;
+    where flag `more` is given, they are further values of it instead.
     """
 
     def guarded(argv: list[str]) -> int:
@@ -47,6 +48,8 @@ def run(main: Callable[..., int | None], operands: int = 0) -> None:
             return 128 + signal.SIGINT
         except (InputError, RunError) as error:
             return _fail(str(error), 1)
+        except flags.Error as error:
+            return _fail(str(error), 2)
         except Exception as error:
             problem = _disk_problem(error)
             if problem is None:
@@ -59,14 +62,34 @@ def run(main: Callable[..., int | None], operands: int = 0) -> None:
     logging.set_verbosity(logging.WARNING)
     if "--debug" not in sys.argv:
         _silence_writers()
-    app.run(guarded, flags_parser=partial(_parse, operands=operands))
+    app.run(guarded, flags_parser=partial(_parse, operands=operands, more=more))
+
+
+def check_flags(jobs: Mapping[tuple[str, ...], tuple[str, ...]]) -> None:
+    """Raises flags.Error unless the flags on the command line ask for one job.
+
+    `jobs` maps the flags that ask for a job to those that may go with them.
+    """
+    defined = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+    given = [flag.name for flag in defined if flag.present and flag.value not in (None, False)]
+    fitting = [needs for needs, others in jobs.items() if set(given) <= {*needs, *others}]
+    if not fitting:
+        raise flags.Error(f"{_listed(given)} do not go together, see --help")
+    missing = min(([name for name in needs if name not in given] for needs in fitting), key=len)
+    if missing:
+        beside = f" beside {_listed(given)}" if given else ""
+        raise flags.Error(f"{_listed(missing)} is required{beside}, see --help")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name}" for name in names)
 
 
 def _terminated(number: int, _) -> None:
     raise Interrupted(number, "stopped; run the same command to go on")
 
 
-def _parse(argv: list[str], operands: int) -> list[str]:
+def _parse(argv: list[str], operands: int, more: str | None) -> list[str]:
     try:
         _check_overrides(argv)
         rest = flags.FLAGS(argv)
@@ -77,6 +100,9 @@ def _parse(argv: list[str], operands: int) -> list[str]:
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         # What assigning a value of the wrong type to a field of the configuration raises.
         sys.exit(_fail(f"--config: {' '.join(str(error).split())}", 1))
+    if more and flags.FLAGS[more].present:
+        flags.FLAGS[more].value = [*flags.FLAGS[more].value, *rest[1:]]
+        rest = rest[:1]
     if len(rest) > 1 + operands:
         sys.exit(_fail(f"'{rest[1 + operands]}' is not a flag, write --name=value (see --help)", 2))
     return rest

@@ -148,6 +148,20 @@ def test_flags_and_configuration(home):
     assert not (home / "none").exists()
 
 
+JOBS = {
+    "nothing": ((), ("--workdir is required",)),
+    "screening nowhere": (("--workdir=x", "--input=y"), ("--output is required beside --workdir, --input",)),
+    "comparing nowhere": (("--compare", "x", "y"), ("--output is required beside --compare",)),
+    "two jobs": (("--compare", "x", "y", "--workdir=z"), ("--workdir, --compare do not go together",)),
+}
+
+
+def test_flags_of_evaluation(home):
+    results = run_many(home, [("eval.py", *given) for given, _ in JOBS.values()])
+    for (_, words), result in zip(JOBS.values(), results, strict=True):
+        refused(result, 2, *words)
+
+
 def folder_flags(home, name):
     return (f"--config.data.path={home / name}", "--config.data.source=folder", "--config.split.by=slice")
 

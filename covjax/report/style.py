@@ -33,7 +33,7 @@ th { font-weight: 600; } thead th { color: var(--soft); font-size: .85rem; white
 tbody th { font-weight: 500; } tfoot th, tfoot td { border-bottom: 0; font-weight: 600; }
 td.number, th.number { padding-left: .5rem; text-align: right; white-space: nowrap; }
 .scores table { width: min(100%, 44rem); table-layout: fixed; } .scores td.number { white-space: normal; }
-.scores th:first-child { width: 46%; } .scores th:last-child { width: 11%; }
+.scores th:first-child { width: 44%; } .scores th:nth-child(3) { width: 32%; } .scores th:last-child { width: 9%; }
 th small, td small { display: block; color: var(--soft); font-weight: 400; font-size: .84rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1.5rem;
   margin: 1rem 0; }
@@ -58,7 +58,7 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
 @media (max-width: 34rem) { body { padding-top: 1.5rem; } h1 { font-size: 1.55rem; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
   .slices { grid-template-columns: 1fr; } .scores table { table-layout: auto; }
-  .scores th:first-child { width: auto; } .scores td.number:last-child { white-space: nowrap; }
+  .scores thead th { width: auto; } .scores td.number:last-child { white-space: nowrap; }
   table { font-size: .86rem; } thead th { font-size: .8rem; }
   th, td { padding-right: .3rem; }
   .compared th:first-child { position: sticky; left: 0; min-width: 6rem; background: var(--page); }

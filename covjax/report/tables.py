@@ -108,7 +108,7 @@ def _score_table(results: Results, stage: str, split: str, headline: bool) -> st
 
 def interval_cell(score: Mapping[str, Any]) -> str:
     """Returns the interval of a score and how it was made, as HTML; '' where it has none."""
-    interval, method = interval_text(score), score.get("interval_method")
+    interval, method = interval_text(score).replace(" ", "&nbsp;"), score.get("interval_method")
     return f"{interval}<small>{escape(str(method))}</small>" if interval and method else interval
 
 

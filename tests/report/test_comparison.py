@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from covjax import report
 from covjax.errors import InputError
 from covjax.evaluation.paired import paired_differences
 from covjax.report import build_comparison, comparison_table
@@ -147,6 +150,17 @@ def test_names_of_runs_are_escaped(original, tmp_path):
     shown = Page(build_comparison(runs, "test", tmp_path / "out", paired_differences(runs, "test")))
     assert "<script" not in shown.html and shown.text.count("<script>alert(1)<") > 5
     assert read_rows(tmp_path / "out" / "classifier_test_runs_mcc.csv")[1]["run"] == runs[1].name
+
+
+def test_command(three, tmp_path):
+    output, root = tmp_path / "out", Path(report.__file__).parents[2]
+    runs = map(str, (three[0], three[1], "--output", output, three[2]))
+    done = subprocess.run(
+        [sys.executable, "eval.py", "--compare", *runs], cwd=root, capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["stage", "score", "base", "more_0", "more_1"]
+    assert lines[-1] == f"comparison: {output / 'index.html'}" and (output / "index.html").is_file()
 
 
 def test_refused_comparisons_leave_the_output_alone(three, tmp_path):
