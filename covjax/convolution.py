@@ -245,13 +245,13 @@ def _patches(geometry: Geometry, x: jax.Array) -> jax.Array:
 
 
 def _patch_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    y = jnp.dot(_patches(geometry, x), kernel.reshape(-1, kernel.shape[-1]), preferred_element_type=jnp.float32)
+    y = jnp.dot(_patches(geometry, x), kernel.reshape(-1, kernel.shape[-1]), preferred_element_type=_wide(x))
     return y.astype(x.dtype)
 
 
 def _patch_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
     rows = kernel.reshape(-1, kernel.shape[-1])
-    patches = lax.dot_general(g, rows, (((3,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    patches = lax.dot_general(g, rows, (((3,), (1,)), ((), ())), preferred_element_type=_wide(g))
     return _shifted_back(geometry, sides, jnp.split(patches, len(geometry.taps), -1)).astype(g.dtype)
 
 
@@ -269,20 +269,20 @@ def _per_group(function: Callable, geometry: Geometry, a: jax.Array, b: jax.Arra
 
 
 def _depthwise_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    taps = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])
+    taps = kernel.astype(_wide(kernel)).reshape(-1, kernel.shape[-1])
     x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], -1)
     return sum(shift * tap for shift, tap in zip(_shifts(geometry, x), taps, strict=True)).astype(x.dtype)
 
 
 def _depthwise_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
-    taps = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])
+    taps = kernel.astype(_wide(kernel)).reshape(-1, kernel.shape[-1])
     total = _shifted_back(geometry, sides, [g * tap for tap in taps])
     return total.reshape(*total.shape[:3], geometry.groups, -1).sum(-1).astype(g.dtype)
 
 
 def _depthwise_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     shifts = _shifts(geometry, jnp.repeat(x, g.shape[-1] // x.shape[-1], -1))
-    taps = [(shift * g.astype(jnp.float32)).sum((0, 1, 2)) for shift in shifts]
+    taps = [(shift * g.astype(_wide(g))).sum((0, 1, 2)) for shift in shifts]
     return jnp.stack(taps).astype(x.dtype).reshape(geometry.size, geometry.size, 1, g.shape[-1])
 
 
@@ -302,7 +302,7 @@ def _blocked_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Ar
         xs = _rows(x, b, top, rows + offsets[-1])
         shifts = jnp.concatenate([xs[:, j : j + width] for j in offsets], -1)
         products = (
-            jnp.dot(shifts[i : i + rows], kernel_row, preferred_element_type=jnp.float32)
+            jnp.dot(shifts[i : i + rows], kernel_row, preferred_element_type=_wide(x))
             for i, kernel_row in zip(offsets, kernel, strict=True)
         )
         return lax.dynamic_update_slice(y, sum(products).astype(y.dtype)[None], (b, top, 0, 0))
@@ -321,7 +321,7 @@ def _shift_first(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
         shifts = [xs[i : i + rows, j : j + width] for i, j in geometry.taps]
         return _product(jnp.concatenate(shifts, -1), gs)
 
-    taps = _sum_over_blocks(block, 16, n, height, (size**2 * ci, co))
+    taps = _sum_over_blocks(block, 16, n, height, jnp.zeros((size**2 * ci, co), _wide(x)))
     return taps.reshape(size, size, ci, co).astype(x.dtype)
 
 
@@ -338,10 +338,10 @@ def _shift_both(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
         if x.dtype == jnp.bfloat16 and WANTS_ROW_MAJOR:
             gs = lax.optimization_barrier(gs.transpose(2, 0, 1))  # else XLA takes the transposition into the product
             vertical = jnp.concatenate([gs[:, i : i + rows] for i in reversed(offsets)]).reshape(size * co, -1)
-            return jnp.dot(vertical, horizontal.reshape(-1, size * ci), preferred_element_type=jnp.float32)
+            return jnp.dot(vertical, horizontal.reshape(-1, size * ci), preferred_element_type=_wide(x))
         return _product(jnp.concatenate([gs[i : i + rows] for i in reversed(offsets)], -1), horizontal)
 
-    taps = _sum_over_blocks(block, 8, n, height, (size * co, size * ci))
+    taps = _sum_over_blocks(block, 8, n, height, jnp.zeros((size * co, size * ci), _wide(x)))
     return taps.reshape(size, co, size, ci).transpose(0, 2, 3, 1).astype(x.dtype)
 
 
@@ -350,20 +350,25 @@ def _rows(x: jax.Array, b: jax.Array, top: jax.Array, count: int) -> jax.Array:
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Sums the outer products [A, B] of a [..., A] and b [..., B] over all pixels, in float32."""
+    """Sums the outer products [A, B] of a [..., A] and b [..., B] over all pixels, in float32 at least."""
     flat = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
-    return lax.dot_general(*flat, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return lax.dot_general(*flat, (((0,), (0,)), ((), ())), preferred_element_type=_wide(a))
 
 
-def _sum_over_blocks(block: Callable, rows: int, n: int, height: int, shape: tuple[int, int]) -> jax.Array:
-    """Sums block(rows, sample, first row) over n samples of `height` rows, the last block of each maybe smaller."""
+def _wide(x: jax.Array) -> jnp.dtype:
+    """The type to add up in: float32 at least."""
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _sum_over_blocks(block: Callable, rows: int, n: int, height: int, zero: jax.Array) -> jax.Array:
+    """Adds to zero block(rows, sample, first row) over n samples of `height` rows, the last block maybe smaller."""
     rows = min(rows, height)
     blocks, rest = divmod(height, rows)
 
     def add(i, total):
         return total + block(rows, i // blocks, i % blocks * rows)
 
-    total = lax.fori_loop(0, n * blocks, add, jnp.zeros(shape, jnp.float32))
+    total = lax.fori_loop(0, n * blocks, add, zero)
     if rest:
         total = lax.fori_loop(0, n, lambda b, total: total + block(rest, b, blocks * rows), total)
     return total
