@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 
 from covjax.data.loader import Batch
 from covjax.parallel import pmap_eval, shard, unshard
@@ -40,11 +41,20 @@ def _fetch(rows: dict[str, jax.Array], valid: np.ndarray) -> Rows:
 
 
 def _rows(variables: Any, batch: dict[str, jax.Array], *, stage: Stage, keep: tuple[str, ...]) -> dict[str, jax.Array]:
-    logits = stage.logits(variables, batch["image"], train=False)
+    logits = _logits(variables, batch["image"], stage)
     loss, weight = stage.loss(logits, batch)
     rows = stage.task.rows(logits, stage.task.truth(batch))
     rows = {k: v for k, v in rows.items() if k != "predicted" or k in keep}
     return rows | {"loss": loss, "weight": weight}
+
+
+def _logits(variables: Any, images: jax.Array, stage: Stage) -> jax.Array:
+    """Runs the network on images [N, H, W]. A CPU segments them one by one: what lies between layers stays in cache."""
+    together = partial(stage.logits, variables, train=False)
+    if stage.task.name != "segmentation":
+        return together(images)
+    one_by_one = partial(lax.map, lambda image: together(image[None])[0])
+    return lax.platform_dependent(images, cpu=one_by_one, default=together)
 
 
 def collect(rows: Iterable[Rows]) -> Rows:
