@@ -8,10 +8,11 @@ from flax import linen as nn
 from jax import lax
 
 from covjax.convolution import conv2d
+from covjax.normalization import batch_norm, normalize
 
 Dtype = jnp.dtype | type
 
-BATCH_NORM_MOMENTUM = 0.9
+BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
 BATCH_NORMS = {
     "running": "moving average over the last batches of training",
     "training_set": "mean and variance over the training part in whole batches, as the released network was finalised",
@@ -46,8 +47,33 @@ class Conv(nn.Module):
         return y
 
 
+class BatchNorm(nn.Module):
+    """BatchNorm of [N, H, W, C] (epsilon 1e-5, momentum 0.9, synchronised over `axis_name`) and, if asked, ReLU.
+
+    Parameters and statistics are named as in flax.linen.BatchNorm.
+    """
+
+    relu: bool = False
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        channels = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        variance = self.variable("batch_stats", "var", jnp.ones, channels)
+        if not train:
+            return normalize(x, mean.value, variance.value, scale, bias, epsilon=BATCH_NORM_EPSILON, relu=self.relu)
+        y, *moments = batch_norm(x, scale, bias, epsilon=BATCH_NORM_EPSILON, relu=self.relu, axis_name=self.axis_name)
+        if not self.is_initializing():
+            for average, new in zip((mean, variance), moments, strict=True):
+                average.value = BATCH_NORM_MOMENTUM * average.value + (1 - BATCH_NORM_MOMENTUM) * new
+        return y
+
+
 class ConvBN(nn.Module):
-    """Convolution, BatchNorm (epsilon 1e-5, momentum 0.9, synchronised over `axis_name`) and, if asked, ReLU."""
+    """Convolution, BatchNorm and, if asked, ReLU."""
 
     features: int
     kernel_size: int = 3
@@ -60,15 +86,7 @@ class ConvBN(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = Conv(self.features, self.kernel_size, self.stride, use_bias=self.use_bias, dtype=self.dtype, name="conv")(x)
-        x = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=BATCH_NORM_MOMENTUM,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="bn",
-        )(x)
-        return nn.relu(x) if self.relu else x
+        return BatchNorm(self.relu, self.axis_name, name="bn")(x, train=train)
 
 
 class Dropout(nn.Module):

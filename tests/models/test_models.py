@@ -11,6 +11,7 @@ from flax import linen as nn
 
 import covjax.models.cov_raseg as cov_raseg
 from covjax.errors import InputError
+from covjax.layers import BatchNorm
 from covjax.models import MODELS, create_model, list_models
 from covjax.models.cov_raseg import FINALS
 
@@ -123,8 +124,10 @@ def test_order_of_layers_in_cov_raseg(monkeypatch):
 
     def intercept(call, args, kwargs, context):
         module = context.module
-        if context.method_name == "__call__" and isinstance(module, (cov_raseg.Conv, nn.BatchNorm)):
-            seen.append("bn" if isinstance(module, nn.BatchNorm) else f"conv{module.kernel_size}x{module.features}")
+        if context.method_name == "__call__" and isinstance(module, cov_raseg.Conv):
+            seen.append(f"conv{module.kernel_size}x{module.features}")
+        if context.method_name == "__call__" and isinstance(module, BatchNorm):
+            seen.extend(["bn", "relu"] if module.relu else ["bn"])
         return call(*args, **kwargs)
 
     monkeypatch.setattr(cov_raseg, "pool2d", noting(pool_name, cov_raseg.pool2d))

@@ -39,7 +39,7 @@ def test_devices_exchange_gradients_and_statistics_only_and_in_buckets(on_device
         assert other not in program
     assert weights <= sum(summed) <= weights + 20_000  # the rest: mean and variance of BatchNorm and their gradients
     alone = all_reduces(str(on_devices[1][f"{stage} program"]))
-    assert max(alone) <= 4 * 512  # nothing larger than two means and variances: one device does not copy its gradients
+    assert max(alone, default=0) < 100  # one device copies neither gradients nor statistics
     assert len(summed) <= 2 * BATCH_NORMS[stage] + 2 < int(on_devices[4][f"{stage} leaves"])
 
 

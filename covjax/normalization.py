@@ -1,0 +1,77 @@
+"""BatchNorm with ReLU whose gradients keep nothing but the input and pass over the image three times.
+
+What autodiff makes of the same formula keeps and visits several images of that size: on a CPU, where memory is what
+limits it, that takes up to twice as long.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+PIXELS = (0, 1, 2)
+
+
+def normalize(
+    x: jax.Array, mean: jax.Array, variance: jax.Array, scale: jax.Array, bias: jax.Array, *, epsilon: float, relu: bool
+) -> jax.Array:
+    """Returns [relu] of scale * (x - mean) / sqrt(variance + epsilon) + bias, for x [N, H, W, C] and vectors [C]."""
+    gain = scale * lax.rsqrt(variance + epsilon)
+    y = (x - mean) * gain + bias
+    return (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
+
+
+def batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, *, epsilon: float, relu: bool, axis_name: str | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalises x [N, H, W, C] by its own mean and (biased) variance; returns (y, mean [C], variance [C]).
+
+    With `axis_name` the statistics are those of the batches of all devices along that mapped axis together. Computes
+    in float32 at least, whatever the type of x, which y keeps. Has reverse-mode derivatives of any order; forward mode
+    (jax.jvp) raises TypeError.
+
+    Source: "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
+    arXiv:1502.03167.
+    """
+    return _batch_norm(epsilon, relu, axis_name, x, scale, bias)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _batch_norm(epsilon, relu, axis_name, x, scale, bias):
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean, square = _over_devices(lax.pmean, axis_name, wide.mean(PIXELS), (wide * wide).mean(PIXELS))
+    variance = jnp.maximum(square - mean * mean, 0)
+    return normalize(x, mean, variance, scale, bias, epsilon=epsilon, relu=relu), mean, variance
+
+
+def _forward(epsilon, relu, axis_name, x, scale, bias):
+    y, mean, variance = _batch_norm(epsilon, relu, axis_name, x, scale, bias)
+    return (y, mean, variance), (x, mean, variance, scale, bias)
+
+
+def _backward(epsilon, relu, axis_name, kept, gradients):
+    x, mean, variance, scale, bias = kept
+    inverse = lax.rsqrt(variance + epsilon)
+    normal = (x - mean) * inverse
+    g = gradients[0].astype(normal.dtype)
+    if relu:
+        g = jnp.where(normal * scale + bias > 0, g, 0)
+    # The parameters' gradients are this device's part, as every parameter's; the input's needs the whole sums.
+    own = g.sum(PIXELS), (g * normal).sum(PIXELS)
+    constant, slope, of_mean, of_variance = _over_devices(lax.psum, axis_name, *own, *gradients[1:])
+    count = x.size // x.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
+    gain = scale * inverse
+    constant, slope = gain * constant - of_mean, gain * slope - 2 * of_variance / inverse
+    x_gradient = gain * g - (constant + normal * slope) / count
+    return x_gradient.astype(x.dtype), own[1].astype(scale.dtype), own[0].astype(bias.dtype)
+
+
+_batch_norm.defvjp(_forward, _backward)
+
+
+def _over_devices(combine, axis_name, *vectors):
+    """Combines the vectors [C] over the devices, in one exchange."""
+    if axis_name is None or lax.axis_size(axis_name) == 1:
+        return vectors
+    return tuple(combine(jnp.stack(vectors), axis_name))
