@@ -1,55 +1,74 @@
-"""Evaluates a trained run, screens new slices with it, or compares runs.
+"""Evaluates a trained run, screens new slices with it, compares runs, or audits data.
 
 python eval.py --workdir runs/NAME [--split val]                  scores on one part of the run's own data
 python eval.py --workdir runs/NAME --input FOLDER --output OUT    probabilities, masks and overlays of new slices
 python eval.py --compare runs/A runs/B .. --output OUT            evaluated runs side by side
+python eval.py --audit --config configs/NAME.py [--output OUT]    what is wrong with a data source
+python eval.py --audit --workdir runs/NAME [--output OUT]         what is wrong with the data of a run
+
+An audit ends with status 3 if it found something serious, 0 if not. Bad input ends with 1, a bad flag with 2.
 """
 
 from pathlib import Path
 
 from absl import flags
+from ml_collections import config_flags
 
-from covjax import cli
+from covjax import cli, report
 from covjax.config import read_config
 from covjax.evaluation.paired import paired_differences
-from covjax.framework import evaluate_run, screen_folder
-from covjax.report import build_comparison, build_report, comparison_table, summary_table
+from covjax.framework import audit_run, audit_source, evaluate_run, screen_folder
 from covjax.runtime import use_xla_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "Part of the data to evaluate or compare: train, val or test.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Slices per batch; default: as in training.", lower_bound=1)
 _INPUT = flags.DEFINE_string("input", None, "Folder of new slices to screen.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write screening results or a comparison to.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write screening results, a comparison or an audit to.")
 _COMPARE = flags.DEFINE_multi_string("compare", None, "Folders of evaluated runs; the others are set beside the first.")
+_AUDIT = flags.DEFINE_bool("audit", False, "Audit data: exit status 3 if something serious was found.")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Whose data to audit, see configs/.", lock_config=True)
 
+SERIOUS = 3  # exit status of an audit that found something serious
 # The flags that ask for each job, and those that may go with them.
 JOBS = {
     ("workdir",): ("split", "batch_size"),
     ("workdir", "input", "output"): ("batch_size",),
     ("compare", "output"): ("split",),
+    ("audit", "workdir"): ("output",),
+    ("audit", "config"): ("output",),
 }
 
 
-def main() -> None:
+def main() -> int | None:
     cli.check_flags(JOBS)
     if _COMPARE.value:
-        compare([Path(run) for run in _COMPARE.value])
-        return
+        return compare([Path(run) for run in _COMPARE.value])
+    if _AUDIT.value:
+        return audit()
     workdir = Path(_WORKDIR.value)
     use_xla_flags(read_config(workdir).get("xla_flags", "none"))
     if _INPUT.value is not None:
         print(screen_folder(workdir, Path(_INPUT.value), Path(_OUTPUT.value), _BATCH_SIZE.value))
-        return
+        return None
     evaluate_run(workdir, _SPLIT.value, _BATCH_SIZE.value)
-    print(summary_table(workdir))
-    print(f"report: {build_report(workdir)}")
+    print(report.summary_table(workdir))
+    print(f"report: {report.build_report(workdir)}")
 
 
 def compare(runs: list[Path]) -> None:
-    table = comparison_table(runs, _SPLIT.value)
-    page = build_comparison(runs, _SPLIT.value, Path(_OUTPUT.value), paired_differences(runs, _SPLIT.value))
+    table = report.comparison_table(runs, _SPLIT.value)
+    page = report.build_comparison(runs, _SPLIT.value, Path(_OUTPUT.value), paired_differences(runs, _SPLIT.value))
     print(f"{table}\ncomparison: {page}")
+
+
+def audit() -> int:
+    config, run = _CONFIG.value, _WORKDIR.value
+    output = Path(_OUTPUT.value or (f"{run}/audit" if run else f"runs/audit_{config.data.source}"))
+    serious = audit_run(Path(run), output) if run else audit_source(config, output)
+    print(report.audit_table(output))
+    print(f"audit: {report.build_audit_page(output)}")
+    return SERIOUS if serious else 0
 
 
 if __name__ == "__main__":

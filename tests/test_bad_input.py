@@ -153,6 +153,10 @@ JOBS = {
     "screening nowhere": (("--workdir=x", "--input=y"), ("--output is required beside --workdir, --input",)),
     "comparing nowhere": (("--compare", "x", "y"), ("--output is required beside --compare",)),
     "two jobs": (("--compare", "x", "y", "--workdir=z"), ("--workdir, --compare do not go together",)),
+    "audit of nothing": (("--audit",), ("--workdir is required beside --audit",)),
+    "two audits": (("--audit", "--workdir=x", TINY[0]), ("--workdir, --audit, --config do not go together",)),
+    "audit of a part": (("--audit", TINY[0], "--split=val"), ("--split, --audit, --config do not go together",)),
+    "fields of nothing": (("--audit", "--config.seed=3"), ("config.seed",)),
 }
 
 
@@ -160,6 +164,20 @@ def test_flags_of_evaluation(home):
     results = run_many(home, [("eval.py", *given) for given, _ in JOBS.values()])
     for (_, words), result in zip(JOBS.values(), results, strict=True):
         refused(result, 2, *words)
+
+
+def test_status_of_an_audit(home):
+    """3 where something serious was found, 0 where not, 1 for data that cannot be read at all."""
+    audit = ("eval.py", "--audit", *TINY[:4])
+    commands = [
+        (*audit, "--output", home / "clean"),
+        (*audit, "--output", home / "leaky", "--config.split.by=slice"),
+        (*audit, "--output", home / "none", "--config.data.source=folder", "--config.data.path=nowhere"),
+    ]
+    clean, leaky, unread = run_many(home, commands)
+    assert clean[0] == 0 and leaky[0] == 3, (clean, leaky)
+    refused(unread, 1, "data.path: nowhere is not a folder")
+    assert (home / "clean" / "index.html").is_file() and not (home / "none").exists()
 
 
 def folder_flags(home, name):

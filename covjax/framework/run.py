@@ -64,7 +64,7 @@ def evaluate_run(workdir: Path, part: str = "test", batch_size: int | None = Non
         raise InputError(f"--split: '{part}' is unknown, use one of {', '.join(PARTS)}")
     config = read_config(workdir)
     splits = read_splits(workdir / "splits.json")
-    data = _open_data(config, splits)
+    data = open_run_data(config, splits)
     names, stages, arrays, rows, run, speed = stage_names(config), {}, {}, {}, {}, {}
     for name in names:
         stage, variables = load_trained(name, config, workdir)
@@ -117,7 +117,7 @@ def _splits(config: Any, data: Prepared, workdir: Path) -> dict[str, Any]:
     return splits
 
 
-def _open_data(config: Any, splits: dict[str, Any]) -> Prepared:
+def open_run_data(config: Any, splits: dict[str, Any]) -> Prepared:
     """Opens the data as the run saw them: prepared ones if they are still there, even when the source is gone."""
     folder = prepared_dir(config.data) / f"{splits['source']}-{splits['fingerprint']}"
     if (folder / "index.json").is_file():

@@ -11,7 +11,7 @@ from covjax.report.parts import Picture, Section
 from covjax.report.style import CSS
 
 # Figures of an earlier page would pass for this one's, so a new page removes them; other files stay.
-OURS = re.compile(r"(training|classifier|segmenter|framework)_.*\.(png|csv)")
+OURS = re.compile(r"(training|classifier|segmenter|framework|audit)_.*\.(png|csv)")
 
 
 def write_page(folder: Path, title: str, header: str, sections: Sequence[Section], version: str) -> Path:

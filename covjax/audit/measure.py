@@ -1,0 +1,137 @@
+"""What an audit needs to know of every slice, measured in one pass that keeps no picture."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from covjax.data.sources import IGNORE, Slice
+from covjax.errors import InputError
+
+SIDE = 64  # of the thumbnails that are compared
+SAME_GREY = 12  # grey levels by which the pixels of one flat border differ at most; JPEG noise stays below
+FLAT = 2 / 3  # share of a row or column in the border's grey; the rest may be tick labels
+CONSTANT = 0.9  # share of the whole border in its grey; less, and it is a part of the picture
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Every readable slice of a data set in numbers. `M` slices, in the order of the source.
+
+    The fields up to `splits` are what `covjax.data.splits.make_splits` needs of a data set.
+    """
+
+    source: str
+    fingerprint: str
+    ids: tuple[str, ...]
+    labels: np.ndarray  # int32 [M], 0 healthy, 1 infected
+    patients: tuple[str, ...]  # "" when unknown
+    splits: tuple[str, ...]  # "" unless the source comes with a split
+    size: np.ndarray  # int [M, 2], height and width
+    mean: np.ndarray  # float [M], grey levels
+    std: np.ndarray  # float [M], grey levels
+    inner: np.ndarray  # int [M, 4], see `inner_box`
+    pixels: np.ndarray  # int [M], that count: all but those labelled "ignore"
+    infected: np.ndarray  # int [M], pixels labelled infected; -1 without a mask
+    infected_in_border: np.ndarray  # int [M], of those, the ones outside `inner`
+    infected_on_flat: np.ndarray  # int [M], of those, the ones where the picture has the border's grey
+    pixels_in_border: np.ndarray  # int [M]
+    picture: tuple[str, ...]  # a digest of size and pixels
+    mask: tuple[str, ...]  # the same of the mask, "" without one
+    thumbnails: np.ndarray  # uint8 [M, SIDE, SIDE]
+    unreadable: tuple[tuple[str, str], ...]  # id and reason of every slice that could not be read
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def measure(name: str, fingerprint: str, ids: Sequence[str], load: Callable[[int], Slice]) -> Measured:
+    """Measures every slice of a source. A slice that cannot be read is listed with its reason, not skipped silently.
+
+    Raises InputError if none can be read.
+    """
+    with ThreadPoolExecutor(4) as pool:
+        bar = tqdm(
+            pool.map(lambda i: _try(load, i), range(len(ids))), total=len(ids), desc="audit", unit="slice", leave=False
+        )
+        rows = list(bar)
+    unreadable = tuple((i, row) for i, row in zip(ids, rows, strict=True) if isinstance(row, str))
+    rows = [row for row in rows if not isinstance(row, str)]
+    if not rows:
+        reason = unreadable[0][1] if unreadable else "it lists none"
+        raise InputError(f"data: no slice of {name} can be read ({reason})")
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    arrays = ("labels", "size", "mean", "std", "inner", "pixels", "infected", "infected_in_border", "infected_on_flat",
+              "pixels_in_border", "thumbnails")  # fmt: skip
+    columns = {key: np.array(values) if key in arrays else tuple(values) for key, values in columns.items()}
+    return Measured(source=name, fingerprint=fingerprint, unreadable=unreadable, **columns)
+
+
+def _try(load: Callable[[int], Slice], i: int) -> dict[str, Any] | str:
+    try:
+        return _row(load(i))
+    except InputError as error:
+        return str(error)
+
+
+def _row(s: Slice) -> dict[str, Any]:
+    inner, grey = inner_box(s.image)
+    border = np.ones(s.image.shape, bool)
+    border[inner[0] : inner[2], inner[1] : inner[3]] = False
+    counted = np.ones(s.image.shape, bool) if s.mask is None else s.mask != IGNORE
+    infected = np.zeros(s.image.shape, bool) if s.mask is None else s.mask == 1
+    flat = np.abs(s.image.astype(np.int16) - grey) <= SAME_GREY
+    return {
+        "ids": s.id, "labels": np.int32(s.label), "patients": s.patient, "splits": s.split,
+        "size": s.image.shape, "mean": s.image.mean(), "std": s.image.std(), "inner": inner,
+        "pixels": int(counted.sum()), "infected": -1 if s.mask is None else int(infected.sum()),
+        "infected_in_border": int((infected & border).sum()),
+        "infected_on_flat": int((infected & border & flat).sum()),
+        "pixels_in_border": int((counted & border).sum()),
+        "picture": _digest(s.image), "mask": "" if s.mask is None else _digest(s.mask),
+        "thumbnails": np.asarray(Image.fromarray(s.image).resize((SIDE, SIDE), Image.Resampling.BOX)),
+    }  # fmt: skip
+
+
+def inner_box(image: np.ndarray) -> tuple[tuple[int, int, int, int], float]:
+    """Finds the flat border of a picture uint8 [H, W]: a figure's margin, or the air around a patient.
+
+    Returns (top, left, bottom, right) of what is inside it, rows top..bottom-1 and columns left..right-1, and the
+    border's grey, which is the median of the outermost pixels. From each side, rows or columns belong to the border
+    as long as FLAT of their pixels have this grey, and CONSTANT of the border as a whole. A flat picture is all border;
+    one without a border is all inside.
+    """
+    grey = float(np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])))
+    flat = np.abs(image.astype(np.int16) - grey) <= SAME_GREY
+    top, bottom = _span(flat.mean(1))
+    left, right = _span(flat.mean(0))
+    if top == bottom and left == right:
+        # So small an inside leaves every row and column mostly flat.
+        top, bottom = _span(flat.all(1))
+        left, right = _span(flat.all(0))
+    # A narrow inside leaves every row mostly flat, a low one every column: then measure beside the other's border.
+    if top == bottom:
+        top, bottom = _span(flat[:, left:right].mean(1)) if left < right else (0, 0)
+    if left == right:
+        left, right = _span(flat[top:bottom].mean(0)) if top < bottom else (0, 0)
+    border = np.ones(image.shape, bool)
+    border[top:bottom, left:right] = False
+    if border.any() and flat[border].mean() < CONSTANT:
+        return (0, 0, *image.shape), grey
+    return (top, left, bottom, right), grey
+
+
+def _span(flat: np.ndarray) -> tuple[int, int]:
+    inside = np.flatnonzero(flat < FLAT)
+    return (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+
+
+def _digest(pixels: np.ndarray) -> str:
+    shape = json.dumps(pixels.shape).encode()
+    return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:32]

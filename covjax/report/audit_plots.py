@@ -1,0 +1,85 @@
+"""The figures of an audit: each function takes plain arrays and returns a PNG."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from covjax.report.pictures import IGNORE
+from covjax.report.plots import BLUE, GREY, ORANGE, SKY, VERMILLION, _axes, _legend, short, to_png
+
+PARTS = {"train": ("training", BLUE), "val": ("validation", SKY), "test": ("test", ORANGE), "": ("not divided", GREY)}
+MOST = 24  # patients shown
+
+
+def patient_bars(patients: Sequence[str], parts: np.ndarray) -> bytes:
+    """Draws the slices of each patient ([M] names) stacked by part ([M]), the patients with most slices first."""
+    names = [name for name, _ in Counter(p for p in patients if p).most_common(MOST)]
+    place, patients = {name: k for k, name in enumerate(names)}, np.array(patients, object)
+    figure, axes = _axes("slices", "", (4.6, max(2.2, 0.27 * len(names) + 1.2)))
+    left = np.zeros(len(names))
+    for part, (title, colour) in PARTS.items():
+        counts = Counter(p for p in patients[parts == part] if p in place)
+        widths = np.array([counts[name] for name in names], float)
+        if widths.any():
+            axes.barh(range(len(names)), widths, left=left, color=colour, label=title, edgecolor="white")
+            left += widths
+    shown = [short("".join(c if c.isprintable() else "?" for c in name)) for name in names]
+    axes.set_yticks(range(len(names)), shown, parse_math=False)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes)
+    return to_png(figure)
+
+
+def label_bars(labels: np.ndarray, parts: np.ndarray) -> bytes:
+    """Draws how many slices of each part ([M]) are healthy (0) and infected (1)."""
+    names = [part for part in PARTS if (parts == part).any()]
+    figure, axes = _axes("", "slices", (4.6, 3.0))
+    for k, (title, colour) in enumerate((("healthy", SKY), ("infected", VERMILLION))):
+        counts = [int(((parts == part) & (labels == k)).sum()) for part in names]
+        bars = axes.bar(np.arange(len(names)) + (k - 0.5) * 0.38, counts, 0.36, color=colour, label=title)
+        axes.bar_label(bars, fontsize=8)
+    axes.set_xticks(range(len(names)), [PARTS[part][0] for part in names])
+    axes.margins(y=0.25)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes, "upper right")
+    return to_png(figure)
+
+
+def scatter(x: np.ndarray, y: np.ndarray, marked: np.ndarray, xlabel: str, ylabel: str) -> bytes:
+    """Draws one point per slice, those `marked` (bool [M]) as crosses."""
+    figure, axes = _axes(xlabel, ylabel)
+    axes.plot(x[~marked], y[~marked], "o", color=BLUE, alpha=0.35, markersize=4, label="slice")
+    axes.plot(x[marked], y[marked], "x", color=VERMILLION, markersize=6, label="unusual")
+    _legend(axes)
+    return to_png(figure)
+
+
+def example(sides: Sequence[tuple[np.ndarray, np.ndarray]], inner: np.ndarray | None) -> bytes:
+    """Draws one or two pictures side by side, each (image, mask) uint8 [H, W], with what is labelled infected tinted.
+
+    `inner` (top, left, bottom, right) is drawn as a frame.
+    """
+    height = max(image.shape[0] / image.shape[1] for image, _ in sides)
+    figure = Figure(figsize=(3.2 * len(sides), 3.2 * min(height, 2)), dpi=150, facecolor="white")
+    for k, (image, mask) in enumerate(sides):
+        axes = figure.add_axes((k / len(sides), 0, 1 / len(sides) - 0.01 * (len(sides) - 1), 1))
+        axes.set_axis_off()
+        axes.imshow(_tinted(image, mask), interpolation="nearest")
+        if inner is not None:
+            top, left, bottom, right = inner
+            box = (left - 0.5, top - 0.5), right - left, bottom - top
+            axes.add_patch(Rectangle(*box, fill=False, edgecolor=BLUE, linewidth=2, linestyle="--"))
+    return to_png(figure)
+
+
+def _tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    colour = np.repeat(image[..., None].astype(float), 3, -1)
+    for value, tint in ((1, (0xD5, 0x5E, 0x00)), (IGNORE, (0x8A, 0x8F, 0x98))):
+        where = mask == value
+        colour[where] = 0.55 * colour[where] + 0.45 * np.array(tint)
+    return colour.astype(np.uint8)
