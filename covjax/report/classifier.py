@@ -13,6 +13,7 @@ from covjax.report.parts import Picture, Section, split_title
 from covjax.report.results import Results, number, primary, read_arrays, read_table
 
 BINS = 10
+CLASSES = ("healthy", "infected")
 
 
 def curves(results: Results) -> Section:
@@ -174,18 +175,22 @@ def explanations(results: Results) -> Section:
         "infection laid over them, from dark blue (little) to yellow (most). A map shows where, not why, and each is "
         "scaled to its own highest value.</p>"
     )
-    shown = [_explanation(split, place, {k: v[place] for k, v in arrays.items()}) for place in range(len(arrays["id"]))]
+    threshold = number(results.scores["classifier"][split].get("threshold"))
+    each = ({name: values[place] for name, values in arrays.items()} for place in range(len(arrays["id"])))
+    shown = [_explanation(split, place, threshold, one) for place, one in enumerate(each, start=1)]
     return Section(title, [intro, shown], slices=True)
 
 
-def _explanation(split: str, place: int, one: Mapping[str, Any]) -> Picture:
-    identity, truth = str(one["id"]), "infected" if one["label"] == 1 else "healthy"
-    caption = f"<strong>{truth}, probability {float(one['probability']):.3f}</strong><br>{escape(identity)}"
+def _explanation(split: str, place: int, threshold: float, one: Mapping[str, Any]) -> Picture:
+    identity, probability = str(one["id"]), float(one["probability"])
+    truth, called = (CLASSES[int(found)] for found in (one["label"] == 1, probability >= threshold))
+    said = "" if math.isnan(threshold) else f", called {called}"
+    caption = f"<strong>{truth}{said}</strong> (probability {probability:.3f})<br>{escape(identity)}"
     row, column = np.unravel_index(int(np.argmax(one["heat"])), one["heat"].shape)
     numbers = {
-        "id": [identity], "label": [int(one["label"])], "probability": [float(one["probability"])],
+        "id": [identity], "label": [int(one["label"])], "probability": [probability],
         "hottest_row": [int(row)], "hottest_column": [int(column)], "mean_heat": [float(one["heat"].mean())],
     }  # fmt: skip
     png = pictures.heat_slice(one["image"], one["heat"])
-    name = f"classifier_{split}_explain_{place + 1}"
+    name = f"classifier_{split}_explain_{place}"
     return Picture(name, png, caption, f"Slice {identity} with the regions that speak for infection", numbers)

@@ -194,5 +194,10 @@ def interval_text(score: Mapping[str, Any]) -> str:
 
 def options_text(options: Mapping[str, Any]) -> str:
     """Returns evaluation options as 'name value, ...', '' where none is in force."""
-    plain = {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in options.items()}
-    return ", ".join(name if value is True else f"{name} {value}" for name, value in plain.items() if value)
+    return ", ".join(name if value is True else f"{name} {_plain(value)}" for name, value in options.items() if value)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return " and ".join(map(_plain, value))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)

@@ -264,7 +264,7 @@ def test_evaluation_options_and_interval_methods_are_reported(tmp_path, undrawn)
     assert "Evaluation options" not in Page(build_report(tmp_path)).text
     write_json(path, summary | {"options": {"tta": ["flip", 0.9], "min_size": 12, "lung_mask": True, "off": None}})
     shown = Page(build_report(tmp_path))
-    said = 'tta ["flip", 0.9], min_size 12, lung_mask'
+    said = "tta flip and 0.9, min_size 12, lung_mask"
     assert f"test part: {said}" in shown.text and f"threshold 0.500, with {said}" in shown.text
     assert "0.500 to 0.700 bootstrap of patients" in shown.text
     assert summary_table(tmp_path).splitlines()[-1] == f"test evaluated with {said}"
