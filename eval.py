@@ -1,10 +1,11 @@
-"""Evaluates a trained run, screens new slices with it, compares runs, or audits data.
+"""Evaluates a trained run, screens new slices with it, compares runs, audits data, or trains under several protocols.
 
 python eval.py --workdir runs/NAME [--split val]                  scores on one part of the run's own data
 python eval.py --workdir runs/NAME --input FOLDER --output OUT    probabilities, masks and overlays of new slices
 python eval.py --compare runs/A runs/B .. --output OUT            evaluated runs side by side
 python eval.py --audit --config configs/NAME.py [--output OUT]    what is wrong with a data source
 python eval.py --audit --workdir runs/NAME [--output OUT]         what is wrong with the data of a run
+python eval.py --protocols OUT --config configs/NAME.py           the paper's protocol and honest ones (or --workdir)
 
 An audit ends with status 3 if it found something serious, 0 if not. Bad input ends with 1, a bad flag with 2.
 """
@@ -17,7 +18,7 @@ from ml_collections import config_flags
 from covjax import cli, report
 from covjax.config import read_config
 from covjax.evaluation.paired import paired_differences
-from covjax.framework import audit_run, audit_source, evaluate_run, screen_folder
+from covjax.framework import audit_run, audit_source, evaluate_run, run_protocols, screen_folder
 from covjax.runtime import use_xla_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
@@ -27,7 +28,8 @@ _INPUT = flags.DEFINE_string("input", None, "Folder of new slices to screen.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write screening results, a comparison or an audit to.")
 _COMPARE = flags.DEFINE_multi_string("compare", None, "Folders of evaluated runs; the others are set beside the first.")
 _AUDIT = flags.DEFINE_bool("audit", False, "Audit data: exit status 3 if something serious was found.")
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Whose data to audit, see configs/.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "What to audit or train, see configs/.", lock_config=True)
+_PROTOCOLS = flags.DEFINE_string("protocols", None, "Folder to train and score the paper's and honest protocols in.")
 
 SERIOUS = 3  # exit status of an audit that found something serious
 # The flags that ask for each job, and those that may go with them.
@@ -37,6 +39,8 @@ JOBS = {
     ("compare", "output"): ("split",),
     ("audit", "workdir"): ("output",),
     ("audit", "config"): ("output",),
+    ("protocols", "config"): (),
+    ("protocols", "workdir"): (),
 }
 
 
@@ -46,6 +50,8 @@ def main() -> int | None:
         return compare([Path(run) for run in _COMPARE.value])
     if _AUDIT.value:
         return audit()
+    if _PROTOCOLS.value:
+        return protocols(Path(_PROTOCOLS.value))
     workdir = Path(_WORKDIR.value)
     use_xla_flags(read_config(workdir).get("xla_flags", "none"))
     if _INPUT.value is not None:
@@ -69,6 +75,14 @@ def audit() -> int:
     print(report.audit_table(output))
     print(f"audit: {report.build_audit_page(output)}")
     return SERIOUS if serious else 0
+
+
+def protocols(output: Path) -> None:
+    config = _CONFIG.value or read_config(Path(_WORKDIR.value))
+    use_xla_flags(config.get("xla_flags", "none"))
+    run_protocols(config, output)
+    print(report.protocols_table(output))
+    print(f"protocols: {report.build_protocols_page(output)}")
 
 
 if __name__ == "__main__":

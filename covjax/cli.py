@@ -185,6 +185,6 @@ def _disk_problem(error: Exception) -> str | None:
     if reason is None and filename is None:
         return None
     # A failed write does not know its file; all files of a run but the prepared slices lie in these folders.
-    folders = [flags.FLAGS[name].value for name in ("workdir", "output") if name in flags.FLAGS]
+    folders = [flags.FLAGS[name].value for name in ("workdir", "output", "protocols") if name in flags.FLAGS]
     where = filename or " or ".join(str(folder) for folder in folders if folder)
     return f"{where}: {reason or error.strerror}, check that it can be written and that the disk is not full"

@@ -156,6 +156,7 @@ JOBS = {
     "audit of nothing": (("--audit",), ("--workdir is required beside --audit",)),
     "two audits": (("--audit", "--workdir=x", TINY[0]), ("--workdir, --audit, --config do not go together",)),
     "audit of a part": (("--audit", TINY[0], "--split=val"), ("--split, --audit, --config do not go together",)),
+    "protocols of nothing": (("--protocols=x",), ("--config is required beside --protocols",)),
     "fields of nothing": (("--audit", "--config.seed=3"), ("config.seed",)),
 }
 

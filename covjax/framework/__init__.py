@@ -1,7 +1,17 @@
 """The paper's framework end to end: train and evaluate a run in its workdir, and screen new slices with it."""
 
 from covjax.framework.audit import audit_run, audit_source
+from covjax.framework.protocols import run_protocols
 from covjax.framework.run import evaluate_run, train_run
 from covjax.framework.screener import Screened, Screener, screen_folder
 
-__all__ = ["Screened", "Screener", "audit_run", "audit_source", "evaluate_run", "screen_folder", "train_run"]
+__all__ = [
+    "Screened",
+    "Screener",
+    "audit_run",
+    "audit_source",
+    "evaluate_run",
+    "run_protocols",
+    "screen_folder",
+    "train_run",
+]

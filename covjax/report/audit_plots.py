@@ -1,7 +1,8 @@
 """The figures of an audit: each function takes plain arrays and returns a PNG."""
 
+import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -56,6 +57,22 @@ def scatter(x: np.ndarray, y: np.ndarray, marked: np.ndarray, xlabel: str, ylabe
     axes.plot(x[~marked], y[~marked], "o", color=BLUE, alpha=0.35, markersize=4, label="slice")
     axes.plot(x[marked], y[marked], "x", color=VERMILLION, markersize=6, label="unusual")
     _legend(axes)
+    return to_png(figure)
+
+
+def grouped_bars(names: Sequence[str], values: Mapping[str, np.ndarray]) -> bytes:
+    """Draws for each name ([B]) one bar per kind of value ([B], 0 to 1; NaN leaves it out), its number beside it."""
+    figure, axes = _axes("", "", (6.4, 0.75 * len(names) + 0.9))
+    for k, ((title, lengths), colour) in enumerate(zip(values.items(), (BLUE, ORANGE), strict=False)):
+        bars = axes.barh(
+            np.arange(len(names)) + 0.36 * (k - 0.5), np.nan_to_num(lengths), 0.34, color=colour, label=title
+        )
+        texts = ["undefined" if np.isnan(v) else f"{v:.3f}" for v in lengths]
+        axes.bar_label(bars, texts, padding=3, fontsize=8)
+    axes.set_yticks(range(len(names)), [textwrap.fill(name, 24) for name in names])
+    axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.4, -0.6))
+    axes.grid(axis="y", visible=False)
+    axes.legend(loc="lower right", fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
     return to_png(figure)
 
 
