@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from covjax.report.pictures import IGNORE
-from covjax.report.plots import BLUE, GREY, ORANGE, SKY, VERMILLION, _axes, _legend, short, to_png
+from covjax.report.plots import BLUE, GREY, ORANGE, SKY, VERMILLION, add_legend, new_axes, short, to_png
 
 PARTS = {"train": ("training", BLUE), "val": ("validation", SKY), "test": ("test", ORANGE), "": ("not divided", GREY)}
 MOST = 24  # patients shown
@@ -20,7 +20,7 @@ def patient_bars(patients: Sequence[str], parts: np.ndarray) -> bytes:
     """Draws the slices of each patient ([M] names) stacked by part ([M]), the patients with most slices first."""
     names = [name for name, _ in Counter(p for p in patients if p).most_common(MOST)]
     place, patients = {name: k for k, name in enumerate(names)}, np.array(patients, object)
-    figure, axes = _axes("slices", "", (4.6, max(2.2, 0.27 * len(names) + 1.2)))
+    figure, axes = new_axes("slices", "", (4.6, max(2.2, 0.27 * len(names) + 1.2)))
     left = np.zeros(len(names))
     for part, (title, colour) in PARTS.items():
         counts = Counter(p for p in patients[parts == part] if p in place)
@@ -32,14 +32,14 @@ def patient_bars(patients: Sequence[str], parts: np.ndarray) -> bytes:
     axes.set_yticks(range(len(names)), shown, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes)
+    add_legend(axes)
     return to_png(figure)
 
 
 def label_bars(labels: np.ndarray, parts: np.ndarray) -> bytes:
     """Draws how many slices of each part ([M]) are healthy (0) and infected (1)."""
     names = [part for part in PARTS if (parts == part).any()]
-    figure, axes = _axes("", "slices", (4.6, 3.0))
+    figure, axes = new_axes("", "slices", (4.6, 3.0))
     for k, (title, colour) in enumerate((("healthy", SKY), ("infected", VERMILLION))):
         counts = [int(((parts == part) & (labels == k)).sum()) for part in names]
         bars = axes.bar(np.arange(len(names)) + (k - 0.5) * 0.38, counts, 0.36, color=colour, label=title)
@@ -47,22 +47,22 @@ def label_bars(labels: np.ndarray, parts: np.ndarray) -> bytes:
     axes.set_xticks(range(len(names)), [PARTS[part][0] for part in names])
     axes.margins(y=0.25)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes, "upper right")
+    add_legend(axes, "upper right")
     return to_png(figure)
 
 
 def scatter(x: np.ndarray, y: np.ndarray, marked: np.ndarray, xlabel: str, ylabel: str) -> bytes:
     """Draws one point per slice, those `marked` (bool [M]) as crosses."""
-    figure, axes = _axes(xlabel, ylabel)
+    figure, axes = new_axes(xlabel, ylabel)
     axes.plot(x[~marked], y[~marked], "o", color=BLUE, alpha=0.35, markersize=4, label="slice")
     axes.plot(x[marked], y[marked], "x", color=VERMILLION, markersize=6, label="unusual")
-    _legend(axes)
+    add_legend(axes)
     return to_png(figure)
 
 
 def grouped_bars(names: Sequence[str], values: Mapping[str, np.ndarray]) -> bytes:
     """Draws for each name ([B]) one bar per kind of value ([B], 0 to 1; NaN leaves it out), its number beside it."""
-    figure, axes = _axes("", "", (6.4, 0.75 * len(names) + 0.9))
+    figure, axes = new_axes("", "", (6.4, 0.75 * len(names) + 0.9))
     for k, ((title, lengths), colour) in enumerate(zip(values.items(), (BLUE, ORANGE), strict=False)):
         bars = axes.barh(
             np.arange(len(names)) + 0.36 * (k - 0.5), np.nan_to_num(lengths), 0.34, color=colour, label=title
@@ -72,7 +72,7 @@ def grouped_bars(names: Sequence[str], values: Mapping[str, np.ndarray]) -> byte
     axes.set_yticks(range(len(names)), [textwrap.fill(name, 24) for name in names])
     axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="lower right", fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
+    add_legend(axes, "lower right")
     return to_png(figure)
 
 

@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator
 BLUE, ORANGE, VERMILLION, SKY, GREY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9", "#8a8f98"
 
 
-def _axes(xlabel: str, ylabel: str, size: tuple[float, float] = (4.6, 3.5)) -> tuple[Figure, Axes]:
+def new_axes(xlabel: str, ylabel: str, size: tuple[float, float] = (4.6, 3.5)) -> tuple[Figure, Axes]:
+    """Returns a figure of `size` inches with one pair of axes, in the style of all charts."""
     figure = Figure(figsize=size, dpi=150, layout="constrained", facecolor="white")
     axes = figure.add_subplot(facecolor="white", xlabel=xlabel, ylabel=ylabel)
     _plain(axes)
@@ -38,7 +39,8 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _legend(axes: Axes, where: str = "best") -> None:
+def add_legend(axes: Axes, where: str = "best") -> None:
+    """Names what was drawn, in the corner `where`."""
     axes.legend(loc=where, fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
 
 
@@ -46,7 +48,7 @@ def learning_curves(
     epochs: Sequence[int], curves: Mapping[str, Sequence[float]], ylabel: str, best_epoch: int | None
 ) -> bytes:
     """Draws one line per named curve over the epochs ([E] values each, NaN leaves a gap)."""
-    figure, axes = _axes("epoch", ylabel)
+    figure, axes = new_axes("epoch", ylabel)
     style = {"validation": (VERMILLION, "--", "s"), "training": (BLUE, "-", "o")}
     for name, values in curves.items():
         colour, line, marker = style[name]
@@ -55,7 +57,7 @@ def learning_curves(
     if best_epoch is not None:
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"kept: epoch {best_epoch}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes)
+    add_legend(axes)
     return to_png(figure)
 
 
@@ -64,7 +66,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> bytes:
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
     side = max(3.5, 0.9 * len(classes) + 1.4)
-    figure, axes = _axes("predicted", "true", (side + 0.6, side))
+    figure, axes = new_axes("predicted", "true", (side + 0.6, side))
     axes.grid(False)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
@@ -82,7 +84,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> bytes:
 
 def roc(false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, area: float, point: tuple) -> bytes:
     """Draws a ROC curve; `point` is the (false, true) positive rate in use, NaN where undefined."""
-    figure, axes = _axes("false positive rate (1 - specificity)", "true positive rate (sensitivity)", (4.2, 4.0))
+    figure, axes = new_axes("false positive rate (1 - specificity)", "true positive rate (sensitivity)", (4.2, 4.0))
     axes.plot([0, 1], [0, 1], ":", color=GREY, label="chance (area 0.500)")
     axes.plot(
         false_positive_rate,
@@ -93,13 +95,13 @@ def roc(false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, area: f
     )
     axes.plot(*point, "o", color=VERMILLION, label="threshold in use")
     _square(axes)
-    _legend(axes, "lower right")
+    add_legend(axes, "lower right")
     return to_png(figure)
 
 
 def precision_recall(recall: np.ndarray, precision: np.ndarray, area: float, prevalence: float, point: tuple) -> bytes:
     """Draws a precision-recall curve in steps, recall ascending; `point` is (recall, precision) in use."""
-    figure, axes = _axes("recall (sensitivity)", "precision", (4.2, 4.0))
+    figure, axes = new_axes("recall (sensitivity)", "precision", (4.2, 4.0))
     axes.axhline(prevalence, linestyle=":", color=GREY, label=f"chance (area {prevalence:.3f})")
     axes.plot(
         recall,
@@ -111,7 +113,7 @@ def precision_recall(recall: np.ndarray, precision: np.ndarray, area: float, pre
     )
     axes.plot(*point, "o", color=VERMILLION, label="threshold in use")
     _square(axes)
-    _legend(axes, "lower left")
+    add_legend(axes, "lower left")
     return to_png(figure)
 
 
@@ -121,13 +123,13 @@ def _square(axes: Axes) -> None:
 
 def dice_histogram(dice: np.ndarray, edges: np.ndarray) -> bytes:
     """Draws how the Dice scores of single slices ([N], 0 to 1) spread over bins, with their median."""
-    figure, axes = _axes("Dice of one slice", "slices")
+    figure, axes = new_axes("Dice of one slice", "slices")
     axes.hist(dice, bins=edges, color=SKY, edgecolor="white", linewidth=0.8)
     median = float(np.median(dice))
     axes.axvline(median, color=VERMILLION, linestyle="--", linewidth=2, label=f"median {median:.3f}")
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes, "upper left")
+    add_legend(axes, "upper left")
     return to_png(figure)
 
 
@@ -136,7 +138,7 @@ def share_scatter(true: np.ndarray, predicted: np.ndarray, called: np.ndarray | 
 
     `called` [N] tells which slices the classifier passed on; None where there was no classifier.
     """
-    figure, axes = _axes("true infected share [%]", "predicted infected share [%]", (4.2, 4.0))
+    figure, axes = new_axes("true infected share [%]", "predicted infected share [%]", (4.2, 4.0))
     top = 105 * max(float(true.max()), float(predicted.max()), 0.01)
     axes.plot([0, top], [0, top], color=GREY, linewidth=1, label="perfect agreement")
     passed = np.ones(len(true), bool) if called is None else called
@@ -152,13 +154,13 @@ def share_scatter(true: np.ndarray, predicted: np.ndarray, called: np.ndarray | 
             label="called healthy",
         )
     axes.set(xlim=(-0.02 * top, top), ylim=(-0.02 * top, top), aspect="equal")
-    _legend(axes, "upper left")
+    add_legend(axes, "upper left")
     return to_png(figure)
 
 
 def bland_altman(mean: np.ndarray, difference: np.ndarray, bias: float, limits: tuple[float, float]) -> bytes:
     """Draws predicted minus true infected share over their mean ([N], 0 to 1), with bias and limits of agreement."""
-    figure, axes = _axes("mean of true and predicted share [%]", "predicted - true share [%]", (4.2, 4.0))
+    figure, axes = new_axes("mean of true and predicted share [%]", "predicted - true share [%]", (4.2, 4.0))
     axes.axhline(0, color=GREY, linewidth=1)
     axes.plot(100 * mean, 100 * difference, "o", color=BLUE, alpha=0.5, markersize=4)
     axes.axhline(100 * bias, color=VERMILLION, linewidth=2, label=f"bias {100 * bias:+.2f}")
@@ -169,7 +171,7 @@ def bland_altman(mean: np.ndarray, difference: np.ndarray, bias: float, limits: 
     low, high = 100 * min(limits[0], difference.min(), 0), 100 * max(limits[1], difference.max(), 0)
     room = max(high - low, 0.01)
     axes.set_ylim(low - 0.05 * room, high + 0.3 * room)
-    _legend(axes, "upper left")
+    add_legend(axes, "upper left")
     return to_png(figure)
 
 
@@ -189,19 +191,19 @@ def reliability(predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray,
     below.bar_label(bars, [f"{count:,}" if count else "" for count in counts], fontsize=7, color="#1c1f24")
     below.set(xlabel="probability of infection", ylabel="slices", ylim=(0, 1.3 * max(counts.max(), 1)))
     below.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
-    _legend(axes, "upper left")
+    add_legend(axes, "upper left")
     return to_png(figure)
 
 
 def feature_map(points: np.ndarray, label: np.ndarray, explained: Sequence[float]) -> bytes:
     """Draws slices by the first two principal components of their features ([N, 2]), healthy and infected apart."""
     names = [f"component {k + 1} ({share:.0%} of the variance)" for k, share in enumerate(explained)]
-    figure, axes = _axes(*names, (4.2, 4.6))
+    figure, axes = new_axes(*names, (4.2, 4.6))
     for value, name, marker, colour in ((0, "healthy", "o", BLUE), (1, "infected", "^", VERMILLION)):
         chosen = label == value
         if chosen.any():
             axes.plot(*points[chosen].T, marker, color=colour, alpha=0.65, markersize=6, mew=0, label=name)
-    _legend(axes)
+    add_legend(axes)
     return to_png(figure)
 
 
@@ -211,7 +213,7 @@ def score_bars(
     """Draws a bar per name ([B], NaN for none) with a whisker from low to high; `dots` are values on each bar."""
     names = [short(name) for name in names]
     room = max(map(len, names), default=0)  # for the names, so that bars keep their length beside long ones
-    figure, axes = _axes(textwrap.fill(xlabel, 26), "", (3.4 + 0.05 * max(room - 12, 0), 0.8 + 0.36 * len(names)))
+    figure, axes = new_axes(textwrap.fill(xlabel, 26), "", (3.4 + 0.05 * max(room - 12, 0), 0.8 + 0.36 * len(names)))
     places = np.arange(len(names))
     axes.barh(places, np.nan_to_num(values), height=0.62, color=SKY)
     span = np.maximum(np.stack([values - low, high - values]), 0)
