@@ -96,7 +96,14 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> Section:
         seen = "patients not seen in training" if r["unseen"] else "patients seen in training"
         seen = "nothing is trained" if r["run"] is None else f"split by {r['split']}: {seen}"
         note = f"<small>{escape(FRAMES.get(r['frame'], r['frame']))}; {escape(seen)}</small>"
-        cells.append([escape(TITLES[r["name"]]) + note, *_values(r), f"{r['slices']:,}", f"{r['patients']:,}"])
+        cells.append(
+            [
+                f'<div class="wide">{escape(TITLES[r["name"]])}{note}</div>',
+                *_values(r),
+                f"{r['slices']:,}",
+                f"{r['patients']:,}",
+            ]
+        )
     return Section("Scores", [table(head, cells, caption="Infected slices of the test part")])
 
 

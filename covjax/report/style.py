@@ -34,6 +34,7 @@ tbody th { font-weight: 500; } tfoot th, tfoot td { border-bottom: 0; font-weigh
 td.number, th.number { padding-left: .5rem; text-align: right; white-space: nowrap; }
 .scores table { width: min(100%, 44rem); table-layout: fixed; } .scores td.number { white-space: normal; }
 .scores th:first-child { width: 44%; } .scores th:nth-child(3) { width: 32%; } .scores th:last-child { width: 9%; }
+.wide { min-width: 9.5rem; }
 th small, td small { display: block; color: var(--soft); font-weight: 400; font-size: .84rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1.5rem;
   margin: 1rem 0; }
