@@ -153,14 +153,17 @@ def _features(results: Results) -> list[Picture]:
 def principal_components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first two principal components [N, 2] of rows [N, D] and the share of the variance of each.
 
-    The sign of a component, which is arbitrary, is such that its largest loading is positive.
+    The sign of a component, which is arbitrary, is such that its largest value is positive. From the eigenvectors of
+    the smaller of the two products of the centred rows with themselves: a decomposition of the rows themselves takes
+    many times as long when there are thousands.
     """
     centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
-    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = axes[:2]
-    axes *= np.sign(np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], axis=1))
-    variance = spread**2
-    return centred @ axes.T, variance[:2] / max(variance.sum(), np.finfo(float).tiny)
+    few = len(centred) < centred.shape[1]
+    variance, vectors = np.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
+    variance, vectors = np.maximum(variance, 0), vectors[:, :-3:-1]
+    points = vectors * np.sqrt(variance[:-3:-1]) if few else centred @ vectors
+    points *= np.where(np.take_along_axis(points, np.abs(points).argmax(0)[None], axis=0) < 0, -1, 1)
+    return points, variance[:-3:-1] / max(variance.sum(), np.finfo(float).tiny)
 
 
 def explanations(results: Results) -> Section:

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from covjax.errors import InputError
 from covjax.report import build_report, page, pictures, plots, summary_table
-from covjax.report.classifier import reliability_bins
+from covjax.report.classifier import principal_components, reliability_bins
 from covjax.report.results import interval_text, read_results, score_text
 from tests.report.runs import (
     Page,
@@ -153,6 +153,18 @@ def test_probabilities_at_the_edges_of_bins():
     np.testing.assert_allclose(predicted, [0, 2.499 / 3])
     np.testing.assert_allclose(observed, [0, 2 / 3])
     assert np.isnan(reliability_bins(label[:1], probability[:1], np.array([0.0, 0.5, 1.0]))[0][1])
+
+
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (3, 2), (2, 3)])
+def test_principal_components_match_sklearn(shape):
+    values = np.random.default_rng(5).normal(size=shape) * np.arange(1, shape[1] + 1)
+    points, explained = principal_components(values.astype(np.float32))
+    oracle = PCA(2)
+    expected = oracle.fit_transform(values.astype(np.float32).astype(float))
+    np.testing.assert_allclose(np.abs(points), np.abs(expected), atol=1e-6)
+    np.testing.assert_allclose(explained, oracle.explained_variance_ratio_, atol=1e-9)
+    assert (points.max(0) >= -points.min(0)).all()
+    assert not principal_components(np.ones(shape))[0].any()
 
 
 def test_error_map_counts_and_colours_every_pixel_once():
