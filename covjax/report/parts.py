@@ -19,11 +19,17 @@ HEADLINES = {
         "specificity": ("Specificity", "share of healthy slices called healthy"),
         "roc_auc": ("ROC AUC", "0.5 is chance, 1 is perfect"),
         "mcc": ("MCC", "correlation of call and truth, 0 is chance, 1 is perfect"),
+        "ece": ("Calibration error", "mean gap between probability and share infected; lower is better"),
     },
     "segmenter": {
         "dice_infected": ("Dice, pooled", "overlap of the infected pixels of all slices together"),
         "dice_infected_per_image": ("Dice, per slice", "mean over slices, each slice counts the same"),
         "iou_infected": ("IoU, pooled", "intersection over union of the infected pixels"),
+        "bf_score_infected_per_image": ("BF score, per slice", "agreement of the outlines, 1 is perfect"),
+        "hd95_infected_per_image": (
+            "HD95, per slice [pixels]",
+            "distance that 95% of the outlines keep within; lower is better",
+        ),
     },
     "framework": {
         "dice_infected": ("Dice, pooled", "overlap over all slices, healthy ones included"),
