@@ -1,24 +1,41 @@
 """Scores as formulas over mergeable counts: counts on the device, scores in float64 on the host."""
 
-from covjax.metrics.classification import classification_scores
+from covjax.metrics.calibration import choose_threshold, fit_temperature
+from covjax.metrics.classification import classification_scores, threshold_table
 from covjax.metrics.counts import confusion_matrix
 from covjax.metrics.curves import precision_recall_curve, roc_curve
 from covjax.metrics.intervals import hanley_mcneil, score, wilson
-from covjax.metrics.segmentation import per_image_dice, per_image_iou, segmentation_scores
+from covjax.metrics.paired import mcnemar, paired_bootstrap
+from covjax.metrics.resampling import bootstrap, mean_of
+from covjax.metrics.roc_area import delong, delong_test
+from covjax.metrics.segmentation import per_image_dice, per_image_iou, segmentation_scores, surface_summary
+from covjax.metrics.surface import bf_score, surface_scores
 
 # Version of the definitions of all scores; it goes up whenever a score of the same predictions changes.
 DEFINITIONS = 1
 
 __all__ = [
     "DEFINITIONS",
+    "bf_score",
+    "bootstrap",
+    "choose_threshold",
     "classification_scores",
     "confusion_matrix",
+    "delong",
+    "delong_test",
+    "fit_temperature",
     "hanley_mcneil",
+    "mcnemar",
+    "mean_of",
+    "paired_bootstrap",
     "per_image_dice",
     "per_image_iou",
     "precision_recall_curve",
     "roc_curve",
     "score",
     "segmentation_scores",
+    "surface_scores",
+    "surface_summary",
+    "threshold_table",
     "wilson",
 ]

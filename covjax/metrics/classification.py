@@ -1,16 +1,32 @@
 """Scores of a binary classifier (0 healthy, 1 infected) from its labels and probabilities."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from covjax.errors import InputError
-from covjax.metrics.curves import area_under_roc, average_precision, check_binary, cumulative_counts
+from covjax.metrics.curves import check_binary, weighted_areas
 from covjax.metrics.intervals import hanley_mcneil, score, wilson
+from covjax.metrics.resampling import MIN_UNITS, bootstrap, by_patient, ratio
+from covjax.metrics.roc_area import delong
+
+BINS = 10  # of the expected calibration error
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of the threshold table
+# Scores that are shares of the cases in some cells of the confusion matrix, tn fp fn tp: which of which.
+PROPORTIONS = {
+    "accuracy": ((1, 0, 0, 1), (1, 1, 1, 1)),
+    "sensitivity": ((0, 0, 0, 1), (0, 0, 1, 1)),
+    "specificity": ((1, 0, 0, 0), (1, 1, 0, 0)),
+    "precision": ((0, 0, 0, 1), (0, 1, 0, 1)),
+}
+TWO_CLASS = ("balanced_accuracy", "mcc", "kappa", "roc_auc", "average_precision")  # undefined with one class
 
 
-def classification_scores(labels: np.ndarray, probability: np.ndarray, threshold: float = 0.5) -> dict[str, dict]:
-    """Scores of a binary classifier, each with its n and, where there is a closed form, a 95 % interval.
+def classification_scores(
+    labels: np.ndarray, probability: np.ndarray, threshold: float = 0.5, patients: Sequence[str] | None = None
+) -> dict[str, dict]:
+    """Scores of a binary classifier, each with its n and, where there is one, a 95 % interval.
 
     A case is called positive when probability >= threshold. What is undefined has value None and a reason,
     never NaN, and gives no warning:
@@ -19,76 +35,165 @@ def classification_scores(labels: np.ndarray, probability: np.ndarray, threshold
     - precision when nothing is called positive;
     - f1 when there is no positive case and nothing is called positive. It is 2 TP / (2 TP + FP + FN), so it
       is 0 when positive cases exist and none is called;
-    - balanced_accuracy, mcc, roc_auc and average_precision when labels hold one class only. With both
+    - balanced_accuracy, mcc, kappa, roc_auc and average_precision when labels hold one class only. With both
       classes in the labels and one in the calls the formula of mcc is 0/0 and the value 0, as in
       scikit-learn.
-    average_precision is the step-wise sum of (R_k - R_k-1) P_k, not the trapezoid area. Intervals: Wilson
-    for accuracy, sensitivity, specificity and precision, whose n is the denominator of the proportion;
-    Hanley-McNeil for roc_auc. Both take cases as independent, which slices of one patient are not.
+    kappa is Cohen's, of calls and labels. average_precision is the step-wise sum of (R_k - R_k-1) P_k, not the
+    trapezoid area. brier is the mean of (probability - label)^2; log_loss the mean of -ln of the probability given
+    to the true class, taken as at least 2.2e-16; ece, the expected calibration error, the mean over cases of
+    |share positive - mean probability| of their bin, in 10 bins of equal width, (0.1 i, 0.1 (i + 1)], 0 in the
+    first.
+
+    Intervals, named in each score: Wilson for accuracy, sensitivity, specificity and precision, whose n is the
+    denominator of the proportion; DeLong for roc_auc, or Hanley-McNeil where a class has one case only. Both take
+    cases as independent, which slices of one patient are not. With `patients` and at least 5 cases all others get a
+    percentile bootstrap interval; with at least 5 patients, all known, these too get one, resampling patients,
+    unless all resamples give one value.
 
     Args:
       labels: [N], 0 or 1.
       probability: [N] of class 1, 0..1.
       threshold: of the call, in units of probability.
+      patients: [N], the patient of every case, "" where unknown. None: no bootstrap.
 
     Returns:
-      name -> score (see `score`): accuracy, sensitivity, specificity, precision, f1, balanced_accuracy, mcc,
-      roc_auc, average_precision.
+      name -> score (see `score`): accuracy, sensitivity, specificity, precision, f1, balanced_accuracy, mcc, kappa,
+      roc_auc, average_precision, brier, log_loss, ece.
 
     Raises:
       InputError: not two vectors of one length, a label other than 0 and 1, a probability that is NaN or
-        outside 0..1.
+        outside 0..1, patients of another length.
+
+    Source of ece: C. Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599; here of class 1.
     """
-    positive, probability = check_binary(labels, probability)
-    outside = np.count_nonzero((probability < 0) | (probability > 1))
-    if outside:
-        raise InputError(
-            f"probability: {outside} of {probability.size} are outside 0..1, give probabilities, not logits"
-        )
-    called = probability >= threshold
-    tp, fp = int(np.sum(positive & called)), int(np.sum(~positive & called))
-    fn, tn = int(np.sum(positive & ~called)), int(np.sum(~positive & ~called))
-    return _threshold_scores(tn, fp, fn, tp) | _ranking_scores(positive, probability)
-
-
-def _threshold_scores(tn: int, fp: int, fn: int, tp: int) -> dict[str, dict]:
-    n = tn + fp + fn + tp
-    scores = {
-        "accuracy": _proportion(tp + tn, n, "no cases"),
-        "sensitivity": _proportion(tp, tp + fn, "no positive cases"),
-        "specificity": _proportion(tn, tn + fp, "no negative cases"),
-        "precision": _proportion(tp, tp + fp, "no case is called positive"),
+    positive, probability = _check(labels, probability)
+    if patients is not None and len(patients) != positive.size:
+        raise InputError(f"patients: {len(patients)} of {positive.size} cases, give one per case")
+    order = np.lexsort((positive, -probability))  # sums of floats must not depend on the order of the cases
+    positive, probability = positive[order], probability[order]
+    tn, fp, fn, tp = cells = _cells(positive, probability >= threshold)
+    values = {k: v[0] for k, v in _values(np.ones((1, positive.size)), positive, probability, threshold).items()}
+    n, one_class = positive.size, _one_class(tp + fn, tn + fp)
+    reasons = dict.fromkeys(TWO_CLASS, one_class) | {
+        "sensitivity": "no positive cases",
+        "specificity": "no negative cases",
+        "precision": "no case is called positive",
+        "f1": "no positive cases and none called positive",
     }
-    overlap = 2 * tp + fp + fn
-    f1 = 2 * tp / overlap if overlap else None
-    scores["f1"] = score(f1, n, reason="no positive cases and none called positive" if n else "no cases")
-
-    one_class = _one_class(tp + fn, tn + fp)
-    balanced = mcc = None
-    if not one_class:
-        balanced = (scores["sensitivity"]["value"] + scores["specificity"]["value"]) / 2
-        scale = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-        mcc = (tp * tn - fp * fn) / scale if scale else 0.0
-    scores["balanced_accuracy"] = score(balanced, n, reason=one_class)
-    scores["mcc"] = score(mcc, n, reason=one_class)
+    intervals = _closed_form(cells, values["roc_auc"], positive, probability)
+    if patients is not None and n >= MIN_UNITS:
+        of_cases = [patients[i] for i in order]
+        intervals = _bootstrapped(of_cases, intervals, positive, probability, threshold)
+    scores = {}
+    for name, value in values.items():
+        count = int(np.dot(cells, PROPORTIONS[name][1])) if name in PROPORTIONS else n
+        interval, method = intervals.get(name, (None, None))
+        scores[name] = score(value, count, interval, reasons.get(name) if n else "no cases", method)
     return scores
 
 
-def _ranking_scores(positive: np.ndarray, probability: np.ndarray) -> dict[str, dict]:
-    n, n_positive = positive.size, int(positive.sum())
-    one_class = _one_class(n_positive, n - n_positive)
-    if one_class:
-        return {name: score(None, n, reason=one_class) for name in ("roc_auc", "average_precision")}
-    _, tp, fp = cumulative_counts(positive, probability)
-    auc = area_under_roc(tp, fp)
-    return {
-        "roc_auc": score(auc, n, interval=hanley_mcneil(auc, n_positive, n - n_positive)),
-        "average_precision": score(average_precision(tp, fp), n),
+def threshold_table(
+    labels: np.ndarray, probability: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
+) -> list[dict[str, float | int | None]]:
+    """Counts and scores of a classifier at several thresholds, by default 0.05, 0.10 .. 0.95.
+
+    Returns:
+      One dict per threshold: threshold, tp, fp, fn, tn, sensitivity, specificity, precision, f1, mcc; an undefined
+      score is None, see `classification_scores`, which also states arguments and errors.
+    """
+    positive, probability = _check(labels, probability)
+    rows = []
+    for threshold in thresholds:
+        tn, fp, fn, tp = cells = _cells(positive, probability >= threshold)
+        scores = confusion_scores(*(np.array([float(c)]) for c in cells))
+        row = {"threshold": float(threshold), "tp": tp, "fp": fp, "fn": fn, "tn": tn}
+        for name in ("sensitivity", "specificity", "precision", "f1", "mcc"):
+            value = float(scores[name][0])
+            row[name] = None if math.isnan(value) else value
+        rows.append(row)
+    return rows
+
+
+def confusion_scores(tn: np.ndarray, fp: np.ndarray, fn: np.ndarray, tp: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of confusion matrices given by their cells, each float64 [R]; NaN where undefined."""
+    cells = np.stack([tn, fp, fn, tp], 1)
+    scores = {name: ratio(cells @ part, cells @ whole) for name, (part, whole) in PROPORTIONS.items()}
+    scores["f1"] = ratio(2 * tp, 2 * tp + fp + fn)
+    scores["balanced_accuracy"] = (scores["sensitivity"] + scores["specificity"]) / 2
+    both = (tp + fn > 0) & (tn + fp > 0)
+    scale = np.sqrt((tp + fp) * (tn + fn) * (tp + fn) * (tn + fp))
+    mcc = np.clip(ratio(tp * tn - fp * fn, scale), -1, 1)  # rounding may go beyond
+    scores["mcc"] = _zero_where(mcc, both & (scale == 0), both)
+    chance = (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn)
+    scores["kappa"] = _zero_where(ratio(2 * (tp * tn - fp * fn), chance), both & (chance == 0), both)
+    return scores
+
+
+def _zero_where(values: np.ndarray, zero: np.ndarray, defined: np.ndarray) -> np.ndarray:
+    return np.where(defined, np.where(zero, 0.0, values), np.nan)
+
+
+def _values(
+    weights: np.ndarray, positive: np.ndarray, probability: np.ndarray, threshold: float
+) -> dict[str, np.ndarray]:
+    """Every score when case i counts weights[r, i] times: name -> float64 [R]. Cases by falling probability."""
+    called = probability >= threshold
+    true_class = np.where(positive, probability, 1 - probability)
+    tiny = np.finfo(np.float64).eps
+    losses = [(probability - positive) ** 2, -np.log(np.clip(true_class, tiny, 1 - tiny))]
+    bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probability) == np.arange(BINS)[:, None]
+    terms = [~positive & ~called, ~positive & called, positive & ~called, positive & called, *losses]
+    terms += [*(bins * (probability - positive))]
+    sums = weights @ np.stack(terms, 1).astype(np.float64)
+    n = weights.sum(1)
+    auc, precision = weighted_areas(weights, positive, probability)
+    return confusion_scores(*sums[:, :4].T) | {
+        "roc_auc": auc,
+        "average_precision": precision,
+        "brier": ratio(sums[:, 4], n),
+        "log_loss": ratio(sums[:, 5], n),
+        "ece": ratio(np.abs(sums[:, 6:]).sum(1), n),
     }
 
 
-def _proportion(successes: int, n: int, reason: str) -> dict:
-    return score(successes / n, n, interval=wilson(successes, n)) if n else score(None, 0, reason=reason)
+def _closed_form(cells: tuple[int, ...], auc: float, positive: np.ndarray, probability: np.ndarray) -> dict:
+    """name -> (interval, its method) of the scores that have one."""
+    intervals = {}
+    for name, (part, whole) in PROPORTIONS.items():
+        if np.dot(cells, whole):
+            intervals[name] = wilson(int(np.dot(cells, part)), int(np.dot(cells, whole))), "Wilson"
+    n_positive = int(positive.sum())
+    n_negative = positive.size - n_positive
+    if min(n_positive, n_negative) >= 2:
+        intervals["roc_auc"] = delong(positive.astype(int), probability), "DeLong"
+    elif n_positive and n_negative:
+        intervals["roc_auc"] = hanley_mcneil(float(auc), n_positive, n_negative), "Hanley-McNeil"
+    return intervals
+
+
+def _bootstrapped(
+    patients: list[str], closed: dict, positive: np.ndarray, probability: np.ndarray, threshold: float
+) -> dict:
+    """Adds bootstrap intervals; they replace the closed forms when patients are drawn and the resamples differ."""
+    names: list[str] = []
+
+    def statistic(weights):
+        values = _values(weights, positive, probability, threshold)
+        names[:] = values
+        return np.stack(list(values.values()), 1)
+
+    low, high, method = bootstrap(statistic, patients)
+    intervals = dict(closed)
+    for i, name in enumerate(names):
+        if (name not in closed and np.isfinite(low[i])) or (by_patient(patients) and low[i] < high[i]):
+            intervals[name] = (low[i], high[i]), method
+    return intervals
+
+
+def _cells(positive: np.ndarray, called: np.ndarray) -> tuple[int, int, int, int]:
+    """tn, fp, fn, tp."""
+    pairs = ((~positive, ~called), (~positive, called), (positive, ~called), (positive, called))
+    return tuple(int(np.sum(truth & call)) for truth, call in pairs)
 
 
 def _one_class(n_positive: int, n_negative: int) -> str | None:
@@ -97,3 +202,13 @@ def _one_class(n_positive: int, n_negative: int) -> str | None:
     if n_positive:
         return "labels hold positive cases only"
     return "labels hold negative cases only" if n_negative else "no cases"
+
+
+def _check(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    positive, probability = check_binary(labels, probability)
+    outside = np.count_nonzero((probability < 0) | (probability > 1))
+    if outside:
+        raise InputError(
+            f"probability: {outside} of {probability.size} are outside 0..1, give probabilities, not logits"
+        )
+    return positive, probability

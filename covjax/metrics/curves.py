@@ -40,17 +40,32 @@ def cumulative_counts(positive: np.ndarray, probability: np.ndarray) -> tuple[np
     return ranked[last_of_tie], true_positive, last_of_tie + 1 - true_positive
 
 
-def area_under_roc(true_positive: np.ndarray, false_positive: np.ndarray) -> float:
-    """Area under the ROC curve by the trapezoid rule, a tied pair counting half; needs both classes."""
-    tp, fp = np.append(0, true_positive), np.append(0, false_positive)
-    twice = int(np.sum(np.diff(fp) * (tp[1:] + tp[:-1])))
-    return twice / (2 * int(tp[-1]) * int(fp[-1]))
+def weighted_areas(weights: np.ndarray, positive: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Areas under the ROC curve (trapezoids: a tied pair counts half) and average precisions of weighted cases.
 
+    Args:
+      weights: float64 [R, N], how often each case counts; integers make the areas exact.
+      positive: bool [N], cases by falling probability.
+      probability: float64 [N], falling.
 
-def average_precision(true_positive: np.ndarray, false_positive: np.ndarray) -> float:
-    """Step-wise area under the precision-recall curve: sum of (R_k - R_k-1) P_k; needs a positive case."""
-    precision = true_positive / (true_positive + false_positive)
-    return float(np.sum(np.diff(true_positive, prepend=0) * precision) / true_positive[-1])
+    Returns:
+      float64 [R], [R]; both NaN where the weights leave one class without cases. The second is the step-wise sum of
+      (R_k - R_k-1) P_k.
+    """
+    if not probability.size:
+        return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
+    last_of_tie = np.flatnonzero(np.append(probability[1:] != probability[:-1], True))
+    called = np.cumsum(weights, axis=1)[:, last_of_tie]
+    tp = np.cumsum(weights * positive, axis=1)[:, last_of_tie]
+    fp = called - tp
+    rise, run = np.diff(tp, axis=1, prepend=0), np.diff(fp, axis=1, prepend=0)
+    both = (tp[:, -1] > 0) & (fp[:, -1] > 0)
+    twice = np.sum(run * (2 * tp - rise), axis=1)
+    precision = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
+    return (
+        np.divide(twice, 2 * tp[:, -1] * fp[:, -1], out=np.full(len(weights), np.nan), where=both),
+        np.divide(np.sum(rise * precision, axis=1), tp[:, -1], out=np.full(len(weights), np.nan), where=both),
+    )
 
 
 def roc_curve(labels: np.ndarray, probability: np.ndarray) -> dict[str, list]:

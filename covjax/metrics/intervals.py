@@ -10,14 +10,16 @@ def score(
     n: int,
     interval: tuple[float, float] | None = None,
     reason: str | None = None,
+    method: str | None = None,
 ) -> dict:
-    """Returns a JSON-safe score: {"value", "n"} and, where there is one, "interval" or "reason".
+    """Returns a JSON-safe score: {"value", "n"} and, where there is one, "interval" with its method, or "reason".
 
     Args:
       value: the score; None, NaN and infinities all mean undefined and become None.
       n: number of cases the score is computed over.
       interval: (low, high); kept for a defined value only.
       reason: why the value is undefined; kept for an undefined value only, and required there.
+      method: how the interval was made ("Wilson"), kept with it as "interval_method".
 
     Raises:
       InputError: an undefined value without a reason.
@@ -29,6 +31,8 @@ def score(
     result = {"value": float(value), "n": int(n)}
     if interval is not None:
         result["interval"] = [float(interval[0]), float(interval[1])]
+        if method:
+            result["interval_method"] = method
     return result
 
 

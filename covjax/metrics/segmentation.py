@@ -1,14 +1,19 @@
 """Overlap scores of a segmentation, as formulas over confusion matrices: data-set level and per image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from covjax.errors import InputError
 from covjax.metrics.intervals import score
+from covjax.metrics.resampling import MIN_UNITS, bootstrap, mean_of, ratio
+
+SURFACE_SCORES = ("bf_score", "hd95", "assd", "nsd")
 
 
-def segmentation_scores(confusions: np.ndarray, classes: tuple[str, ...]) -> dict[str, dict]:
+def segmentation_scores(
+    confusions: np.ndarray, classes: tuple[str, ...], patients: Sequence[str] | None = None
+) -> dict[str, dict]:
     """Overlap scores from one confusion matrix per image, over the data set and as means over images.
 
     With C[i, j] the number of pixels of true class i predicted as j: accuracy_i = C_ii / row_i,
@@ -18,19 +23,22 @@ def segmentation_scores(confusions: np.ndarray, classes: tuple[str, ...]) -> dic
     - With suffix `_per_image`: mean over the images where the score is defined; n is their number.
     A class absent from truth and prediction has no iou and no dice, one absent from the truth has no
     accuracy; means over classes and over images leave these out. A class predicted but absent from the
-    truth has iou and dice 0. An undefined score is None with a reason.
+    truth has iou and dice 0. An undefined score is None with a reason. With `patients` and at least 5 images every
+    score gets a percentile bootstrap interval, resampling patients where known (see `bootstrap`).
 
     Args:
       confusions: integers [N, K, K], row = truth, column = predicted (see `confusion_matrix`), without the
         images that pad a batch.
       classes: names of the K classes.
+      patients: [N], the patient of every image, "" where unknown. None: no intervals.
 
     Returns:
       name -> score (see `score`): global_accuracy, mean_accuracy, mean_iou, weighted_iou, then
       accuracy_<class>, iou_<class> and dice_<class>; each also with `_per_image`.
 
     Raises:
-      InputError: confusions are not integers [N, K, K], or classes are not K distinct names.
+      InputError: confusions are not integers [N, K, K], classes are not K distinct names, or
+        patients are not N.
 
     Source: "Fully convolutional networks for semantic segmentation", arXiv:1411.4038 (weighted_iou is its
     frequency weighted IU); leaving absent classes out is not in it.
@@ -39,16 +47,80 @@ def segmentation_scores(confusions: np.ndarray, classes: tuple[str, ...]) -> dic
     n = len(confusions)
     if len(set(classes)) != len(classes) or len(classes) != confusions.shape[1]:
         raise InputError(f"classes: {tuple(classes)}, give {confusions.shape[1]} distinct names, one per class")
-    reasons = _reasons(classes)
-    whole = _values(confusions.sum(axis=0, keepdims=True), classes)
     single = _values(confusions, classes)
-    scores = {name: score(value[0], n, reason=reasons[name] if n else "no images") for name, value in whole.items()}
-    for name, values in single.items():
-        defined = values[~np.isnan(values)]
-        mean = defined.mean() if defined.size else None
-        reason = f"{reasons[name]}, in every image" if n else "no images"
-        scores[f"{name}_per_image"] = score(mean, defined.size, reason=reason)
-    return scores
+    means = _columns(single)
+    per_image = [f"{name}_per_image" for name in single]
+    flat = confusions.reshape(n, confusions.shape[1] ** 2).astype(np.float64)
+
+    def statistic(weights):
+        sums = (weights @ flat).reshape(-1, *confusions.shape[1:])
+        return np.concatenate([_columns(_values(sums, classes)), mean_of(means)(weights)], 1)
+
+    values = statistic(np.ones((1, n)))[0]
+    counts = [n] * len(single) + [int(c) for c in np.sum(~np.isnan(means), 0)]
+    reasons = [*_reasons(classes).values()]
+    reasons += [f"{reason}, in every image" for reason in reasons]
+    return _scored([*single, *per_image], values, counts, reasons, statistic, n, patients)
+
+
+def surface_summary(
+    values: dict[str, np.ndarray], classes: tuple[str, ...], patients: Sequence[str] | None = None
+) -> dict[str, dict]:
+    """Means over images of the boundary scores of every class.
+
+    Args:
+      values: of `surface_scores`, each float64 [N, K] with NaN where undefined.
+      classes: names of the K classes.
+      patients: [N], the patient of every image, "" where unknown. None: no intervals.
+
+    Returns:
+      name -> score (see `score`): bf_score_<class>_per_image for every class and mean_bf_score, their mean over the
+      classes; hd95_, assd_ and nsd_<class>_per_image for every class but the first, the background. Each is the mean
+      over the images where it is defined, and n their number.
+
+    Raises:
+      InputError: patients are not N.
+    """
+    n = len(values["bf_score"])
+    names = [f"bf_score_{name}_per_image" for name in classes]
+    columns = [values["bf_score"]]
+    for kind in SURFACE_SCORES[1:]:
+        names += [f"{kind}_{name}_per_image" for name in classes[1:]]
+        columns.append(values[kind][:, 1:])
+    columns = np.concatenate(columns, 1)
+    means, defined = mean_of(columns), ~np.isnan(columns)
+
+    def statistic(weights):
+        per_class = means(weights)
+        return np.concatenate([per_class, _mean_over_classes(per_class[:, : len(classes)])[:, None]], 1)
+
+    counts = [*(int(c) for c in defined.sum(0)), int(defined[:, : len(classes)].any(1).sum())]
+    reasons = ["the class is absent from the truth of every image"] * len(classes)
+    reasons += ["the class is absent from truth and prediction of every image"] * (len(names) - len(classes))
+    reasons.append("no class is in the truth of any image")
+    return _scored([*names, "mean_bf_score"], statistic(np.ones((1, n)))[0], counts, reasons, statistic, n, patients)
+
+
+def _scored(
+    names: list[str],
+    values: np.ndarray,
+    counts: list[int],
+    reasons: list[str],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    patients: Sequence[str] | None,
+) -> dict[str, dict]:
+    intervals, method = [None] * len(names), None
+    if patients is not None:
+        if len(patients) != n:
+            raise InputError(f"patients: {len(patients)} of {n} images, give one per image")
+        if n >= MIN_UNITS:
+            low, high, method = bootstrap(statistic, patients)
+            intervals = [(a, b) if np.isfinite(a) else None for a, b in zip(low, high, strict=True)]
+    return {
+        name: score(value, count, interval, reason if n else "no images", method)
+        for name, value, count, interval, reason in zip(names, values, counts, intervals, reasons, strict=True)
+    }
 
 
 def per_image_dice(confusions: np.ndarray, cls: int = 1) -> np.ndarray:
@@ -82,13 +154,13 @@ def _values(confusions: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.nd
     """Every score of every matrix [N, K, K]: name -> float64 [N], NaN where undefined."""
     hits = np.diagonal(confusions, axis1=1, axis2=2)
     true, total = confusions.sum(axis=2), confusions.sum(axis=(1, 2))
-    accuracy, iou, dice = _ratio(hits, true), _class_iou(confusions), _class_dice(confusions)
+    accuracy, iou, dice = ratio(hits, true), _class_iou(confusions), _class_dice(confusions)
     values = {
-        "global_accuracy": _ratio(hits.sum(axis=1), total),
+        "global_accuracy": ratio(hits.sum(axis=1), total),
         "mean_accuracy": _mean_over_classes(accuracy),
         "mean_iou": _mean_over_classes(iou),
         # A class without iou has no true pixels, so its weight is 0.
-        "weighted_iou": _ratio(np.sum(np.nan_to_num(iou) * true, axis=1), total),
+        "weighted_iou": ratio(np.sum(np.nan_to_num(iou) * true, axis=1), total),
     }
     for i, name in enumerate(classes):
         values[f"accuracy_{name}"] = accuracy[:, i]
@@ -99,25 +171,25 @@ def _values(confusions: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.nd
 
 def _class_iou(confusions: np.ndarray) -> np.ndarray:
     hits = np.diagonal(confusions, axis1=1, axis2=2)
-    return _ratio(hits, confusions.sum(axis=2) + confusions.sum(axis=1) - hits)
+    return ratio(hits, confusions.sum(axis=2) + confusions.sum(axis=1) - hits)
 
 
 def _class_dice(confusions: np.ndarray) -> np.ndarray:
     hits = np.diagonal(confusions, axis1=1, axis2=2)
-    return _ratio(2 * hits, confusions.sum(axis=2) + confusions.sum(axis=1))
+    return ratio(2 * hits, confusions.sum(axis=2) + confusions.sum(axis=1))
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+def _columns(values: dict[str, np.ndarray]) -> np.ndarray:
+    return np.stack(list(values.values()), 1)
 
 
 def _mean_over_classes(values: np.ndarray) -> np.ndarray:
-    return _ratio(np.nansum(values, axis=1), np.sum(~np.isnan(values), axis=1))
+    return ratio(np.nansum(values, axis=1), np.sum(~np.isnan(values), axis=1))
 
 
 def _reasons(classes: tuple[str, ...]) -> dict[str, str]:
     shared = ("global_accuracy", "mean_accuracy", "mean_iou", "weighted_iou")
-    reasons = dict.fromkeys(shared, "no pixel is counted")
+    reasons = dict.fromkeys(shared, "no pixel is counted")  # in the order of _values
     for name in classes:
         reasons[f"accuracy_{name}"] = f"{name} is absent from the truth"
         reasons[f"iou_{name}"] = reasons[f"dice_{name}"] = f"{name} is absent from truth and prediction"

@@ -1,0 +1,171 @@
+"""Bootstrap intervals of any score, resampling patients when they are known, all resamples at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from covjax.errors import InputError
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+METHODS = ("percentile", "bca")
+RESAMPLES = 10_000
+MIN_UNITS = 5  # patients or images: fewer give a handful of distinct resamples, and so no interval worth its name
+CHUNK = 2**21  # weights held at a time: stays near the caches and bounds the memory
+
+
+class Interval(NamedTuple):
+    """Limits of one statistic (floats) or several (float64 [S]), NaN where undefined; and how they were made."""
+
+    low: np.ndarray
+    high: np.ndarray
+    method: str
+
+
+def bootstrap(
+    statistic: Statistic,
+    patients: Sequence[str],
+    *,
+    method: str = "percentile",
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Bootstrap confidence interval of a statistic, or of several at once from the same resamples.
+
+    A resample draws as many patients as there are, with replacement, each with all their images. Patients are drawn
+    when every image has one and there are at least 5 of them, images otherwise; `method` of the result says which.
+    Resamples in which a statistic is undefined are left out for it.
+
+    Args:
+      statistic: weights float64 [R, N] -> [R] or [R, S], row by row: the statistic when image i counts weights[r, i]
+        times; NaN where undefined. All weights 1 give its value on the data. See `mean_of`.
+      patients: [N], the patient of every image, "" where unknown.
+      method: "percentile", or "bca" (bias-corrected and accelerated; the jackknife leaves out patients or images).
+      confidence: of the interval, above 0 and below 1.
+      resamples: number of resamples, at least 1.
+      seed: of the draws.
+
+    Returns:
+      Interval of floats, or of float64 [S]. bca is undefined (NaN) where the jackknife is, and a point where all
+      resamples give one value.
+
+    Raises:
+      InputError: no images, or an option outside its range.
+
+    Source: B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 and 14. Resampling
+    patients whole: A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application" (1997), section 3.8.
+    """
+    if method not in METHODS:
+        raise InputError(f"bootstrap: method '{method}', use one of {', '.join(METHODS)}")
+    if not (0 < confidence < 1 and resamples >= 1 and len(patients)):
+        raise InputError(
+            f"bootstrap: {len(patients)} images, confidence {confidence}, {resamples} resamples, "
+            "give images, a confidence between 0 and 1, and resamples"
+        )
+    groups, text = resampling_units(patients)
+    values = resampled(statistic, groups, resamples, seed)
+    ranks = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+    many = values.reshape(len(values), -1)
+    if method == "percentile":
+        low, high = percentile_limits(many, confidence)
+    else:
+        observed = np.reshape(statistic(np.ones((1, groups.size))), -1)
+        low, high = bca_limits(many, observed, _jackknife(statistic, groups), ranks)
+    shape = values.shape[1:]
+    return Interval(low.reshape(shape)[()], high.reshape(shape)[()], f"{method} bootstrap over {text}")
+
+
+def by_patient(patients: Sequence[str]) -> bool:
+    """Whether the bootstrap draws patients: all are known and at least 5."""
+    return "" not in patients and len(set(patients)) >= MIN_UNITS
+
+
+def resampling_units(patients: Sequence[str]) -> tuple[np.ndarray, str]:
+    """Returns what is drawn as a whole, as group number [N] of every image 0..G-1, and its name in words."""
+    if by_patient(patients):
+        names, groups = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+        return groups, f"{len(names)} patients"
+    known = len(set(patients) - {""})
+    why = "patients unknown" if "" in patients else f"{known} patients are too few" if known > 1 else "one patient"
+    return np.arange(len(patients)), f"{len(patients)} images ({why})"
+
+
+def mean_of(values: np.ndarray) -> Statistic:
+    """Returns the statistic "mean over images" of values [N] or [N, S]; images where one is NaN are left out of it."""
+    defined = ~np.isnan(values)
+    filled = np.where(defined, values, 0.0)
+    count = defined.astype(np.float64)
+    return lambda weights: ratio(weights @ filled, weights @ count)
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where whole is not above 0."""
+    shape = np.broadcast_shapes(np.shape(part), np.shape(whole))
+    return np.divide(part, whole, out=np.full(shape, np.nan), where=np.broadcast_to(np.greater(whole, 0), shape))
+
+
+def resampled(statistic: Statistic, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """The statistic of every resample, [resamples] or [resamples, S]. Draws depend on seed and groups alone."""
+    return np.concatenate([statistic(weights) for weights in _weights(groups, resamples, seed)])
+
+
+def _weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often every image is drawn, float64 [r, N], for `resamples` rows in all."""
+    rng, count = np.random.default_rng(seed), int(groups.max()) + 1
+    singles = count == groups.size
+    for rows in _rows(resamples, groups.size):
+        drawn = rng.integers(0, count, (rows, count), dtype=np.int32) + np.arange(rows, dtype=np.int32)[:, None] * count
+        drawn = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        yield drawn if singles and np.array_equal(groups, np.arange(count)) else drawn[:, groups]
+
+
+def _rows(total: int, width: int) -> Iterator[int]:
+    step = max(1, CHUNK // width)
+    for start in range(0, total, step):
+        yield min(step, total - start)
+
+
+def _jackknife(statistic: Statistic, groups: np.ndarray) -> np.ndarray:
+    """The statistic without each group in turn, [G, S]."""
+    parts, start = [], 0
+    for rows in _rows(int(groups.max()) + 1, groups.size):
+        weights = (groups[None] != np.arange(start, start + rows)[:, None]).astype(np.float64)
+        parts.append(np.reshape(statistic(weights), (rows, -1)))
+        start += rows
+    return np.concatenate(parts)
+
+
+def bca_limits(values: np.ndarray, observed: np.ndarray, jackknife: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """BCa limits [2, S] from the resamples [R, S], the statistics [S], the jackknife [G, S] and two ranks in 0..1."""
+    defined = np.sum(~np.isnan(values), 0)
+    below = (np.sum(values < observed, 0) + np.sum(values <= observed, 0)) / 2  # ties count half
+    bias = ndtri(ratio(below, defined))
+    deviation = jackknife.mean(0) - jackknife
+    acceleration = ratio(np.sum(deviation**3, 0), 6 * np.sum(deviation**2, 0) ** 1.5)
+    normal = bias + ndtri(ranks)[:, None]
+    with np.errstate(invalid="ignore"):
+        adjusted = ndtr(bias + normal / (1 - acceleration * normal))
+    one_value = np.nanmin(values, 0, initial=np.inf) == np.nanmax(values, 0, initial=-np.inf)
+    return _quantiles(values, np.where(one_value, ranks[:, None], adjusted))
+
+
+def percentile_limits(values: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+    """Percentile limits [2, S] from the resamples [R, S]."""
+    ranks = np.array([[(1 - confidence) / 2], [(1 + confidence) / 2]])
+    return _quantiles(values, np.repeat(ranks, values.shape[1], 1))
+
+
+def _quantiles(values: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Quantiles [Q, S] of every column of values [R, S] at its own ranks [Q, S], linear between neighbours, over the
+    defined values; NaN without any or at an undefined rank."""
+    ordered = np.sort(values, axis=0)  # NaN last
+    defined = np.sum(~np.isnan(values), 0)
+    position = np.clip(ranks * (defined - 1), 0, None)
+    known = np.isfinite(position) & (defined > 0)
+    below = np.where(known, np.floor(position), 0).astype(int)
+    above = np.minimum(below + 1, np.maximum(defined - 1, 0))
+    low, high = np.take_along_axis(ordered, below, 0), np.take_along_axis(ordered, above, 0)
+    return np.where(known, low + (high - low) * (position - below), np.nan)

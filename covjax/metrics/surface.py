@@ -1,0 +1,160 @@
+"""Boundary scores of a segmentation: BF score, HD95, ASSD and normalised surface Dice, exact, per image and class."""
+
+import itertools
+import math
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from covjax.errors import InputError
+
+THETA = 0.0075  # of the image diagonal: tolerance of the BF score
+TOLERANCE = 2.0  # pixels: tolerance of the normalised surface Dice
+REACH = 2  # pixels around a boundary pixel that are looked up before a tree is asked
+
+
+def surface_scores(
+    truth: np.ndarray, predicted: np.ndarray, num_classes: int = 2, ignore: int = 255, tolerance: float = TOLERANCE
+) -> dict[str, np.ndarray]:
+    """BF score, HD95, ASSD and normalised surface Dice of every image and class.
+
+    The boundary of a class is its mask without the erosion of that mask by the 3x3 cross, the image border
+    counting as outside. T and P are the boundary pixels of truth and prediction, d their Euclidean distances in
+    pixels to the nearest pixel of the other boundary:
+    - bf_score: precision = share of P with d < 0.0075 image diagonals (strictly; 3.224 pixels at 304x304), recall
+      the same of T; their harmonic mean, 0 if both are 0;
+    - hd95: the larger of the 95th percentiles of d over T and over P (linear interpolation), pixels;
+    - assd: mean of d over T and P together, pixels;
+    - nsd: share of T and P together with d <= tolerance.
+    A class absent from truth and prediction has no score (NaN). One absent from exactly one of them gets the worst
+    one: nsd and bf_score 0, hd95 and assd the image diagonal; but bf_score, by its definition, is NaN for every
+    class absent from the truth. Ignored pixels are of no class, in the prediction neither.
+
+    Args:
+      truth: integer labels [N, H, W].
+      predicted: integer labels of the same shape.
+      num_classes: K.
+      ignore: true label whose pixels are left out.
+      tolerance: of nsd, pixels.
+
+    Returns:
+      "bf_score", "hd95", "assd", "nsd": float64 [N, K].
+
+    Raises:
+      InputError: the shapes differ or are not [N, H, W], the labels are not integers, tolerance is negative.
+
+    Sources: BF: G. Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013. nsd:
+    arXiv:1809.04430, with pixels of the boundary in place of the lengths of surface elements. hd95 and assd:
+    arXiv:2206.01653. The worst score for a class that one of the two lacks is not in them.
+    """
+    if not tolerance >= 0:
+        raise InputError(f"tolerance: {tolerance}, give pixels, 0 or more")
+    truth, predicted = _check(truth, predicted)
+    scores = {name: np.full((len(truth), num_classes), np.nan) for name in ("bf_score", "hd95", "assd", "nsd")}
+    diagonal = math.hypot(*truth.shape[1:])
+    for cls in range(num_classes):
+        there, found = _boundaries(truth, predicted, cls, ignore)
+        for i in range(len(truth)):
+            recalled, precise = _distances(there[i], found[i])
+            both = np.concatenate([recalled, precise])
+            scores["bf_score"][i, cls] = _bf(recalled, precise, THETA * diagonal)
+            if recalled.size and precise.size:
+                scores["hd95"][i, cls] = max(np.percentile(recalled, 95), np.percentile(precise, 95))
+                scores["assd"][i, cls] = both.mean()
+                scores["nsd"][i, cls] = np.mean(both <= tolerance)
+            elif both.size:
+                scores["hd95"][i, cls] = scores["assd"][i, cls] = diagonal
+                scores["nsd"][i, cls] = 0
+    return scores
+
+
+def bf_score(
+    truth: np.ndarray, predicted: np.ndarray, num_classes: int = 2, ignore: int = 255, theta: float | None = None
+) -> np.ndarray:
+    """BF score (contour matching) of every image and class, float64 [N, K]; see `surface_scores`.
+
+    Args:
+      theta: distance in pixels strictly below which a boundary pixel is matched; None: 0.0075 image diagonals.
+
+    Raises:
+      InputError: as `surface_scores`, or theta is not above 0.
+    """
+    truth, predicted = _check(truth, predicted)
+    theta = THETA * math.hypot(*truth.shape[1:]) if theta is None else theta
+    if not theta > 0:
+        raise InputError(f"theta: {theta}, give pixels, more than 0")
+    scores = np.empty((len(truth), num_classes))
+    for cls in range(num_classes):
+        pairs = zip(*_boundaries(truth, predicted, cls, ignore), strict=True)
+        scores[:, cls] = [_bf(*_distances(there, found), theta) for there, found in pairs]
+    return scores
+
+
+def _bf(recalled: np.ndarray, precise: np.ndarray, theta: float) -> float:
+    if not recalled.size:
+        return math.nan
+    recall = np.mean(recalled < theta)
+    precision = np.mean(precise < theta) if precise.size else 0.0
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _boundaries(truth: np.ndarray, predicted: np.ndarray, cls: int, ignore: int) -> tuple[np.ndarray, np.ndarray]:
+    counted = truth != ignore
+    return _boundary((truth == cls) & counted), _boundary((predicted == cls) & counted)
+
+
+def _boundary(masks: np.ndarray) -> np.ndarray:
+    around = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
+    inner = around[:, :-2, 1:-1] & around[:, 2:, 1:-1] & around[:, 1:-1, :-2] & around[:, 1:-1, 2:]
+    return masks & ~inner
+
+
+def _distances(there: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of the pixels of each of two boundaries [H, W] to the other; infinite if that one is empty."""
+    width = there.shape[1] + 2 * REACH
+    there, found = np.pad(there, REACH).ravel(), np.pad(found, REACH).ravel()
+    at, other = np.flatnonzero(there), np.flatnonzero(found)
+    return _to_nearest(at, other, found, width), _to_nearest(other, at, there, width)
+
+
+def _rings() -> list[tuple[float, list[tuple[int, int]]]]:
+    """Offsets around a pixel by their distance, nearest first, as far as all of one distance are within REACH."""
+    squares = list(itertools.product(range(-REACH, REACH + 1), repeat=2))
+    far = lambda offset: offset[0] ** 2 + offset[1] ** 2  # noqa: E731
+    near = sorted((s for s in squares if far(s) <= (REACH + 1) ** 2 - 1), key=far)
+    return [(math.sqrt(square), list(ring)) for square, ring in itertools.groupby(near, key=far)]
+
+
+RINGS = _rings()
+
+
+def _to_nearest(at: np.ndarray, other: np.ndarray, is_other: np.ndarray, width: int) -> np.ndarray:
+    """Distance of every pixel `at` to the nearest of `other`; flat positions in a picture `width` wide.
+
+    Most pixels have a neighbour close by: looking there first keeps the tree, which is exact at any distance but
+    slow when boundaries fill the picture, for the few that do not.
+    """
+    distance, left = np.full(at.size, np.inf), np.arange(at.size)
+    if not other.size:
+        return distance
+    for radius, ring in RINGS:
+        hit = np.zeros(at.size, bool)
+        for down, right in ring:
+            hit |= is_other[at + (down * width + right)]
+        distance[left[hit]] = radius
+        left, at = left[~hit], at[~hit]
+        if not at.size:
+            return distance
+    tree = cKDTree(np.stack(np.divmod(other, width), 1), leafsize=32, balanced_tree=False, compact_nodes=False)
+    distance[left] = tree.query(np.stack(np.divmod(at, width), 1))[0]
+    return distance
+
+
+def _check(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    if truth.shape != predicted.shape or truth.ndim != 3:
+        raise InputError(f"truth: shape {truth.shape}, predicted: {predicted.shape}, give both as [N, H, W]")
+    for name, labels in (("truth", truth), ("predicted", predicted)):
+        if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
+            raise InputError(f"{name}: {labels.dtype}, give integer labels")
+    return truth, predicted

@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn import metrics as sk
+
+from covjax.errors import InputError
+from covjax.metrics import bootstrap, classification_scores, mean_of, segmentation_scores
+from covjax.metrics.classification import _values
+from covjax.metrics.curves import weighted_areas
+from covjax.metrics.resampling import bca_limits, by_patient, percentile_limits, resampled, resampling_units
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def unknown(n):
+    return [""] * n
+
+
+def jackknife_means(x):
+    return np.array([[np.delete(x, i).mean()] for i in range(x.size)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_scipy_on_the_same_resamples(seed):
+    x = np.random.default_rng(seed).exponential(size=40)
+    for method in ("percentile", "BCa"):
+        there = stats.bootstrap((x,), np.mean, n_resamples=999, method=method, rng=np.random.default_rng(seed))
+        drawn = there.bootstrap_distribution[:, None]
+        if method == "percentile":
+            got = percentile_limits(drawn)
+        else:
+            got = bca_limits(drawn, np.array([x.mean()]), jackknife_means(x), np.array([0.025, 0.975]))
+        assert got[:, 0] == pytest.approx(tuple(there.confidence_interval), abs=1e-9)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_agrees_with_scipy_on_its_own_resamples(method):
+    x = np.random.default_rng(1).exponential(size=60)
+    there = stats.bootstrap((x,), np.mean, n_resamples=20_000, method={"bca": "BCa"}.get(method, method), rng=1)
+    low, high, text = bootstrap(mean_of(x), unknown(60), method=method, resamples=20_000)
+    assert (low, high) == pytest.approx(tuple(there.confidence_interval), abs=0.02)
+    assert text == f"{method} bootstrap over 60 images (patients unknown)"
+
+
+def test_means_of_two_images_are_the_binomial_distribution():
+    values = resampled(mean_of(np.array([0.0, 1.0])), np.arange(2), 40_000, 0)
+    assert [np.mean(values == v) for v in (0, 0.5, 1)] == pytest.approx([0.25, 0.5, 0.25], abs=0.01)
+
+
+def test_patients_are_drawn_whole():
+    patients = list("aabbbccddddee")
+    groups, text = resampling_units(patients)
+    assert text == "5 patients"
+    weights = resampled(lambda w: w, groups, 500, 0)
+    for patient in "abcde":
+        of_patient = weights[:, [i for i, p in enumerate(patients) if p == patient]]
+        assert np.all(of_patient == of_patient[:, :1])
+    first = weights[:, [patients.index(p) for p in "abcde"]]
+    assert np.all(first.sum(1) == 5)
+
+
+def test_chunks_do_not_change_the_draws(monkeypatch):
+    groups, statistic = np.arange(7), mean_of(np.arange(7.0))
+    whole = resampled(statistic, groups, 300, 3)
+    monkeypatch.setattr("covjax.metrics.resampling.CHUNK", 70)
+    np.testing.assert_array_equal(resampled(statistic, groups, 300, 3), whole)
+    monkeypatch.setattr("covjax.metrics.resampling.CHUNK", 2)
+    low, high, _ = bootstrap(statistic, unknown(7), method="bca", resamples=300, seed=3)
+    monkeypatch.undo()
+    assert (low, high) == bootstrap(statistic, unknown(7), method="bca", resamples=300, seed=3)[:2]
+
+
+def test_units():
+    assert by_patient(list("abcde")) and not by_patient(list("abcd")) and not by_patient([*"abcde", ""])
+    assert resampling_units(["a"] * 6)[1] == "6 images (one patient)"
+    np.testing.assert_array_equal(resampling_units(list("ecbad"))[0], [4, 2, 1, 0, 3])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=25))
+def test_weighted_areas_equal_repeated_cases(cases):
+    labels, ranks, weights = np.array(sorted(cases, key=lambda c: -c[1])).T
+    auc, precision = weighted_areas(weights[None].astype(float), labels == 1, ranks / 6)
+    labels, ranks = np.repeat(labels, weights), np.repeat(ranks, weights)
+    if len(set(labels.tolist())) < 2:
+        assert np.isnan(auc[0]) and np.isnan(precision[0])
+    else:
+        assert auc[0] == pytest.approx(sk.roc_auc_score(labels, ranks), abs=1e-12)
+        assert precision[0] == pytest.approx(sk.average_precision_score(labels, ranks), abs=1e-12)
+
+
+def test_intervals_of_scores_equal_scoring_every_resample():
+    rng = np.random.default_rng(0)
+    labels, probability = rng.integers(0, 2, 30), rng.random(30)
+    patients = [f"p{i // 3}" for i in range(30)]
+    confusions = rng.integers(0, 9, (30, 2, 2))
+    confusions[:4, 1] = 0
+    got = classification_scores(labels, probability, patients=patients)
+    dice = segmentation_scores(confusions, ("background", "infected"), patients)
+    order = np.argsort(-probability)
+    cases = (labels[order] == 1, probability[order], 0.5)
+    weights = resampled(lambda w: w, resampling_units([patients[i] for i in order])[0], 10_000, 0)
+    for w in weights[:60].astype(int):
+        y, p = np.repeat(labels[order], w), np.repeat(probability[order], w)
+        scores = _values(w[None].astype(float), *cases)
+        assert scores["mcc"][0] == pytest.approx(sk.matthews_corrcoef(y, p >= 0.5), abs=1e-9)
+        assert scores["brier"][0] == pytest.approx(sk.brier_score_loss(y, p), abs=1e-9)
+        assert scores["roc_auc"][0] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-9)
+    for name, values in _values(weights, *cases).items():
+        assert got[name]["interval"] == pytest.approx(np.nanquantile(values, (0.025, 0.975)), abs=1e-12), name
+    weights = resampled(lambda w: w, resampling_units(patients)[0], 10_000, 0)
+    sums = np.einsum("rn,nij->rij", weights, confusions)
+    pooled = 2 * sums[:, 1, 1] / (sums[:, 1].sum(1) + sums[:, :, 1].sum(1))
+    assert dice["dice_infected"]["interval"] == pytest.approx(np.quantile(pooled, (0.025, 0.975)), abs=1e-12)
+
+
+def test_undefined_resamples_are_left_out():
+    x = np.array([np.nan, np.nan, 1.0, 2.0])
+    low, high, _ = bootstrap(mean_of(x), unknown(4), resamples=2000)
+    assert (low, high) == (1, 2)
+    low, high, _ = bootstrap(mean_of(np.full(3, np.nan)), unknown(3), resamples=10)
+    assert np.isnan(low) and np.isnan(high)
+    for limit in bootstrap(mean_of(np.full(6, 0.25)), unknown(6), method="bca", resamples=50)[:2]:
+        assert limit == 0.25
+
+
+def test_same_seed_same_interval_and_several_at_once():
+    x = np.random.default_rng(0).random((20, 3))
+    together = bootstrap(mean_of(x), unknown(20), resamples=500, seed=5)
+    again = bootstrap(mean_of(x), unknown(20), resamples=500, seed=5)
+    alone = [bootstrap(mean_of(x[:, i]), unknown(20), resamples=500, seed=5) for i in range(3)]
+    np.testing.assert_array_equal(together.low, again.low)
+    np.testing.assert_allclose(together.low, [a.low for a in alone], atol=1e-12)
+    np.testing.assert_allclose(together.high, [a.high for a in alone], atol=1e-12)
+
+
+def covered(intervals, truth):
+    return np.mean([low <= truth <= high for low, high in intervals])
+
+
+def test_coverage_over_images():
+    rng, found = np.random.default_rng(0), {"percentile": [], "bca": []}
+    for x in rng.beta(2, 1.5, (400, 60)):  # Dice-like
+        for method, intervals in found.items():
+            intervals.append(bootstrap(mean_of(x), unknown(60), method=method, resamples=600)[:2])
+    for method, intervals in found.items():
+        assert 0.92 <= covered(intervals, 2 / 3.5) <= 0.975, method
+
+
+def test_coverage_with_patients_needs_patients():
+    rng, by_patients, by_images = np.random.default_rng(1), [], []
+    patients = [f"p{i // 8}" for i in range(30 * 8)]
+    for _ in range(300):
+        x = np.repeat(rng.normal(size=30), 8) + 0.5 * rng.normal(size=240)
+        by_patients.append(bootstrap(mean_of(x), patients, resamples=400)[:2])
+        by_images.append(bootstrap(mean_of(x), unknown(240), resamples=400)[:2])
+    assert 0.90 <= covered(by_patients, 0) <= 0.98
+    assert covered(by_images, 0) < 0.7
+
+
+@pytest.mark.parametrize(
+    "options", [{"method": "basic"}, {"confidence": 1}, {"resamples": 0}, {"patients": []}], ids=str
+)
+def test_bad_options_are_named(options):
+    options = {"patients": unknown(3)} | options
+    with pytest.raises(InputError, match="bootstrap:"):
+        bootstrap(mean_of(np.arange(3.0)), **options)
