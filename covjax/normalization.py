@@ -9,6 +9,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 PIXELS = (0, 1, 2)
 
@@ -45,7 +46,8 @@ def _batch_norm(epsilon, relu, axis_name, x, scale, bias):
     return normalize(x, mean, variance, scale, bias, epsilon=epsilon, relu=relu), mean, variance
 
 
-def _forward(epsilon, relu, axis_name, x, scale, bias):
+def _forward(epsilon, relu, axis_name, *operands):
+    x, scale, bias = (operand.value for operand in operands)
     y, mean, variance = _batch_norm(epsilon, relu, axis_name, x, scale, bias)
     return (y, mean, variance), (x, mean, variance, scale, bias)
 
@@ -54,20 +56,25 @@ def _backward(epsilon, relu, axis_name, kept, gradients):
     x, mean, variance, scale, bias = kept
     inverse = lax.rsqrt(variance + epsilon)
     normal = (x - mean) * inverse
-    g = gradients[0].astype(normal.dtype)
+    g = _materialised(gradients[0]).astype(normal.dtype)
     if relu:
         g = jnp.where(normal * scale + bias > 0, g, 0)
     # The parameters' gradients are this device's part, as every parameter's; the input's needs the whole sums.
     own = g.sum(PIXELS), (g * normal).sum(PIXELS)
-    constant, slope, of_mean, of_variance = _over_devices(lax.psum, axis_name, *own, *gradients[1:])
+    constant, slope = (scale * inverse * total for total in _over_devices(lax.psum, axis_name, *own))
+    if not all(isinstance(gradient, SymbolicZero) for gradient in gradients[1:]):  # in second derivatives only
+        of_mean, of_variance = _over_devices(lax.psum, axis_name, *map(_materialised, gradients[1:]))
+        constant, slope = constant - of_mean, slope - 2 * of_variance / inverse
     count = x.size // x.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
-    gain = scale * inverse
-    constant, slope = gain * constant - of_mean, gain * slope - 2 * of_variance / inverse
-    x_gradient = gain * g - (constant + normal * slope) / count
+    x_gradient = scale * inverse * g - (constant + normal * slope) / count
     return x_gradient.astype(x.dtype), own[1].astype(scale.dtype), own[0].astype(bias.dtype)
 
 
-_batch_norm.defvjp(_forward, _backward)
+_batch_norm.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _materialised(gradient):
+    return jnp.zeros(gradient.shape, gradient.dtype) if isinstance(gradient, SymbolicZero) else gradient
 
 
 def _over_devices(combine, axis_name, *vectors):
