@@ -13,6 +13,15 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keeps together what shares an expensive fixture, and starts with what takes longest."""
+    for item in items:
+        shared = "devices" if "on_devices" in item.fixturenames else item.path.name
+        item.add_marker(pytest.mark.xdist_group(shared))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """Tests that train the same network again need not compile it again."""
