@@ -179,23 +179,23 @@ def _group_bars(found: Sequence[Group], stage: str, part: str, name: str) -> Pic
 
 
 def _paired(runs: Sequence[Run], paired: Sequence[Mapping[str, Any]]) -> Section:
-    rows = []
+    rows = []  # few columns, so that they fit a phone
     for one in paired:
-        difference = {"value": one["difference"], "interval": one.get("interval"), "interval_method": one.get("method")}
-        p = number(one.get("p_value"))
+        value, p = number(one.get("value")), number(one.get("p_value"))
+        what = f"{one['stage']}: {one['what']}, n = {one['n']:,}"
+        interval = f"<small>{interval_cell(one)}</small>" if interval_text(one) else ""
         rows.append([
-            escape(runs[one["run"]].label), escape(f"{one['stage']}: {one['what']}"), f"{one['n']:,}",
-            "undefined" if math.isnan(number(one["difference"])) else f"<strong>{one['difference']:+.3f}</strong>",
-            interval_cell(difference), "" if math.isnan(p) else "&lt;0.001" if p < 0.001 else f"{p:.3f}",
-            escape(str(one.get("test", ""))),
+            f"{escape(runs[one['run']].label)}<small>{escape(what)}</small>",
+            ("undefined" if math.isnan(value) else f"<strong>{value:+.3f}</strong>") + interval,
+            f"{'' if math.isnan(p) else '&lt;0.001' if p < 0.001 else f'{p:.3f}'}<small>{escape(one['test'])}</small>",
         ])  # fmt: skip
     if not rows:
         return Section("Paired differences", [])
     intro = (
         f"<p>Each run minus {escape(runs[0].label)}, over the slices that both were scored on. Slice by slice, so what "
-        "makes a slice hard for both does not count; above 0 the run is better than the first.</p>"
+        "makes a slice hard for both does not count; above 0 the run is better than the first. p is how often chance "
+        "alone would make a difference as large; among many comparisons some are small by chance. McNemar's and "
+        "DeLong's tests take slices as independent.</p>"
     )
-    head = ["Run", "What", "Slices", "Difference", "Interval", "p", "Test"]
-    used = [k for k in range(len(head)) if any(row[k] for row in rows)]
-    rows = [[row[k] for k in used] for row in rows]
-    return Section("Paired differences", [intro, table([head[k] for k in used], rows)])
+    head = ["Run", "Difference", "p"]
+    return Section("Paired differences", [intro, table(head, rows)])

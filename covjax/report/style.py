@@ -36,6 +36,7 @@ td.number, th.number { padding-left: .5rem; text-align: right; white-space: nowr
 .scores th:first-child { width: 44%; } .scores th:nth-child(3) { width: 32%; } .scores th:last-child { width: 9%; }
 .wide { min-width: 9.5rem; }
 th small, td small { display: block; color: var(--soft); font-weight: 400; font-size: .84rem; }
+td small { max-width: 13rem; margin-left: auto; white-space: normal; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1.5rem;
   margin: 1rem 0; }
 .slices { grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1.1rem; }

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from covjax import report
 from covjax.errors import InputError
-from covjax.evaluation.paired import paired_differences
+from covjax.evaluation.paired import DICE, paired_differences
 from covjax.report import build_comparison, comparison_table
 from covjax.report.compared import groups, incomparable, read_runs
 from tests.report.runs import Page, read_rows, write_classifier, write_csv, write_full, write_json, write_run
@@ -61,7 +62,14 @@ def test_page_shows_every_run_and_repetitions_together(three, tmp_path):
         "Runs", "Classifier", "Segmenter", "Framework (classifier, then segmenter)", "Paired differences",
     ]  # fmt: skip
     assert "Synthetic" not in shown.text and "Other" not in shown.text
-    for text in ("classifier.epochs 12 99 99", "seed 0 1 2", "MCC", "0.741 to 0.860", "base, over the slices"):
+    for text in (
+        "classifier.epochs 12 99 99",
+        "seed 0 1 2",
+        "MCC",
+        "0.741 to 0.860",
+        "base, over the slices",
+        "more_0 classifier: ROC AUC, n = 166 +0.000",
+    ):
         assert text in shown.text, text
     runs = read_rows(output / "classifier_test_runs_mcc.csv")
     assert [(row["run"], float(row["value"])) for row in runs] == [("base", 0.5), ("more_0", 0.6), ("more_1", 0.7)]
@@ -91,11 +99,30 @@ def test_differences_are_those_of_the_slices_that_both_saw(three):
     for row, by in zip(scored, change_by, strict=True):
         row["dice"] = str(float(row["dice"]) + by)
     write_csv(path, rows[:-5])  # five slices less
-    found = {(one["run"], one["stage"]): one for one in paired_differences(three, "test")}
-    assert set(found) == {(run, stage) for run in (1, 2) for stage in ("segmenter", "framework")}
-    assert found[1, "segmenter"]["n"] == len(scored) - 5
-    assert found[1, "segmenter"]["difference"] == pytest.approx(change_by[:-5].mean())
-    assert found[2, "segmenter"]["difference"] == 0
+    found = {(one["run"], one["stage"], one["what"]): one for one in paired_differences(three, "test")}
+    what = [("classifier", "ROC AUC"), ("classifier", "accuracy"), *((s, "Dice, per slice") for s in DICE)]
+    assert list(found) == [(run, *pair) for run in (1, 2) for pair in what]
+    better, same = (found[run, "segmenter", "Dice, per slice"] for run in (1, 2))
+    assert better["n"] == len(scored) - 5
+    assert better["value"] == pytest.approx(change_by[:-5].mean())
+    assert better["interval"][0] < better["value"] < better["interval"][1]
+    assert better["p_value"] < 0.01 and same["p_value"] == 1 and same["value"] == 0
+
+
+def test_differences_of_classifiers_are_above_0_where_the_other_run_is_better(three):
+    path = three[1] / "results" / "test" / "per_image.csv"
+    rows = read_rows(path)
+    before = np.mean([row["called"] == row["label"] for row in rows])
+    for row in rows:
+        row["probability"] = str(0.5 + (float(row["label"]) - 0.5) * 0.8)
+        row["called"] = row["label"]
+    write_csv(path, rows)
+    area, accuracy, *_ = paired_differences(three, "test")
+    label = [int(row["label"]) for row in rows]
+    first = [float(row["probability"]) for row in read_rows(three[0] / "results" / "test" / "per_image.csv")]
+    assert area["value"] == pytest.approx(1 - roc_auc_score(label, first)) and area["p_value"] < 0.001
+    assert accuracy["value"] == pytest.approx(1 - before) and accuracy["p_value"] < 0.001
+    assert (area["test"], accuracy["test"][:7]) == ("DeLong", "McNemar")
 
 
 def test_runs_that_cannot_be_compared_are_named(three, tmp_path, undrawn):
