@@ -1,5 +1,6 @@
 """What a classifier's probabilities, features and heat maps show; each section is empty if its files are absent."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from html import escape
@@ -179,16 +180,22 @@ def explanations(results: Results) -> Section:
         "scaled to its own highest value.</p>"
     )
     threshold = number(results.scores["classifier"][split].get("threshold"))
-    each = ({name: values[place] for name, values in arrays.items()} for place in range(len(arrays["id"])))
-    shown = [_explanation(split, place, threshold, one) for place, one in enumerate(each, start=1)]
-    return Section(title, [intro, shown], slices=True)
+    outcomes: dict[str, list[Picture]] = {}
+    for place in range(len(arrays["id"])):
+        one = {name: values[place] for name, values in arrays.items()}
+        outcomes.setdefault(_outcome(one, threshold), []).append(_explanation(split, place + 1, one))
+    parts = ((f"<h3>{outcome}</h3>", shown) for outcome, shown in outcomes.items())
+    return Section(title, [intro, *itertools.chain.from_iterable(parts)], slices=True)
 
 
-def _explanation(split: str, place: int, threshold: float, one: Mapping[str, Any]) -> Picture:
+def _outcome(one: Mapping[str, Any], threshold: float) -> str:
+    truth, called = (CLASSES[int(found)] for found in (one["label"] == 1, one["probability"] >= threshold))
+    return truth.capitalize() if math.isnan(threshold) else f"{truth.capitalize()}, called {called}"
+
+
+def _explanation(split: str, place: int, one: Mapping[str, Any]) -> Picture:
     identity, probability = str(one["id"]), float(one["probability"])
-    truth, called = (CLASSES[int(found)] for found in (one["label"] == 1, probability >= threshold))
-    said = "" if math.isnan(threshold) else f", called {called}"
-    caption = f"<strong>{truth}{said}</strong> (probability {probability:.3f})<br>{escape(identity)}"
+    caption = f"<strong>Probability {probability:.3f}</strong><br>{escape(identity)}"
     row, column = np.unravel_index(int(np.argmax(one["heat"])), one["heat"].shape)
     numbers = {
         "id": [identity], "label": [int(one["label"])], "probability": [probability],

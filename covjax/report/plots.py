@@ -191,7 +191,9 @@ def reliability(predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray,
     below.bar_label(bars, [f"{count:,}" if count else "" for count in counts], fontsize=7, color="#1c1f24")
     below.set(xlabel="probability of infection", ylabel="slices", ylim=(0, 1.3 * max(counts.max(), 1)))
     below.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
-    add_legend(axes, "upper left")
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9, frameon=False
+    )  # clear of the points
     return to_png(figure)
 
 

@@ -81,6 +81,8 @@ def test_full_report_has_every_section_in_order(built):
         '"epochs": 12',
         "cpu:0, cpu:1",
         "not measured",
+        "Infected, called infected Probability 0.900 P01_0001",
+        "Healthy, called healthy Probability 0.250 P02_0009",
         "Scores on validation",
         "<0.001",
     ):
