@@ -105,6 +105,18 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1.0 - self.rate), 0).astype(x.dtype)
 
 
+def expose(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
+    """Lets callers read `x` as ("intermediates", name) and differentiate by it: add ("perturbations", name) to it.
+
+    Returns x, plus the perturbation if the caller passes one. Unlike `module.perturb` it leaves nothing in the
+    variables that `init` returns, which would tie them to the size of one batch.
+    """
+    module.sow("intermediates", name, x)
+    if module.has_variable("perturbations", name):
+        x = x + module.get_variable("perturbations", name).astype(x.dtype)
+    return x
+
+
 def global_positions(local_size: int, axis_name: str | None) -> jax.Array:
     """Returns each local sample's position [local_size] int32 in the global batch."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * local_size

@@ -1,4 +1,8 @@
-"""Every network by name. A new family is one file and one line in MODELS."""
+"""Every network by name. A new family is one file and one line in MODELS.
+
+A classifier passes its last convolutional feature map and its penultimate features through `layers.expose`, in its own
+`__call__`, as "feature_map" [N, h, w, C] and "features" [N, D]: Grad-CAM and the report read them there.
+"""
 
 import jax.numpy as jnp
 from flax import linen as nn

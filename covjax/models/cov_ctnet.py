@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.layers import ConvBN, Dropout, Dtype, glorot
+from covjax.layers import ConvBN, Dropout, Dtype, expose, glorot
 from covjax.pooling import max_pool
 
 
@@ -37,7 +37,7 @@ class CovCTNet(nn.Module):
 
     `head_relu` puts a ReLU between the fully connected layers; the paper's figure draws none. The last pooling is the
     maximum over whatever is left, which at the paper's 82x82 is its 3x3 max-pool, so that any size works.
-    The penultimate features [N, 64] are sown as ("intermediates", "features").
+    The last feature map [N, h, w, 512] and the penultimate features [N, 64] are exposed.
     """
 
     num_classes: int = 2
@@ -56,11 +56,11 @@ class CovCTNet(nn.Module):
                 stride = 2 if stage > 0 and unit == 0 else 1
                 name = f"stage{stage + 1}_unit{unit + 1}"
                 x = unit_class(features, stride, self.dtype, self.axis_name, name=name)(x, train)
-        x = x.max(axis=(1, 2))
+        x = expose(self, "feature_map", x).max(axis=(1, 2))
         for k, (features, rate) in enumerate(((264, 0.5), (64, 0.2)), 1):
             x = nn.Dense(features, dtype=self.dtype, kernel_init=glorot, name=f"fc{k}")(x)
             x = nn.relu(x) if self.head_relu else x
             if k == 2:
-                self.sow("intermediates", "features", x)
+                x = expose(self, "features", x)
             x = Dropout(rate, self.axis_name)(x, train=train)
         return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=glorot, name="fc3")(x.astype(jnp.float32))

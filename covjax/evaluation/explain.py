@@ -1,0 +1,66 @@
+"""What in a slice speaks for infection, as the classifier sees it: Grad-CAM heat maps."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from covjax.errors import InputError
+from covjax.stages import Stage
+
+OUTCOMES = ("tp", "fp", "fn", "tn")
+
+
+def grad_cam(stage: Stage, variables: Any, images: jax.Array, cls: int = 1) -> jax.Array:
+    """Heat maps of the class whose logit is `cls`, float32 [N, H, W] in 0..1, as large as the slices.
+
+    The maps of the last convolutional layer are weighted by the mean gradient of the logit over each map, summed,
+    cut at 0, brought to the size of the slice bilinearly and divided by their maximum. A slice in which nothing
+    speaks for the class gets 0 everywhere.
+
+    Args:
+      stage: a classifier whose network exposes its "feature_map" (see covjax.models).
+      variables: its parameters and batch statistics.
+      images: slices [N, H, W] in 0..255.
+
+    Raises:
+      InputError: the network exposes no feature map.
+
+    Source: "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", arXiv:1610.02391.
+    """
+    images = jnp.asarray(images)
+
+    def run(perturbation):
+        given = {**variables, "perturbations": {"feature_map": perturbation}} if perturbation is not None else variables
+        logits, kept = stage.logits(given, images, train=False, mutable=["intermediates"])
+        return logits[:, cls].sum(), kept["intermediates"].get("feature_map")  # a slice's logit is its own
+
+    exposed = jax.eval_shape(lambda: run(None)[1])
+    if exposed is None:
+        raise InputError(f"model {stage.config.model.name}: exposes no feature_map, it cannot be explained")
+    gradient, (maps,) = jax.grad(run, has_aux=True)(jnp.zeros(exposed[0].shape, jnp.float32))
+    weights = gradient.mean((1, 2), keepdims=True)
+    heat = jax.nn.relu((weights * maps.astype(jnp.float32)).sum(-1))
+    heat = jax.image.resize(heat, images.shape, "bilinear")
+    top = heat.max((1, 2), keepdims=True)
+    return jnp.where(top > 0, heat / jnp.where(top > 0, top, 1), 0)
+
+
+def most_confident(label: np.ndarray, probability: np.ndarray, called: np.ndarray, each: int = 4) -> np.ndarray:
+    """Returns positions of the most confident calls: up to `each` of tp, fp, fn and tn, in this order.
+
+    Args:
+      label: [N] of 0 and 1.
+      probability: [N] of infection.
+      called: bool [N], which slices were called infected.
+    """
+    called, label = np.asarray(called, bool), np.asarray(label)
+    chosen = []
+    for outcome in OUTCOMES:
+        positive = outcome[1] == "p"
+        right = label == (called if outcome[0] == "t" else ~called)
+        positions = np.flatnonzero(right & (called == positive))
+        confidence = probability[positions] * (1 if positive else -1)
+        chosen.append(positions[np.argsort(-confidence, kind="stable")][:each])
+    return np.concatenate(chosen)

@@ -1,0 +1,60 @@
+"""Tiny networks whose outputs can be computed by hand, put into stages."""
+
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from covjax.inputs import Normalization
+from covjax.layers import expose
+from covjax.stages import TASKS, Stage, Statistics
+
+KERNEL = np.array([[0.3, -0.2, 0.5], [0.1, 0.9, -0.4], [-0.6, 0.2, 0.7]], np.float32) / 100
+
+
+class LinearClassifier(nn.Module):
+    """Infected logit = mean of the pixels, each weighted by its place, so that mirrored slices differ."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        _, h, w, _ = x.shape
+        weight = jnp.linspace(-1, 2, h)[:, None] * jnp.linspace(0, 1, w) / 50
+        z = (x[..., 0] * weight).mean((1, 2))
+        expose(self, "features", jnp.stack([z, 2 * z, 3 * z], -1))
+        return jnp.stack([jnp.zeros_like(z), z], -1)
+
+
+class LinearSegmenter(nn.Module):
+    """Infected logit = correlation with KERNEL, zeros beyond the border."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x, (h, w) = jnp.pad(x[..., 0], ((0, 0), (1, 1), (1, 1))), x.shape[1:3]
+        z = sum(KERNEL[i, j] * x[:, i : i + h, j : j + w] for i in range(3) for j in range(3))
+        return jnp.stack([jnp.zeros_like(z), z], -1)
+
+
+class ConvClassifier(nn.Module):
+    """One strided convolution whose ReLU is the feature map, a maximum and a mean over it, and a dense layer."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = expose(self, "feature_map", nn.relu(nn.Conv(4, (3, 3), strides=2, name="conv")(x / 100)))
+        x = jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], -1)
+        return nn.Dense(2, name="dense")(expose(self, "features", x))
+
+
+def stage(model, size, name=None):
+    """A stage around a network for slices of `size`, brightness centred at 100."""
+    name = name or ("segmenter" if isinstance(model, LinearSegmenter) else "classifier")
+    input = dict(size=size, slice_size=size, channels=1, enhance="none", gain="unit", normalize="zero_center")
+    config = SimpleNamespace(input=FieldsAsKeys(input), threshold=0.5, model=SimpleNamespace(name="tiny"))
+    statistics = Statistics(Normalization(np.full(1, 100, np.float32), np.ones(1)), np.ones(2), np.ones(2))
+    return Stage(name, config, TASKS[name], model, statistics)
+
+
+class FieldsAsKeys(dict):
+    """As a ConfigDict: fields are attributes and keys."""
+
+    __getattr__ = dict.__getitem__
