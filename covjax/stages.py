@@ -5,12 +5,14 @@ The same loop, evaluation and checkpoints serve both; what differs stands in the
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
 
 from covjax.inputs import Normalization, enhanced, network_input
 from covjax.losses import class_weights, cross_entropy
@@ -86,6 +88,29 @@ class Stage:
         """Runs the network on slices [N, H, W] in 0..255."""
         x = network_input(images, self.config.input, self.statistics.normalization)
         return self.model.apply(variables, x, **kwargs)
+
+    def outputs(self, variables: Any, images: jax.Array, size: tuple[int, int] | None = None) -> dict[str, jax.Array]:
+        """Evaluates slices [N, H, W] in 0..255: "logits", and "features" float32 [N, D] if the network exposes them.
+
+        `size` replaces that of the network's input.
+        """
+        config = SimpleNamespace(**self.config.input)
+        config.size = size or config.size
+
+        def together(images):
+            x = network_input(images, config, self.statistics.normalization)
+            logits, kept = self.model.apply(variables, x, train=False, mutable=["intermediates"])
+            exposed = kept.get("intermediates", {})
+            features = {"features": exposed["features"][0].astype(jnp.float32)} if "features" in exposed else {}
+            return {"logits": logits} | features
+
+        def one_by_one(images):
+            return lax.map(lambda image: jax.tree.map(lambda x: x[0], together(image[None])), images)
+
+        if self.task.name != "segmentation":
+            return together(images)
+        # A CPU segments slices one by one: what lies between layers stays in its cache.
+        return lax.platform_dependent(images, cpu=one_by_one, default=together)
 
     def loss(self, logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Returns the loss of each sample as (sum [N], weight [N])."""

@@ -5,6 +5,7 @@ A script of its own, because the number of devices is fixed when jax starts. See
 
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 from configs import framework
 from covjax.data.loader import eval_batches
 from covjax.errors import InputError
+from covjax.evaluation.options import make_options
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.inputs import Normalization, slice_size
 from covjax.optimizer import make_optimizer, make_schedule
@@ -21,6 +23,8 @@ from covjax.stages import Statistics, init_variables, make_stage
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.state import create_state
 from covjax.training.step import train_step
+from tests.evaluation.linear import LinearClassifier, LinearSegmenter
+from tests.evaluation.linear import stage as linear_stage
 
 BATCH, STEPS, SLICES = 8, 5, 13
 
@@ -112,8 +116,20 @@ def prediction(name, variables):
     return found
 
 
+def options():
+    """Every view of every slice and cleaned masks, of networks small enough to be compiled at once."""
+    found = {}
+    for name, model in (("classifier", LinearClassifier()), ("segmenter", LinearSegmenter())):
+        stage = linear_stage(model, (24, 20))
+        predict = make_predictor(stage, ("predicted", "features"), make_options(("flips", "scales"), 4))
+        items = slices(SimpleNamespace(input=stage.config.input), SLICES)
+        for size in (1, 8):
+            found |= flat(f"{name} options{size}", collect(predict({}, eval_batches(items, batch_size=round_up(size)))))
+    return found
+
+
 def main(out):
-    found = {"devices": np.array(jax.local_device_count())}
+    found = {"devices": np.array(jax.local_device_count())} | options()
     for name in ("classifier", "segmenter"):
         config = stage_config(name)
         variables = init_variables(make_stage(name, config, made_up_statistics(config)), 3)

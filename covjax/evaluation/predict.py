@@ -6,55 +6,69 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
 
 from covjax.data.loader import Batch
+from covjax.evaluation.options import PLAIN, Options
+from covjax.evaluation.postprocess import remove_small
+from covjax.evaluation.tta import averaged_outputs
+from covjax.metrics import confusion_matrix
 from covjax.parallel import pmap_eval, shard, unshard
 from covjax.stages import Rows, Stage
 
 INPUTS = ("image", "mask", "label", "valid")
+ON_REQUEST = ("predicted", "pixel_probability", "features")  # rows too large to be fetched unless named in `keep`
 
 
-def make_predictor(stage: Stage, keep: tuple[str, ...] = ()) -> Callable[[Any, Iterable[Batch]], Iterator[Rows]]:
+def make_predictor(
+    stage: Stage, keep: tuple[str, ...] = (), options: Options = PLAIN
+) -> Callable[[Any, Iterable[Batch]], Iterator[Rows]]:
     """Returns predict(variables, batches), which yields the rows of every batch without its padding.
 
-    Rows are per-slice arrays: "loss", "weight" and what the task says ("probability"; "confusion"). Pictures as large
-    as the input ("predicted") stay on the device unless named in `keep`. The device starts on a batch before the rows
-    of the one before are fetched, so that it need not wait for the host.
+    Rows are per-slice arrays: "loss", "weight" and what the task says ("probability"; "confusion"). Those in
+    ON_REQUEST stay on the device unless named in `keep`: masks "predicted" uint8 [n, h, w], "pixel_probability" of
+    infection float32 [n, h, w], a classifier's penultimate "features" float32 [n, D]. The device starts on a batch
+    before the rows of the one before are fetched, so that it need not wait for the host.
     """
-    step = pmap_eval(partial(_rows, stage=stage, keep=keep))
+    clean = options.min_size if stage.name == "segmenter" else 0
+    fetched = {*keep, "predicted"} if clean else set(keep)
+    step = pmap_eval(partial(_rows, stage=stage, keep=fetched, tta=options.tta))
+
+    def fetch(rows, batch):
+        rows = unshard(rows)
+        if clean:
+            rows |= _cleaned(rows["predicted"], batch["mask"], clean)
+        return {k: v[batch["valid"]] for k, v in rows.items() if k in keep or k not in ON_REQUEST}
 
     def predict(variables, batches):
         started = None
         for batch in batches:
-            previous, started = started, (step(variables, shard({k: batch[k] for k in INPUTS})), batch["valid"])
+            previous, started = started, (step(variables, shard({k: batch[k] for k in INPUTS})), batch)
             if previous is not None:
-                yield _fetch(*previous)
+                yield fetch(*previous)
         if started is not None:
-            yield _fetch(*started)
+            yield fetch(*started)
 
     return predict
 
 
-def _fetch(rows: dict[str, jax.Array], valid: np.ndarray) -> Rows:
-    return {k: v[valid] for k, v in unshard(rows).items()}
-
-
-def _rows(variables: Any, batch: dict[str, jax.Array], *, stage: Stage, keep: tuple[str, ...]) -> dict[str, jax.Array]:
-    logits = _logits(variables, batch["image"], stage)
+def _rows(
+    variables: Any, batch: dict[str, jax.Array], *, stage: Stage, keep: set[str], tta: tuple[str, ...]
+) -> dict[str, jax.Array]:
+    images = batch["image"]
+    outputs = averaged_outputs(stage, variables, images, tta) if tta else stage.outputs(variables, images)
+    logits = outputs.pop("logits")
     loss, weight = stage.loss(logits, batch)
-    rows = stage.task.rows(logits, stage.task.truth(batch))
-    rows = {k: v for k, v in rows.items() if k != "predicted" or k in keep}
+    rows = stage.task.rows(logits, stage.task.truth(batch)) | outputs
+    if "pixel_probability" in keep:
+        rows["pixel_probability"] = jax.nn.softmax(logits)[..., 1]
+    rows = {k: v for k, v in rows.items() if k in keep or k not in ON_REQUEST}
     return rows | {"loss": loss, "weight": weight}
 
 
-def _logits(variables: Any, images: jax.Array, stage: Stage) -> jax.Array:
-    """Runs the network on images [N, H, W]. A CPU segments them one by one: what lies between layers stays in cache."""
-    together = partial(stage.logits, variables, train=False)
-    if stage.task.name != "segmentation":
-        return together(images)
-    one_by_one = partial(lax.map, lambda image: together(image[None])[0])
-    return lax.platform_dependent(images, cpu=one_by_one, default=together)
+def _cleaned(predicted: np.ndarray, truth: np.ndarray, min_size: int) -> Rows:
+    """Returns masks without small components and what is counted in them."""
+    predicted = remove_small(predicted, min_size)
+    return {"predicted": predicted, "confusion": np.asarray(confusion_matrix(truth, predicted, 2))}
 
 
 def collect(rows: Iterable[Rows]) -> Rows:

@@ -9,8 +9,8 @@ pytestmark = pytest.mark.slow  # two processes that compile both networks
 SIZES, SLICES = (1, 3, 8), 13
 
 
-def rows(found, stage, size):
-    prefix = f"{stage} batch{size}"
+def rows(found, stage, size, kind="batch"):
+    prefix = f"{stage} {kind}{size}"
     return {k.removeprefix(prefix)[2:-2]: v for k, v in found.items() if k.startswith(prefix + "[")}
 
 
@@ -36,6 +36,19 @@ def test_segmenter(on_devices, size, devices):
     np.testing.assert_array_equal(got["confusion"][:, :, 1].sum(1), got["predicted"][:, 2:].sum((1, 2)))
     np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-5)
     assert len({c.tobytes() for c in want["confusion"]}) > SLICES // 2
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("stage", ["classifier", "segmenter"])
+def test_options(on_devices, stage, devices):
+    want = rows(on_devices[1], stage, 1, "options")
+    for size in (1, 8):
+        got = rows(on_devices[devices], stage, size, "options")
+        assert got.keys() == want.keys() and len(got["loss"]) == SLICES
+        for name, values in want.items():
+            np.testing.assert_allclose(got[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+    if stage == "segmenter":
+        np.testing.assert_array_equal(got["confusion"][:, :, 1].sum(1), got["predicted"][:, 2:].sum((1, 2)))
 
 
 def test_mean_loss_does_not_depend_on_batches():

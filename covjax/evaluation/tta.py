@@ -1,0 +1,59 @@
+"""Test-time augmentation: probabilities averaged over mirror images and sizes of a slice."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from covjax.enhance import enhance
+from covjax.stages import Stage
+
+SCALES = (0.75, 1.0, 1.25)
+FLIPS = ((False, False), (True, False), (False, True), (True, True))  # along height, along width
+
+
+def averaged_outputs(stage: Stage, variables: Any, images: jax.Array, tta: tuple[str, ...]) -> dict[str, jax.Array]:
+    """Runs the network on every view of slices [N, H, W] in 0..255 that `tta` names (see `options.TTA`).
+
+    A slice is mirrored before enhancement, as in training; its size is changed where the enhancement leaves it. What
+    comes out is mirrored back exactly and, for masks, brought back to the network's size bilinearly.
+
+    Returns:
+      "logits" [N, K] or [N, h, w, K]: logarithms of the class probabilities averaged over the views in float32, so
+      that their softmax is that average; and "features" [N, D], averaged, if the network exposes them.
+    """
+    scales = SCALES if "scales" in tta else (1.0,)
+    flips = jnp.array(FLIPS if "flips" in tta else FLIPS[:1])
+
+    def add_views(total, flip):
+        views = [_mirrored(_at_scale(stage, variables, _flip(images, flip), scale), flip) for scale in scales]
+        return jax.tree.map(lambda t, *v: t + sum(v), total, *views), None
+
+    # A scan, because compiling the network once per mirror image would take four times as long.
+    shapes = jax.eval_shape(lambda: _at_scale(stage, variables, images, 1.0))
+    total, _ = lax.scan(add_views, jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), shapes), flips)
+    mean = jax.tree.map(lambda t: t / (len(scales) * len(flips)), total)
+    probability = jnp.maximum(mean.pop("probability"), jnp.finfo(jnp.float32).tiny)
+    return {"logits": jnp.log(probability), **mean}
+
+
+def _at_scale(stage: Stage, variables: Any, images: jax.Array, scale: float) -> dict[str, jax.Array]:
+    """Returns probability and features of one view, a mask's probability at the network's usual size."""
+    size = tuple(stage.config.input.size)
+    outputs = stage.outputs(variables, images, tuple(round(side * scale) for side in size))
+    probability = jax.nn.softmax(outputs.pop("logits").astype(jnp.float32))
+    if probability.ndim == 4:
+        probability = enhance(probability, preset="none", size=size)  # resizes with the same bits in any batch
+    return {"probability": probability, **outputs}
+
+
+def _mirrored(outputs: dict[str, jax.Array], flip: jax.Array) -> dict[str, jax.Array]:
+    probability = outputs["probability"]
+    return outputs | ({"probability": _flip(probability, flip)} if probability.ndim == 4 else {})
+
+
+def _flip(x: jax.Array, flip: jax.Array) -> jax.Array:
+    """Mirrors [N, H, W, ...] along height and width where `flip` bool [2] says so; its own inverse."""
+    x = jnp.where(flip[0], x[:, ::-1], x)
+    return jnp.where(flip[1], x[:, :, ::-1], x)

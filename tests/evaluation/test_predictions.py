@@ -1,0 +1,43 @@
+"""Masks as files: named by slice, all or none."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from covjax.errors import InputError
+from covjax.evaluation.predictions import file_of, saved_predictions
+
+ROWS = {"predicted": np.eye(3, dtype=np.uint8)[None], "pixel_probability": np.full((1, 3, 3), 0.25, np.float32)}
+
+
+def test_names_with_folders_and_odd_characters(tmp_path):
+    ids = ["a", "a/b", "2020.01.24 p27", "sub/ü%20", "-x", "a b/c:d\\e"]
+    with saved_predictions(tmp_path / "predictions", "png") as save:
+        for slice_id in ids:
+            save([slice_id], ROWS)
+        assert not (tmp_path / "predictions").exists()
+    for slice_id in ids:
+        pixels = np.asarray(Image.open(tmp_path / "predictions" / f"{slice_id}.png"))
+        np.testing.assert_array_equal(pixels, np.eye(3) * 255)
+    assert sum(p.is_file() for p in tmp_path.rglob("*")) == len(ids)
+
+
+@pytest.mark.parametrize("slice_id", ["../a", "/etc/a", "a/../../b", "", "a//b", "a/", ".", "a\0b"])
+def test_names_that_lead_elsewhere(tmp_path, slice_id):
+    with pytest.raises(InputError, match="cannot name a file"):
+        file_of(tmp_path, slice_id, ".png")
+
+
+def test_all_or_none(tmp_path):
+    folder = tmp_path / "predictions"
+    with saved_predictions(folder, "npz") as save:
+        save(["a"], ROWS)
+    with pytest.raises(InputError), saved_predictions(folder, "png") as save:
+        save(["b", "../c"], {k: np.repeat(v, 2, 0) for k, v in ROWS.items()})
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a.npz"]
+    with np.load(folder / "a.npz") as content:
+        np.testing.assert_array_equal(content["mask"], np.eye(3))
+        np.testing.assert_array_equal(content["probability"], ROWS["pixel_probability"][0])
+    with saved_predictions(folder, None) as save:
+        assert save is None
+    assert not any(tmp_path.iterdir())
