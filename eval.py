@@ -1,8 +1,9 @@
-"""Evaluates a trained run, screens new slices with it, compares runs, audits data, or trains under several protocols.
+"""Evaluates a trained run, screens new slices with it, compares or pools runs, audits data, or trains by protocols.
 
 python eval.py --workdir runs/NAME [--split val]                  scores on one part of the run's own data
 python eval.py --workdir runs/NAME --input FOLDER --output OUT    probabilities, masks and overlays of new slices
 python eval.py --compare runs/A runs/B .. --output OUT            evaluated runs side by side
+python eval.py --pool runs/FOLD0 runs/FOLD1 .. --output OUT       their predictions together, scored once
 python eval.py --audit --config configs/NAME.py [--output OUT]    what is wrong with a data source
 python eval.py --audit --workdir runs/NAME [--output OUT]         what is wrong with the data of a run
 python eval.py --protocols OUT --config configs/NAME.py           the paper's protocol and honest ones (or --workdir)
@@ -17,16 +18,22 @@ from ml_collections import config_flags
 
 from covjax import cli, report
 from covjax.config import read_config
+from covjax.evaluation.options import make_options
 from covjax.evaluation.paired import paired_differences
-from covjax.framework import audit_run, audit_source, evaluate_run, run_protocols, screen_folder
+from covjax.framework import audit_run, audit_source, evaluate_run, pool_runs, run_protocols, screen_folder
 from covjax.runtime import use_xla_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "Part of the data to evaluate or compare: train, val or test.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Slices per batch; default: as in training.", lower_bound=1)
 _INPUT = flags.DEFINE_string("input", None, "Folder of new slices to screen.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write screening results, a comparison or an audit to.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write screening, comparison, pooled results or audit to.")
+_TTA = flags.DEFINE_list("tta", [], "Average over mirror images (flips), sizes (scales) or both (flips,scales).")
+_MIN_SIZE = flags.DEFINE_integer("min_size", 0, "Drop components of a mask of fewer pixels, at the network's size.")
+_SAVE_PREDICTIONS = flags.DEFINE_string("save_predictions", None, "Write masks: png, or npz (with probability).")
+_EXPLAIN = flags.DEFINE_bool("explain", False, "Show in the report what the classifier looks at (Grad-CAM).")
 _COMPARE = flags.DEFINE_multi_string("compare", None, "Folders of evaluated runs; the others are set beside the first.")
+_POOL = flags.DEFINE_multi_string("pool", None, "Folders of evaluated runs, one per fold, to score as one.")
 _AUDIT = flags.DEFINE_bool("audit", False, "Audit data: exit status 3 if something serious was found.")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to audit or train, see configs/.", lock_config=True)
 _PROTOCOLS = flags.DEFINE_string("protocols", None, "Folder to train and score the paper's and honest protocols in.")
@@ -34,9 +41,10 @@ _PROTOCOLS = flags.DEFINE_string("protocols", None, "Folder to train and score t
 SERIOUS = 3  # exit status of an audit that found something serious
 # The flags that ask for each job, and those that may go with them.
 JOBS = {
-    ("workdir",): ("split", "batch_size"),
-    ("workdir", "input", "output"): ("batch_size",),
+    ("workdir",): ("split", "batch_size", "tta", "min_size", "save_predictions", "explain"),
+    ("workdir", "input", "output"): ("batch_size", "tta", "min_size"),
     ("compare", "output"): ("split",),
+    ("pool", "output"): ("split",),
     ("audit", "workdir"): ("output",),
     ("audit", "config"): ("output",),
     ("protocols", "config"): (),
@@ -48,16 +56,24 @@ def main() -> int | None:
     cli.check_flags(JOBS)
     if _COMPARE.value:
         return compare([Path(run) for run in _COMPARE.value])
+    if _POOL.value:
+        pool_runs([Path(run) for run in _POOL.value], Path(_OUTPUT.value), _SPLIT.value)
+        return show(Path(_OUTPUT.value))
     if _AUDIT.value:
         return audit()
     if _PROTOCOLS.value:
         return protocols(Path(_PROTOCOLS.value))
-    workdir = Path(_WORKDIR.value)
+    workdir, options = Path(_WORKDIR.value), make_options(_TTA.value, _MIN_SIZE.value)
     use_xla_flags(read_config(workdir).get("xla_flags", "none"))
     if _INPUT.value is not None:
-        print(screen_folder(workdir, Path(_INPUT.value), Path(_OUTPUT.value), _BATCH_SIZE.value))
+        print(screen_folder(workdir, Path(_INPUT.value), Path(_OUTPUT.value), _BATCH_SIZE.value, options))
         return None
-    evaluate_run(workdir, _SPLIT.value, _BATCH_SIZE.value)
+    asked = {"save_predictions": _SAVE_PREDICTIONS.value, "explain": _EXPLAIN.value}
+    evaluate_run(workdir, _SPLIT.value, _BATCH_SIZE.value, options=options, **asked)
+    return show(workdir)
+
+
+def show(workdir: Path) -> None:
     print(report.summary_table(workdir))
     print(f"report: {report.build_report(workdir)}")
 
@@ -86,4 +102,4 @@ def protocols(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, more="compare")
+    cli.run(main, more=("compare", "pool"))

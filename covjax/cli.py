@@ -25,13 +25,13 @@ flags.DEFINE_bool("debug", False, "Show the full traceback of an error.")
 _REFUSALS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 
-def run(main: Callable[..., int | None], operands: int = 0, more: str | None = None) -> None:
+def run(main: Callable[..., int | None], operands: int = 0, more: tuple[str, ...] = ()) -> None:
     """Parses the flags and calls `main`, whose result, if any, is the exit status.
 
     Errors of the user's get one line: status 1, or 2 for a bad flag.
 
     Everything else is a bug and keeps its traceback. Up to `operands` words that are no flags become main's arguments;
-    where flag `more` is given, they are further values of it instead.
+    where one of the flags `more` is given, they are further values of it instead.
     """
 
     def guarded(argv: list[str]) -> int:
@@ -89,7 +89,7 @@ def _terminated(number: int, _) -> None:
     raise Interrupted(number, "stopped; run the same command to go on")
 
 
-def _parse(argv: list[str], operands: int, more: str | None) -> list[str]:
+def _parse(argv: list[str], operands: int, more: tuple[str, ...]) -> list[str]:
     try:
         _check_overrides(argv)
         rest = flags.FLAGS(argv)
@@ -100,9 +100,10 @@ def _parse(argv: list[str], operands: int, more: str | None) -> list[str]:
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         # What assigning a value of the wrong type to a field of the configuration raises.
         sys.exit(_fail(f"--config: {' '.join(str(error).split())}", 1))
-    if more and flags.FLAGS[more].present:
-        flags.FLAGS[more].value = [*flags.FLAGS[more].value, *rest[1:]]
-        rest = rest[:1]
+    for name in more:
+        if flags.FLAGS[name].present:
+            flags.FLAGS[name].value = [*flags.FLAGS[name].value, *rest[1:]]
+            rest = rest[:1]
     if len(rest) > 1 + operands:
         sys.exit(_fail(f"'{rest[1 + operands]}' is not a flag, write --name=value (see --help)", 2))
     return rest

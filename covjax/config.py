@@ -110,15 +110,15 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
     ours = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
     if path.is_file():
-        theirs = _flat(_read(path))
-        for key, value in _flat(ours).items():
+        theirs = flat_fields(_read(path))
+        for key, value in flat_fields(ours).items():
             if key not in theirs or theirs[key] != value:
                 there = json.dumps(theirs[key]) if key in theirs else "nothing"
                 raise InputError(
                     f"{path}: this workdir belongs to a run with another configuration "
                     f"({key}: {there} there, {json.dumps(value)} now), use another --workdir"
                 )
-        extra = theirs.keys() - _flat(ours).keys()
+        extra = theirs.keys() - flat_fields(ours).keys()
         if extra:
             raise InputError(
                 f"{path}: this workdir belongs to a run that also sets {min(extra)}, use another --workdir"
@@ -160,10 +160,11 @@ def _read(path: Path) -> dict[str, Any]:
     return value
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_fields(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the fields of nested sections by their dotted names."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= flat_fields(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
 
 

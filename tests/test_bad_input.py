@@ -232,6 +232,26 @@ def test_workdirs(home, trained):
     assert files(trained) == before and not (home / "nowhere").exists()
 
 
+EVALUATIONS = {
+    "unknown augmentation": (("--tta=flips,scale",), 1, ("--tta: 'scale' is unknown", "did you mean 'scales'")),
+    "negative size": (("--min_size=-3",), 1, ("--min_size: -3",)),
+    "unknown format": (("--save_predictions=jpg",), 1, ("--save_predictions: 'jpg' is unknown", "npz, png")),
+    "no classifier": (("--explain",), 1, ("--explain: this run has no classifier",)),
+    "not for screening": (("--explain", "--input=x", "--output=y"), 2, ("--explain", "do not go together")),
+}
+
+
+def test_evaluation_options(home, trained):
+    before = files(trained)
+    commands = [("eval.py", "--workdir", trained, *flags) for flags, _, _ in EVALUATIONS.values()]
+    pool = ("eval.py", "--pool", trained, trained, "--output", home / "pooled")
+    *results, result = run_many(home, [*commands, pool])
+    for (_, status, words), other in zip(EVALUATIONS.values(), results, strict=True):
+        refused(other, status, *words)
+    refused(result, 1, "are in the test part of", "split.folds")
+    assert files(trained) == before and not (home / "pooled").exists()
+
+
 def test_places_that_cannot_be_written(home, trained):
     (home / "file").write_text("")
     refused(run(home, "train.py", *TINY, "--workdir", home / "file" / "run"), 1, "file/run", "cannot be made")

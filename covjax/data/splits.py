@@ -55,7 +55,8 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
         "slices": {name: _label_counts(data.labels[indices[name]]) for name in PARTS},
     }  # fmt: skip
     check_splits(splits)
-    _check_classes(splits, needs, PARTS[:2] if config.folds else PARTS)
+    # A fold without infection can be screened, but there is nothing in it to segment.
+    _check_classes(splits, needs, PARTS[:2] if config.folds and "healthy" in needs else PARTS)
     return splits
 
 

@@ -1,8 +1,10 @@
 """The paper's framework end to end: train and evaluate a run in its workdir, and screen new slices with it."""
 
 from covjax.framework.audit import audit_run, audit_source
+from covjax.framework.evaluate import evaluate_run
+from covjax.framework.pool import pool_runs
 from covjax.framework.protocols import run_protocols
-from covjax.framework.run import evaluate_run, train_run
+from covjax.framework.run import train_run
 from covjax.framework.screener import Screened, Screener, screen_folder
 
 __all__ = [
@@ -11,6 +13,7 @@ __all__ = [
     "audit_run",
     "audit_source",
     "evaluate_run",
+    "pool_runs",
     "run_protocols",
     "screen_folder",
     "train_run",

@@ -10,7 +10,7 @@ from covjax.config import check_config, read_config, stage_names
 from covjax.data.sources import Slice, open_source
 from covjax.data.splits import CLASSES, PARTS, make_splits, read_splits
 from covjax.errors import InputError
-from covjax.framework.run import open_run_data
+from covjax.framework.slices import open_run_data
 
 
 def audit_source(config: Any, output: Path) -> bool:

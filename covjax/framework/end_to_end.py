@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from covjax.data.loader import SliceReader
+from covjax.data.prepared import Prepared
 from covjax.evaluation.results import Evaluated, heading, shares
 from covjax.metrics import per_image_dice, score, segmentation_scores, wilson
 from covjax.stages import SEGMENTATION_CLASSES, Rows
@@ -13,20 +14,20 @@ Segment = Callable[[SliceReader], Rows]
 
 
 def evaluate_framework(
-    threshold: float, screened: Rows, called: np.ndarray, reader: SliceReader, segment: Segment
+    threshold: float, screened: Rows, confusion: np.ndarray, data: Prepared, indices: np.ndarray
 ) -> Evaluated:
     """Returns scores and per-slice columns of both stages together.
 
     Args:
       threshold: probability from which stage 1 calls a slice infected.
       screened: rows of stage 1 over all slices of the part.
-      called: bool [N], which slices stage 1 called infected; only those go through `segment` (stage 2).
-      reader: all slices of the part, at stage 2's size.
+      confusion: [N, 2, 2] of the same slices, see `gated_confusions`.
+      data, indices: which slices these are.
     """
-    confusion = gated_confusions(called, reader, segment)
+    called = screened["probability"] >= threshold
     true, predicted = shares(confusion)
     section = {
-        **heading(None, SEGMENTATION_CLASSES, reader.data, reader.indices),
+        **heading(None, SEGMENTATION_CLASSES, data, indices),
         "threshold": threshold,
         "confusion": confusion.sum(0).tolist(),
         "scores": segmentation_scores(confusion, SEGMENTATION_CLASSES)
@@ -35,11 +36,16 @@ def evaluate_framework(
     columns = {
         "true_share": true, "framework_dice": per_image_dice(confusion), "framework_predicted_share": predicted,
     }  # fmt: skip
-    return Evaluated(section, columns, reader.indices, confusion)
+    return Evaluated(section, columns, indices, confusion)
 
 
 def gated_confusions(called: np.ndarray, reader: SliceReader, segment: Segment) -> np.ndarray:
-    """Returns the confusion matrices [N, 2, 2] of all slices when only those called infected are segmented."""
+    """Returns the confusion matrices [N, 2, 2] of all slices when only those called infected are segmented.
+
+    Args:
+      called: bool [N], which slices stage 1 called infected; only those go through `segment` (stage 2).
+      reader: all slices of the part, at stage 2's size.
+    """
     confusion = np.zeros((len(reader), 2, 2), np.int64)
     for i in np.flatnonzero(~called):
         mask = reader[i]["mask"]

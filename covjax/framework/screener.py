@@ -14,12 +14,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from covjax.config import read_config, stage_names
+from covjax.config import read_config, stage_names, write_json
 from covjax.data.images import list_images, read_image
 from covjax.data.loader import pad_batch, resize
 from covjax.errors import InputError
+from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.files import encode_table, write_whole
+from covjax.framework.evaluate import check_asked
 from covjax.framework.trained import load_trained
 from covjax.inputs import slice_size
 from covjax.parallel import round_up
@@ -41,20 +43,24 @@ class Screened(NamedTuple):
 class Screener:
     """A trained run, ready to screen slices: `Screener.from_workdir(path).screen(images)`."""
 
-    def __init__(self, stages: dict[str, Stage], variables: dict[str, Any], batch_size: int | None = None):
+    def __init__(
+        self, stages: dict[str, Stage], variables: dict[str, Any], batch_size: int | None = None,
+        options: Options = PLAIN,
+    ):  # fmt: skip
         """Takes stages ("classifier", "segmenter", or one of them) and the variables of each, by the same names."""
         self.stages, self.variables = stages, variables
         self.batch_size = round_up(batch_size or next(iter(stages.values())).config.batch_size)
-        self._predict = {name: make_predictor(stage, keep=("predicted",)) for name, stage in stages.items()}
+        self._predict = {name: make_predictor(stage, ("predicted",), options) for name, stage in stages.items()}
 
     @classmethod
-    def from_workdir(cls, workdir: Path | str, batch_size: int | None = None) -> "Screener":
+    def from_workdir(cls, workdir: Path | str, batch_size: int | None = None, options: Options = PLAIN) -> "Screener":
         """Loads the best checkpoints of a finished run. Raises InputError or RunError if there are none."""
         workdir = Path(workdir)
         config = read_config(workdir)
+        check_asked(stage_names(config), options)
         trained = {name: load_trained(name, config, workdir) for name in stage_names(config)}
         stages = {name: stage for name, (stage, _) in trained.items()}
-        return cls(stages, {name: variables for name, (_, variables) in trained.items()}, batch_size)
+        return cls(stages, {name: variables for name, (_, variables) in trained.items()}, batch_size, options)
 
     def screen(self, images: Iterable[np.ndarray]) -> Iterator[Screened]:
         """Screens slices, each uint8 [H, W] of any size, in order and in constant memory."""
@@ -94,8 +100,12 @@ class Screener:
         return collect(self._predict[name](self.variables[name], batches))[row]
 
 
-def screen_folder(workdir: Path, folder: Path, output: Path, batch_size: int | None = None) -> str:
+def screen_folder(
+    workdir: Path, folder: Path, output: Path, batch_size: int | None = None, options: Options = PLAIN
+) -> str:
     """Screens every picture below `folder` into `output`: predictions.csv, masks/ID.png, overlays/ID.png.
+
+    Options that are on are recorded in options.json.
 
     Everything is written beside `output` first and moved there when the last slice is done. Returns one line that says
     what was found. Raises InputError naming a folder or file that cannot be used.
@@ -109,7 +119,10 @@ def screen_folder(workdir: Path, folder: Path, output: Path, batch_size: int | N
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        lines = _write_all(Screener.from_workdir(workdir, batch_size), folder, files, config.data.bits, partial)
+        screener = Screener.from_workdir(workdir, batch_size, options)
+        lines = _write_all(screener, folder, files, config.data.bits, partial)
+        if options.in_force():
+            write_json(partial / "options.json", options.in_force())
         if output.exists():
             output.rmdir()
         partial.rename(output)

@@ -50,7 +50,8 @@ def test_scores_and_tables(tmp_path):
     called = np.array([False, True, True, False])
     rows = {"label": np.array([1, 1, 0, 0]), "probability": np.array([0.2, 0.9, 0.7, 0.1])}
     reader = FakeReader()
-    both = evaluate_framework(0.5, rows, called, reader, segment_everything)
+    confusion = gated_confusions(called, reader, segment_everything)
+    both = evaluate_framework(0.5, rows, confusion, reader.data, reader.indices)
     scores = both.section["scores"]
     assert both.section["confusion"] == [[7, 6], [1, 2]]
     assert scores["dice_infected"]["value"] == pytest.approx(2 * 2 / (2 * 2 + 6 + 1))

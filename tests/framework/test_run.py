@@ -9,7 +9,7 @@ import pytest
 
 from covjax.data.splits import read_splits
 from covjax.errors import InputError, RunError
-from covjax.framework import evaluate_run, run, train_run
+from covjax.framework import evaluate, evaluate_run, train_run
 
 
 def read_json(path):
@@ -86,7 +86,7 @@ def test_failed_evaluation_leaves_the_former_results(trained, monkeypatch):
     (workdir / "results" / "test" / "explain.npz").write_bytes(b"of an earlier evaluation")
     before = files()
     with monkeypatch.context() as patch:
-        patch.setattr(run, "evaluate_framework", lambda *_: 1 / 0)
+        patch.setattr(evaluate, "evaluate_framework", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             evaluate_run(workdir)
     assert files() == before
