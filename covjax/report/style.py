@@ -70,7 +70,7 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
 @media print { :root { color-scheme: light; --text: #000; --soft: #444; --line: #bbb; --page: #fff;
     --panel: #fff; --accent: #000; --warn-text: #000; --warn-page: #fff; }
   body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
-  h2, h3, caption, section > p, .legend { break-after: avoid; } figure, tr, .banner { break-inside: avoid; }
+  h2, h3, caption, section > p, .legend { break-after: avoid; } p, figure, tr { break-inside: avoid; }
   .scroll, .tall, pre { overflow: visible; max-height: none; } pre { white-space: pre-wrap; columns: 2; }
   details::details-content { content-visibility: visible; display: block; }
   .figures { grid-template-columns: 1fr 1fr; } }
