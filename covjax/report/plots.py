@@ -44,6 +44,11 @@ def add_legend(axes: Axes, where: str = "best") -> None:
     axes.legend(loc=where, fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
 
 
+def _legend_above(axes: Axes) -> None:
+    """Puts the legend where it covers nothing."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, frameon=False, columnspacing=1.2)
+
+
 def learning_curves(
     epochs: Sequence[int], curves: Mapping[str, Sequence[float]], ylabel: str, best_epoch: int | None
 ) -> bytes:
@@ -129,7 +134,7 @@ def dice_histogram(dice: np.ndarray, edges: np.ndarray) -> bytes:
     axes.axvline(median, color=VERMILLION, linestyle="--", linewidth=2, label=f"median {median:.3f}")
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    add_legend(axes, "upper left")
+    _legend_above(axes)
     return to_png(figure)
 
 
@@ -154,7 +159,7 @@ def share_scatter(true: np.ndarray, predicted: np.ndarray, called: np.ndarray | 
             label="called healthy",
         )
     axes.set(xlim=(-0.02 * top, top), ylim=(-0.02 * top, top), aspect="equal")
-    add_legend(axes, "upper left")
+    _legend_above(axes)
     return to_png(figure)
 
 
@@ -170,8 +175,8 @@ def bland_altman(mean: np.ndarray, difference: np.ndarray, bias: float, limits: 
         label = "_"
     low, high = 100 * min(limits[0], difference.min(), 0), 100 * max(limits[1], difference.max(), 0)
     room = max(high - low, 0.01)
-    axes.set_ylim(low - 0.05 * room, high + 0.3 * room)
-    add_legend(axes, "upper left")
+    axes.set_ylim(low - 0.05 * room, high + 0.05 * room)
+    _legend_above(axes)
     return to_png(figure)
 
 
