@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Finding:
     of: int
     text: str
     rows: Sequence[tuple[str, str]] = ()
-    examples: Sequence[Example] = field(default=())
+    examples: Sequence[Example] = ()
 
 
 def find(m: Measured, parts: np.ndarray) -> list[Finding]:
