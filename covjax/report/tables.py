@@ -82,6 +82,8 @@ def scores(results: Results) -> Section:
         rest = "".join(_score_table(results, stage, split, headline=False) for split in splits)
         if rest:
             content.append(details("Further scores", rest))
+        if stage == "classifier":
+            content.append(_threshold_table(results, first))
     return Section("Scores", content)
 
 
@@ -120,8 +122,31 @@ def _scored_on(scored: Mapping[str, Any], split: str) -> str:
     if isinstance(scored.get("n_patients"), int):
         facts.append(f"{scored['n_patients']:,} patient" + "s" * (scored["n_patients"] != 1))
     if not math.isnan(number(scored.get("threshold"))):
-        facts.append(f"threshold {scored['threshold']:.3f}")
+        rule = str(scored.get("threshold_rule") or "fixed")
+        chosen = "" if rule == "fixed" else f" (chosen on the validation part: {rule})"
+        facts.append(f"threshold {scored['threshold']:.3f}{chosen}")
+    if scored.get("calibration") == "temperature" and not math.isnan(number(scored.get("temperature"))):
+        facts.append(f"temperature {scored['temperature']:.3f} (fitted on the validation part)")
     return ", ".join(facts)
+
+
+def _threshold_table(results: Results, split: str) -> str:
+    """Returns what the classifier would score at other thresholds; '' where that is not recorded."""
+    recorded = results.scores["classifier"][split].get("thresholds")
+    if not isinstance(recorded, list) or not all(isinstance(row, dict) for row in recorded):
+        return ""
+    counts, shares = ("tp", "fp", "fn", "tn"), ("sensitivity", "specificity", "precision", "f1", "mcc")
+    rows = [
+        [
+            f"{number(row.get('threshold')):.3f}",
+            *(_cell(number(row.get(name)), "{:,.0f}") for name in counts),
+            *(_cell(number(row.get(name)), "{:.3f}") for name in shares),
+        ]
+        for row in recorded
+    ]
+    head = ["Threshold", *map(str.upper, counts), *(name.upper() if len(name) < 4 else name for name in shares)]
+    caption = "To look at, not to choose from: a threshold chosen on these slices flatters them."
+    return details("Scores at other thresholds", table(head, rows, caption=caption, kind="compared"))
 
 
 def patients(results: Results) -> Section:

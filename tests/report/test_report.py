@@ -269,6 +269,18 @@ def test_names_in_any_script_and_of_any_length_are_drawn(tmp_path):
     assert read_rows(tmp_path / "report" / "classifier_test_confusion.csv")[1]["predicted"] == names[1]
 
 
+def test_fitted_threshold_and_temperature_and_other_thresholds_are_reported(tmp_path, undrawn):
+    write_classifier(tmp_path)
+    assert "other thresholds" not in Page(build_report(tmp_path)).text
+    section = json.loads((tmp_path / "results" / "test" / "summary.json").read_text())["classifier"]
+    row = {"threshold": 0.35, "tp": 80, "fp": 1_000, "fn": 6, "tn": 60, "sensitivity": 80 / 86, "precision": None}
+    fitted = {"threshold": 0.35, "threshold_rule": "youden", "calibration": "temperature", "temperature": 1.2}
+    write_stage(tmp_path, "test", "classifier", section | fitted | {"thresholds": [row]})
+    shown = Page(build_report(tmp_path)).text
+    assert "threshold 0.350 (chosen on the validation part: youden), temperature 1.200 (fitted" in shown
+    assert "0.350 80 1,000 6 60 0.930 undefined undefined undefined undefined" in shown
+
+
 def test_evaluation_options_and_interval_methods_are_reported(tmp_path, undrawn):
     write_run(tmp_path)
     write_classifier(tmp_path)
