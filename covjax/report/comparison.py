@@ -11,9 +11,9 @@ import numpy as np
 from covjax.report import plots
 from covjax.report.compared import Group, Run, differing, groups, incomparable, read_runs
 from covjax.report.html import banner, write_page
-from covjax.report.parts import HEADLINES, STAGE_TITLES, Picture, Section, details, split_title, table
+from covjax.report.parts import HEADLINES, STAGE_TITLES, Picture, Section, details, score_label, split_title, table
 from covjax.report.results import STAGES, interval_text, number, score_text
-from covjax.report.tables import interval_cell
+from covjax.report.tables import interval_cell, interval_methods
 
 
 def build_comparison(
@@ -114,13 +114,9 @@ def _score(run: Run, stage: str, name: str) -> Mapping[str, Any]:
     return run.sections.get(stage, {}).get("scores", {}).get(name) or {}
 
 
-def _label(stage: str, name: str) -> str:
-    return HEADLINES[stage].get(name, (name.replace("_", " "), ""))[0]
-
-
 def _meaning(stage: str, name: str) -> str:
-    meaning = HEADLINES[stage].get(name, ("", ""))[1]
-    return f"<strong>{escape(_label(stage, name))}</strong>{f': {escape(meaning)}' if meaning else ''}."
+    label, meaning = score_label(stage, name)
+    return f"<strong>{escape(label)}</strong>{f': {escape(meaning)}' if meaning else ''}."
 
 
 def _text(run: Run, stage: str, name: str) -> str:
@@ -132,16 +128,18 @@ def _text(run: Run, stage: str, name: str) -> str:
 def _score_table(runs: Sequence[Run], stage: str, names: Sequence[str]) -> str:
     rows = []
     for name in names:
-        label, meaning = HEADLINES[stage].get(name, (name.replace("_", " "), ""))
+        label, meaning = score_label(stage, name)
         note = f"<small>{escape(meaning)}</small>" if meaning else ""
         rows.append([escape(label) + note, *(_cell(_score(run, stage, name)) for run in runs)])
-    return table(["Score", *(escape(run.label) for run in runs)], rows, kind="compared")
+    methods = interval_methods(_score(run, stage, name) for run in runs for name in names)
+    intro = f'<p class="soft">Intervals: {escape("; ".join(methods))}</p>' if methods else ""
+    return intro + table(["Score", *(escape(run.label) for run in runs)], rows, kind="compared")
 
 
 def _cell(score: Mapping[str, Any]) -> str:
     if not score:
         return ""
-    interval = interval_cell(score)
+    interval = interval_cell(score, named=False)
     note = f"<small>{interval}</small>" if interval else ""
     return f"<strong>{escape(score_text(score))}</strong>{note}"
 
@@ -150,7 +148,7 @@ def _run_bars(runs: Sequence[Run], stage: str, part: str, name: str) -> Picture:
     scores = [_score(run, stage, name) for run in runs]
     values = np.array([number(score.get("value")) for score in scores])
     low, high = np.array([_ends(score) for score in scores]).T
-    labels, title = [run.label for run in runs], _label(stage, name)
+    labels, title = [run.label for run in runs], score_label(stage, name)[0]
     png = plots.score_bars(labels, values, low, high, title)
     whisker = " Whiskers are the intervals." if np.isfinite(low).any() else ""
     caption = f"{_meaning(stage, name)}{whisker}"
@@ -170,7 +168,7 @@ def _group_bars(found: Sequence[Group], stage: str, part: str, name: str) -> Pic
         np.array([reduce(values) if len(values) else math.nan for values in known])
         for reduce in (np.mean, np.min, np.max)
     )
-    labels, title = [group.label for group in found], _label(stage, name)
+    labels, title = [group.label for group in found], score_label(stage, name)[0]
     png = plots.score_bars(labels, mean, low, high, title, known)
     numbers = {
         "configuration": labels, "runs": [len(values) for values in known], "min": low, "mean": mean, "max": high,

@@ -50,6 +50,9 @@ HEADLINES = {
 }
 
 
+ABBREVIATIONS = {name.lower(): name for name in ("IoU", "F1", "BF", "HD95", "ASSD", "NSD")}
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure of the page, its file NAME.png and its numbers, NAME.csv; `caption` is HTML, `alt` plain text."""
@@ -105,3 +108,9 @@ def details(summary: str, content: str) -> str:
 
 def split_title(split: str) -> str:
     return SPLIT_TITLES.get(split, split)
+
+
+def score_label(stage: str, name: str) -> tuple[str, str]:
+    """Returns what a score is called in words and, for a headline score, how to read it."""
+    words = " ".join(ABBREVIATIONS.get(word, word) for word in name.split("_"))
+    return HEADLINES[stage].get(name, (words[:1].upper() + words[1:], ""))

@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from covjax.report.parts import HEADLINES, STAGE_TITLES, Section, details, split_title, table
+from covjax.report.parts import HEADLINES, STAGE_TITLES, Section, details, score_label, split_title, table
 from covjax.report.results import (
     SPLITS,
     STAGES,
@@ -94,24 +94,34 @@ def _score_table(results: Results, stage: str, split: str, headline: bool) -> st
         if headline
         else [name for name in scored["scores"] if name not in labels]
     )
+    if not names:
+        return ""
+    methods = interval_methods(scored["scores"][name] for name in names)
     rows = []
     for name in names:
         score = scored["scores"][name]
-        label, meaning = labels.get(name, (name.replace("_", " "), ""))
+        label, meaning = score_label(stage, name)
         note = f"<small>{escape(meaning)}</small>" if meaning else ""
         n = f"{score['n']:,}" if isinstance(score.get("n"), int) else ""
-        rows.append([escape(label) + note, f"<strong>{escape(score_text(score))}</strong>", interval_cell(score), n])
-    if not rows:
-        return ""
+        interval = interval_cell(score, named=len(methods) > 1)
+        rows.append([escape(label) + note, f"<strong>{escape(score_text(score))}</strong>", interval, n])
     options = options_text(results.options[split])
-    caption = escape(_scored_on(scored, split) + (f", with {options}" if options else ""))
-    return table(["Score", "Value", "Interval", "n"], rows, caption=caption, kind="scores")
+    caption = _scored_on(scored, split) + (f", with {options}" if options else "")
+    caption += f". Intervals: {methods[0]}" if len(methods) == 1 else ""
+    return table(["Score", "Value", "Interval", "n"], rows, caption=escape(caption), kind="scores")
 
 
-def interval_cell(score: Mapping[str, Any]) -> str:
-    """Returns the interval of a score and how it was made, as HTML; '' where it has none."""
+def interval_methods(scores: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns how the intervals of scores were made, each way once."""
+    return list(
+        dict.fromkeys(str(s["interval_method"]) for s in scores if interval_text(s) and s.get("interval_method"))
+    )
+
+
+def interval_cell(score: Mapping[str, Any], named: bool = True) -> str:
+    """Returns the interval of a score as HTML, and if `named` how it was made; '' where it has none."""
     interval, method = interval_text(score).replace(" ", "&nbsp;"), score.get("interval_method")
-    return f"{interval}<small>{escape(str(method))}</small>" if interval and method else interval
+    return f"{interval}<small>{escape(str(method))}</small>" if named and interval and method else interval
 
 
 def _scored_on(scored: Mapping[str, Any], split: str) -> str:
@@ -145,8 +155,8 @@ def _threshold_table(results: Results, split: str) -> str:
         for row in recorded
     ]
     head = ["Threshold", *map(str.upper, counts), *(name.upper() if len(name) < 4 else name for name in shares)]
-    caption = "To look at, not to choose from: a threshold chosen on these slices flatters them."
-    return details("Scores at other thresholds", table(head, rows, caption=caption, kind="compared"))
+    intro = '<p class="soft">To look at, not to choose from: a threshold chosen on these slices flatters them.</p>'
+    return details("Scores at other thresholds", intro + table(head, rows, kind="compared"))
 
 
 def patients(results: Results) -> Section:

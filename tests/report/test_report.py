@@ -292,8 +292,12 @@ def test_evaluation_options_and_interval_methods_are_reported(tmp_path, undrawn)
     shown = Page(build_report(tmp_path))
     said = "tta flip and 0.9, min_size 12, lung_mask"
     assert f"test part: {said}" in shown.text and f"threshold 0.500, with {said}" in shown.text
-    assert "0.500 to 0.700 bootstrap of patients" in shown.text
+    assert f"with {said}. Intervals: bootstrap of patients Score" in shown.text
     assert summary_table(tmp_path).splitlines()[-1] == f"test evaluated with {said}"
+    summary["classifier"]["scores"]["accuracy"]["interval_method"] = "Wilson"
+    write_json(path, summary)
+    shown = Page(build_report(tmp_path))
+    assert "0.500 to 0.700 bootstrap of patients" in shown.text and "0.741 to 0.860 Wilson" in shown.text
 
 
 @pytest.mark.parametrize(
