@@ -145,6 +145,7 @@ def _cell(score: Mapping[str, Any]) -> str:
 
 
 def _run_bars(runs: Sequence[Run], stage: str, part: str, name: str) -> Picture:
+    runs = [run for run in runs if _score(run, stage, name)]
     scores = [_score(run, stage, name) for run in runs]
     values = np.array([number(score.get("value")) for score in scores])
     low, high = np.array([_ends(score) for score in scores]).T
