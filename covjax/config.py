@@ -17,10 +17,21 @@ from covjax.files import write_whole
 from covjax.inputs import NORMALIZATIONS
 from covjax.layers import BATCH_NORMS
 from covjax.losses import CLASS_WEIGHTS, class_weights
+from covjax.metrics.calibration import check_rule
 from covjax.optimizer import SCHEDULES
 from covjax.runtime import XLA_FLAGS
 from covjax.stages import TASKS, make_model
 
+CALIBRATIONS = {"none": "as the network says", "temperature": "log-odds divided by a number fitted on the val part"}
+# Fields that runs of earlier versions lack, with the value by which they were made.
+ADDED = {
+    "xla_flags": "none",
+    "data.frame": "ct",
+    "split.folds": 0,
+    "split.fold": 0,
+    "classifier.threshold_rule": "fixed",
+    "classifier.calibration": "none",
+}
 SELECTIONS = {"infected": "the slices with infection, as the paper trains", "all": "every slice"}
 
 
@@ -91,8 +102,11 @@ def _check_stage(name: str, config: ConfigDict) -> None:
         _positive(f"{name}.augment.{field}", config.augment[field], zero=True)
     if config.augment.scale >= 1 or config.augment.intensity >= 1:
         raise InputError(f"{name}.augment: scale and intensity are shares below 1")
-    if name == "classifier" and not 0 < config.threshold < 1:
-        raise InputError(f"classifier.threshold: {config.threshold} must be between 0 and 1")
+    if name == "classifier":
+        if not 0 < config.threshold < 1:
+            raise InputError(f"classifier.threshold: {config.threshold} must be between 0 and 1")
+        check_rule("classifier.threshold_rule", config.threshold_rule)
+        _among("classifier.calibration", config.calibration, CALIBRATIONS)
     if name == "segmenter":
         _among("segmenter.slices", config.slices, SELECTIONS)
 
@@ -110,7 +124,7 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
     ours = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
     if path.is_file():
-        theirs = flat_fields(_read(path))
+        theirs = flat_fields(_with_added(_read(path)))
         for key, value in flat_fields(ours).items():
             if key not in theirs or theirs[key] != value:
                 there = json.dumps(theirs[key]) if key in theirs else "nothing"
@@ -132,7 +146,7 @@ def read_config(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(f"{workdir}: no config.json, this is not the workdir of a run")
-    config = ConfigDict(_read(path)).lock()
+    config = ConfigDict(_with_added(_read(path))).lock()
     try:
         check_config(config)
     except InputError as error:
@@ -158,6 +172,16 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: damaged (not a JSON object), restore it or use another --workdir")
     return value
+
+
+def _with_added(values: dict[str, Any]) -> dict[str, Any]:
+    """Adds the fields of ADDED that a configuration of an earlier version lacks."""
+    for field, value in ADDED.items():
+        section, _, name = field.rpartition(".")
+        within = values.get(section) if section else values
+        if isinstance(within, dict):
+            within.setdefault(name, value)
+    return values
 
 
 def flat_fields(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

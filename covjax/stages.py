@@ -3,7 +3,7 @@
 The same loop, evaluation and checkpoints serve both; what differs stands in the Task table below.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ from jax import lax
 
 from covjax.inputs import Normalization, enhanced, network_input
 from covjax.losses import class_weights, cross_entropy
-from covjax.metrics import classification_scores, confusion_matrix, segmentation_scores
+from covjax.metrics import classification_scores, confusion_matrix, segmentation_scores, surface_summary
+from covjax.metrics.segmentation import SURFACE_SCORES
 from covjax.models import create_model
 
 Batch = dict[str, jax.Array]
@@ -29,18 +30,20 @@ class Task:
     """Pure functions of a task.
 
     truth(batch) -> int labels; rows(logits, truth) -> per-sample arrays (fetched from the device as they are);
-    scores(rows) -> {name: score}; `best` names the score that selects the best checkpoint (higher is better).
+    scores(rows, threshold, patients) -> {name: score}, with bootstrap intervals if patients are given; `best`
+    names the score that selects the best checkpoint (higher is better).
     """
 
     name: str
     truth: Callable[[Batch], jax.Array]
     rows: Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
-    scores: Callable[[Rows, Any], dict[str, dict]]
+    scores: Callable[[Rows, float, Sequence[str] | None], dict[str, dict]]
     best: str
 
 
 def _classification_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
-    return {"probability": jax.nn.softmax(logits)[:, 1], "label": truth}
+    log_odds = (logits[:, 1] - logits[:, 0]).astype(jnp.float32)
+    return {"probability": jax.nn.softmax(logits)[:, 1], "log_odds": log_odds, "label": truth}
 
 
 def _segmentation_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
@@ -48,19 +51,28 @@ def _segmentation_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Arr
     return {"confusion": confusion_matrix(truth, predicted, 2), "predicted": predicted}
 
 
+def _segmentation_scores(rows: Rows, _: float, patients: Sequence[str] | None) -> dict[str, dict]:
+    scores = segmentation_scores(rows["confusion"], SEGMENTATION_CLASSES, patients)
+    if SURFACE_SCORES[0] in rows:
+        scores |= surface_summary({name: rows[name] for name in SURFACE_SCORES}, SEGMENTATION_CLASSES, patients)
+    return scores
+
+
 TASKS = {
     "classifier": Task(
         name="classification",
         truth=lambda batch: batch["label"],
         rows=_classification_rows,
-        scores=lambda rows, config: classification_scores(rows["label"], rows["probability"], config.threshold),
+        scores=lambda rows, threshold, patients: classification_scores(
+            rows["label"], rows["probability"], threshold, patients, rows.get("called")
+        ),
         best="mcc",
     ),
     "segmenter": Task(
         name="segmentation",
         truth=lambda batch: batch["mask"].astype(jnp.int32),
         rows=_segmentation_rows,
-        scores=lambda rows, config: segmentation_scores(rows["confusion"], SEGMENTATION_CLASSES),
+        scores=_segmentation_scores,
         best="dice_infected",
     ),
 }
@@ -74,6 +86,13 @@ class Statistics(NamedTuple):
     class_weights: np.ndarray  # [K]
 
 
+class Calibration(NamedTuple):
+    """What is fitted on the validation part only, of a classifier that is asked for it."""
+
+    temperature: float = 1.0  # by which its logits are divided
+    threshold: float | None = None  # probability from which a slice is called infected; None: as configured
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage, ready to train or to use; its parameters live elsewhere."""
@@ -83,6 +102,16 @@ class Stage:
     task: Task
     model: nn.Module
     statistics: Statistics
+    calibration: Calibration = Calibration()
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a slice is called infected; a segmenter has none and takes the likelier class."""
+        return self.config.get("threshold", 0.5) if self.calibration.threshold is None else self.calibration.threshold
+
+    def calls(self, probability: np.ndarray) -> np.ndarray:
+        """Returns which slices are called infected, bool [N], compared in float64 as the scores are."""
+        return np.asarray(probability, np.float64) >= self.threshold
 
     def logits(self, variables: Any, images: jax.Array, **kwargs: Any) -> Any:
         """Runs the network on slices [N, H, W] in 0..255."""

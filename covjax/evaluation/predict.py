@@ -1,6 +1,6 @@
 """Batched, pmapped prediction: per-slice rows, identical for every batch size and device count."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from covjax.data.loader import Batch
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.postprocess import remove_small
 from covjax.evaluation.tta import averaged_outputs
-from covjax.metrics import confusion_matrix
+from covjax.metrics import confusion_matrix, surface_scores
 from covjax.parallel import pmap_eval, shard, unshard
 from covjax.stages import Rows, Stage
 
@@ -26,18 +26,22 @@ def make_predictor(
 
     Rows are per-slice arrays: "loss", "weight" and what the task says ("probability"; "confusion"). Those in
     ON_REQUEST stay on the device unless named in `keep`: masks "predicted" uint8 [n, h, w], "pixel_probability" of
-    infection float32 [n, h, w], a classifier's penultimate "features" float32 [n, D]. The device starts on a batch
-    before the rows of the one before are fetched, so that it need not wait for the host.
+    infection float32 [n, h, w], a classifier's penultimate "features" float32 [n, D]. With "surface" in `keep` the
+    host adds the scores of the masks' boundaries, float64 [n, 2] each. The device starts on a batch before the rows of
+    the one before are fetched, so that it need not wait for the host.
     """
     clean = options.min_size if stage.name == "segmenter" else 0
-    fetched = {*keep, "predicted"} if clean else set(keep)
+    fetched = {*keep, "predicted"} if clean or "surface" in keep else set(keep)
     step = pmap_eval(partial(_rows, stage=stage, keep=fetched, tta=options.tta))
 
     def fetch(rows, batch):
         rows = unshard(rows)
         if clean:
             rows |= _cleaned(rows["predicted"], batch["mask"], clean)
-        return {k: v[batch["valid"]] for k, v in rows.items() if k in keep or k not in ON_REQUEST}
+        rows = {k: v[batch["valid"]] for k, v in rows.items()}
+        if "surface" in keep:
+            rows |= surface_scores(batch["mask"][batch["valid"]], rows["predicted"])
+        return {k: v for k, v in rows.items() if k in keep or k not in ON_REQUEST}
 
     def predict(variables, batches):
         started = None
@@ -58,7 +62,7 @@ def _rows(
     outputs = averaged_outputs(stage, variables, images, tta) if tta else stage.outputs(variables, images)
     logits = outputs.pop("logits")
     loss, weight = stage.loss(logits, batch)
-    rows = stage.task.rows(logits, stage.task.truth(batch)) | outputs
+    rows = stage.task.rows(logits / stage.calibration.temperature, stage.task.truth(batch)) | outputs
     if "pixel_probability" in keep:
         rows["pixel_probability"] = jax.nn.softmax(logits)[..., 1]
     rows = {k: v for k, v in rows.items() if k in keep or k not in ON_REQUEST}
@@ -83,6 +87,6 @@ def mean_loss(rows: Rows) -> float:
     return float(rows["loss"].astype(np.float64).sum() / weight) if weight else float("nan")
 
 
-def scores_of(stage: Stage, rows: Rows) -> dict[str, dict]:
-    """Returns the scores of a stage over rows of any number of slices."""
-    return stage.task.scores(rows, stage.config)
+def scores_of(stage: Stage, rows: Rows, patients: Sequence[str] | None = None) -> dict[str, dict]:
+    """Returns the scores of a stage over rows of any number of slices, bootstrapped over `patients` if given."""
+    return stage.task.scores(rows, stage.threshold, patients)

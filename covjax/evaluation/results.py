@@ -13,7 +13,17 @@ from covjax.data.loader import SliceReader, resize
 from covjax.data.prepared import Prepared
 from covjax.evaluation.predict import scores_of
 from covjax.files import encode_table, write_together
-from covjax.metrics import DEFINITIONS, per_image_dice, per_image_iou, precision_recall_curve, roc_curve
+from covjax.metrics import (
+    DEFINITIONS,
+    per_image_dice,
+    per_image_iou,
+    precision_recall_curve,
+    roc_curve,
+    threshold_table,
+)
+from covjax.metrics.classification import THRESHOLDS
+from covjax.metrics.segmentation import SURFACE_SCORES
+from covjax.metrics.surface import THETA, TOLERANCE
 from covjax.stages import CLASSIFICATION_CLASSES, SEGMENTATION_CLASSES, Rows, Stage
 
 
@@ -28,15 +38,19 @@ class Evaluated(NamedTuple):
 
 def evaluate_classifier(stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> Evaluated:
     """Returns scores, curves and per-slice columns of stage 1."""
-    label, probability = rows["label"], rows["probability"]
-    called = (probability >= stage.config.threshold).astype(int)
-    confusion = np.zeros((2, 2), int)
+    label, probability, called = rows["label"], rows["probability"], rows["called"].astype(int)
+    confusion, threshold = np.zeros((2, 2), int), stage.threshold
     np.add.at(confusion, (label, called), 1)
+    known = [] if np.isnan(threshold) else [threshold]
     section = {
         **heading(stage.config.model.name, CLASSIFICATION_CLASSES, data, indices),
-        "threshold": stage.config.threshold,
+        "threshold": known[0] if known else None,
+        "threshold_rule": stage.config.get("threshold_rule", "fixed"),
+        "calibration": stage.config.get("calibration", "none"),
+        "temperature": None if np.isnan(stage.calibration.temperature) else stage.calibration.temperature,
         "confusion": confusion.tolist(),
-        "scores": scores_of(stage, rows),
+        "scores": scores_of(stage, rows, patients_of(data, indices)),
+        "thresholds": threshold_table(label, probability, sorted({*THRESHOLDS, *known})),
     }
     if len(set(label.tolist())) == 2:
         section["curves"] = {
@@ -54,14 +68,21 @@ def evaluate_segmenter(stage: Stage, rows: Rows, data: Prepared, indices: np.nda
         **heading(stage.config.model.name, SEGMENTATION_CLASSES, data, indices),
         "slices": stage.config.slices,
         "confusion": confusion.sum(0).tolist(),
-        "scores": scores_of(stage, rows),
+        "surface": {"theta_diagonals": THETA, "nsd_tolerance_pixels": TOLERANCE},
+        "scores": scores_of(stage, rows, patients_of(data, indices)),
     }
     true, predicted = shares(confusion)
     columns = {
-        "dice": per_image_dice(confusion), "iou": per_image_iou(confusion), "true_share": true,
+        "dice": per_image_dice(confusion), "iou": per_image_iou(confusion),
+        **{name: rows[name][:, 1] for name in SURFACE_SCORES}, "true_share": true,
         "predicted_share": predicted, "segmenter_loss": _slice_loss(rows),
     }  # fmt: skip
     return Evaluated(section, columns, indices, confusion)
+
+
+def patients_of(data: Prepared, indices: np.ndarray) -> list[str]:
+    """Returns the patient of every slice, "" where unknown."""
+    return [data.patients[i] for i in indices]
 
 
 def heading(model: str | None, classes: tuple[str, ...], data: Prepared, indices: np.ndarray) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import numpy as np
 
 from covjax.data.loader import SliceReader
 from covjax.data.prepared import Prepared
-from covjax.evaluation.results import Evaluated, heading, shares
-from covjax.metrics import per_image_dice, score, segmentation_scores, wilson
+from covjax.evaluation.results import Evaluated, heading, patients_of, shares
+from covjax.metrics import per_image_dice, segmentation_scores
+from covjax.metrics.means import mean_score, share_score
 from covjax.stages import SEGMENTATION_CLASSES, Rows
 
 Segment = Callable[[SliceReader], Rows]
@@ -19,19 +20,19 @@ def evaluate_framework(
     """Returns scores and per-slice columns of both stages together.
 
     Args:
-      threshold: probability from which stage 1 calls a slice infected.
+      threshold: probability from which stage 1 called a slice infected, NaN where that differed between runs.
       screened: rows of stage 1 over all slices of the part.
       confusion: [N, 2, 2] of the same slices, see `gated_confusions`.
       data, indices: which slices these are.
     """
-    called = screened["probability"] >= threshold
+    called, patients = screened["called"], patients_of(data, indices)
     true, predicted = shares(confusion)
     section = {
         **heading(None, SEGMENTATION_CLASSES, data, indices),
-        "threshold": threshold,
+        "threshold": None if np.isnan(threshold) else threshold,
         "confusion": confusion.sum(0).tolist(),
-        "scores": segmentation_scores(confusion, SEGMENTATION_CLASSES)
-        | _screening_scores(screened["label"], called, true, predicted),
+        "scores": segmentation_scores(confusion, SEGMENTATION_CLASSES, patients)
+        | _screening_scores(screened["label"], called, true, predicted, patients),
     }
     columns = {
         "true_share": true, "framework_dice": per_image_dice(confusion), "framework_predicted_share": predicted,
@@ -57,17 +58,12 @@ def gated_confusions(called: np.ndarray, reader: SliceReader, segment: Segment) 
 
 
 def _screening_scores(
-    label: np.ndarray, called: np.ndarray, true: np.ndarray, predicted: np.ndarray
+    label: np.ndarray, called: np.ndarray, true: np.ndarray, predicted: np.ndarray, patients: list[str]
 ) -> dict[str, dict]:
-    missed, infected = int((~called & (label == 1)).sum()), int((label == 1).sum())
-    alarms, healthy = int((called & (label == 0)).sum()), int((label == 0).sum())
-    error = float(np.abs(true - predicted).mean())
+    infected, healthy = np.flatnonzero(label == 1), np.flatnonzero(label == 0)
+    of = lambda some: [patients[i] for i in some]  # noqa: E731
     return {
-        "missed_infected_slices": _share(missed, infected, "no infected slice"),
-        "false_alarm_slices": _share(alarms, healthy, "no healthy slice"),
-        "share_mean_absolute_error": score(error, len(label)),
+        "missed_infected_slices": share_score(~called[infected], of(infected), "no infected slice"),
+        "false_alarm_slices": share_score(called[healthy], of(healthy), "no healthy slice"),
+        "share_mean_absolute_error": mean_score(np.abs(true - predicted), patients, "no slice"),
     }
-
-
-def _share(count: int, n: int, reason: str) -> dict:
-    return score(count / n, n, interval=wilson(count, n)) if n else score(None, 0, reason=reason)

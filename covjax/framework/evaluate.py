@@ -35,6 +35,7 @@ from covjax.metrics import per_image_dice
 from covjax.parallel import round_up
 from covjax.stages import Rows, Stage
 
+KEEP = {"classifier": ("features",), "segmenter": ("surface",)}  # rows that an evaluation adds to those of training
 MAX_FEATURES = 4_000_000  # numbers in features.npz: beyond, every second, third .. slice is kept
 
 
@@ -78,9 +79,10 @@ def evaluate_run(
                 logging.warning("the %s part of fold %d has no infected slice to segment", part, splits["fold"])
                 continue
             reader = part_reader(name, config, data, splits, part, cache=False)
-            rows, seconds = run[name](reader, keep=("features",) if name == "classifier" else ())
+            rows, seconds = run[name](reader, keep=KEEP[name])
             speed[name] = {"slices_per_second_eval": round(len(reader) / seconds, 3)}
             if name == "classifier":
+                rows["called"] = stages[name].calls(rows["probability"])
                 arrays |= _features(reader, rows.pop("features", None))
                 arrays |= _explanations(stages[name], variables, reader, rows) if explain else {}
             else:
@@ -88,7 +90,7 @@ def evaluate_run(
             seen[name] = Seen(reader.indices, rows)
         if len(stages) == 2:
             reader = part_reader("segmenter", config, data, splits, part, cache=False, selection="all")
-            called = seen["classifier"].rows["probability"] >= config.classifier.threshold
+            called = seen["classifier"].rows["called"]
             segment = lambda some: run["segmenter"](some, keep=())[0]  # noqa: E731
             seen["framework"] = Seen(reader.indices, {"confusion": gated_confusions(called, reader, segment)})
         arrays["rows"] = rows_to_arrays(seen, data, indices)
@@ -117,9 +119,10 @@ def evaluate_seen(stages: Mapping[str, Stage], seen: Mapping[str, Seen], data: P
         if name in seen:
             found[name] = evaluate(stages[name], seen[name].rows, data, seen[name].indices)
     if "framework" in seen:
-        threshold = stages["classifier"].config.threshold
         screened, (indices, rows) = seen["classifier"].rows, seen["framework"]
-        found["framework"] = evaluate_framework(threshold, screened, rows["confusion"], data, indices)
+        found["framework"] = evaluate_framework(
+            stages["classifier"].threshold, screened, rows["confusion"], data, indices
+        )
     return found
 
 
@@ -203,7 +206,7 @@ def _features(reader: SliceReader, features: np.ndarray | None) -> dict[str, dic
 
 def _explanations(stage: Stage, variables: Any, reader: SliceReader, rows: Rows) -> dict[str, dict[str, np.ndarray]]:
     label, probability = rows["label"], rows["probability"]
-    chosen = most_confident(label, probability, probability >= stage.config.threshold)
+    chosen = most_confident(label, probability, rows["called"])
     images = np.stack([reader[i]["image"] for i in chosen])
     heat = jax.jit(lambda v, x: grad_cam(stage, v, x))(variables, images)
     ids = np.array([reader.data.ids[i] for i in reader.indices[chosen]])

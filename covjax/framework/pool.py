@@ -4,6 +4,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from covjax.data.prepared import Prepared
 from covjax.data.splits import CLASSES, read_splits
 from covjax.errors import InputError
 from covjax.evaluation.results import rank_examples, write_part
+from covjax.framework.calibrate import read_calibration
 from covjax.framework.evaluate import Seen, evaluate_seen, rows_from_arrays, rows_to_arrays
 from covjax.framework.trained import read_statistics
 from covjax.metrics import DEFINITIONS, per_image_dice
-from covjax.stages import make_stage
+from covjax.stages import Calibration, make_stage
 
 # Fields in which the runs of one cross-validation may differ: which fold, and where the data lie.
 MAY_DIFFER = ("split.fold", "data.path", "data.prepared_dir", "data.cache", "xla_flags")
@@ -46,6 +48,8 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     data, seen = _joined(splits[0], arrays)
     config = read_config(workdirs[0])
     stages = {name: make_stage(name, config[name], read_statistics(name, workdirs[0])) for name in stage_names(config)}
+    if "classifier" in stages:
+        stages["classifier"] = replace(stages["classifier"], calibration=_calibration(workdirs, config))
     indices = np.arange(len(data))
     pooled = {"rows": rows_to_arrays(seen, data, indices)} | _examples(workdirs, part, seen, data)
     options = summaries[0]["options"] | {"pooled_runs": len(workdirs)} | _folds(splits)
@@ -136,6 +140,12 @@ def _examples(workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], dat
     chosen = np.concatenate([best, near, worst])
     rank = np.repeat(["best", "median", "worst"], [len(best), len(near), len(worst)])
     return {"examples": {name: values[chosen] for name, values in kept.items()} | {"rank": rank}}
+
+
+def _calibration(workdirs: Sequence[Path], config: Any) -> Calibration:
+    """What all runs share of their calibration; NaN where each run has fitted its own."""
+    fitted = [read_calibration(config, workdir) for workdir in workdirs]
+    return Calibration(*(values[0] if len(set(values)) == 1 else np.nan for values in zip(*fitted, strict=True)))
 
 
 def _folds(splits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared import Prepared, prepare
 from covjax.data.splits import CLASSES, make_splits, read_splits
 from covjax.errors import InputError
+from covjax.framework.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.framework.evaluate import evaluate_run, record_timing
 from covjax.framework.slices import part_reader
-from covjax.framework.trained import read_statistics, statistics_path
+from covjax.framework.trained import load_trained, read_statistics, statistics_path
 from covjax.parallel import AXIS
 from covjax.runtime import environment
 from covjax.stages import Stage, make_stage, measure_statistics, statistics_to_json
@@ -33,6 +34,7 @@ def train_run(config: Any, workdir: Path) -> None:
             claim_workdir(workdir, config)
         data = prepare(config.data)
         splits = _splits(config, data, workdir)
+        check_calibration(config, data, splits)
         claim_workdir(workdir, config)
     write_json(workdir / "environment.json", environment())
     write_json(workdir / "splits.json", splits)
@@ -40,6 +42,8 @@ def train_run(config: Any, workdir: Path) -> None:
         readers = {part: part_reader(name, config, data, splits, part) for part in ("train", "val")}
         stage = _measured_stage(name, config, readers["train"], workdir)
         record_timing(workdir, name, train_stage(stage, readers, config, workdir))
+        if name == "classifier" and is_asked(config):
+            fit_calibration(*load_trained(name, config, workdir, calibrated=False), readers["val"], workdir)
     evaluate_run(workdir, "test")
 
 

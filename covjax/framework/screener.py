@@ -69,7 +69,7 @@ class Screener:
             probability, called = [None] * len(chunk), np.ones(len(chunk), bool)
             if "classifier" in self.stages:
                 probability = self._run("classifier", chunk, "probability").astype(float).tolist()
-                called = np.array(probability) >= self.stages["classifier"].config.threshold
+                called = self.stages["classifier"].calls(probability)
             masks = self._masks(chunk, called) if "segmenter" in self.stages else [None] * len(chunk)
             for p, infected, mask in zip(probability, called, masks, strict=True):
                 share = None if mask is None else float(mask.mean())

@@ -1,10 +1,12 @@
 """A trained stage, read back from the workdir of its run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError, RunError
+from covjax.framework.calibrate import read_calibration
 from covjax.stages import Stage, Statistics, init_variables, make_stage, statistics_from_json
 from covjax.training.checkpoint import Checkpoints
 
@@ -25,9 +27,14 @@ def read_statistics(name: str, workdir: Path) -> Statistics:
         raise InputError(f"{path}: damaged ({error}), delete it and run train.py again") from None
 
 
-def load_trained(name: str, config: Any, workdir: Path) -> tuple[Stage, Any]:
-    """Returns (stage, variables) of the best checkpoint. Raises InputError or RunError; never random weights."""
+def load_trained(name: str, config: Any, workdir: Path, *, calibrated: bool = True) -> tuple[Stage, Any]:
+    """Returns (stage, variables) of the best checkpoint, the classifier as calibrated unless told otherwise.
+
+    Raises InputError or RunError; never random weights, never a classifier without the calibration it asks for.
+    """
     stage = make_stage(name, config[name], read_statistics(name, workdir))
+    if name == "classifier" and calibrated:
+        stage = replace(stage, calibration=read_calibration(config, workdir))
     folder = workdir / "checkpoints" / name / "best"
     if not folder.is_dir():
         raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")

@@ -12,7 +12,8 @@ from covjax.metrics.segmentation import per_image_dice, per_image_iou, segmentat
 from covjax.metrics.surface import bf_score, surface_scores
 
 # Version of the definitions of all scores; it goes up whenever a score of the same predictions changes.
-DEFINITIONS = 1
+# 2: boundary and calibration scores added; intervals resample patients, DeLong in place of Hanley-McNeil.
+DEFINITIONS = 2
 
 __all__ = [
     "DEFINITIONS",

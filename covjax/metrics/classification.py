@@ -24,7 +24,11 @@ TWO_CLASS = ("balanced_accuracy", "mcc", "kappa", "roc_auc", "average_precision"
 
 
 def classification_scores(
-    labels: np.ndarray, probability: np.ndarray, threshold: float = 0.5, patients: Sequence[str] | None = None
+    labels: np.ndarray,
+    probability: np.ndarray,
+    threshold: float = 0.5,
+    patients: Sequence[str] | None = None,
+    called: np.ndarray | None = None,
 ) -> dict[str, dict]:
     """Scores of a binary classifier, each with its n and, where there is one, a 95 % interval.
 
@@ -55,6 +59,7 @@ def classification_scores(
       probability: [N] of class 1, 0..1.
       threshold: of the call, in units of probability.
       patients: [N], the patient of every case, "" where unknown. None: no bootstrap.
+      called: bool [N], which cases were called positive, in place of a threshold, as when folds have each their own.
 
     Returns:
       name -> score (see `score`): accuracy, sensitivity, specificity, precision, f1, balanced_accuracy, mcc, kappa,
@@ -62,17 +67,20 @@ def classification_scores(
 
     Raises:
       InputError: not two vectors of one length, a label other than 0 and 1, a probability that is NaN or
-        outside 0..1, patients of another length.
+        outside 0..1, patients or called of another length.
 
     Source of ece: C. Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599; here of class 1.
     """
     positive, probability = _check(labels, probability)
     if patients is not None and len(patients) != positive.size:
         raise InputError(f"patients: {len(patients)} of {positive.size} cases, give one per case")
-    order = np.lexsort((positive, -probability))  # sums of floats must not depend on the order of the cases
-    positive, probability = positive[order], probability[order]
-    tn, fp, fn, tp = cells = _cells(positive, probability >= threshold)
-    values = {k: v[0] for k, v in _values(np.ones((1, positive.size)), positive, probability, threshold).items()}
+    called = probability >= threshold if called is None else np.asarray(called, bool)
+    if called.shape != positive.shape:
+        raise InputError(f"called: shape {called.shape}, give one per case, [{positive.size}]")
+    order = np.lexsort((called, positive, -probability))  # sums of floats must not depend on the order of the cases
+    positive, probability, called = positive[order], probability[order], called[order]
+    tn, fp, fn, tp = cells = _cells(positive, called)
+    values = {k: v[0] for k, v in _values(np.ones((1, positive.size)), positive, probability, called).items()}
     n, one_class = positive.size, _one_class(tp + fn, tn + fp)
     reasons = dict.fromkeys(TWO_CLASS, one_class) | {
         "sensitivity": "no positive cases",
@@ -83,7 +91,7 @@ def classification_scores(
     intervals = _closed_form(cells, values["roc_auc"], positive, probability)
     if patients is not None and n >= MIN_UNITS:
         of_cases = [patients[i] for i in order]
-        intervals = _bootstrapped(of_cases, intervals, positive, probability, threshold)
+        intervals = _bootstrapped(of_cases, intervals, positive, probability, called)
     scores = {}
     for name, value in values.items():
         count = int(np.dot(cells, PROPORTIONS[name][1])) if name in PROPORTIONS else n
@@ -134,10 +142,9 @@ def _zero_where(values: np.ndarray, zero: np.ndarray, defined: np.ndarray) -> np
 
 
 def _values(
-    weights: np.ndarray, positive: np.ndarray, probability: np.ndarray, threshold: float
+    weights: np.ndarray, positive: np.ndarray, probability: np.ndarray, called: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Every score when case i counts weights[r, i] times: name -> float64 [R]. Cases by falling probability."""
-    called = probability >= threshold
     true_class = np.where(positive, probability, 1 - probability)
     tiny = np.finfo(np.float64).eps
     losses = [(probability - positive) ** 2, -np.log(np.clip(true_class, tiny, 1 - tiny))]
@@ -172,13 +179,13 @@ def _closed_form(cells: tuple[int, ...], auc: float, positive: np.ndarray, proba
 
 
 def _bootstrapped(
-    patients: list[str], closed: dict, positive: np.ndarray, probability: np.ndarray, threshold: float
+    patients: list[str], closed: dict, positive: np.ndarray, probability: np.ndarray, called: np.ndarray
 ) -> dict:
     """Adds bootstrap intervals; they replace the closed forms when patients are drawn and the resamples differ."""
     names: list[str] = []
 
     def statistic(weights):
-        values = _values(weights, positive, probability, threshold)
+        values = _values(weights, positive, probability, called)
         names[:] = values
         return np.stack(list(values.values()), 1)
 

@@ -18,7 +18,8 @@ def rows(found, stage, size, kind="batch"):
 @pytest.mark.parametrize("size", SIZES)
 def test_classifier(on_devices, size, devices):
     want, got = rows(on_devices[1], "classifier", 1), rows(on_devices[devices], "classifier", size)
-    assert got["probability"].shape == (SLICES,) and got.keys() == {"probability", "label", "loss", "weight"}
+    assert got["probability"].shape == (SLICES,)
+    assert got.keys() == {"probability", "log_odds", "label", "loss", "weight"}
     np.testing.assert_array_equal(got["label"], np.arange(SLICES) % 2)  # as devices.py made them: in order
     np.testing.assert_allclose(got["probability"], want["probability"], atol=1e-6)
     np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-5)

@@ -48,7 +48,7 @@ def test_missed_slices_are_missed_lesion_and_false_alarms_are_invented_lesion():
 
 def test_scores_and_tables(tmp_path):
     called = np.array([False, True, True, False])
-    rows = {"label": np.array([1, 1, 0, 0]), "probability": np.array([0.2, 0.9, 0.7, 0.1])}
+    rows = {"label": np.array([1, 1, 0, 0]), "called": called}
     reader = FakeReader()
     confusion = gated_confusions(called, reader, segment_everything)
     both = evaluate_framework(0.5, rows, confusion, reader.data, reader.indices)

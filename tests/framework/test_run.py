@@ -10,6 +10,7 @@ import pytest
 from covjax.data.splits import read_splits
 from covjax.errors import InputError, RunError
 from covjax.framework import evaluate, evaluate_run, train_run
+from covjax.metrics import DEFINITIONS
 
 
 def read_json(path):
@@ -39,7 +40,7 @@ def test_tables_agree_with_scores_and_splits(trained):
     assert [row["id"] for row in table] == test_ids
     right = np.mean([row["label"] == row["called"] for row in table])
     summary = read_json(workdir / "results" / "test" / "summary.json")
-    assert (summary["definitions"], summary["split"], summary["options"]) == (1, "test", {})
+    assert (summary["definitions"], summary["split"], summary["options"]) == (DEFINITIONS, "test", {})
     accuracy = summary["classifier"]["scores"]["accuracy"]
     assert accuracy["value"] == pytest.approx(right)
     assert accuracy["n"] == len(test_ids)

@@ -100,7 +100,7 @@ def test_intervals_of_scores_equal_scoring_every_resample():
     got = classification_scores(labels, probability, patients=patients)
     dice = segmentation_scores(confusions, ("background", "infected"), patients)
     order = np.argsort(-probability)
-    cases = (labels[order] == 1, probability[order], 0.5)
+    cases = (labels[order] == 1, probability[order], probability[order] >= 0.5)
     weights = resampled(lambda w: w, resampling_units([patients[i] for i in order])[0], 10_000, 0)
     for w in weights[:60].astype(int):
         y, p = np.repeat(labels[order], w), np.repeat(probability[order], w)

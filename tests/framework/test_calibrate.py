@@ -1,0 +1,144 @@
+"""Temperature and threshold are fitted on the validation part, kept in the workdir and used everywhere."""
+
+import csv
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.special import logit
+
+from covjax.config import read_config
+from covjax.errors import InputError, RunError
+from covjax.framework import Screener, evaluate_run, train_run
+from covjax.framework.calibrate import check_calibration, is_asked, read_calibration
+from covjax.framework.pool import _calibration
+from covjax.metrics import choose_threshold, fit_temperature
+
+
+def read_results(workdir, part="test"):
+    folder = workdir / "results" / part
+    with (folder / "per_image.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    numbers = {k: np.array([float(r[k]) for r in rows]) for k in ("label", "probability", "called")}
+    return json.loads((folder / "summary.json").read_text()), numbers
+
+
+def copied(workdir, to, **fields):
+    """A copy of a finished run whose configuration sets other fields of the classifier; None removes one."""
+    shutil.copytree(workdir, to)
+    config = json.loads((to / "config.json").read_text())
+    for name, value in fields.items():
+        if value is None:
+            del config["classifier"][name]
+        else:
+            config["classifier"][name] = value
+    (to / "config.json").write_text(json.dumps(config))
+    return to
+
+
+@pytest.fixture(scope="module")
+def calibrated(trained, tmp_path_factory):
+    """(workdir, config) of the trained run, had it been asked to calibrate."""
+    source, config = trained
+    fields = {"calibration": "temperature", "threshold_rule": "youden"}
+    workdir = copied(source, tmp_path_factory.mktemp("calibrated") / "run", **fields)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.classifier.update(fields)
+    train_run(config, workdir)
+    return workdir, config
+
+
+def test_fitted_on_the_validation_part_only(trained, calibrated, tmp_path):
+    plain, workdir = copied(trained[0], tmp_path / "plain"), calibrated[0]
+    evaluate_run(plain, "val")
+    found = json.loads((workdir / "calibration.json").read_text())
+    _, val = read_results(plain, "val")
+    assert found["n"] == len(val["label"]) and found["fitted_on"] == "val"
+    odds = logit(val["probability"])
+    assert found["temperature"] == pytest.approx(fit_temperature(val["label"], odds), rel=1e-2)
+    assert found["log_loss_after"] <= found["log_loss_before"] + 1e-9
+    chosen = choose_threshold(val["label"], 1 / (1 + np.exp(-odds / found["temperature"])), "youden")
+    assert found["threshold"] == pytest.approx(chosen, abs=1e-3)
+
+
+def test_used_in_evaluation(trained, calibrated):
+    found = json.loads((calibrated[0] / "calibration.json").read_text())
+    before, plain = read_results(trained[0])
+    after, rows = read_results(calibrated[0])
+    np.testing.assert_allclose(
+        logit(rows["probability"]), logit(plain["probability"]) / found["temperature"], rtol=1e-3
+    )
+    np.testing.assert_array_equal(rows["called"], rows["probability"] >= found["threshold"])
+    section = after["classifier"]
+    assert (section["threshold"], section["temperature"]) == (found["threshold"], found["temperature"])
+    assert (section["threshold_rule"], section["calibration"]) == ("youden", "temperature")
+    assert found["threshold"] in [row["threshold"] for row in section["thresholds"]]
+    assert after["framework"]["threshold"] == found["threshold"]
+    assert section["scores"]["roc_auc"]["value"] == pytest.approx(before["classifier"]["scores"]["roc_auc"]["value"])
+    assert before["classifier"]["temperature"] == 1 and before["classifier"]["threshold"] == 0.5
+
+
+def test_used_in_screening(calibrated):
+    workdir, config = calibrated
+    screener = Screener.from_workdir(workdir)
+    fitted = read_calibration(config, workdir)
+    assert screener.stages["classifier"].calibration == fitted
+    images = np.random.default_rng(0).integers(0, 256, (5, 48, 48), dtype=np.uint8)
+    for found in screener.screen(images):
+        assert found.infected == (found.probability >= fitted.threshold)
+
+
+def test_missing_or_damaged_calibration_is_not_ignored(calibrated, tmp_path):
+    workdir = copied(calibrated[0], tmp_path / "copy")
+    for content, error in (("{", InputError), ('{"temperature": -1, "threshold": 0.5}', InputError), (None, RunError)):
+        path = workdir / "calibration.json"
+        path.unlink() if content is None else path.write_text(content)
+        with pytest.raises(error, match="calibration.json"):
+            evaluate_run(workdir)
+
+
+def test_runs_of_earlier_versions_go_on(trained, tmp_path):
+    source, config = trained
+    workdir = copied(source, tmp_path / "old", calibration=None, threshold_rule=None)
+    config_of = json.loads((workdir / "config.json").read_text())
+    del config_of["xla_flags"], config_of["data"]["frame"], config_of["split"]["folds"], config_of["split"]["fold"]
+    (workdir / "config.json").write_text(json.dumps(config_of))
+    evaluate_run(workdir)
+    assert not is_asked(read_config(workdir))
+    train_run(config, workdir)
+    assert not (workdir / "calibration.json").exists()
+
+
+def test_validation_part_needs_both_classes(calibrated):
+    config = calibrated[1]
+    data = SimpleNamespace(labels=np.array([1, 1, 0]), ids=("a", "b", "c"))
+    splits = {"train": ["c"], "val": ["a", "b"], "test": []}
+    with pytest.raises(InputError, match="val part has no healthy slice"):
+        check_calibration(config, data, splits)
+
+
+def test_folds_with_calibrations_of_their_own(calibrated, tmp_path):
+    one, config = calibrated
+    other = copied(one, tmp_path / "other")
+    found = json.loads((other / "calibration.json").read_text()) | {"temperature": 7.0}
+    (other / "calibration.json").write_text(json.dumps(found))
+    assert _calibration([one, one], config) == read_calibration(config, one)
+    shared = _calibration([one, other], config)
+    assert np.isnan(shared.temperature) and shared.threshold == found["threshold"]
+
+
+def test_boundary_scores_and_intervals_are_in_the_results(trained):
+    folder = trained[0] / "results" / "test"
+    summary = json.loads((folder / "summary.json").read_text())
+    with (folder / "per_image.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for name in ("bf_score", "hd95", "assd", "nsd"):
+        values = [float(row[name]) for row in rows if row[name]]
+        mean = summary["segmenter"]["scores"][f"{name}_infected_per_image"]
+        assert mean["n"] == len(values) and mean["value"] == pytest.approx(np.mean(values), rel=1e-5)
+    for stage in ("classifier", "segmenter", "framework"):
+        for name, score in summary[stage]["scores"].items():
+            assert "reason" in score or ("interval" in score and score["interval_method"]), name
