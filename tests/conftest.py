@@ -8,18 +8,27 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
+ON_DEVICES = ("evaluation/test_predict.py", "training/test_program.py", "training/test_step.py")
 sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keeps together what shares an expensive fixture, and starts with what takes longest."""
-    for item in items:
-        shared = "devices" if "on_devices" in item.fixturenames else item.path.name
-        item.add_marker(pytest.mark.xdist_group(shared))
+    """Starts with what takes longest."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Keeps each file in one process, and the files that share `on_devices` too."""
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            name = nodeid.split("::")[0]
+            return "devices" if name.endswith(ON_DEVICES) else name
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
