@@ -45,8 +45,8 @@ def evaluate_classifier(stage: Stage, rows: Rows, data: Prepared, indices: np.nd
     section = {
         **heading(stage.config.model.name, CLASSIFICATION_CLASSES, data, indices),
         "threshold": known[0] if known else None,
-        "threshold_rule": stage.config.get("threshold_rule", "fixed"),
-        "calibration": stage.config.get("calibration", "none"),
+        "threshold_rule": stage.config.threshold_rule,
+        "calibration": stage.config.calibration,
         "temperature": None if np.isnan(stage.calibration.temperature) else stage.calibration.temperature,
         "confusion": confusion.tolist(),
         "scores": scores_of(stage, rows, patients_of(data, indices)),

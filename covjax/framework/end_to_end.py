@@ -1,6 +1,6 @@
 """Scores of both stages together: a slice that stage 1 misses is lesion missed, a false alarm is lesion invented."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -40,20 +40,27 @@ def evaluate_framework(
     return Evaluated(section, columns, indices, confusion)
 
 
-def gated_confusions(called: np.ndarray, reader: SliceReader, segment: Segment) -> np.ndarray:
+def gated_confusions(
+    called: np.ndarray, reader: SliceReader, known: Mapping[int, np.ndarray], segment: Segment
+) -> np.ndarray:
     """Returns the confusion matrices [N, 2, 2] of all slices when only those called infected are segmented.
 
     Args:
-      called: bool [N], which slices stage 1 called infected; only those go through `segment` (stage 2).
+      called: bool [N], which slices stage 1 called infected; only those go through stage 2.
       reader: all slices of the part, at stage 2's size.
+      known: [2, 2] of the slices that stage 2 segmented already, by their index; `segment` is stage 2 for the others.
     """
     confusion = np.zeros((len(reader), 2, 2), np.int64)
     for i in np.flatnonzero(~called):
         mask = reader[i]["mask"]
         confusion[i, :, 0] = (mask == 0).sum(), (mask == 1).sum()
-    if called.any():
-        some = SliceReader(reader.data, reader.indices[called], reader.sizes, cache=False)
-        confusion[called] = segment(some)["confusion"]
+    seen = np.isin(reader.indices, list(known))
+    for i in np.flatnonzero(called & seen):
+        confusion[i] = known[reader.indices[i]]
+    left = called & ~seen
+    if left.any():
+        some = SliceReader(reader.data, reader.indices[left], reader.sizes, cache=False)
+        confusion[left] = segment(some)["confusion"]
     return confusion
 
 

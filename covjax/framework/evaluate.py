@@ -74,7 +74,9 @@ def evaluate_run(
         stages, arrays, seen, run, speed = {}, {}, {}, {}, {}
         for name in stage_names(config):
             stages[name], variables = load_trained(name, config, workdir)
-            run[name] = _runner(stages[name], variables, round_up(batch_size or config[name].batch_size), options, save)
+            saved = FORMATS[save_predictions] if save and name == "segmenter" else ()
+            size = round_up(batch_size or config[name].batch_size)
+            run[name] = _runner(stages[name], variables, size, options, save, saved)
             if name == "segmenter" and _nothing_to_segment(config, data, indices, splits):
                 logging.warning("the %s part of fold %d has no infected slice to segment", part, splits["fold"])
                 continue
@@ -90,13 +92,21 @@ def evaluate_run(
             seen[name] = Seen(reader.indices, rows)
         if len(stages) == 2:
             reader = part_reader("segmenter", config, data, splits, part, cache=False, selection="all")
-            called = seen["classifier"].rows["called"]
-            segment = lambda some: run["segmenter"](some, keep=())[0]  # noqa: E731
-            seen["framework"] = Seen(reader.indices, {"confusion": gated_confusions(called, reader, segment)})
+            seen["framework"] = _framework(reader, seen, run["segmenter"])
         arrays["rows"] = rows_to_arrays(seen, data, indices)
         write_part(folder, part, data, indices, evaluate_seen(stages, seen, data), arrays, options.in_force())
     for name in speed:
         record_timing(workdir, name, speed[name])
+
+
+def _framework(reader: SliceReader, seen: Mapping[str, Seen], run: Callable) -> Seen:
+    """Returns what both stages together say of the slices of `reader`: those that stage 1 called go through stage 2."""
+    known = {}
+    if "segmenter" in seen:
+        known = dict(zip(seen["segmenter"].indices.tolist(), seen["segmenter"].rows["confusion"], strict=True))
+    segment = lambda some: run(some, keep=())[0]  # noqa: E731
+    called = seen["classifier"].rows["called"]
+    return Seen(reader.indices, {"confusion": gated_confusions(called, reader, known, segment)})
 
 
 def check_asked(names: list[str], options: Options, save_predictions: str | None = None, explain: bool = False) -> None:
@@ -156,10 +166,12 @@ def _nothing_to_segment(config: Any, data: Prepared, indices: np.ndarray, splits
 
 
 def _runner(
-    stage: Stage, variables: Any, batch_size: int, options: Options, save: Save | None
+    stage: Stage, variables: Any, batch_size: int, options: Options, save: Save | None, saved: tuple[str, ...]
 ) -> Callable[..., tuple[Rows, float]]:
-    """Returns run(reader, keep) -> (rows of all its slices, seconds without the first batch's compilation)."""
-    saved = FORMATS["npz"] if save and stage.name == "segmenter" else ()
+    """Returns run(reader, keep) -> (rows of all its slices, seconds without the first batch's compilation).
+
+    The rows `saved` go to `save` beside.
+    """
     predictors: dict[tuple, Callable] = {}
 
     def run(reader: SliceReader, keep: tuple[str, ...]) -> tuple[Rows, float]:

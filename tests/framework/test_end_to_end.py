@@ -42,15 +42,28 @@ def fake(monkeypatch):
 
 def test_missed_slices_are_missed_lesion_and_false_alarms_are_invented_lesion():
     called = np.array([False, True, True, False])
-    confusion = gated_confusions(called, FakeReader(), segment_everything)
+    confusion = gated_confusions(called, FakeReader(), {}, segment_everything)
     np.testing.assert_array_equal(confusion, [[[3, 0], [1, 0]], [[0, 2], [0, 2]], [[0, 4], [0, 0]], [[4, 0], [0, 0]]])
+
+
+def test_what_stage_2_segmented_already_is_not_segmented_again():
+    called, segmented = np.array([False, True, True, False]), []
+
+    def segment(reader):
+        segmented.extend(reader.indices.tolist())
+        return segment_everything(reader)
+
+    known = {0: np.full((2, 2), 9), 1: np.array([[0, 2], [0, 2]])}
+    confusion = gated_confusions(called, FakeReader(), known, segment)
+    assert segmented == [2]
+    np.testing.assert_array_equal(confusion, gated_confusions(called, FakeReader(), {}, segment_everything))
 
 
 def test_scores_and_tables(tmp_path):
     called = np.array([False, True, True, False])
     rows = {"label": np.array([1, 1, 0, 0]), "called": called}
     reader = FakeReader()
-    confusion = gated_confusions(called, reader, segment_everything)
+    confusion = gated_confusions(called, reader, {}, segment_everything)
     both = evaluate_framework(0.5, rows, confusion, reader.data, reader.indices)
     scores = both.section["scores"]
     assert both.section["confusion"] == [[7, 6], [1, 2]]
