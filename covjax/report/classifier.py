@@ -119,10 +119,10 @@ def reliability_bins(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns mean probability, share of label 1 (NaN where empty) and number of slices of every bin.
 
-    A bin holds its lower edge; the last one holds its upper edge, too.
+    A bin holds its upper edge, as those of the calibration error do; the first one holds its lower edge, too.
     """
     bins = len(edges) - 1
-    place = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, bins - 1)
+    place = np.searchsorted(edges[1:-1], probability)
     counts = np.bincount(place, minlength=bins)
     sums = (np.bincount(place, weights=values, minlength=bins) for values in (probability, label))
     predicted, observed = (np.divide(total, counts, out=np.full(bins, np.nan), where=counts > 0) for total in sums)
@@ -189,7 +189,7 @@ def explanations(results: Results) -> Section:
 
 
 def _outcome(one: Mapping[str, Any], threshold: float) -> str:
-    truth, called = (CLASSES[int(found)] for found in (one["label"] == 1, one["probability"] >= threshold))
+    truth, called = (CLASSES[int(found)] for found in (one["label"] == 1, float(one["probability"]) >= threshold))
     return truth.capitalize() if math.isnan(threshold) else f"{truth.capitalize()}, called {called}"
 
 

@@ -17,6 +17,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from covjax.errors import InputError
+from covjax.metrics import classification_scores
 from covjax.report import build_report, page, pictures, plots, summary_table
 from covjax.report.classifier import principal_components, reliability_bins
 from covjax.report.results import interval_text, read_results, score_text
@@ -151,10 +152,18 @@ def test_numbers_of_the_figures_are_those_of_the_results(built):
 def test_probabilities_at_the_edges_of_bins():
     label, probability = np.array([0, 1, 1, 0]), np.array([0.0, 0.5, 0.999, 1.0])
     predicted, observed, counts = reliability_bins(label, probability, np.array([0.0, 0.5, 1.0]))
-    assert counts.tolist() == [1, 3]
-    np.testing.assert_allclose(predicted, [0, 2.499 / 3])
-    np.testing.assert_allclose(observed, [0, 2 / 3])
+    assert counts.tolist() == [2, 2]
+    np.testing.assert_allclose(predicted, [0.25, 0.9995])
+    np.testing.assert_allclose(observed, [0.5, 0.5])
     assert np.isnan(reliability_bins(label[:1], probability[:1], np.array([0.0, 0.5, 1.0]))[0][1])
+
+
+def test_diagram_and_calibration_error_use_the_same_bins():
+    rng = np.random.default_rng(0)
+    label, probability = rng.integers(0, 2, 500), rng.integers(0, 21, 500) / 20  # many on edges
+    predicted, observed, counts = reliability_bins(label, probability, np.linspace(0, 1, 11))
+    gap = np.nansum(counts * np.abs(predicted - observed)) / counts.sum()
+    assert gap == pytest.approx(classification_scores(label, probability)["ece"]["value"], abs=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(40, 12), (12, 40), (3, 2), (2, 3)])
