@@ -31,6 +31,7 @@ def classifier() -> ConfigDict:
         learning_rate=1e-4,
         model=dict(name="cov_ctnet", head_relu=False),
         input=dict(size=(82, 82), channels=1, enhance="paper_text"),
+        loss=dict(name="cross_entropy"),  # or focal
         threshold=0.5,  # slices with this probability of infection or more are called infected
         # Chosen on the validation part instead: youden, f1, mcc, or as sensitivity:0.95, specificity:0.95
         threshold_rule="fixed",
@@ -45,11 +46,17 @@ def segmenter() -> ConfigDict:
         # final: linear, relu (as released), sigmoid2x2; pooling: max, haar, haar_bands (with its unpooling)
         model=dict(name="cov_raseg", features=64, final="linear", pooling="max"),
         input=dict(size=(304, 304), channels=3, enhance="none"),
+        loss=dict(
+            name="cross_entropy",  # or focal, dice, generalized_dice, tversky, ce_dice
+            tversky_alpha=0.3,  # what a pixel wrongly called infected weighs
+            tversky_beta=0.7,  # what a missed pixel weighs
+            smooth=1.0,  # pixels added above and below, so that overlap losses are defined on empty masks
+        ),
         slices="infected",  # train and score on the infected slices, or on all
     )
 
 
-def _stage(*, input: dict, learning_rate: float, **fields) -> ConfigDict:
+def _stage(*, input: dict, loss: dict, learning_rate: float, **fields) -> ConfigDict:
     return ConfigDict(
         dict(
             **fields,
@@ -60,8 +67,13 @@ def _stage(*, input: dict, learning_rate: float, **fields) -> ConfigDict:
                 normalize="zero_center",  # or standardize
             ),
             augment=dict(flip=True, rotation=0.0, scale=0.0, intensity=0.0),
-            # none, median_frequency, inverse_frequency, sqrt_inverse_frequency, or the weights: "0.5,2"
-            loss=dict(class_weights="none"),
+            loss=dict(
+                **loss,
+                # Of cross_entropy, focal and ce_dice, from counts of the training part: none, median_frequency,
+                # inverse_frequency, sqrt_inverse_frequency, or the weights: "0.5,2"
+                class_weights="none",
+                focal_gamma=2.0,  # of focal: 0 is cross entropy
+            ),
             optimizer=dict(
                 learning_rate=learning_rate,
                 schedule="constant",  # or cosine

@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from covjax.augment import Augmentation
@@ -16,7 +15,7 @@ from covjax.errors import InputError, unknown
 from covjax.files import write_whole
 from covjax.inputs import NORMALIZATIONS
 from covjax.layers import BATCH_NORMS
-from covjax.losses import CLASS_WEIGHTS, class_weights
+from covjax.losses import check_loss
 from covjax.metrics.calibration import check_rule
 from covjax.optimizer import SCHEDULES
 from covjax.runtime import XLA_FLAGS
@@ -31,6 +30,11 @@ ADDED = {
     "split.fold": 0,
     "classifier.threshold_rule": "fixed",
     "classifier.calibration": "none",
+    **{f"{stage}.loss.name": "cross_entropy" for stage in TASKS},
+    **{f"{stage}.loss.focal_gamma": 2.0 for stage in TASKS},
+    "segmenter.loss.tversky_alpha": 0.3,
+    "segmenter.loss.tversky_beta": 0.7,
+    "segmenter.loss.smooth": 1.0,
 }
 SELECTIONS = {"infected": "the slices with infection, as the paper trains", "all": "every slice"}
 
@@ -78,10 +82,7 @@ def _check_stage(name: str, config: ConfigDict) -> None:
     _among(f"{name}.input.normalize", config.input.normalize, NORMALIZATIONS)
     _among(f"{name}.optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     _among(f"{name}.batch_norm", config.batch_norm, BATCH_NORMS)
-    if "," in config.loss.class_weights:
-        class_weights(config.loss.class_weights, np.ones(2))
-    else:
-        _among(f"{name}.loss.class_weights", config.loss.class_weights, CLASS_WEIGHTS)
+    check_loss(f"{name}.loss", config.loss, regions=TASKS[name].name == "segmentation")
     for field in ("size", "slice_size"):
         sides = config.input[field]
         if len(sides) != 2 or not all(isinstance(s, int) and 16 <= s <= 4096 for s in sides):
@@ -177,8 +178,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _with_added(values: dict[str, Any]) -> dict[str, Any]:
     """Adds the fields of ADDED that a configuration of an earlier version lacks."""
     for field, value in ADDED.items():
-        section, _, name = field.rpartition(".")
-        within = values.get(section) if section else values
+        *sections, name = field.split(".")
+        within: Any = values
+        for section in sections:
+            within = within.get(section) if isinstance(within, dict) else None
         if isinstance(within, dict):
             within.setdefault(name, value)
     return values

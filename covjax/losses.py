@@ -1,4 +1,12 @@
-"""Cross entropy and its class weights, aware of padding and of the ignore label."""
+"""Losses by name, and the weights of classes: aware of padding and of the ignore label, safe on empty masks.
+
+Every loss is given per sample as (sum [N], weight [N]), float32, and the loss of a batch is sum(sums) / sum(weights):
+so it is the same however a batch is divided over devices. Those that count pixels weigh a sample by its pixels, those
+that compare regions are computed on every slice by itself and averaged over the slices, never over the pixels of a
+whole batch.
+"""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +14,18 @@ import numpy as np
 
 from covjax.errors import InputError, unknown
 
+SampleLoss = tuple[jax.Array, jax.Array]
+
+LOSSES = {
+    "cross_entropy": "-log p of the true class, mean over pixels (the paper's, arXiv:2009.08864)",
+    "focal": "cross entropy times (1 - p)^focal_gamma: easy pixels count little (RetinaNet, arXiv:1708.02002)",
+    "dice": "1 - soft Dice of every infected class, slice by slice (V-Net, arXiv:1606.04797)",
+    "generalized_dice": "1 - soft Dice of all classes, each weighed by 1 / its pixels squared (arXiv:1707.03237)",
+    "tversky": "as dice, false alarms weighing tversky_alpha, misses tversky_beta (arXiv:1706.05721)",
+    "ce_dice": "cross entropy plus dice, both slice by slice (nnU-Net, arXiv:1904.08128)",
+}
+PER_PIXEL = ("cross_entropy", "focal")  # those a classifier can use too: a slice is then the pixel
+WEIGHTED = (*PER_PIXEL, "ce_dice")  # those that know class weights
 CLASS_WEIGHTS = {
     "none": "every class weighs 1",
     "median_frequency": "median(frequency) / frequency: the paper's static attention (arXiv:2009.08864)",
@@ -14,9 +34,27 @@ CLASS_WEIGHTS = {
 }
 
 
-def cross_entropy(
-    logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def sample_losses(
+    config: Any, logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array
+) -> SampleLoss:
+    """The loss that `config` (the `loss` section of a stage) names, of each sample; see the functions below."""
+    match config.name:
+        case "cross_entropy":
+            return cross_entropy(logits, truth, valid, class_weights)
+        case "focal":
+            return focal(logits, truth, valid, class_weights, config.focal_gamma)
+        case "dice":
+            return dice(logits, truth, valid, config.smooth)
+        case "generalized_dice":
+            return generalized_dice(logits, truth, valid)
+        case "tversky":
+            return tversky(logits, truth, valid, config.tversky_alpha, config.tversky_beta, config.smooth)
+        case "ce_dice":
+            return ce_dice(logits, truth, valid, class_weights, config.smooth)
+    raise unknown("loss.name", config.name, LOSSES)
+
+
+def cross_entropy(logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array) -> SampleLoss:
     """Weighted softmax cross entropy of each sample, as (sum, weight): the batch loss is sum(sums) / sum(weights).
 
     Args:
@@ -28,12 +66,138 @@ def cross_entropy(
     Returns:
       Two float32 arrays [N]: weighted loss summed over a sample's pixels, and the sum of the weights.
     """
-    log_probability = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_probability, counted = _compared(logits, truth, valid)
+    return _summed(-log_probability, counted * class_weights)
+
+
+def focal(logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array, gamma: float) -> SampleLoss:
+    """Focal loss -(1 - p)^gamma log p of the true class; arguments and result as of `cross_entropy`.
+
+    Class weights are the paper's alpha. Divided by the sum of the weights, as cross entropy is, not by the number of
+    foreground samples as in the paper's detector: with gamma 0 it is cross entropy.
+
+    Source: "Focal Loss for Dense Object Detection" (2017), arXiv:1708.02002.
+    """
+    log_probability, counted = _compared(logits, truth, valid)
+    # Not quite 0, where the derivative of a power below 1 is infinite.
+    missed = jnp.maximum(-jnp.expm1(log_probability), 1e-12)
+    return _summed(-(missed**gamma) * log_probability, counted * class_weights)
+
+
+def tversky(
+    logits: jax.Array, truth: jax.Array, valid: jax.Array, alpha: float, beta: float, smooth: float
+) -> SampleLoss:
+    """1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth) of each sample, mean over the classes 1..K-1.
+
+    TP, FP and FN are sums of probabilities over the sample's pixels; the background, class 0, does not count. On a
+    slice without infection the loss is 0 where none is predicted.
+
+    Args:
+      logits: [N, H, W, K].
+      truth: int [N, H, W]; a label outside 0..K-1 (255: ignore) counts nowhere.
+      valid: bool [N]; False for the padding of a last batch.
+      alpha, beta: what a false positive and a false negative weigh.
+      smooth: pixels, above 0.
+
+    Returns:
+      Two float32 arrays [N]: the loss, and 1; both 0 for padding and for a sample of ignored pixels alone.
+
+    Source: "Tversky loss function for image segmentation using 3D fully convolutional deep networks" (2017),
+    arXiv:1706.05721.
+    """
+    hit, predicted, true = _overlap(logits, truth, valid)
+    either = hit + alpha * (predicted - hit) + beta * (true - hit)
+    index = (hit + smooth) / (either + smooth)
+    return _each(1 - index[:, 1:].mean(-1), true)
+
+
+def dice(logits: jax.Array, truth: jax.Array, valid: jax.Array, smooth: float) -> SampleLoss:
+    """1 - (2 TP + smooth) / (predicted + true + smooth) of each sample; arguments and result as of `tversky`.
+
+    Source: "V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation" (2016),
+    arXiv:1606.04797; with plain sums in the denominator, as in arXiv:1707.03237, where V-Net has sums of squares.
+    """
+    return tversky(logits, truth, valid, 0.5, 0.5, smooth / 2)
+
+
+def generalized_dice(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> SampleLoss:
+    """1 - 2 sum_k(w_k TP_k) / sum_k(w_k (predicted_k + true_k)) of each sample, over all classes, background too.
+
+    w_k = 1 / true_k^2; a class absent from the truth gets the largest weight among those present (the paper leaves it
+    undefined; so does its authors' NiftyNet). Arguments and result as of `tversky`.
+
+    Source: "Generalised Dice overlap as a deep learning loss function for highly unbalanced segmentations" (2017),
+    arXiv:1707.03237.
+    """
+    hit, predicted, true = _overlap(logits, truth, valid)
+    # Only the ratio of the weights counts: relative to the rarest class they neither overflow nor vanish.
+    rarest = jnp.min(jnp.where(true > 0, true, jnp.inf), -1, keepdims=True)
+    weights = jnp.where(true > 0, rarest / jnp.maximum(true, 1), 1) ** 2
+    whole = (weights * (predicted + true)).sum(-1)
+    return _each(1 - 2 * (weights * hit).sum(-1) / jnp.where(whole > 0, whole, 1), true)
+
+
+def ce_dice(
+    logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array, smooth: float
+) -> SampleLoss:
+    """Cross entropy, averaged over the pixels of each sample, plus `dice`; class weights are for the former.
+
+    Source: "Automated Design of Deep Learning Methods for Biomedical Image Segmentation" (2019), arXiv:1904.08128;
+    there both are computed over a whole batch.
+    """
+    total, weight = cross_entropy(logits, truth, valid, class_weights)
+    overlap, each = dice(logits, truth, valid, smooth)
+    return each * total / jnp.where(weight > 0, weight, 1) + overlap, each
+
+
+def _compared(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> SampleLoss:
+    """Log probabilities, and one-hot truth that is 0 for what does not count, both float32 [N, .., K]."""
     # One-hot rather than a gather of integer labels, which XLA turns into a slow scatter in the gradient.
-    weights = jax.nn.one_hot(truth, logits.shape[-1]) * class_weights
-    weights = weights * valid.reshape(-1, *[1] * (weights.ndim - 1))
+    counted = jax.nn.one_hot(truth, logits.shape[-1]) * valid.reshape(-1, *[1] * truth.ndim)
+    return jax.nn.log_softmax(logits.astype(jnp.float32)), counted
+
+
+def _summed(loss: jax.Array, weights: jax.Array) -> SampleLoss:
     axes = tuple(range(1, weights.ndim))
-    return -(weights * log_probability).sum(axes), weights.sum(axes)
+    return (weights * loss).sum(axes), weights.sum(axes)
+
+
+def _overlap(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Soft pixels [N, K] of each class: rightly predicted, predicted, true."""
+    log_probability, true = _compared(logits, truth, valid)
+    predicted = jnp.exp(log_probability) * true.sum(-1, keepdims=True)
+    return tuple(x.sum((1, 2)) for x in (predicted * true, predicted, true))
+
+
+def _each(loss: jax.Array, true: jax.Array) -> SampleLoss:
+    weight = (true.sum(-1) > 0).astype(jnp.float32)
+    return loss * weight, weight
+
+
+def check_loss(where: str, config: Any, regions: bool) -> None:
+    """Raises InputError naming the field of `config`, the `loss` section called `where`, that cannot be used.
+
+    `regions` says whether the task has regions to compare, as segmentation does.
+    """
+    if config.name not in LOSSES:
+        raise unknown(f"{where}.name", config.name, LOSSES)
+    if config.name not in PER_PIXEL and not regions:
+        raise InputError(f"{where}.name: '{config.name}' compares regions, use {' or '.join(PER_PIXEL)}")
+    if "," in config.class_weights:
+        class_weights(config.class_weights, np.ones(2))
+    elif config.class_weights not in CLASS_WEIGHTS:
+        raise unknown(f"{where}.class_weights", config.class_weights, CLASS_WEIGHTS)
+    if config.class_weights != "none" and config.name not in WEIGHTED:
+        raise InputError(
+            f"{where}.class_weights: '{config.class_weights}' has no meaning for {config.name}, set none or use one of "
+            f"{', '.join(WEIGHTED)}"
+        )
+    least = {"focal_gamma": 0} | ({"tversky_alpha": 0, "tversky_beta": 0, "smooth": 1e-6} if regions else {})
+    for field, limit in least.items():
+        if not (np.isfinite(config[field]) and config[field] >= limit):
+            raise InputError(f"{where}.{field}: {config[field]} must be {limit:g} or more")
+    if regions and config.tversky_alpha + config.tversky_beta == 0:
+        raise InputError(f"{where}: tversky_alpha and tversky_beta are both 0, set one of them above 0")
 
 
 def _numbers(rule: str | tuple[float, ...]) -> np.ndarray:

@@ -15,7 +15,7 @@ from flax import linen as nn
 from jax import lax
 
 from covjax.inputs import Normalization, enhanced, network_input
-from covjax.losses import class_weights, cross_entropy
+from covjax.losses import class_weights, sample_losses
 from covjax.metrics import classification_scores, confusion_matrix, segmentation_scores, surface_summary
 from covjax.metrics.segmentation import SURFACE_SCORES
 from covjax.models import create_model
@@ -144,7 +144,7 @@ class Stage:
     def loss(self, logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Returns the loss of each sample as (sum [N], weight [N])."""
         weights = jnp.asarray(self.statistics.class_weights)
-        return cross_entropy(logits, self.task.truth(batch), batch["valid"], weights)
+        return sample_losses(self.config.loss, logits, self.task.truth(batch), batch["valid"], weights)
 
 
 def make_model(name: str, config: Any, axis_name: str | None = None) -> nn.Module:

@@ -59,6 +59,11 @@ def test_every_configuration_is_valid(path):
         ("segmenter.model.pooling", "haar_band", ("did you mean 'haar_bands'", "max")),
         ("segmenter.slices", "infcted", ("did you mean 'infected'",)),
         ("segmenter.loss.class_weights", "median", ("did you mean 'median_frequency'",)),
+        ("segmenter.loss.name", "focall", ("did you mean 'focal'",)),
+        ("classifier.loss.name", "dice", ("compares regions", "cross_entropy or focal")),
+        ("segmenter.loss.smooth", 0.0, ("must be 1e-06 or more",)),
+        ("segmenter.loss.tversky_beta", float("inf"), ("must be 0 or more",)),
+        ("classifier.loss.focal_gamma", -1.0, ("must be 0 or more",)),
         ("segmenter.augment.scale", 1.0, ("below 1",)),
     ],
 )
@@ -74,6 +79,29 @@ def test_a_value_that_cannot_be_used(field, value, words):
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
     assert name in message or "model" in message or "dtype" in message
+
+
+def test_a_loss_and_what_does_not_go_with_it():
+    c = config("cov_raseg")
+    c.segmenter.loss.update(name="ce_dice", class_weights="median_frequency")
+    check_config(c)
+    c.segmenter.loss.name = "tversky"
+    with pytest.raises(InputError, match="segmenter.loss.class_weights: 'median_frequency' has no meaning for tversky"):
+        check_config(c)
+    c.segmenter.loss.update(class_weights="none", tversky_alpha=0.0, tversky_beta=0.0)
+    with pytest.raises(InputError, match="segmenter.loss: tversky_alpha and tversky_beta are both 0"):
+        check_config(c)
+
+
+def test_a_run_of_an_earlier_version_was_trained_by_cross_entropy(tmp_path):
+    claim_workdir(tmp_path, config())
+    path = tmp_path / "config.json"
+    old = json.loads(path.read_text())
+    for stage in ("classifier", "segmenter"):
+        old[stage]["loss"] = {"class_weights": old[stage]["loss"]["class_weights"]}
+    path.write_text(json.dumps(old))
+    assert read_config(tmp_path).segmenter.loss.name == "cross_entropy"
+    claim_workdir(tmp_path, config())
 
 
 def test_a_configuration_of_ones_own_that_lacks_a_field():

@@ -49,7 +49,8 @@ def stage(model, size, name=None):
     """A stage around a network for slices of `size`, brightness centred at 100."""
     name = name or ("segmenter" if isinstance(model, LinearSegmenter) else "classifier")
     input = dict(size=size, slice_size=size, channels=1, enhance="none", gain="unit", normalize="zero_center")
-    config = SimpleNamespace(input=FieldsAsKeys(input), threshold=0.5, model=SimpleNamespace(name="tiny"))
+    loss = FieldsAsKeys(name="cross_entropy")
+    config = SimpleNamespace(input=FieldsAsKeys(input), loss=loss, threshold=0.5, model=SimpleNamespace(name="tiny"))
     statistics = Statistics(Normalization(np.full(1, 100, np.float32), np.ones(1)), np.ones(2), np.ones(2))
     return Stage(name, config, TASKS[name], model, statistics)
 
