@@ -19,7 +19,7 @@ def run() -> ConfigDict:
                 mask_threshold=0,  # above 0: a mask pixel above it is infected (masks saved as JPEG: 127)
                 phantom=dict(patients=24, slices_per_patient=12, size=304, seed=0),
             ),
-            # by: patient, slice, source; train, val, test. With folds above 0, test is number `fold` (0, 1, ..) of them
+            # by: patient, slice, block, source; shares of train, val, test. With folds above 0, test is number `fold`
             split=dict(by="patient", shares=(0.64, 0.16, 0.2), folds=0, fold=0),
         )
     )

@@ -1,6 +1,7 @@
 """Splits and folds by patient: made once, stratified, written to splits.json, and never overlapping."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ PARTS = ("train", "val", "test")
 RULES = {
     "patient": "all slices of a patient in one part",
     "slice": "slices at random: neighbours of one patient on both sides, scores are optimistic",
+    "block": "runs of slices that follow each other by id, for unknown patients whose slices do (10 comes after 9)",
     "source": "the split the source comes with (column split of index.csv; with folds: their number)",
 }
 TRIALS = 2000  # random divisions to choose from
@@ -32,6 +34,10 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
     With `config.folds` above 0 the test part is fold number `config.fold` of that many, so that over all folds every
     slice is tested once; train and val share the other folds. As many folds as patients leave one patient out; a test
     part may then lack a class.
+
+    By block, slices are put in the order of their ids and cut where shares or folds say: nothing is drawn, the seed
+    does not matter, classes fall as they do, and each block is next to two others, so at most a patient at each cut is
+    in two parts. Val is the block that follows test.
     """
     if config.by not in RULES:
         raise unknown("split.by", config.by, RULES)
@@ -40,7 +46,9 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
     for name in needs:
         if not (data.labels == CLASSES.index(name)).any():
             raise InputError(f"data: no slice is {name}, add {name} slices")
-    if config.folds:
+    if config.by == "block":
+        part = _block_parts(data, config, shares)
+    elif config.folds:
         part = _fold_parts(data, config, shares, seed)
     elif config.by == "source":
         part = _source_parts(data)
@@ -142,8 +150,8 @@ def _groups(data: Prepared, by: str) -> np.ndarray:
     if by == "patient" and "" in data.patients:
         unknown_id = data.ids[data.patients.index("")]
         raise InputError(
-            f"{unknown_id}: patient unknown, so patients cannot be kept apart; add a patient column to index.csv "
-            "or accept optimistic scores with --config.split.by=slice"
+            f"{unknown_id}: patient unknown, so patients cannot be kept apart; add a patient column to index.csv, "
+            "keep neighbours together with --config.split.by=block or accept optimistic scores with split.by=slice"
         )
     names, groups = np.unique(np.array(data.patients), return_inverse=True)
     if by == "patient" and len(names) < len(PARTS):
@@ -184,6 +192,34 @@ def _fold_parts(data: Prepared, config: Any, shares: np.ndarray, seed: int) -> n
     part = np.full(len(data), PARTS.index("test"))
     part[rest] = _assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
     return part
+
+
+def _block_parts(data: Prepared, config: Any, shares: np.ndarray) -> np.ndarray:
+    """Returns the part [M] of each slice, parts being runs of slices in the order of their ids."""
+    count, (train, val, test) = len(data), range(3)
+    if config.folds > count:
+        raise InputError(f"split.folds: {config.folds} cannot be made of {count} slices, use fewer")
+    part = np.full(count, train)
+    if config.folds:
+        first, last = (round(count * k / config.folds) for k in (config.fold, config.fold + 1))
+        rest = count - (last - first)
+        part[first:last] = test
+        part[(last + np.arange(_at_least_one(rest * shares[1] / shares[:2].sum()))) % count] = val
+    else:
+        first = count - _at_least_one(count * shares[2])
+        part[first:] = test
+        part[max(0, first - _at_least_one(count * shares[1])) : first] = val
+    order = sorted(range(count), key=lambda i: _in_order(data.ids[i]))
+    return part[np.argsort(order)]
+
+
+def _at_least_one(slices: float) -> int:
+    return max(1, round(slices))
+
+
+def _in_order(slice_id: str) -> list[tuple[str, int]]:
+    """A key that sorts numbers in ids by what they count."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", slice_id)]
 
 
 def _source_folds(data: Prepared, folds: int) -> np.ndarray:

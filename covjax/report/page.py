@@ -12,6 +12,7 @@ from covjax.report.results import STAGES, Results, options_text, read_results
 SPLIT_RULES = {
     "patient": "by patient: all slices of a patient are in one part",
     "slice": "by slice: slices of one patient may be in several parts",
+    "block": "by block: runs of slices that follow each other by id; a patient may be in two parts at their borders",
     "source": "as given by the data source",
 }
 SECTIONS = (

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -213,6 +214,9 @@ def test_semiseg100(tmp_path):
     d = prepare(SimpleNamespace(source="folder", path=str(path), prepared_dir=str(tmp_path), bits=16, mask_threshold=0))
     splits = make_splits(d, rule("slice"), 0, needs=("infected",))
     assert [len(splits[p]) for p in PARTS] == [32, 8, 10] and d.has_mask.all()
+    blocks = [make_splits(d, rule("block", folds=5, fold=k), 0, ("infected",)) for k in range(5)]
+    assert [len(splits["test"]) for splits in blocks] == [10] * 5
+    assert sum((splits["test"] for splits in blocks), []) == sorted(d.ids)
     refused("no slice is healthy", d, rule("slice"), 0)
     refused("patient unknown", d, rule(), 0, needs=("infected",))
 
@@ -232,6 +236,43 @@ def test_folds_test_every_slice_once(by, sizes, folds, seed):
         check(splits, d, by)
         assert (splits["folds"], splits["fold"]) == (folds, k)
     assert found[1] == make_splits(d, rule(by, folds=folds, fold=1), seed)
+
+
+def test_blocks_by_hand():
+    # In the order of their numbers: 1 2 3 .. 10, not 1 10 2 ..
+    d = data([1] * 10, [""] * 10)
+    shuffled = [7, 2, 10, 1, 5, 3, 9, 4, 8, 6]
+    d = replace(d, ids=tuple(f"a{i}b" for i in shuffled))
+    one = lambda **fields: make_splits(d, rule("block", **fields), 0, ("infected",))  # noqa: E731
+    number = lambda ids: sorted(int(i[1:-1]) for i in ids)  # noqa: E731
+    splits = one()
+    assert [number(splits[p]) for p in PARTS] == [[1, 2, 3, 4, 5, 6], [7, 8], [9, 10]]
+    splits = one(folds=5, fold=4, shares=(0.5, 0.25, 0.25))
+    assert [number(splits[p]) for p in PARTS] == [[4, 5, 6, 7, 8], [1, 2, 3], [9, 10]]
+    assert one(folds=5, fold=1) == make_splits(d, rule("block", folds=5, fold=1), 0, ("infected",))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(3, 60), st.integers(2, 12), st.floats(0.05, 0.9))
+def test_blocks_are_contiguous_and_test_every_slice_once(count, folds, val):
+    assume(folds <= count and (folds > 2 or count > 3))
+    d = replace(data([1] * count, [""] * count), ids=tuple(f"s{i}" for i in range(count)))
+    shares = (0.95 - val, val, 0.05)
+    found = [make_splits(d, rule("block", shares, folds, k), k, ("infected",)) for k in range(folds)]
+    assert sum((splits["test"] for splits in found), []) == list(d.ids)
+    for splits in found:
+        assert sorted(sum((splits[p] for p in PARTS), [])) == sorted(d.ids)
+        part = [next(p for p in PARTS if i in splits[p]) for i in d.ids]
+        assert sum(a != b for a, b in zip(part, part[1:] + part[:1], strict=True)) == 3
+
+
+def test_blocks_refused():
+    d = patients([10] * 5, [0.5] * 5)
+    refused("patient p[34] is in both", d, rule("block"), 0)
+    refused(
+        "split.folds: 6 cannot be made of 5 slices", data([1] * 5, [""] * 5), rule("block", folds=6), 0, ("infected",)
+    )
+    refused("train part is empty", data([1] * 2, [""] * 2), rule("block", folds=2), 0, ("infected",))
 
 
 def test_folds_are_stratified_and_val_is_its_share_of_the_rest():
