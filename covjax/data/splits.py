@@ -202,19 +202,21 @@ def _block_parts(data: Prepared, config: Any, shares: np.ndarray) -> np.ndarray:
     part = np.full(count, train)
     if config.folds:
         first, last = (round(count * k / config.folds) for k in (config.fold, config.fold + 1))
-        rest = count - (last - first)
-        part[first:last] = test
-        part[(last + np.arange(_at_least_one(rest * shares[1] / shares[:2].sum()))) % count] = val
     else:
-        first = count - _at_least_one(count * shares[2])
-        part[first:] = test
-        part[max(0, first - _at_least_one(count * shares[1])) : first] = val
+        first, last = count - _some(count, shares[2]), count
+    part[first:last] = test
+    rest = count - (last - first)
+    validated = _some(rest, shares[1] / shares[:2].sum())
+    # Without folds, train comes first; with them, what follows the last block is the first.
+    start = last if config.folds else first - validated
+    part[(start + np.arange(validated)) % count] = val
     order = sorted(range(count), key=lambda i: _in_order(data.ids[i]))
     return part[np.argsort(order)]
 
 
-def _at_least_one(slices: float) -> int:
-    return max(1, round(slices))
+def _some(slices: int, share: float) -> int:
+    """A share of slices, neither none nor all if it can be helped."""
+    return max(1, min(round(slices * share), slices - 1))
 
 
 def _in_order(slice_id: str) -> list[tuple[str, int]]:
