@@ -82,6 +82,10 @@ def _stage(*, input: dict, loss: dict, learning_rate: float, **fields) -> Config
                 weight_decay=1e-4,
                 clip_norm=0.0,  # 0: no clipping
                 ema=0.0,  # above 0: evaluate with this moving average of the parameters
+                # Parameters that do not train, by patterns over their paths, the last that fits wins: "*,!fc3/*" is all
+                # but fc3. A BatchNorm layer whose scale is frozen uses and keeps its statistics.
+                freeze="",
+                rates="",  # learning rates of parts, as multiples: "stem/*:0.1,stage1*:0.3", the first that fits wins
             ),
             batch_norm="training_set",  # statistics for use: over the training part, as released; or running
             batch_size=8,

@@ -19,7 +19,7 @@ from covjax.losses import check_loss
 from covjax.metrics.calibration import check_rule
 from covjax.optimizer import SCHEDULES
 from covjax.runtime import XLA_FLAGS
-from covjax.stages import TASKS, make_model
+from covjax.stages import TASKS, check_fine_tuning, make_model
 
 CALIBRATIONS = {"none": "as the network says", "temperature": "log-odds divided by a number fitted on the val part"}
 # Fields that runs of earlier versions lack, with the value by which they were made.
@@ -32,6 +32,7 @@ ADDED = {
     "classifier.calibration": "none",
     **{f"{stage}.loss.name": "cross_entropy" for stage in TASKS},
     **{f"{stage}.loss.focal_gamma": 2.0 for stage in TASKS},
+    **{f"{stage}.optimizer.{field}": "" for stage in TASKS for field in ("freeze", "rates")},
     "segmenter.loss.tversky_alpha": 0.3,
     "segmenter.loss.tversky_beta": 0.7,
     "segmenter.loss.smooth": 1.0,
@@ -82,6 +83,7 @@ def _check_stage(name: str, config: ConfigDict) -> None:
     _among(f"{name}.input.normalize", config.input.normalize, NORMALIZATIONS)
     _among(f"{name}.optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     _among(f"{name}.batch_norm", config.batch_norm, BATCH_NORMS)
+    check_fine_tuning(name, config)
     check_loss(f"{name}.loss", config.loss, regions=TASKS[name].name == "segmentation")
     for field in ("size", "slice_size"):
         sides = config.input[field]

@@ -6,6 +6,7 @@ import jax
 import optax
 
 from covjax.errors import InputError, unknown
+from covjax.freezing import scale_by_part
 
 SCHEDULES = {"constant": "the same rate throughout", "cosine": "falls to zero along half a cosine"}
 
@@ -32,12 +33,16 @@ def make_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTrans
     """Returns SGD with momentum, L2 decay and optional clipping of the gradient by its global norm (before the decay).
 
     Decay is added to the gradient before the momentum (L2, as the paper's toolbox does, not decoupled decay):
-    convolution kernels and the scale and offset of BatchNorm decay, convolution and dense biases do not.
+    convolution kernels and the scale and offset of BatchNorm decay, convolution and dense biases do not. `rates` gives
+    parts of the network learning rates of their own (covjax.freezing).
     """
     parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if config.weight_decay:
         parts.append(optax.add_decayed_weights(config.weight_decay, mask=decay_mask))
-    return optax.chain(*parts, optax.sgd(schedule, momentum=config.momentum))
+    parts.append(optax.sgd(schedule, momentum=config.momentum))
+    if config.rates:
+        parts.append(scale_by_part(config.rates))
+    return optax.chain(*parts)
 
 
 def decay_mask(params: Any) -> Any:

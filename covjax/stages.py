@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from covjax.freezing import check_parts, frozen_statistics
 from covjax.inputs import Normalization, enhanced, network_input
 from covjax.losses import class_weights, sample_losses
 from covjax.metrics import classification_scores, confusion_matrix, segmentation_scores, surface_summary
@@ -116,7 +117,8 @@ class Stage:
     def logits(self, variables: Any, images: jax.Array, **kwargs: Any) -> Any:
         """Runs the network on slices [N, H, W] in 0..255."""
         x = network_input(images, self.config.input, self.statistics.normalization)
-        return self.model.apply(variables, x, **kwargs)
+        with frozen_statistics(self.config.optimizer.freeze):
+            return self.model.apply(variables, x, **kwargs)
 
     def outputs(self, variables: Any, images: jax.Array, size: tuple[int, int] | None = None) -> dict[str, jax.Array]:
         """Evaluates slices [N, H, W] in 0..255: "logits", and "features" float32 [N, D] if the network exposes them.
@@ -161,10 +163,21 @@ def make_stage(name: str, config: Any, statistics: Statistics, axis_name: str | 
 
 def init_variables(stage: Stage, seed: int) -> Any:
     """Returns freshly initialised variables, the same for any number of devices."""
-    model = stage.model.clone(axis_name=None)
-    x = jnp.zeros((1, *stage.config.input.size, stage.config.input.channels))
-    variables = jax.jit(model.init)(jax.random.PRNGKey(seed), x)
+    variables = jax.jit(_initialiser(stage.model, stage.config))(jax.random.PRNGKey(seed))
     return {k: variables[k] for k in ("params", "batch_stats")}
+
+
+def check_fine_tuning(name: str, config: Any) -> None:
+    """Raises InputError if what stage `name` is to freeze, or its rates, do not fit its network's parameters."""
+    settings = config.optimizer
+    if settings.freeze or settings.rates:
+        variables = jax.eval_shape(_initialiser(make_model(name, config), config), jax.random.PRNGKey(0))
+        check_parts(f"{name}.optimizer", variables["params"], settings.freeze, settings.rates)
+
+
+def _initialiser(model: nn.Module, config: Any) -> Callable[[jax.Array], Any]:
+    x = jnp.zeros((1, *config.input.size, config.input.channels))
+    return lambda key: model.clone(axis_name=None).init(key, x)
 
 
 def measure_statistics(name: str, config: Any, batches: Iterable[dict[str, np.ndarray]]) -> Statistics:

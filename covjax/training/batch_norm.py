@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from covjax.freezing import overlay, split_statistics
 from covjax.layers import BATCH_NORM_MOMENTUM
 from covjax.parallel import pmap_train, replicate, shard
 from covjax.stages import Stage
@@ -16,34 +17,41 @@ def make_finaliser(stage: Stage) -> Callable[[Any, Any, Iterable[dict[str, np.nd
     """Returns finalise(params, batch_stats, batches) -> BatchNorm statistics over all `batches`.
 
     A layer's mean is the mean over batches; its variance is the mean of the batches' second moments around it.
+    Frozen layers keep the statistics they have.
     """
+    freeze = stage.config.optimizer.freeze
 
     def moments(sums, batch):
-        zeros = jax.tree.map(jnp.zeros_like, sums["batch_stats"])
         # Dropout is off the path to every BatchNorm of these networks, so one fixed key serves.
         _, updated = stage.logits(
-            {"params": sums["params"], "batch_stats": zeros}, batch["image"], train=True, mutable=["batch_stats"],
+            {"params": sums["params"], "batch_stats": sums["start"]}, batch["image"], train=True,
+            mutable=["batch_stats"],
             rngs={"dropout": jax.random.PRNGKey(0)},
         )  # fmt: skip
         # From zero, one update leaves (1 - momentum) times the statistics of this batch alone.
         batch_stats = jax.tree.map(lambda s: s / (1 - BATCH_NORM_MOMENTUM), updated["batch_stats"])
-        total = jax.tree.map(jnp.add, sums["batch_stats"], _raw_moments(batch_stats))
-        return sums | {"batch_stats": total}, jnp.zeros(())
+        total = jax.tree.map(jnp.add, sums["total"], _raw_moments(batch_stats))
+        return sums | {"total": total}, jnp.zeros(())
 
     step = pmap_train(moments)
 
     @jax.jit
     def start(params, batch_stats):
-        # A copy, because the mapped step donates what it is given.
-        return {"params": jax.tree.map(jnp.copy, params), "batch_stats": jax.tree.map(jnp.zeros_like, batch_stats)}
+        # Copies, because the mapped step donates what it is given.
+        zeros = jax.tree.map(jnp.zeros_like, batch_stats)
+        begin = overlay(zeros, jax.tree.map(jnp.copy, split_statistics(batch_stats, freeze)[1]))
+        return {"params": jax.tree.map(jnp.copy, params), "start": begin, "total": zeros}
 
     def finalise(params, batch_stats, batches):
+        moving, frozen = split_statistics(batch_stats, freeze)
+        if not moving:
+            return batch_stats
         sums, count = replicate(start(params, batch_stats)), 0
         for batch in batches:
             sums, _ = step(sums, shard({"image": batch["image"]}))
             count += 1
-        means = jax.tree.map(lambda s: s / count, jax.device_get(sums["batch_stats"]))
-        return replicate(_central_moments(means))
+        means = jax.tree.map(lambda s: s / count, jax.device_get(sums["total"]))
+        return replicate(overlay(_central_moments(means), frozen))
 
     return finalise
 

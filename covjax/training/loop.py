@@ -17,6 +17,7 @@ from tqdm import tqdm
 from covjax.data.loader import SliceReader, eval_batches, steps_per_epoch, train_batches
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.evaluation.predict import collect, make_predictor, mean_loss, scores_of
+from covjax.freezing import split_frozen
 from covjax.optimizer import make_optimizer, make_schedule
 from covjax.parallel import pmap_train, replicate, round_up, shard
 from covjax.runtime import compile_seconds, peak_memory_mb
@@ -87,11 +88,15 @@ class _Training:
         self.predict = make_predictor(stage)
         self.finalise = make_finaliser(stage)
         variables, ema = init_variables(stage, self.seed), self.config.optimizer.ema > 0
-        self.state = replicate(create_state(variables, self.optimizer, self.seed, ema))
+        freeze = self.config.optimizer.freeze
+        self.state = replicate(create_state(variables, self.optimizer, self.seed, ema, freeze))
         self.latest = Checkpoints(workdir / "checkpoints" / stage.name / "latest", write=True)
         self.best = Checkpoints(workdir / "checkpoints" / stage.name / "best", write=True)
         self.progress, self.pending = Progress(), Pending()
-        self.parameters = sum(p.size for p in jax.tree.leaves(self.state.params))
+        self.parameters, self.trainable = (
+            sum(p.size for p in jax.tree.leaves(tree))
+            for tree in (variables["params"], split_frozen(variables["params"], freeze)[0])
+        )
 
     def run(self, received: list[int]) -> dict[str, Any]:
         restored = self.latest.restore(self.state)
@@ -254,6 +259,7 @@ class _Training:
             "compile_seconds": round(p.compile_seconds, 2),
             "peak_memory_mb": round(peak_memory_mb(), 1),
             "parameters": self.parameters,
+            "trainable_parameters": self.trainable,
         }
 
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from covjax.freezing import overlay, split_frozen
+
 
 @struct.dataclass
 class TrainState:
@@ -15,24 +17,28 @@ class TrainState:
     step: jax.Array  # int32 []
     params: Any
     batch_stats: Any
-    opt_state: Any
+    opt_state: Any  # of the parameters that train; nothing is kept for frozen ones
     rng: jax.Array  # uint32 [2]; the keys of a step are folded from it and the step number
-    ema: Any  # exponential moving average of params, or None
+    ema: Any  # exponential moving average of the parameters that train, or None
 
 
-def create_state(variables: Any, optimizer: optax.GradientTransformation, seed: int, ema: bool) -> TrainState:
-    """Returns the state before the first step."""
+def create_state(
+    variables: Any, optimizer: optax.GradientTransformation, seed: int, ema: bool, freeze: str = ""
+) -> TrainState:
+    """Returns the state before the first step; `freeze` names the parameters that do not train (covjax.freezing)."""
     params = variables["params"]
+    trainable, _ = split_frozen(params, freeze)
     return TrainState(
         step=jnp.int32(0),
         params=params,
         batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(params),
+        opt_state=optimizer.init(trainable),
         rng=jax.random.PRNGKey(seed),
-        ema=jax.tree.map(jnp.copy, params) if ema else None,
+        ema=jax.tree.map(jnp.copy, trainable) if ema else None,
     )
 
 
 def eval_variables(state: TrainState) -> Any:
     """Returns the variables to evaluate with: the averaged parameters where they are kept."""
-    return {"params": state.params if state.ema is None else state.ema, "batch_stats": state.batch_stats}
+    params = state.params if state.ema is None else overlay(state.params, state.ema)
+    return {"params": params, "batch_stats": state.batch_stats}

@@ -12,6 +12,7 @@ import optax
 from jax import lax
 
 from covjax.augment import Augmentation, augment
+from covjax.freezing import overlay, split_frozen
 from covjax.layers import global_positions
 from covjax.parallel import AXIS, sum_over_devices
 from covjax.stages import Batch, Stage
@@ -28,15 +29,16 @@ def train_step(
     """
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.rng, state.step))
     batch = _augmented(augment_key, batch, stage)
+    trainable, frozen = split_frozen(state.params, stage.config.optimizer.freeze)
     (loss, (weight, batch_stats)), gradients = jax.value_and_grad(_loss, has_aux=True)(
-        state.params, state.batch_stats, batch, dropout_key, stage
+        trainable, frozen, state.batch_stats, batch, dropout_key, stage
     )
     loss, gradients = sum_over_devices((loss, gradients))
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
+    params = optax.apply_updates(trainable, updates)
     state = state.replace(
         step=state.step + 1,
-        params=params,
+        params=overlay(frozen, params),
         batch_stats=batch_stats,
         opt_state=opt_state,
         ema=_averaged(state.ema, params, stage.config.optimizer.ema),
@@ -55,10 +57,10 @@ def _augmented(key: jax.Array, batch: Batch, stage: Stage) -> Batch:
     return batch | {"image": images} | ({} if masks is None else {"mask": masks})
 
 
-def _loss(params: Any, batch_stats: Any, batch: Batch, dropout_key: jax.Array, stage: Stage):
+def _loss(trainable: Any, frozen: Any, batch_stats: Any, batch: Batch, dropout_key: jax.Array, stage: Stage):
     """This device's part of the loss of the global batch: the parts add up over the devices."""
     logits, updated = stage.logits(
-        {"params": params, "batch_stats": batch_stats},
+        {"params": overlay(frozen, trainable), "batch_stats": batch_stats},
         batch["image"],
         train=True,
         mutable=["batch_stats"],
