@@ -44,7 +44,7 @@ def overlay(params: Any, changed: Any) -> Any:
 
 
 def keeps_statistics(layer: Sequence[str], freeze: str) -> bool:
-    """Returns whether the BatchNorm at path `layer` is frozen: then it uses and keeps its statistics in training too."""
+    """Returns whether the BatchNorm at path `layer` is frozen: then training uses and keeps its statistics."""
     return is_frozen((*layer, "scale"), freeze)
 
 
@@ -60,7 +60,7 @@ def frozen_statistics(freeze: str) -> AbstractContextManager:
 
 
 def rate_of(path: Sequence[str], rates: str) -> float:
-    """Returns the learning rate of the parameter at `path`, as a multiple: "stem/*:0.1,*bias:2", the first match wins."""
+    """Returns the learning rate of the parameter at `path` as a multiple: "stem/*:0.1,*bias:2", first fit wins."""
     name = "/".join(path)
     return next((rate for pattern, rate in _rates(rates) if fnmatchcase(name, pattern)), 1.0)
 

@@ -4,6 +4,7 @@ The same loop, evaluation and checkpoints serve both; what differs stands in the
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -114,11 +115,11 @@ class Stage:
         """Returns which slices are called infected, bool [N], compared in float64 as the scores are."""
         return np.asarray(probability, np.float64) >= self.threshold
 
-    def logits(self, variables: Any, images: jax.Array, **kwargs: Any) -> Any:
+    def logits(self, variables: Any, images: jax.Array, *, train: bool = False, **kwargs: Any) -> Any:
         """Runs the network on slices [N, H, W] in 0..255."""
         x = network_input(images, self.config.input, self.statistics.normalization)
-        with frozen_statistics(self.config.optimizer.freeze):
-            return self.model.apply(variables, x, **kwargs)
+        with frozen_statistics(self.config.optimizer.freeze) if train else nullcontext():
+            return self.model.apply(variables, x, train=train, **kwargs)
 
     def outputs(self, variables: Any, images: jax.Array, size: tuple[int, int] | None = None) -> dict[str, jax.Array]:
         """Evaluates slices [N, H, W] in 0..255: "logits", and "features" float32 [N, D] if the network exposes them.

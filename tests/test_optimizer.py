@@ -14,7 +14,13 @@ from covjax.optimizer import decay_mask, make_optimizer, make_schedule
 
 def config(**changes):
     values = dict(
-        learning_rate=0.1, schedule="constant", warmup_epochs=0.0, momentum=0.9, weight_decay=0.01, clip_norm=0.0
+        learning_rate=0.1,
+        schedule="constant",
+        warmup_epochs=0.0,
+        momentum=0.9,
+        weight_decay=0.01,
+        clip_norm=0.0,
+        rates="",
     )
     return ConfigDict(values | changes)
 
