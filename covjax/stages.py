@@ -149,6 +149,20 @@ class Stage:
         weights = jnp.asarray(self.statistics.class_weights)
         return sample_losses(self.config.loss, logits, self.task.truth(batch), batch["valid"], weights)
 
+    def training_loss(self, variables: Any, batch: Batch, dropout_key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
+        """Runs the network in training; returns the loss of each sample as (sum [N], weight [N]), and new batch_stats.
+
+        The loss of each auxiliary head is added `auxiliary_weight` times, a number that the network states.
+        """
+        logits, updated = self.logits(
+            variables, batch["image"], train=True, mutable=["batch_stats", "intermediates"],
+            rngs={"dropout": dropout_key},
+        )  # fmt: skip
+        sums, weights = self.loss(logits, batch)
+        for head in updated.get("intermediates", {}).get("auxiliary", ()):
+            sums = sums + self.model.auxiliary_weight * self.loss(head, batch)[0]
+        return sums, weights, updated.get("batch_stats", {})
+
 
 def make_model(name: str, config: Any, axis_name: str | None = None) -> nn.Module:
     """Builds the network of stage `name`. Raises InputError if the model is unknown or of the other task."""
@@ -165,7 +179,7 @@ def make_stage(name: str, config: Any, statistics: Statistics, axis_name: str | 
 def init_variables(stage: Stage, seed: int) -> Any:
     """Returns freshly initialised variables, the same for any number of devices."""
     variables = jax.jit(_initialiser(stage.model, stage.config))(jax.random.PRNGKey(seed))
-    return {k: variables[k] for k in ("params", "batch_stats")}
+    return {k: variables.get(k, {}) for k in ("params", "batch_stats")}
 
 
 def check_fine_tuning(name: str, config: Any) -> None:

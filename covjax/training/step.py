@@ -59,16 +59,10 @@ def _augmented(key: jax.Array, batch: Batch, stage: Stage) -> Batch:
 
 def _loss(trainable: Any, frozen: Any, batch_stats: Any, batch: Batch, dropout_key: jax.Array, stage: Stage):
     """This device's part of the loss of the global batch: the parts add up over the devices."""
-    logits, updated = stage.logits(
-        {"params": overlay(frozen, trainable), "batch_stats": batch_stats},
-        batch["image"],
-        train=True,
-        mutable=["batch_stats"],
-        rngs={"dropout": dropout_key},
-    )
-    sums, weights = stage.loss(logits, batch)
+    variables = {"params": overlay(frozen, trainable), "batch_stats": batch_stats}
+    sums, weights, batch_stats = stage.training_loss(variables, batch, dropout_key)
     weight = sum_over_devices(weights.sum())
-    return sums.sum() / jnp.maximum(weight, 1e-12), (weight, updated["batch_stats"])
+    return sums.sum() / jnp.maximum(weight, 1e-12), (weight, batch_stats)
 
 
 def _all_finite(tree: Any) -> jax.Array:
