@@ -1,6 +1,7 @@
 """Trains a run: `python train.py --config configs/framework.py --workdir runs/NAME [--config.a.b=value ...]`.
 
-Run the same command again to resume an interrupted run; a finished one is evaluated again.
+Run the same command again to resume an interrupted run; a finished one is evaluated again. A configuration with a
+grid of variants, as configs/study.py:pooling, trains them all and compares them.
 """
 
 from pathlib import Path
@@ -10,8 +11,9 @@ from ml_collections import config_flags
 
 from covjax import cli
 from covjax.framework import train_run
-from covjax.report import build_report, summary_table
+from covjax.report import build_report, build_study_page, study_table, summary_table
 from covjax.runtime import use_xla_flags
+from covjax.study import run_study
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, see configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, results, report.")
@@ -21,6 +23,11 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main() -> None:
     workdir = Path(_WORKDIR.value)
     use_xla_flags(_CONFIG.value.get("xla_flags", "none"))
+    if "study" in _CONFIG.value:
+        run_study(_CONFIG.value, workdir)
+        print(study_table(workdir))
+        print(f"study: {build_study_page(workdir)}")
+        return
     train_run(_CONFIG.value, workdir)
     print(summary_table(workdir))
     print(f"report: {build_report(workdir)}")

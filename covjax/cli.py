@@ -147,11 +147,15 @@ def _check_overrides(argv: list[str]) -> None:
             raise InputError(f"{where}: a section, set one of its fields: {', '.join(sorted(section.keys()))}")
 
 
-def _load_config(path: str) -> ConfigDict:
+def _load_config(named: str) -> ConfigDict:
+    """Runs the file that --config names, with what follows a colon as the argument of its get_config()."""
+    path, *argument = named.split(":", 1)
     if not Path(path).is_file():
         raise InputError(f"--config: {path} is not a file, name one, e.g. configs/quickstart.py")
     try:
-        config = runpy.run_path(path)["get_config"]()
+        config = runpy.run_path(path)["get_config"](*argument)
+    except InputError as error:
+        raise InputError(f"--config: {error}") from error
     except Exception as error:  # the file is a program of the user's and may raise anything
         raise InputError(f"--config: {path} is broken ({type(error).__name__}: {error}), correct it") from error
     if not isinstance(config, ConfigDict):

@@ -119,29 +119,36 @@ def stage_names(config: Any) -> list[str]:
     return [name for name in TASKS if name in config]
 
 
-def claim_workdir(workdir: Path, config: ConfigDict) -> None:
+def claim_workdir(workdir: Path, config: ConfigDict, free: str = "") -> None:
     """Makes `workdir` this run's: writes config.json, or checks that the one there is the same.
 
-    Raises InputError naming the first field that differs, or why the folder cannot be written.
+    Fields whose name begins with `free` may differ; those of `config` are then written. Raises InputError naming the
+    first other field that differs, or why the folder cannot be written.
     """
     ours = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
     if path.is_file():
-        theirs = flat_fields(_with_added(_read(path)))
-        for key, value in flat_fields(ours).items():
+        before = _with_added(_read(path))
+        mine, theirs = (_bound(flat_fields(values), free) for values in (ours, before))
+        for key, value in mine.items():
             if key not in theirs or theirs[key] != value:
                 there = json.dumps(theirs[key]) if key in theirs else "nothing"
                 raise InputError(
                     f"{path}: this workdir belongs to a run with another configuration "
                     f"({key}: {there} there, {json.dumps(value)} now), use another --workdir"
                 )
-        extra = theirs.keys() - flat_fields(ours).keys()
+        extra = theirs.keys() - mine.keys()
         if extra:
             raise InputError(
                 f"{path}: this workdir belongs to a run that also sets {min(extra)}, use another --workdir"
             )
-        return
+        if not free or before == ours:
+            return
     write_json(path, ours)
+
+
+def _bound(fields: dict[str, Any], free: str) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if not (free and name.startswith(free))}
 
 
 def read_config(workdir: Path) -> ConfigDict:

@@ -138,6 +138,12 @@ CASES = {
     "unnamed argument": (("extra",), 2, ("'extra' is not a flag",)),
     "no configuration": (("--config=configs/gone.py",), 1, ("configs/gone.py is not a file",)),
     "broken configuration": (("--config=README.md",), 1, ("README.md is broken",)),
+    "unknown study": (("--config=configs/study.py:poolin",), 1, ("study: 'poolin'", "did you mean 'pooling'")),
+    "unknown variant": (
+        ("--config=configs/study.py:losses", "--config.study.only=dise"),
+        1,
+        ("study.only: 'dise' is unknown", "did you mean 'dice'"),
+    ),
 }
 
 

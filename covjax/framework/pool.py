@@ -42,7 +42,7 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     configs = [json.loads(read_config(workdir).to_json_best_effort()) for workdir in workdirs]
     splits = [read_splits(workdir / "splits.json") for workdir in workdirs]
     summaries = [_read_summary(workdir / "results" / part / "summary.json") for workdir in workdirs]
-    arrays = [_read_arrays(workdir / "results" / part / "rows.npz") for workdir in workdirs]
+    arrays = [read_arrays(workdir / "results" / part / "rows.npz") for workdir in workdirs]
     _check_alike(workdirs, configs, splits, summaries)
     _check_apart(workdirs, [content["id"] for content in arrays], part)
     data, seen = _joined(splits[0], arrays)
@@ -127,7 +127,7 @@ def _examples(workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], dat
     As many of the best and worst of all are among them as every run kept; of the rest those nearest to the median.
     """
     paths = [workdir / "results" / part / "examples.npz" for workdir in workdirs]
-    kept = [_read_arrays(path) for path in paths if path.is_file()]
+    kept = [read_arrays(path) for path in paths if path.is_file()]
     if not kept:
         return {}
     kept = {name: np.concatenate([arrays[name] for arrays in kept]) for name in kept[0]}
@@ -178,7 +178,8 @@ def _read_summary(path: Path) -> dict[str, Any]:
         raise _again(path, f"damaged ({error})") from error
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays that an evaluation left. Raises InputError if they are missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as content:
             return dict(content)

@@ -5,7 +5,7 @@ from covjax.metrics.classification import classification_scores, threshold_table
 from covjax.metrics.counts import confusion_matrix
 from covjax.metrics.curves import precision_recall_curve, roc_curve
 from covjax.metrics.intervals import hanley_mcneil, score, wilson
-from covjax.metrics.paired import mcnemar, paired_bootstrap
+from covjax.metrics.paired import holm, mcnemar, paired_bootstrap
 from covjax.metrics.resampling import bootstrap, mean_of
 from covjax.metrics.roc_area import delong, delong_test
 from covjax.metrics.segmentation import per_image_dice, per_image_iou, segmentation_scores, surface_summary
@@ -26,6 +26,7 @@ __all__ = [
     "delong_test",
     "fit_temperature",
     "hanley_mcneil",
+    "holm",
     "mcnemar",
     "mean_of",
     "paired_bootstrap",

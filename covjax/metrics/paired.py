@@ -72,3 +72,19 @@ def paired_bootstrap(
     sides = (1 + np.sum(drawn <= 0), 1 + np.sum(drawn >= 0))
     p_value = min(1.0, 2 * float(min(sides)) / (1 + drawn.size))
     return score(value, len(patients), (low, high), method=f"percentile bootstrap over {text}") | {"p_value": p_value}
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjustment of p-values for their number: each is the level at which its test, one of all, rejects.
+
+    Undefined ones (None) stay so and do not count.
+
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979).
+    """
+    adjusted: list[float | None] = list(p_values)
+    order = sorted((i for i, p in enumerate(p_values) if p is not None), key=lambda i: p_values[i])
+    least = 0.0
+    for rank, i in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = least
+    return adjusted

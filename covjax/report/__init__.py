@@ -7,6 +7,7 @@ from covjax.report.audit import audit_table, build_audit_page
 from covjax.report.comparison import build_comparison, comparison_table
 from covjax.report.page import build_report
 from covjax.report.protocols import build_protocols_page, protocols_table
+from covjax.report.study import build_study_page, study_table
 from covjax.report.summary import summary_table
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "build_comparison",
     "build_protocols_page",
     "build_report",
+    "build_study_page",
     "comparison_table",
     "protocols_table",
+    "study_table",
     "summary_table",
 ]

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -14,14 +14,19 @@ from covjax.report.style import CSS
 OURS = re.compile(r"(training|classifier|segmenter|framework|audit)_.*\.(png|csv)")
 
 
-def write_page(folder: Path, title: str, header: str, sections: Sequence[Section], version: str) -> Path:
+def write_page(
+    folder: Path, title: str, header: str, sections: Sequence[Section], version: str,
+    beside: Mapping[str, bytes] | None = None,
+) -> Path:  # fmt: skip
     """Writes FOLDER/index.html and every figure as NAME.png with its numbers in NAME.csv; returns the page's path.
+
+    `beside` are further files, written together with them.
 
     The page embeds its style and figures and needs no network. Everything is made and written beside the previous
     page before any of it is replaced, so a failure leaves that one as it was. `header` is HTML.
     """
     sections = [section for section in sections if any(section.content)]
-    files = {}
+    files = dict(beside or {})
     for section in sections:
         for group in section.content:
             for picture in group if isinstance(group, list) else ():

@@ -84,7 +84,7 @@ def _header(results: Results) -> str:
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
     return (
         f"<h1>Lung CT screening: {escape(_source(results))}</h1>"
-        f'<p class="soft">Research software, not a medical device.</p>{_banners(results)}<dl>{listed}</dl>'
+        f'<p class="soft">Research software, not a medical device.</p>{warnings(results)}<dl>{listed}</dl>'
     )
 
 
@@ -96,7 +96,8 @@ def _evaluation(results: Results) -> dict[str, str]:
     return {"Evaluation options": "; ".join(parts)}
 
 
-def _banners(results: Results) -> str:
+def warnings(results: Results) -> str:
+    """Returns banners about the data and their split that nobody overlooks; '' where there is nothing to warn of."""
     banners = []
     if _is_phantom(results):
         banners.append(banner("Synthetic data", "these numbers say nothing about patients."))

@@ -242,6 +242,24 @@ def score_bars(
     return to_png(figure)
 
 
+def differences(names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray, xlabel: str) -> bytes:
+    """Draws a point per name ([B], NaN for none) with a whisker from low to high, and a line at no difference."""
+    names = [short(name) for name in names]
+    room = max(map(len, names), default=0)
+    figure, axes = new_axes(textwrap.fill(xlabel, 34), "", (3.8 + 0.05 * max(room - 12, 0), 0.9 + 0.36 * len(names)))
+    places = np.arange(len(names))
+    axes.axvline(0, color=GREY, linewidth=1.2)
+    span = np.nan_to_num(np.maximum(np.stack([values - low, high - values]), 0))
+    axes.errorbar(values, places, xerr=span, fmt="o", color=BLUE, ecolor="#1c1f24", capsize=3, markersize=6)
+    reach = 1.15 * max(1e-3, *np.abs(np.nan_to_num([*low, *high, *values])))
+    axes.set_xlim(-reach, reach)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.set_yticks(places, names, parse_math=False)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    return to_png(figure)
+
+
 def short(name: str, length: int = 24) -> str:
     """Returns a name in one line and short enough for an axis; its middle goes first."""
     line = " ".join(name.split())

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from covjax.errors import InputError
-from covjax.metrics import mcnemar, mean_of, paired_bootstrap
+from covjax.metrics import holm, mcnemar, mean_of, paired_bootstrap
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -73,3 +73,11 @@ def test_false_alarms_of_the_paired_bootstrap():
         first, second = rng.beta(2, 2, (2, 40))
         alarms += paired_bootstrap(mean_of(first), mean_of(second), [""] * 40, resamples=400)["p_value"] < 0.05
     assert 0.02 <= alarms / 300 <= 0.1
+
+
+def test_holm_by_hand():
+    # Of 4: the smallest times 4, the next times 3, .., none below one before it, none above 1.
+    found = holm([0.04, 0.01, None, 0.03, 0.5])
+    assert found[2] is None
+    np.testing.assert_allclose(found[:2] + found[3:], [0.09, 0.04, 0.09, 0.5])
+    assert holm([0.7, 0.6]) == [1.0, 1.0] and holm([0.2]) == [0.2] and holm([None]) == [None] and holm([]) == []

@@ -1,0 +1,68 @@
+"""Studies: variants of CoV-RASeg over seeds and folds, compared slice by slice with the paper's.
+
+  python train.py --config configs/study.py:pooling --workdir runs/pooling --config.data.source=prlab21 \
+      --config.data.path=PATH
+
+Studies: pooling, losses. The same command goes on after an interruption and repeats no finished run. The grid is made
+smaller, or larger later on, by --config.study.only=NAME,NAME (variants), --config.study.seeds="(0,)" and
+--config.study.folds="(0,1)"; --config.split.folds=5 --config.split.by=block is for slices of unknown patients. Every
+other field is that of all runs, e.g. --config.segmenter.epochs=10.
+
+A study of your own is one function here: a base and, for every variant, the fields in which it differs.
+
+Expect: networks of half the width at 128x128 train at some 15 slices/s on two CPU cores, so a run on prlab21 takes 5
+minutes and a study of 3 variants, 2 seeds and 4 folds 2 hours (calculated).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import framework
+from covjax.errors import unknown
+
+
+def pooling():
+    """What CoV-RASeg's pooling is worth: the paper's average and maximum, and others in place of the maximum."""
+    return "paper", {
+        "paper": {},
+        "haar": {"model": {"pooling": "haar"}},
+        "haar_bands": {"model": {"pooling": "haar_bands"}},
+    }
+
+
+def losses():
+    """Static attention, the paper's, beside no class weights, milder ones and losses that compare regions."""
+    names = ("focal", "dice", "generalized_dice", "tversky", "ce_dice")
+    plain = {name: {"loss": {"name": name, "class_weights": "none"}} for name in names}
+    weighted = {
+        name: {"loss": {"name": "cross_entropy", "class_weights": weights}}
+        for name, weights in (
+            ("cross_entropy", "none"),
+            ("static_attention", "median_frequency"),
+            ("sqrt_weights", "sqrt_inverse_frequency"),
+        )
+    }
+    return "cross_entropy", weighted | plain
+
+
+STUDIES = {"pooling": pooling, "losses": losses}
+
+
+def get_config(study="pooling"):
+    if study not in STUDIES:
+        raise unknown("study", study, STUDIES)
+    reference, variants = STUDIES[study]()
+    config = framework.get_config().unlock()
+    del config.classifier
+    config.segmenter.input.size = (128, 128)
+    config.segmenter.model.features = 32
+    config.split.folds = 4
+    config.study = dict(
+        name=study,
+        reference=reference,  # the variant from which differences are told
+        seeds=(0, 1),
+        folds=(),  # some of the split.folds folds; empty: all
+        only="",  # some of the variants, as a,b; empty: all
+        # In this order in the table.
+        variants=ConfigDict({name: {"segmenter": fields} for name, fields in variants.items()}, sort_keys=False),
+    )
+    return config.lock()

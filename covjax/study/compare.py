@@ -1,0 +1,153 @@
+"""What a study says: the scores of every variant over all its runs, and its differences to the reference."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import covjax
+from covjax.config import flat_fields
+from covjax.framework.evaluate import rows_from_arrays
+from covjax.framework.pool import read_arrays
+from covjax.metrics import bootstrap, holm, mean_of, paired_bootstrap, per_image_dice, score
+from covjax.metrics.resampling import MIN_UNITS, Statistic, ratio
+from covjax.study.grid import STAGE, Run, variant_names
+
+# Fields that tell what was studied, beside the variants'.
+SETTINGS = ("data.source", "split.by", "split.folds", f"{STAGE}.model.name", f"{STAGE}.input.size", f"{STAGE}.epochs")
+
+
+class Counts(NamedTuple):
+    """Pixels of every slice under every seed: confusion [S, N, 2, 2], and which of them were tested, bool [S, N]."""
+
+    confusion: np.ndarray
+    tested: np.ndarray
+
+
+def compare_variants(
+    config: Any, planned: Sequence[Run], done: Sequence[Run], failed: Mapping[str, str], speeds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Returns what study.json holds.
+
+    Over all test slices of all folds, never a mean of fold scores; of several seeds, the mean. Intervals and tests
+    resample patients (see `covjax.metrics.bootstrap`), the latter on the slices and seeds that both variants were
+    tested on.
+    """
+    names, seeds = variant_names(config), list(config.study.seeds)
+    rows = {(run.variant, run.seed, run.fold): _read_rows(run) for run in done}
+    patients = {name: patient for ids, owners, _ in rows.values() for name, patient in zip(ids, owners, strict=True)}
+    counts = {name: _counts(name, seeds, rows, list(patients)) for name in names}
+    found = [
+        {
+            "name": name,
+            "fields": _fields(config, name),
+            "planned": sum(run.variant == name for run in planned),
+            "runs": [_run(run, rows[run.variant, run.seed, run.fold][2]) for run in done if run.variant == name],
+            "scores": {what: _score(make, counts[name], list(patients.values())) for what, make in SCORES.items()},
+            "ms_per_slice": speeds.get(name),
+        }
+        for name in names
+    ]
+    reference = config.study.reference
+    others = [one for one in found if one["name"] != reference]
+    for what, make in SCORES.items():
+        pairs = [_difference(make, counts[one["name"]], counts[reference], list(patients.values())) for one in others]
+        for one, pair, adjusted in zip(others, pairs, holm([pair["p_value"] for pair in pairs]), strict=True):
+            one.setdefault("differences", {})[what] = pair | {"p_holm": adjusted}
+    flat = flat_fields(json.loads(config.to_json_best_effort()))
+    grid = {"seeds": seeds, "folds": sorted({run.fold for run in planned}) if config.split.folds else []}
+    settings = {field: flat[field] for field in SETTINGS} | grid
+    settings |= {"slices": len(patients), "patients": len(set(patients.values()) - {""})}
+    return {
+        "covjax": covjax.__version__, "study": config.study.name, "reference": reference, "settings": settings,
+        "failed": dict(failed), "variants": found,
+    }  # fmt: skip
+
+
+def _read_rows(run: Run) -> tuple[list[str], list[str], np.ndarray]:
+    """Returns id, patient and confusion matrix [n, 2, 2] of the slices that a run was tested on."""
+    path = run.workdir / "results" / "test" / "rows.npz"
+    arrays = read_arrays(path)
+    seen = rows_from_arrays(arrays).get(STAGE)
+    if seen is None:  # a fold without infection: there is nothing to segment
+        return [], [], np.zeros((0, 2, 2), np.int64)
+    ids, patients = (arrays[name][seen.indices].tolist() for name in ("id", "patient"))
+    return ids, patients, seen.rows["confusion"].astype(np.int64)
+
+
+def _counts(name: str, seeds: Sequence[int], rows: Mapping[tuple, tuple], ids: Sequence[str]) -> Counts:
+    place = {slice_id: k for k, slice_id in enumerate(ids)}
+    confusion, tested = np.zeros((len(seeds), len(ids), 2, 2), np.int64), np.zeros((len(seeds), len(ids)), bool)
+    for (variant, seed, _), (some, _, found) in rows.items():
+        if variant == name:
+            at = seeds.index(seed), [place[slice_id] for slice_id in some]
+            confusion[at], tested[at] = found, True
+    return Counts(confusion, tested)
+
+
+def _dice_per_slice(counts: Counts) -> Statistic:
+    """Mean over slices of each slice's Dice, its mean over the seeds."""
+    dice = per_image_dice(counts.confusion.reshape(-1, 2, 2)).reshape(counts.tested.shape)
+    return mean_of(_mean(np.where(counts.tested, dice, np.nan), 0))
+
+
+def _dice_pooled(counts: Counts) -> Statistic:
+    """Dice of the pixels of all slices together, mean over the seeds."""
+    pixels = counts.confusion * counts.tested[..., None, None]
+    hit = 2 * pixels[..., 1, 1].astype(np.float64)  # [S, N]
+    whole = hit + pixels[..., 0, 1] + pixels[..., 1, 0]
+    return lambda weights: _mean(ratio(weights @ hit.T, weights @ whole.T), 1)
+
+
+SCORES: dict[str, Callable[[Counts], Statistic]] = {
+    "dice_infected_per_image": _dice_per_slice,
+    "dice_infected": _dice_pooled,
+}
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean of the defined values along an axis; NaN where there is none."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0).sum(axis), defined.sum(axis))
+
+
+def _score(make: Callable[[Counts], Statistic], counts: Counts, patients: Sequence[str]) -> dict[str, Any]:
+    some, patients = _of_slices(counts, counts.tested.any(0), patients)
+    if not patients:
+        return score(None, 0, reason="no run is finished")
+    statistic = make(some)
+    value = statistic(np.ones((1, len(patients))))[0]
+    if len(patients) < MIN_UNITS:
+        return score(value, len(patients), reason="no slice has infection")
+    low, high, method = bootstrap(statistic, patients)
+    return score(value, len(patients), (low, high), reason="no slice has infection", method=method)
+
+
+def _difference(
+    make: Callable[[Counts], Statistic], one: Counts, other: Counts, patients: Sequence[str]
+) -> dict[str, Any]:
+    """A variant minus the reference, over the slices and seeds that both were tested on."""
+    both = one.tested & other.tested
+    some, owners = _of_slices(Counts(one.confusion, both), both.any(0), patients)
+    rest, _ = _of_slices(Counts(other.confusion, both), both.any(0), patients)
+    return paired_bootstrap(make(some), make(rest), owners)
+
+
+def _of_slices(counts: Counts, chosen: np.ndarray, patients: Sequence[str]) -> tuple[Counts, list[str]]:
+    some = Counts(counts.confusion[:, chosen], counts.tested[:, chosen])
+    return some, [patient for patient, kept in zip(patients, chosen, strict=True) if kept]
+
+
+def _fields(config: Any, name: str) -> dict[str, Any]:
+    return flat_fields(json.loads(config.study.variants[name].to_json_best_effort()))
+
+
+def _run(run: Run, confusion: np.ndarray) -> dict[str, Any]:
+    """What is told of one run: its own scores and how it was trained."""
+    timing = json.loads((run.workdir / "results" / "timing.json").read_text(encoding="utf-8"))[STAGE]
+    counts = Counts(confusion[None], np.ones((1, len(confusion)), bool))
+    values = {what: make(counts)(np.ones((1, len(confusion))))[0] for what, make in SCORES.items()}
+    told = {"seed": run.seed, "fold": run.fold, "workdir": "/".join(run.workdir.parts[-3:])}
+    told |= {name: timing.get(name) for name in ("parameters", "best_epoch", "train_seconds")}
+    return told | {what: None if np.isnan(value) else float(value) for what, value in values.items()}

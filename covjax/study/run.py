@@ -1,0 +1,117 @@
+"""Running a study: every run of its grid in turn, none twice, then one comparison of the variants."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from covjax.config import claim_workdir, write_json
+from covjax.data.prepared import prepare
+from covjax.data.splits import make_splits
+from covjax.errors import InputError, RunError
+from covjax.framework import train_run
+from covjax.framework.trained import load_trained
+from covjax.inputs import slice_size
+from covjax.metrics import DEFINITIONS
+from covjax.study.compare import compare_variants
+from covjax.study.grid import STAGE, Run, planned_runs
+
+ROUNDS = 5  # of timing; the fastest counts
+
+
+def run_study(config: Any, workdir: Path) -> None:
+    """Trains and evaluates every run of a study, in WORKDIR/runs/VARIANT/, and writes WORKDIR/study.json.
+
+    Runs that are finished are not repeated, an interrupted one goes on where it stopped. The grid (`config.study`) may
+    change from call to call, all else may not. A run whose loss becomes non-finite is told and counted as failed, and
+    the study goes on.
+
+    Raises InputError, before anything is written, for a grid, a variant or data that cannot be used, and for runs that
+    were made by another configuration.
+    """
+    runs = planned_runs(config, workdir)
+    data = prepare(config.data)
+    for seed, split in {(run.seed, run.fold): (run.seed, run.config.split) for run in runs}.values():
+        make_splits(data, split, seed, ("infected",))
+    for run in runs:
+        if (run.workdir / "config.json").is_file():
+            claim_workdir(run.workdir, run.config)
+    claim_workdir(workdir, config, free="study.")
+    failed = _train(config.study.name, runs)
+    done = [run for run in runs if is_finished(run)]
+    write_json(workdir / "study.json", compare_variants(config, runs, done, failed, _speeds(done, workdir)))
+
+
+def is_finished(run: Run) -> bool:
+    """Whether a run trained to its end and was evaluated, without options, by the present definitions of scores."""
+    timing = _read(run.workdir / "results" / "timing.json").get(STAGE, {})
+    summary = _read(run.workdir / "results" / "test" / "summary.json")
+    evaluated = summary.get("definitions") == DEFINITIONS and not summary.get("options")
+    return timing.get("epochs") == run.config[STAGE].epochs and evaluated
+
+
+def _train(study: str, runs: Sequence[Run]) -> dict[str, str]:
+    """Makes all runs that are not finished; returns why some failed."""
+    waiting = [run for run in runs if not is_finished(run)]
+    before = len(runs) - len(waiting)
+    print(f"study {study}: {len(runs)} runs, {before} of them finished", flush=True)
+    failed, start = {}, time.perf_counter()
+    for k, run in enumerate(waiting):
+        left = _duration((time.perf_counter() - start) / k * (len(waiting) - k)) if k else ""
+        print(f"run {before + k + 1} of {len(runs)}: {run}{left and f' (about {left} left)'}", flush=True)
+        try:
+            train_run(run.config, run.workdir)
+        except RunError as error:
+            failed[str(run)] = str(error)
+            print(f"failed: {run}: {error}", file=sys.stderr, flush=True)
+        except InputError as error:
+            raise InputError(f"{run}: {error}") from error
+        # Programs of runs that are over, of which a long study has hundreds.
+        jax.clear_caches()
+    return failed
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _speeds(done: Sequence[Run], workdir: Path) -> dict[str, float]:
+    """Returns the milliseconds per slice of every variant, measured once, all in turn; kept in speed.json."""
+    path, first = workdir / "speed.json", {run.variant: run for run in reversed(done)}
+    known = _read(path)
+    if not first.keys() <= known.keys():
+        known = _measured(first)
+        write_json(path, known)
+    return known
+
+
+def _measured(runs: dict[str, Run]) -> dict[str, float]:
+    programs, seconds = {}, {}
+    for name, run in runs.items():
+        stage, variables = load_trained(STAGE, run.config, run.workdir)
+        shape = (run.config[STAGE].batch_size, *slice_size(run.config[STAGE].input))
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        program = jax.jit(lambda v, x, stage=stage: stage.outputs(v, x)["logits"]).lower(variables, images).compile()
+        programs[name] = lambda program=program, v=variables, x=images: jax.block_until_ready(program(v, x))
+        programs[name]()
+    for _ in range(ROUNDS):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            program()
+            seconds.setdefault(name, []).append(time.perf_counter() - start)
+    return {name: round(1000 * min(found) / runs[name].config[STAGE].batch_size, 3) for name, found in seconds.items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Returns a JSON object, {} if it is not there or damaged: what it tells of is then made again."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

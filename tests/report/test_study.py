@@ -1,0 +1,84 @@
+"""The tables and the page of a study made up by hand."""
+
+import csv
+import json
+
+import pytest
+
+from covjax.errors import InputError
+from covjax.report import build_study_page, study_table
+
+
+def score(value, low, high):
+    return {"value": value, "n": 40, "interval": [low, high], "interval_method": "percentile bootstrap over 8 patients"}
+
+
+def difference(value, low, high, p, adjusted):
+    return score(value, low, high) | {"p_value": p, "p_holm": adjusted}
+
+
+def variant(name, value, differences=None, runs=2):
+    made = [
+        {"seed": k, "fold": 0, "workdir": f"runs/{name}/seed{k}", "parameters": 373126, "best_epoch": 7,
+         "train_seconds": 90.0, "dice_infected": value + k / 50, "dice_infected_per_image": None if k else value}
+        for k in range(runs)
+    ]  # fmt: skip
+    scores = {"dice_infected_per_image": score(value, 0.1, 0.7), "dice_infected": score(value + 0.1, 0.2, 0.8)}
+    one = {"name": name, "fields": {}, "planned": 2, "runs": made, "scores": scores, "ms_per_slice": 12.34}
+    return one | ({"differences": differences} if differences else {})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    apart = {
+        "dice_infected_per_image": difference(-0.05, -0.12, 0.01, 0.08, 0.16),
+        "dice_infected": difference(0.02, 0.01, 0.03, 0.0001, 0.0002),
+    }
+    variants = [variant("paper", 0.5), variant("max|<b>", 0.45, apart)]
+    variants[1]["fields"] = {"segmenter.model.pooling": "max"}
+    settings = {
+        "data.source": "prlab21", "split.by": "patient", "split.folds": 2, "segmenter.input.size": [64, 48],
+        "segmenter.epochs": 4, "seeds": [0, 1], "folds": [0], "slices": 1370, "patients": 8,
+    }  # fmt: skip
+    study = {"covjax": "0", "study": "pooling", "reference": "paper", "settings": settings, "failed": {},
+             "variants": variants}  # fmt: skip
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    first = tmp_path / "runs" / "paper" / "seed0"
+    first.mkdir(parents=True)
+    (first / "splits.json").write_text('{"source": "prlab21", "by": "block"}')
+    (first / "metrics.jsonl").write_text('{"stage": "segmenter", "epoch": 1}\n{}')
+    return tmp_path
+
+
+def test_text(folder):
+    head, _, paper, other = study_table(folder).splitlines()
+    assert head.split("  ")[0] == "Variant" and "Minus paper" in head
+    assert " ".join(paper.split()) == "paper 0.500 (0.100 to 0.700) 0.600 (0.200 to 0.800) 373,126 12.3 2"
+    assert "-0.050 (-0.120 to 0.010)  0.080  0.160" in other
+
+
+def test_page_and_files(folder, undrawn):
+    page = build_study_page(folder)
+    text = page.read_text()
+    assert "max|&lt;b&gt;" in text and "<b>" not in text and "&lt;0.001" in text and "nan" not in text
+    assert "64 x 48" in text and "1,370" in text and "<dt>Folds run</dt><dd>0</dd>" in text
+    rows = list(csv.DictReader((page.parent / "table.csv").read_text().splitlines()))
+    assert [row["variant"] for row in rows] == ["paper", "max|<b>"]
+    assert float(rows[1]["dice_infected_per_image_difference_low"]) == -0.12
+    assert rows[0]["dice_infected_p_holm"] == "" and float(rows[1]["dice_infected_p_holm"]) == 0.0002
+    assert (rows[1]["parameters"], rows[1]["runs"], float(rows[1]["ms_per_slice"])) == ("373126", "2", 12.34)
+    markdown = (page.parent / "table.md").read_text().splitlines()
+    assert len(markdown) == 4 and {line.replace("\\|", "").count("|") for line in markdown} == {13}
+    for name in ("study_dice_infected", "study_differences_dice_infected_per_image"):
+        assert (page.parent / f"{name}.csv").is_file() and (page.parent / f"{name}.png").is_file()
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"variants": 3}', '{"variants": [{"name": "a"}]}'])
+def test_no_study(tmp_path, content):
+    if content is not None:
+        (tmp_path / "study.json").write_text(content)
+    for make in (study_table, build_study_page):
+        with pytest.raises(InputError, match=r"study\.json") as caught:
+            make(tmp_path)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report").exists()
