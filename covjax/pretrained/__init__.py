@@ -1,0 +1,1 @@
+"""Published weights: from a file to the variables of a network."""
