@@ -3,8 +3,9 @@
 XLA:CPU convolves small images of many channels, and computes the weight gradient over large ones, at a fraction of the
 speed of a matrix product; in bfloat16 it convolves large images slowly too, and anything by groups. Here these become
 
-- patches: the k * k shifts of a small image side by side times the kernel, one matrix product;
-- blocks: a few rows of a large image at a time, small enough to stay in the cache, one or k matrix products each;
+- patches: the shifts of a small image, one for every tap, side by side times the kernel, one matrix product;
+- blocks: a few rows of a large image at a time, small enough to stay in the cache, one matrix product each, or one for
+  every row of the kernel;
 - groups: one convolution each; a depthwise convolution becomes a weighted sum of shifts.
 
 On other platforms, and for shapes at which XLA is as fast, its own convolutions stay. The thresholds below were
@@ -29,30 +30,53 @@ NARROW = 40  # channels, up to which every shift of the narrow side costs less t
 WANTS_ROW_MAJOR = jax.__version_info__ >= (0, 12)
 
 
-class Geometry(NamedTuple):
-    """How a square kernel of `size` moves over an image, and into how many groups the channels fall."""
+Pair = tuple[int, int]  # of rows and of columns
 
-    size: int
+
+class Geometry(NamedTuple):
+    """How a kernel of `size` moves over an image, and into how many groups the channels fall."""
+
+    size: Pair
     stride: int = 1
     dilation: int = 1
-    padding: int = 0  # pixels on every side
+    padding: Pair = (0, 0)  # pixels above and below, left and right
     groups: int = 1
 
     @property
-    def offsets(self) -> range:
-        return range(0, self.size * self.dilation, self.dilation)
+    def offsets(self) -> tuple[range, range]:
+        rows, columns = (range(0, size * self.dilation, self.dilation) for size in self.size)
+        return rows, columns
 
     @property
-    def taps(self) -> list[tuple[int, int]]:
-        return list(product(self.offsets, self.offsets))
+    def reach(self) -> Pair:
+        """How far the last tap lies from the first."""
+        return self.offsets[0][-1], self.offsets[1][-1]
+
+    @property
+    def taps(self) -> list[Pair]:
+        return list(product(*self.offsets))
 
     @property
     def opposite(self) -> "Geometry":
         """Of the convolution with the flipped kernel that, at stride 1, takes the gradient back to the input."""
-        return self._replace(padding=self.offsets[-1] - self.padding)
+        rows, columns = (reach - padding for reach, padding in zip(self.reach, self.padding, strict=True))
+        return self._replace(padding=(rows, columns))
 
-    def output_side(self, side: int) -> int:
-        return (side + 2 * self.padding - self.offsets[-1] - 1) // self.stride + 1
+    def output_sides(self, x: jax.Array) -> Pair:
+        """Of an image x [N, H, W, C]."""
+        axes = zip(x.shape[1:3], self.padding, self.reach, strict=True)
+        rows, columns = ((side + 2 * padding - reach - 1) // self.stride + 1 for side, padding, reach in axes)
+        return rows, columns
+
+
+def same_padding(sides: Pair, size: Pair, stride: int, dilation: int = 1) -> tuple[Pair, Pair]:
+    """Returns the ((above, below), (left, right)) pixels of TensorFlow's "SAME": ceil(side / stride) outputs."""
+
+    def along(side, size):
+        total = max(0, (-(-side // stride) - 1) * stride + (size - 1) * dilation + 1 - side)
+        return total // 2, total - total // 2
+
+    return along(sides[0], size[0]), along(sides[1], size[1])
 
 
 def conv2d(
@@ -61,22 +85,31 @@ def conv2d(
     *,
     stride: int = 1,
     dilation: int = 1,
-    padding: int | None = None,
+    padding: int | Pair | str | None = None,
     groups: int = 1,
 ) -> jax.Array:
-    """Convolves x [N, H, W, C] with kernel [k, k, C / groups, F]; pads k//2 * dilation on every side, as PyTorch does.
+    """Convolves x [N, H, W, C] with kernel [kh, kw, C / groups, F], zero-padded on every side alike, as in PyTorch.
 
-    Group g connects the g-th part of the C channels with the g-th part of the F features. Has reverse-mode derivatives
-    of any order; forward mode (jax.jvp) raises TypeError. Raises InputError if the channels do not fit the groups.
+    `padding` is in pixels, one number or (rows, columns), by default k//2 * dilation; "same" pads as TensorFlow does,
+    to ceil(side / stride) outputs, with the odd pixel below and right. Group g connects the g-th part of the C channels
+    with the g-th part of the F features. Has reverse-mode derivatives of any order; forward mode (jax.jvp) raises
+    TypeError. Raises InputError if the channels do not fit the groups.
     """
-    size, _, inputs, features = kernel.shape
+    *size, inputs, features = kernel.shape
     if inputs * groups != x.shape[-1] or features % groups:
         raise InputError(
             f"groups: {groups} do not divide {x.shape[-1]} channels and {features} features for a kernel of {inputs} "
-            "channels, pass a kernel [k, k, C / groups, F]"
+            "channels, pass a kernel [kh, kw, C / groups, F]"
         )
-    padding = size // 2 * dilation if padding is None else padding
-    return _conv(Geometry(size, stride, dilation, padding, groups), x, kernel)
+    if padding == "same":
+        around = same_padding(x.shape[1:3], size, stride, dilation)
+        padding = tuple(before for before, _ in around)
+        rest = [(0, after - before) for before, after in around]
+        x = jnp.pad(x, ((0, 0), *rest, (0, 0))) if any(after for _, after in rest) else x
+    if padding is None:
+        padding = tuple(k // 2 * dilation for k in size)
+    padding = (padding, padding) if isinstance(padding, int) else padding
+    return _conv(Geometry(tuple(size), stride, dilation, padding, groups), x, kernel)
 
 
 # A convolution is linear in either operand. It and its two gradients are therefore each other's derivatives, which
@@ -89,7 +122,7 @@ def _conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+def _input_gradient(geometry: Geometry, sides: Pair, g: jax.Array, kernel: jax.Array) -> jax.Array:
     """Returns the gradient [N, *sides, C] to the input, of the gradient g [N, H', W', F] to the output."""
     return lax.platform_dependent(
         g,
@@ -101,7 +134,7 @@ def _input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, ke
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
-    """Returns the gradient [k, k, C / groups, F] to the kernel, of the gradient g [N, H', W', F] to the output."""
+    """Returns the gradient [kh, kw, C / groups, F] to the kernel, of the gradient g [N, H', W', F] to the output."""
     return lax.platform_dependent(
         x, g, cpu=partial(_cpu_weight_gradient, geometry), default=partial(_xla_weight_gradient, geometry)
     )
@@ -140,14 +173,14 @@ def _xla_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
         x,
         kernel,
         (geometry.stride,) * 2,
-        ((geometry.padding,) * 2,) * 2,
+        [(padding, padding) for padding in geometry.padding],
         rhs_dilation=(geometry.dilation,) * 2,
         feature_group_count=geometry.groups,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 
-def _xla_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+def _xla_input_gradient(geometry: Geometry, sides: Pair, g: jax.Array, kernel: jax.Array) -> jax.Array:
     if geometry.stride == geometry.groups == 1:  # a plain convolution, the form that XLA's fast paths recognise
         return _xla_conv(geometry.opposite, g, _flipped(kernel))
     x = jax.ShapeDtypeStruct((g.shape[0], *sides, kernel.shape[2] * geometry.groups), g.dtype)
@@ -156,7 +189,7 @@ def _xla_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array
 
 def _xla_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     channels = x.shape[-1] // geometry.groups
-    kernel = jax.ShapeDtypeStruct((geometry.size, geometry.size, channels, g.shape[-1]), x.dtype)
+    kernel = jax.ShapeDtypeStruct((*geometry.size, channels, g.shape[-1]), x.dtype)
     return jax.linear_transpose(lambda kernel: _xla_conv(geometry, x, kernel), kernel)(g)[0]
 
 
@@ -170,7 +203,7 @@ def _flipped(kernel: jax.Array) -> jax.Array:
 def _cpu_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
     if geometry.groups > 1:
         return (_depthwise_conv if kernel.shape[2] == 1 else partial(_per_group, _cpu_conv))(geometry, x, kernel)
-    height, width = map(geometry.output_side, x.shape[1:3])
+    height, width = geometry.output_sides(x)
     if height * width <= TINY:
         return _patch_conv(geometry, x, kernel)
     if height * width >= LARGE and x.dtype == jnp.bfloat16 and kernel.shape[-1] > FEW_CHANNELS and _sliding(geometry):
@@ -178,7 +211,7 @@ def _cpu_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _xla_conv(geometry, x, kernel)
 
 
-def _cpu_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+def _cpu_input_gradient(geometry: Geometry, sides: Pair, g: jax.Array, kernel: jax.Array) -> jax.Array:
     if geometry.groups > 1:
         if kernel.shape[2] == 1:
             return _depthwise_input_gradient(geometry, sides, g, kernel)
@@ -208,31 +241,35 @@ def _cpu_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.
 
 def _sliding(geometry: Geometry) -> bool:
     """Whether the kernel moves pixel by pixel and is worth cutting into shifts."""
-    return geometry.stride == 1 and geometry.size > 1 and geometry.opposite.padding >= 0
+    return geometry.stride == 1 and geometry.size != (1, 1) and min(geometry.opposite.padding) >= 0
 
 
 # By shifts: tap (i, j) of a kernel sees the image moved by (i, j).
 
 
 def _shifts(geometry: Geometry, x: jax.Array) -> list[jax.Array]:
-    """Returns what every tap sees of x [N, H, W, C]: k * k images [N, H', W', C]."""
-    p, s = geometry.padding, geometry.stride
-    x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
-    height, width = (side - geometry.offsets[-1] for side in x.shape[1:3])
+    """Returns what every tap sees of x [N, H, W, C]: kh * kw images [N, H', W', C]."""
+    x, s = _padded(geometry, x), geometry.stride
+    height, width = (side - reach for side, reach in zip(x.shape[1:3], geometry.reach, strict=True))
     return [x[:, i : i + height : s, j : j + width : s] for i, j in geometry.taps]
 
 
-def _shifted_back(geometry: Geometry, sides: tuple[int, int], images: list[jax.Array]) -> jax.Array:
+def _padded(geometry: Geometry, x: jax.Array) -> jax.Array:
+    (p, q) = geometry.padding
+    return jnp.pad(x, ((0, 0), (p, p), (q, q), (0, 0)))
+
+
+def _shifted_back(geometry: Geometry, sides: Pair, images: list[jax.Array]) -> jax.Array:
     """Sums the images [N, H', W', C] of all taps where they came from: [N, *sides, C]; the transpose of `_shifts`."""
 
-    def edges(offset, side, outputs):  # zeros before, after and between
-        before, between = offset - geometry.padding, geometry.stride - 1
+    def edges(offset, padding, side, outputs):  # zeros before, after and between
+        before, between = offset - padding, geometry.stride - 1
         return before, side - before - (outputs - 1) * geometry.stride - 1, between
 
     zero = jnp.zeros((), images[0].dtype)
     total = zero
-    for (i, j), image in zip(geometry.taps, images, strict=True):
-        rows, columns = edges(i, sides[0], image.shape[1]), edges(j, sides[1], image.shape[2])
+    for tap, image in zip(geometry.taps, images, strict=True):
+        rows, columns = map(edges, tap, geometry.padding, sides, image.shape[1:3])
         total = total + lax.pad(image, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
     return total
 
@@ -241,7 +278,7 @@ def _shifted_back(geometry: Geometry, sides: tuple[int, int], images: list[jax.A
 
 
 def _patches(geometry: Geometry, x: jax.Array) -> jax.Array:
-    return jnp.concatenate(_shifts(geometry, x), -1)  # [N, H', W', k * k * C]
+    return jnp.concatenate(_shifts(geometry, x), -1)  # [N, H', W', kh * kw * C]
 
 
 def _patch_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -249,7 +286,7 @@ def _patch_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Arra
     return y.astype(x.dtype)
 
 
-def _patch_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+def _patch_input_gradient(geometry: Geometry, sides: Pair, g: jax.Array, kernel: jax.Array) -> jax.Array:
     rows = kernel.reshape(-1, kernel.shape[-1])
     patches = lax.dot_general(g, rows, (((3,), (1,)), ((), ())), preferred_element_type=_wide(g))
     return _shifted_back(geometry, sides, jnp.split(patches, len(geometry.taps), -1)).astype(g.dtype)
@@ -257,7 +294,7 @@ def _patch_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Arr
 
 def _patch_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     taps = _product(_patches(geometry, x), g).astype(x.dtype)
-    return taps.reshape(geometry.size, geometry.size, x.shape[-1], g.shape[-1])
+    return taps.reshape(*geometry.size, x.shape[-1], g.shape[-1])
 
 
 # By groups.
@@ -274,7 +311,7 @@ def _depthwise_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.
     return sum(shift * tap for shift, tap in zip(_shifts(geometry, x), taps, strict=True)).astype(x.dtype)
 
 
-def _depthwise_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax.Array, kernel: jax.Array) -> jax.Array:
+def _depthwise_input_gradient(geometry: Geometry, sides: Pair, g: jax.Array, kernel: jax.Array) -> jax.Array:
     taps = kernel.astype(_wide(kernel)).reshape(-1, kernel.shape[-1])
     total = _shifted_back(geometry, sides, [g * tap for tap in taps])
     return total.reshape(*total.shape[:3], geometry.groups, -1).sum(-1).astype(g.dtype)
@@ -283,27 +320,27 @@ def _depthwise_input_gradient(geometry: Geometry, sides: tuple[int, int], g: jax
 def _depthwise_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     shifts = _shifts(geometry, jnp.repeat(x, g.shape[-1] // x.shape[-1], -1))
     taps = [(shift * g.astype(_wide(g))).sum((0, 1, 2)) for shift in shifts]
-    return jnp.stack(taps).astype(x.dtype).reshape(geometry.size, geometry.size, 1, g.shape[-1])
+    return jnp.stack(taps).astype(x.dtype).reshape(*geometry.size, 1, g.shape[-1])
 
 
 # By blocks of rows, at stride 1.
 
 
 def _blocked_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Sums, over the k rows of the kernel, products of horizontal shifts of x with that row, 16 rows of x at a time."""
-    (n, height, width), features = (x.shape[0], *map(geometry.output_side, x.shape[1:3])), kernel.shape[-1]
-    offsets, p, rows = geometry.offsets, geometry.padding, min(16, height)
-    x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
-    kernel = kernel.reshape(geometry.size, -1, features)
+    """Sums, over the rows of the kernel, products of horizontal shifts of x with that row, 16 rows of x at a time."""
+    (n, height, width), features = (x.shape[0], *geometry.output_sides(x)), kernel.shape[-1]
+    (down, across), rows = geometry.offsets, min(16, height)
+    x = _padded(geometry, x)
+    kernel = kernel.reshape(geometry.size[0], -1, features)
     blocks = -(-height // rows)
 
     def write(k, y):
         b, top = k // blocks, jnp.minimum(k % blocks * rows, height - rows)  # the last block overlaps the one before
-        xs = _rows(x, b, top, rows + offsets[-1])
-        shifts = jnp.concatenate([xs[:, j : j + width] for j in offsets], -1)
+        xs = _rows(x, b, top, rows + down[-1])
+        shifts = jnp.concatenate([xs[:, j : j + width] for j in across], -1)
         products = (
             jnp.dot(shifts[i : i + rows], kernel_row, preferred_element_type=_wide(x))
-            for i, kernel_row in zip(offsets, kernel, strict=True)
+            for i, kernel_row in zip(down, kernel, strict=True)
         )
         return lax.dynamic_update_slice(y, sum(products).astype(y.dtype)[None], (b, top, 0, 0))
 
@@ -311,38 +348,38 @@ def _blocked_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Ar
 
 
 def _shift_first(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
-    """Multiplies all k * k shifts of x [N, H, W, C] with g [N, H', W', F] -> [k, k, C, F]."""
+    """Multiplies all kh * kw shifts of x [N, H, W, C] with g [N, H', W', F] -> [kh, kw, C, F]."""
     (n, height, width, co), ci = g.shape, x.shape[-1]
-    size, p = geometry.size, geometry.padding
-    x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+    x = _padded(geometry, x)
 
     def block(rows, b, top):
-        xs, gs = _rows(x, b, top, rows + geometry.offsets[-1]), _rows(g, b, top, rows)
+        xs, gs = _rows(x, b, top, rows + geometry.reach[0]), _rows(g, b, top, rows)
         shifts = [xs[i : i + rows, j : j + width] for i, j in geometry.taps]
         return _product(jnp.concatenate(shifts, -1), gs)
 
-    taps = _sum_over_blocks(block, 16, n, height, jnp.zeros((size**2 * ci, co), _wide(x)))
-    return taps.reshape(size, size, ci, co).astype(x.dtype)
+    taps = _sum_over_blocks(block, 16, n, height, jnp.zeros((len(geometry.taps) * ci, co), _wide(x)))
+    return taps.reshape(*geometry.size, ci, co).astype(x.dtype)
 
 
 def _shift_both(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     """Multiplies horizontal shifts of x [N, H, W, C] with vertical shifts of g [N, H', W', F]: less to lay out."""
     (n, height, _, ci), (width, co) = x.shape, g.shape[2:]
-    size, offsets, p, q = geometry.size, geometry.offsets, geometry.padding, geometry.opposite.padding
+    (down, across), (rows_of_kernel, columns) = geometry.offsets, geometry.size
+    p, q = geometry.padding[1], geometry.opposite.padding[0]
     x = jnp.pad(x, ((0, 0), (0, 0), (p, p), (0, 0)))
     g = jnp.pad(g, ((0, 0), (q, q), (0, 0), (0, 0)))
 
     def block(rows, b, top):
-        xs, gs = _rows(x, b, top, rows), _rows(g, b, top, rows + offsets[-1])
-        horizontal = jnp.concatenate([xs[:, j : j + width] for j in offsets], -1)
+        xs, gs = _rows(x, b, top, rows), _rows(g, b, top, rows + down[-1])
+        horizontal = jnp.concatenate([xs[:, j : j + width] for j in across], -1)
         if x.dtype == jnp.bfloat16 and WANTS_ROW_MAJOR:
             gs = lax.optimization_barrier(gs.transpose(2, 0, 1))  # else XLA takes the transposition into the product
-            vertical = jnp.concatenate([gs[:, i : i + rows] for i in reversed(offsets)]).reshape(size * co, -1)
-            return jnp.dot(vertical, horizontal.reshape(-1, size * ci), preferred_element_type=_wide(x))
-        return _product(jnp.concatenate([gs[i : i + rows] for i in reversed(offsets)], -1), horizontal)
+            vertical = jnp.concatenate([gs[:, i : i + rows] for i in reversed(down)]).reshape(rows_of_kernel * co, -1)
+            return jnp.dot(vertical, horizontal.reshape(-1, columns * ci), preferred_element_type=_wide(x))
+        return _product(jnp.concatenate([gs[i : i + rows] for i in reversed(down)], -1), horizontal)
 
-    taps = _sum_over_blocks(block, 8, n, height, jnp.zeros((size * co, size * ci), _wide(x)))
-    return taps.reshape(size, co, size, ci).transpose(0, 2, 3, 1).astype(x.dtype)
+    taps = _sum_over_blocks(block, 8, n, height, jnp.zeros((rows_of_kernel * co, columns * ci), _wide(x)))
+    return taps.reshape(rows_of_kernel, co, columns, ci).transpose(0, 2, 3, 1).astype(x.dtype)
 
 
 def _rows(x: jax.Array, b: jax.Array, top: jax.Array, count: int) -> jax.Array:

@@ -7,31 +7,34 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from covjax.convolution import conv2d
+from covjax.convolution import Pair, conv2d
+from covjax.errors import InputError
 from covjax.normalization import batch_norm, normalize
 
 Dtype = jnp.dtype | type
 
-BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
+BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORMS = {
     "running": "moving average over the last batches of training",
     "training_set": "mean and variance over the training part in whole batches, as the released network was finalised",
 }
 
 glorot = nn.initializers.glorot_uniform()
+he = nn.initializers.he_normal()  # for what a ReLU follows
 
 
 class Conv(nn.Module):
-    """Convolution [N, H, W, C] -> [N, H', W', features], symmetrically zero-padded by k//2 * dilation pixels.
+    """Convolution [N, H, W, C] -> [N, H', W', features]; kernel and padding are one number or (rows, columns).
 
-    Padded explicitly because "SAME" pads a strided convolution of an even side on one side only, unlike the networks
-    reimplemented here.
+    Padded explicitly, by k//2 * dilation pixels if not told, because "SAME" pads a strided convolution of an even side
+    on one side only, unlike most networks reimplemented here; padding="same" is for those that were trained with it.
     """
 
     features: int
-    kernel_size: int = 3
+    kernel_size: int | Pair = 3
     stride: int = 1
     dilation: int = 1
+    padding: int | Pair | str | None = None
     groups: int = 1
     use_bias: bool = True
     dtype: Dtype = jnp.float32
@@ -39,21 +42,24 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
+        size = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        shape = (*size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
-        y = conv2d(x.astype(self.dtype), kernel, stride=self.stride, dilation=self.dilation, groups=self.groups)
+        moves = {"stride": self.stride, "dilation": self.dilation, "padding": self.padding, "groups": self.groups}
+        y = conv2d(x.astype(self.dtype), kernel, **moves)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return y
 
 
 class BatchNorm(nn.Module):
-    """BatchNorm of [N, H, W, C] (epsilon 1e-5, momentum 0.9, synchronised over `axis_name`) and, if asked, ReLU.
+    """BatchNorm of [N, H, W, C] (momentum 0.9, synchronised over `axis_name`) and its activation.
 
-    Parameters and statistics are named as in flax.linen.BatchNorm.
+    `activation` is None, "relu" or "relu6". Parameters and statistics are named as in flax.linen.BatchNorm.
     """
 
-    relu: bool = False
+    activation: str | None = None
+    epsilon: float = 1e-5
     axis_name: str | None = None
 
     @nn.compact
@@ -63,9 +69,10 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         variance = self.variable("batch_stats", "var", jnp.ones, channels)
+        form = {"epsilon": self.epsilon, "activation": self.activation}
         if not train:
-            return normalize(x, mean.value, variance.value, scale, bias, epsilon=BATCH_NORM_EPSILON, relu=self.relu)
-        y, *moments = batch_norm(x, scale, bias, epsilon=BATCH_NORM_EPSILON, relu=self.relu, axis_name=self.axis_name)
+            return normalize(x, mean.value, variance.value, scale, bias, **form)
+        y, *moments = batch_norm(x, scale, bias, axis_name=self.axis_name, **form)
         if not self.is_initializing():
             for average, new in zip((mean, variance), moments, strict=True):
                 average.value = BATCH_NORM_MOMENTUM * average.value + (1 - BATCH_NORM_MOMENTUM) * new
@@ -73,20 +80,34 @@ class BatchNorm(nn.Module):
 
 
 class ConvBN(nn.Module):
-    """Convolution, BatchNorm and, if asked, ReLU."""
+    """Convolution, "conv", without a bias if not told, and BatchNorm, "bn", with its activation."""
 
     features: int
-    kernel_size: int = 3
+    kernel_size: int | Pair = 3
     stride: int = 1
-    use_bias: bool = True
-    relu: bool = True
+    padding: int | Pair | str | None = None
+    groups: int = 1
+    use_bias: bool = False
+    activation: str | None = "relu"
+    epsilon: float = 1e-5
+    kernel_init: Callable = he
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = Conv(self.features, self.kernel_size, self.stride, use_bias=self.use_bias, dtype=self.dtype, name="conv")(x)
-        return BatchNorm(self.relu, self.axis_name, name="bn")(x, train=train)
+        x = Conv(
+            self.features,
+            self.kernel_size,
+            self.stride,
+            padding=self.padding,
+            groups=self.groups,
+            use_bias=self.use_bias,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        return BatchNorm(self.activation, self.epsilon, self.axis_name, name="bn")(x, train=train)
 
 
 class Dropout(nn.Module):
@@ -121,3 +142,11 @@ def global_positions(local_size: int, axis_name: str | None) -> jax.Array:
     """Returns each local sample's position [local_size] int32 in the global batch."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * local_size
     return first + jnp.arange(local_size)
+
+
+def require_side(module: nn.Module, x: jax.Array) -> None:
+    """Raises InputError if the image x [N, H, W, C] is smaller than the network's strides can take."""
+    side, smallest = min(x.shape[1:3]), module.smallest
+    if side < smallest:
+        name = module.name or type(module).__name__
+        raise InputError(f"model {name}: an input of {x.shape[1]}x{x.shape[2]} is too small, use {smallest} or more")

@@ -13,10 +13,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax import lax
 
 from covjax.errors import InputError, unknown
 from covjax.wavelets import Bands, Details, dwt2, idwt2
+from covjax.windows import first_maximum
 
 POOLINGS = {
     "max": "maximum of each window; keeps which pixel won, for unpooling (SegNet, arXiv:1511.00561)",
@@ -127,17 +127,6 @@ def _views(x: jax.Array, window: int) -> list[jax.Array]:
     return [blocks[:, :, i, :, j] for i in range(window) for j in range(window)]
 
 
-def _first_maximum(views: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Returns the maximum over the views and which of them, int8, has it first."""
-    pooled = views[0]
-    winner = jnp.zeros(pooled.shape, jnp.int8)
-    for k, view in enumerate(views[1:], 1):
-        better = view > pooled
-        # NaN must not vanish here: the loss has to become non-finite for the run to stop.
-        pooled, winner = jnp.maximum(pooled, view), jnp.where(better, jnp.int8(k), winner)
-    return pooled, winner
-
-
 def _mean(x: jax.Array, window: int) -> jax.Array:
     return sum(_views(x, window)) * jnp.asarray(1 / window**2, x.dtype)
 
@@ -162,7 +151,7 @@ def _pick(x: jax.Array, winner: jax.Array, window: int) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _max_pool(window: int, size: tuple[int, int], x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _first_maximum(_views(x, window))
+    return first_maximum(_views(x, window))
 
 
 def _max_pool_forward(window, size, x):
@@ -206,43 +195,3 @@ _smooth.defvjp(
     lambda window, x: (_shifted_mean(x, window, 0), None),
     lambda window, _, gradient: (_shifted_mean(gradient, window, window - 1),),
 )
-
-
-def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
-    """Max-pools [N, H, W, C] over windows that may overlap; padded pixels never win.
-
-    The gradient goes to the first maximum of each window in row-major order, as in PyTorch.
-    """
-    return _overlapping_max_pool(window, stride, padding, x.shape[1:3], x)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _overlapping_max_pool(window: int, stride: int, padding: int, size: tuple[int, int], x: jax.Array) -> jax.Array:
-    return _overlapping_winners(window, stride, padding, x)[0]
-
-
-def _overlapping_winners(window: int, stride: int, padding: int, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=-jnp.inf)
-    height, width = (side - window + 1 for side in x.shape[1:3])
-    return _first_maximum(
-        [x[:, i : i + height : stride, j : j + width : stride] for i in range(window) for j in range(window)]
-    )
-
-
-def _overlapping_forward(window, stride, padding, size, x):
-    return _overlapping_winners(window, stride, padding, x)
-
-
-def _overlapping_backward(window, stride, padding, size, winner, gradient):
-    def edges(offset, side, outputs):  # zeros before, after and between, that put the outputs on the inputs that won
-        return offset - padding, side + padding - offset - (outputs - 1) * stride - 1, stride - 1
-
-    total = jnp.zeros((), gradient.dtype)
-    for k in range(window**2):
-        row, column = (edges(*place) for place in zip(divmod(k, window), size, winner.shape[1:3], strict=True))
-        won = jnp.where(winner == k, gradient, 0)
-        total = total + lax.pad(won, jnp.zeros((), won.dtype), ((0, 0, 0), row, column, (0, 0, 0)))
-    return (total,)
-
-
-_overlapping_max_pool.defvjp(_overlapping_forward, _overlapping_backward)

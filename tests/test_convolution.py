@@ -13,17 +13,22 @@ from covjax.convolution import Geometry, conv2d
 from covjax.errors import InputError
 
 
+def square(size, dilation, padding):
+    return Geometry((size, size), 1, dilation, (padding, padding))
+
+
 def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
 def reference(x, kernel, stride=1, dilation=1, padding=None, groups=1):
-    pad = kernel.shape[0] // 2 * dilation if padding is None else padding
+    sides = [k // 2 * dilation for k in kernel.shape[:2]] if padding is None else [padding] * 2
+    pad = "SAME" if padding == "same" else [(p, p) for p in sides]
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
-        [(pad, pad)] * 2,
+        pad,
         rhs_dilation=(dilation, dilation),
         feature_group_count=groups,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -60,6 +65,29 @@ def test_large_images(channels, size, options):
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (3, 1)])
 def test_every_size_stride_and_dilation(image, size, stride, dilation):
     compare(normal(0, 2, *image, 20), normal(1, size, size, 20, 24), stride=stride, dilation=dilation)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("image", [(7, 7), (33, 40)])
+@pytest.mark.parametrize("size", [(1, 7), (7, 1)])
+@pytest.mark.parametrize(("channels", "groups"), [((20, 24), 1), ((48, 44), 1), ((8, 16), 8)])
+def test_rectangular_kernels(image, size, channels, groups, dtype):
+    x, kernel = normal(0, 2, *image, channels[0]), normal(1, *size, channels[0] // groups, channels[1])
+    if dtype == jnp.float32:
+        return compare(x, kernel, groups=groups)
+    exact = reference(*(a.astype(dtype).astype(jnp.float32) for a in (x, kernel)), groups=groups)
+    got = jax.jit(partial(conv2d, groups=groups))(x.astype(dtype), kernel.astype(dtype))
+    np.testing.assert_allclose(got.astype(jnp.float32), exact, rtol=0, atol=single_rounding(exact))
+
+
+@pytest.mark.parametrize("image", [(5, 8), (40, 37)])
+@pytest.mark.parametrize(
+    ("size", "options"), [((3, 3), {"stride": 2}), ((5, 3), {"stride": 3}), ((2, 2), {"dilation": 2}), ((1, 1), {})]
+)
+@pytest.mark.parametrize("groups", [1, 6])
+def test_padding_of_tensorflow(image, size, options, groups):
+    x, kernel = normal(0, 2, *image, 6), normal(1, *size, 6 // groups, 6)
+    compare(x, kernel, padding="same", groups=groups, **options)
 
 
 @pytest.mark.parametrize("image", [(5, 4), (13, 24), (35, 33)])
@@ -104,25 +132,23 @@ def test_bfloat16_against_float32(image, channels, groups, options):
 
 @pytest.mark.parametrize("image", [(1, 1), (2, 9), (8, 8), (17, 5), (33, 3)])
 @pytest.mark.parametrize("form", ["_shift_first", "_shift_both", "_patch_weight_gradient"])
-@pytest.mark.parametrize(
-    "geometry", [Geometry(3, 1, 1, 1), Geometry(3, 1, 2, 2), Geometry(3, 1, 2, 1), Geometry(5, 1, 1, 2)]
-)
+@pytest.mark.parametrize("geometry", [square(3, 1, 1), square(3, 2, 2), square(3, 2, 1), square(5, 1, 2)])
 def test_weight_gradients_of_any_image(form, image, geometry):
-    if min(image) + 2 * geometry.padding <= geometry.offsets[-1]:
+    if min(image) + 2 * geometry.padding[0] <= geometry.reach[0]:
         pytest.skip("the kernel does not fit into this image")
-    x, kernel = normal(0, 2, *image, 3), normal(1, geometry.size, geometry.size, 3, 4)
-    conv = partial(reference, dilation=geometry.dilation, padding=geometry.padding)
+    x, kernel = normal(0, 2, *image, 3), normal(1, *geometry.size, 3, 4)
+    conv = partial(reference, dilation=geometry.dilation, padding=geometry.padding[0])
     g = normal(2, *conv(x, kernel).shape)
     assert_same([getattr(convolution, form)(geometry, x, g)], [value_and_gradients(conv, x, kernel, g)[2]])
 
 
 @pytest.mark.parametrize("image", [(1, 1), (2, 9), (17, 5), (40, 33)])
-@pytest.mark.parametrize("geometry", [Geometry(3, 1, 1, 1), Geometry(3, 1, 2, 2), Geometry(5, 1, 1, 1)])
+@pytest.mark.parametrize("geometry", [square(3, 1, 1), square(3, 2, 2), square(5, 1, 1)])
 def test_blocked_convolution_of_any_image(image, geometry):
-    if min(image) + 2 * geometry.padding <= geometry.offsets[-1]:
+    if min(image) + 2 * geometry.padding[0] <= geometry.reach[0]:
         pytest.skip("the kernel does not fit into this image")
-    x, kernel = normal(0, 2, *image, 3), normal(1, geometry.size, geometry.size, 3, 4)
-    want = reference(x, kernel, dilation=geometry.dilation, padding=geometry.padding)
+    x, kernel = normal(0, 2, *image, 3), normal(1, *geometry.size, 3, 4)
+    want = reference(x, kernel, dilation=geometry.dilation, padding=geometry.padding[0])
     assert_same([jax.jit(convolution._blocked_conv, static_argnums=0)(geometry, x, kernel)], [want])
 
 

@@ -13,21 +13,22 @@ from covjax.layers import BatchNorm
 from covjax.normalization import batch_norm
 
 
-def flax_batch_norm(x, scale, bias, relu):
+def flax_batch_norm(x, scale, bias, activation):
     """(y, mean, variance), by flax."""
     layer = nn.BatchNorm(use_running_average=False, momentum=0.0, epsilon=1e-5, dtype=x.dtype)
     start = {"mean": jnp.zeros_like(scale), "var": jnp.ones_like(scale)}
     y, updated = layer.apply(
         {"params": {"scale": scale, "bias": bias}, "batch_stats": start}, x, mutable=["batch_stats"]
     )
-    return nn.relu(y) if relu else y, updated["batch_stats"]["mean"], updated["batch_stats"]["var"]
+    after = {None: lambda y: y, "relu": nn.relu, "relu6": nn.relu6}[activation]
+    return after(y), updated["batch_stats"]["mean"], updated["batch_stats"]["var"]
 
 
 def operands(shape, dtype=jnp.float32):
     rng = np.random.default_rng(0)
     x, g = (jnp.asarray(rng.normal(size=shape) * 2 + 1, dtype) for _ in range(2))
     wide = jnp.promote_types(dtype, jnp.float32)
-    scale, bias = (jnp.asarray(rng.normal(size=shape[-1]), wide) for _ in range(2))
+    scale, bias = (jnp.asarray(4 * rng.normal(size=shape[-1]), wide) for _ in range(2))  # beyond 6 at times
     return x, scale, bias, g
 
 
@@ -39,11 +40,11 @@ def value_and_gradients(function, x, scale, bias, g):
 
 
 @pytest.mark.parametrize("shape", [(3, 7, 5, 4), (1, 1, 1, 2), (2, 16, 16, 33)])
-@pytest.mark.parametrize("relu", [True, False])
-def test_values_and_gradients_are_those_of_flax(shape, relu):
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
+def test_values_and_gradients_are_those_of_flax(shape, activation):
     given = operands(shape)
-    got = value_and_gradients(partial(batch_norm, epsilon=1e-5, relu=relu), *given)
-    want = value_and_gradients(partial(flax_batch_norm, relu=relu), *given)
+    got = value_and_gradients(partial(batch_norm, epsilon=1e-5, activation=activation), *given)
+    want = value_and_gradients(partial(flax_batch_norm, activation=activation), *given)
     for a, b in zip(got, want, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max() + 1e-2))
@@ -51,8 +52,10 @@ def test_values_and_gradients_are_those_of_flax(shape, relu):
 
 def test_bfloat16_keeps_its_type_and_adds_up_in_float32():
     given = operands((4, 32, 32, 8), jnp.bfloat16)
-    got = value_and_gradients(partial(batch_norm, epsilon=1e-5, relu=True), *given)
-    exact = value_and_gradients(partial(batch_norm, epsilon=1e-5, relu=True), *(a.astype(jnp.float32) for a in given))
+    got = value_and_gradients(partial(batch_norm, epsilon=1e-5, activation="relu"), *given)
+    exact = value_and_gradients(
+        partial(batch_norm, epsilon=1e-5, activation="relu"), *(a.astype(jnp.float32) for a in given)
+    )
     assert [a.dtype for a in got] == [jnp.bfloat16, *[jnp.float32] * 2, jnp.bfloat16, *[jnp.float32] * 2]
     for a, b in zip(got[1:3], exact[1:3], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
@@ -65,7 +68,7 @@ def test_first_and_second_derivatives_by_finite_differences():
         x, scale, bias, g = operands((2, 3, 3, 2), jnp.float64)
 
         def weighted(*given):
-            y, mean, variance = batch_norm(*given, epsilon=1e-5, relu=False)
+            y, mean, variance = batch_norm(*given, epsilon=1e-5, activation=None)
             return (y * g).sum() + (mean**2 * variance).sum()
 
         check_grads(weighted, (x, scale, bias), order=2, modes=["rev"], rtol=1e-5)
@@ -73,7 +76,9 @@ def test_first_and_second_derivatives_by_finite_differences():
 
 def test_relu_lets_no_gradient_through_at_zero():
     x = jnp.zeros((1, 2, 2, 1))
-    gradient = jax.grad(lambda bias: batch_norm(x, jnp.ones(1), bias, epsilon=1e-5, relu=True)[0].sum())(jnp.zeros(1))
+    gradient = jax.grad(lambda bias: batch_norm(x, jnp.ones(1), bias, epsilon=1e-5, activation="relu")[0].sum())(
+        jnp.zeros(1)
+    )
     assert gradient == 0
 
 

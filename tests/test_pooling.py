@@ -4,13 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from covjax.errors import InputError
-from covjax.pooling import MAX_WINDOW, POOLINGS, UNPOOLINGS, max_pool, pool2d, unpool2d
+from covjax.pooling import MAX_WINDOW, POOLINGS, UNPOOLINGS, pool2d, unpool2d
 
 pool2d_jit = jax.jit(pool2d, static_argnums=(1, 2, 3))
 unpool2d_jit = jax.jit(unpool2d, static_argnames="kind")
@@ -205,21 +204,3 @@ def test_haar_errors():
 
 def test_every_entry_is_explained():
     assert all(len(text) > 20 for text in (POOLINGS | UNPOOLINGS).values())
-
-
-@pytest.mark.parametrize("image", [(41, 42), (3, 3), (1, 2)])
-@pytest.mark.parametrize(("window", "stride", "padding"), [(3, 2, 1), (3, 1, 1), (2, 2, 0), (3, 3, 1)])
-def test_overlapping_max_pool_against_reduce_window(image, window, stride, padding):
-    if min(image) + 2 * padding < window:
-        pytest.skip("the window does not fit into this image")
-
-    def want(x):
-        return nn.max_pool(x, (window, window), (stride, stride), ((padding, padding),) * 2)
-
-    def own(x):
-        return max_pool(x, window, stride, padding)
-
-    x = jnp.asarray(np.random.default_rng(0).integers(-3, 4, (2, *image, 5)), jnp.float32)  # many ties
-    np.testing.assert_array_equal(own(x), want(x))
-    g = jnp.asarray(np.random.default_rng(1).integers(-9, 9, want(x).shape), jnp.float32)  # sums are exact
-    np.testing.assert_array_equal(jax.vjp(own, x)[1](g)[0], jax.vjp(want, x)[1](g)[0])

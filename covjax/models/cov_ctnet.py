@@ -4,12 +4,14 @@ Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT 
 Networks", arXiv:2009.08864, Figure of CoV-CTNet; strides inferred from the sizes drawn there.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.layers import ConvBN, Dropout, Dtype, expose, glorot
-from covjax.pooling import max_pool
+from covjax.windows import max_pool
 
 
 class ResidualUnit(nn.Module):
@@ -22,13 +24,11 @@ class ResidualUnit(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        def conv(kernel_size, stride, relu, name):
-            return ConvBN(self.features, kernel_size, stride, False, relu, self.dtype, self.axis_name, name=name)
-
-        y = conv(3, self.stride, True, "first")(x, train=train)
-        y = conv(3, 1, False, "second")(y, train=train)
+        conv = partial(ConvBN, self.features, kernel_init=glorot, dtype=self.dtype, axis_name=self.axis_name)
+        y = conv(3, self.stride, name="first")(x, train=train)
+        y = conv(3, activation=None, name="second")(y, train=train)
         if self.stride != 1 or x.shape[-1] != self.features:
-            x = conv(1, self.stride, False, "shortcut")(x, train=train)
+            x = conv(1, self.stride, activation=None, name="shortcut")(x, train=train)
         return nn.relu(x + y)
 
 
@@ -48,7 +48,8 @@ class CovCTNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        x = ConvBN(64, 7, 2, False, True, self.dtype, self.axis_name, name="stem")(x, train=train)
+        common = {"kernel_init": glorot, "dtype": self.dtype, "axis_name": self.axis_name}
+        x = ConvBN(64, 7, 2, name="stem", **common)(x, train=train)
         x = max_pool(x, 3, 2, 1)
         unit_class = nn.remat(ResidualUnit, static_argnums=(2,)) if self.remat else ResidualUnit
         for stage, features in enumerate((64, 128, 256, 512)):

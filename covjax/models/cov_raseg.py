@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.errors import InputError, unknown
-from covjax.layers import Conv, ConvBN, Dtype
+from covjax.layers import Conv, ConvBN, Dtype, glorot
 from covjax.pooling import HighBands, Switches, pool2d, unpool2d
 
 FINALS = {
@@ -61,7 +61,15 @@ class CovRASeg(nn.Module):
         return self._sigmoid_logits(x) if self.final == "sigmoid2x2" else x.astype(jnp.float32)
 
     def block(self, x: jax.Array, name: str, train: bool, features: int | None = None, relu: bool = True) -> jax.Array:
-        layer = ConvBN(features or self.features, dtype=self.dtype, axis_name=self.axis_name, relu=relu, name=name)
+        layer = ConvBN(
+            features or self.features,
+            use_bias=True,
+            activation="relu" if relu else None,
+            kernel_init=glorot,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name=name,
+        )
         return layer(x, train=train)
 
     def third(self, x: jax.Array, name: str) -> jax.Array:
