@@ -1,8 +1,16 @@
-"""Every network by name. A new family is one file and one line in MODELS.
+"""Every network by name. A new family is one file and one line in MODELS: its class, or a partial of it.
 
 A classifier passes its last convolutional feature map and its penultimate features through `layers.expose`, in its own
-`__call__`, as "feature_map" [N, h, w, C] and "features" [N, D]: Grad-CAM and the report read them there.
+`__call__`, as "feature_map" [N, h, w, C] and "features" [N, D]: Grad-CAM and the report read them there. Auxiliary
+heads pass their logits as "auxiliary" while training. Class attributes say what is known of the network:
+
+- `smallest`: side in pixels of the smallest input (1 if it has none);
+- `stem`, `head`: module names of the first convolution and of the layers, a tuple, whose shape depends on num_classes;
+- `auxiliary_weight`: of the loss of each auxiliary head;
+- `pretrained_input`, `reference_key`, `flattened`: what published weights expect, see `covjax.models.reference`.
 """
+
+from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -10,9 +18,14 @@ from flax import linen as nn
 from covjax.errors import InputError, unknown
 from covjax.models.cov_ctnet import CovCTNet
 from covjax.models.cov_raseg import CovRASeg
+from covjax.models.resnet import ResNet
 
 MODELS = {
-    "classification": {"cov_ctnet": CovCTNet},
+    "classification": {
+        "cov_ctnet": CovCTNet,
+        "resnet18": partial(ResNet, depth=18),
+        "resnet50": partial(ResNet, depth=50),
+    },
     "segmentation": {"cov_raseg": CovRASeg},
 }
 COMMON_FIELDS = ("num_classes", "dtype", "axis_name", "remat")  # fields of every network
@@ -53,14 +66,22 @@ def create_model(
     """
     if name not in list_models(task):
         raise unknown(f"{task or ''} model".lstrip(), name, list_models(task))
-    family = {n: cls for table in MODELS.values() for n, cls in table.items()}
+    make = next(table[name] for table in MODELS.values() if name in table)
+    family = model_class(name)
     if dtype not in ("float32", "bfloat16"):
         raise unknown("dtype", dtype, ("float32", "bfloat16"))
-    fields = set(family[name].__dataclass_fields__) - {"parent", "name", *COMMON_FIELDS}
+    bound = make.keywords if isinstance(make, partial) else {}
+    fields = set(family.__dataclass_fields__) - {"parent", "name", *COMMON_FIELDS, *bound}
     for option in options:
         if option not in fields:
             raise unknown(f"option of model {name}", option, fields)
     if num_classes < 2:
         raise InputError(f"model {name}: num_classes={num_classes}, at least 2 are needed (background and a class)")
     common = {"num_classes": num_classes, "dtype": jnp.dtype(dtype), "axis_name": axis_name, "remat": remat}
-    return family[name](**common, **options)
+    return make(**common, **options, name=name)
+
+
+def model_class(name: str) -> type[nn.Module]:
+    """Returns the class of a network by its name."""
+    make = next(table[name] for table in MODELS.values() if name in table)
+    return make.func if isinstance(make, partial) else make

@@ -1,4 +1,4 @@
-"""Networks: exact parameter counts, sizes, options, and the order of layers that the paper's release has."""
+"""Both networks of the paper: exact parameter counts, sizes, options, and the order of layers in its release."""
 
 from functools import partial
 
@@ -32,7 +32,7 @@ def test_parameter_counts(name, size, parameters):
 
 
 @pytest.mark.parametrize("size", [(37, 52), (82, 82), (156, 156), (304, 304), (16, 16), (33, 200)])
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", CHANNELS)
 @pytest.mark.parametrize("train", [False, True])
 def test_output_shapes(name, size, train):
     model = create_model(name, num_classes=3)
@@ -127,7 +127,7 @@ def test_order_of_layers_in_cov_raseg(monkeypatch):
         if context.method_name == "__call__" and isinstance(module, cov_raseg.Conv):
             seen.append(f"conv{module.kernel_size}x{module.features}")
         if context.method_name == "__call__" and isinstance(module, BatchNorm):
-            seen.extend(["bn", "relu"] if module.relu else ["bn"])
+            seen.extend(["bn", "relu"] if module.activation else ["bn"])
         return call(*args, **kwargs)
 
     monkeypatch.setattr(cov_raseg, "pool2d", noting(pool_name, cov_raseg.pool2d))
