@@ -13,13 +13,15 @@ def run() -> ConfigDict:
                 source="phantom",  # phantom (synthetic), folder (your pictures), prlab21 (the paper's slices)
                 frame="ct",  # of prlab21: ct, full (margin labelled infected, as released), ignore_margin
                 path="",  # folder of the slices; phantom needs none
+                patient_column="patient",  # of index.csv in a folder: what tells whose slice it is, in small letters
                 prepared_dir="",  # where prepared slices are kept; empty: the user's cache
                 cache=True,  # keep decoded slices in memory, as uint8
                 bits=16,  # bits used in 16-bit pictures: 12 or 16
                 mask_threshold=0,  # above 0: a mask pixel above it is infected (masks saved as JPEG: 127)
                 phantom=dict(patients=24, slices_per_patient=12, size=304, seed=0),
             ),
-            # by: patient, slice, block, source; shares of train, val, test. With folds above 0, test is number `fold`
+            # by: patient, slice, block, source, held_out; shares of train, val, test. With folds above 0, test is
+            # number `fold` of them.
             split=dict(by="patient", shares=(0.64, 0.16, 0.2), folds=0, fold=0),
         )
     )

@@ -28,6 +28,7 @@ ADDED = {
     "data.frame": "ct",
     "split.folds": 0,
     "split.fold": 0,
+    "data.patient_column": "patient",
     "classifier.threshold_rule": "fixed",
     "classifier.calibration": "none",
     **{f"{stage}.loss.name": "cross_entropy" for stage in TASKS},
@@ -64,7 +65,7 @@ def _check_run(config: ConfigDict) -> None:
     _among("data.bits", config.data.bits, (12, 16))
     if not 0 <= config.data.mask_threshold < 255:
         raise InputError(f"data.mask_threshold: {config.data.mask_threshold} must be at least 0 and below 255")
-    for field in ("path", "prepared_dir", "cache"):
+    for field in ("path", "patient_column", "prepared_dir", "cache"):
         _get(config.data, field)
     for field in ("patients", "slices_per_patient", "size"):
         _positive(f"data.phantom.{field}", config.data.phantom[field])

@@ -85,7 +85,8 @@ def open_phantom(config: Any) -> Source:
 def open_folder(root: Path, config: Any) -> Source:
     """Any folder of pictures: images/ (or the folder itself), masks/ with the same stems, index.csv (id or file, ..).
 
-    A healthy slice needs no mask file: nothing in it is infected.
+    A healthy slice needs no mask file: nothing in it is infected. Whose slice it is stands in the column
+    `config.patient_column`.
     """
     images = list_images(root / "images") if (root / "images").is_dir() else list_images(root, but="masks")
     masks = list_images(root / "masks") if (root / "masks").is_dir() else {}
@@ -94,6 +95,9 @@ def open_folder(root: Path, config: Any) -> Source:
         if stem not in images:
             raise InputError(f"{path}: a mask without its image, add images/{stem} or remove the mask")
     ids = tuple(rows or images)
+    column = config.patient_column
+    if column != "patient" and column not in next(iter(rows.values()), {}):
+        raise InputError(f"data.patient_column: {root / 'index.csv'} has no column '{column}', name one that it has")
 
     def load(i: int) -> Slice:
         stem = ids[i]
@@ -107,14 +111,15 @@ def open_folder(root: Path, config: Any) -> Source:
             raise InputError(
                 f"{images[stem]}: image {image.shape} and mask {mask.shape} differ in size, export them alike"
             )
-        return Slice(stem, image, mask, label, row.get("patient", ""), row.get("split", ""))
+        return Slice(stem, image, mask, label, row.get(column, ""), row.get("split", ""))
 
     files = [*images.values(), *masks.values(), *([root / "index.csv"] if rows else [])]
+    named = [column] if column != "patient" else []
     return Source(
         "folder",
         ids,
         load,
-        _fingerprint(["folder", config.bits, config.mask_threshold, _stamps(root, files)]),
+        _fingerprint(["folder", config.bits, config.mask_threshold, *named, _stamps(root, files)]),
     )
 
 

@@ -16,6 +16,7 @@ RULES = {
     "slice": "slices at random: neighbours of one patient on both sides, scores are optimistic",
     "block": "runs of slices that follow each other by id, for unknown patients whose slices do (10 comes after 9)",
     "source": "the split the source comes with (column split of index.csv; with folds: their number)",
+    "held_out": "what that column calls val or test is test; val is taken from the rest, by patient",
 }
 TRIALS = 2000  # random divisions to choose from
 FEW_TRIALS = 20  # with so many groups, any random division is close to the shares
@@ -38,11 +39,16 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
     By block, slices are put in the order of their ids and cut where shares or folds say: nothing is drawn, the seed
     does not matter, classes fall as they do, and each block is next to two others, so at most a patient at each cut is
     in two parts. Val is the block that follows test.
+
+    By what the source holds out, for sources with two parts, the held-out one is for testing only; slices of the other
+    whose patient is in it too are in no part, and listed as left_out.
     """
     if config.by not in RULES:
         raise unknown("split.by", config.by, RULES)
     shares = split_shares(config.shares)
     check_folds(config.folds, config.fold)
+    if config.folds and config.by == "held_out":
+        raise InputError("split.folds: a held-out part is one, set folds to 0 or use split.by=patient")
     for name in needs:
         if not (data.labels == CLASSES.index(name)).any():
             raise InputError(f"data: no slice is {name}, add {name} slices")
@@ -52,6 +58,8 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
         part = _fold_parts(data, config, shares, seed)
     elif config.by == "source":
         part = _source_parts(data)
+    elif config.by == "held_out":
+        part = _held_out_parts(data, shares, seed)
     else:
         part = _assign(_groups(data, config.by), data.labels, shares, seed)
     indices = {name: np.flatnonzero(part == k) for k, name in enumerate(PARTS)}
@@ -62,6 +70,8 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
         "patients": {name: sorted({data.patients[i] for i in indices[name]} - {""}) for name in PARTS},
         "slices": {name: _label_counts(data.labels[indices[name]]) for name in PARTS},
     }  # fmt: skip
+    if (part < 0).any():
+        splits["left_out"] = [data.ids[i] for i in np.flatnonzero(part < 0)]
     check_splits(splits)
     # A fold without infection can be screened, but there is nothing in it to segment.
     _check_classes(splits, needs, PARTS[:2] if config.folds and "healthy" in needs else PARTS)
@@ -169,6 +179,24 @@ def _source_parts(data: Prepared) -> np.ndarray:
                 f"{slice_id}: split '{split}' in index.csv, use train, val or test, or set split.by=patient"
             )
     return np.array([PARTS.index(s) for s in data.splits])
+
+
+def _held_out_parts(data: Prepared, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the part [M] of each slice, -1 for those of the rest whose patient is held out."""
+    groups, names = _groups(data, "patient"), set(data.splits)
+    if names not in ({"train", "val"}, {"train", "test"}):
+        raise InputError(
+            f"split.by: held_out needs a split column of train and val, or train and test, found "
+            f"{', '.join(sorted(name or 'nothing' for name in names))}; use split.by=patient or source"
+        )
+    held_out = np.array(data.splits) != "train"
+    rest = ~held_out & ~np.isin(groups, groups[held_out])
+    among, left = np.unique(groups[rest], return_inverse=True)
+    if len(among) < 2:
+        raise InputError("split.by: held_out leaves fewer than 2 patients for train and val, use split.by=patient")
+    part = np.where(held_out, PARTS.index("test"), -1)
+    part[rest] = _assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
+    return part
 
 
 def _fold_parts(data: Prepared, config: Any, shares: np.ndarray, seed: int) -> np.ndarray:

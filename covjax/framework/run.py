@@ -68,7 +68,12 @@ def _splits(config: Any, data: Prepared, workdir: Path) -> dict[str, Any]:
         if config.split.by == "slice":
             logging.warning("split.by=slice: slices of one patient are in train and test, scores will be optimistic")
         needs = CLASSES if "classifier" in config else ("infected",)
-        return make_splits(data, config.split, config.seed, needs)
+        splits = make_splits(data, config.split, config.seed, needs)
+        if left_out := splits.get("left_out"):
+            logging.warning(
+                "%d slices of patients in the held-out part are in no part (see splits.json)", len(left_out)
+            )
+        return splits
     splits = read_splits(path)
     if splits["fingerprint"] != data.fingerprint:
         raise InputError(f"{path}: the data changed since this run began, use another --workdir or restore the data")

@@ -140,9 +140,10 @@ def _features(results: Results) -> list[Picture]:
     points, explained = principal_components(arrays["features"])
     png = plots.feature_map(points, arrays["label"], explained)
     caption = (
-        f"<strong>Principal components of the features</strong> ({escape(split_title(split))} part, n = {len(points):,}"
-        f", {arrays['features'].shape[1]:,} features). Each mark is a slice, placed by what the last hidden layer says "
-        "of it: the farther apart circles (healthy) and triangles (infected), the easier the two are told apart."
+        "<strong>Principal components of the features</strong>, as the paper's Figure 7 "
+        f"({escape(split_title(split))} part, n = {len(points):,}, {arrays['features'].shape[1]:,} features). "
+        "Each mark is a slice, placed by what the last hidden layer says of it: the farther apart circles (healthy) "
+        "and triangles (infected), the easier the two are told apart."
     )
     numbers = {
         "id": arrays["id"], "label": arrays["label"], "component_1": points[:, 0], "component_2": points[:, 1],

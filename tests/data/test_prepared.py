@@ -34,7 +34,13 @@ def folder(tmp_path):
 def config(folder, **fields):
     home = folder.parent / "prepared"
     return SimpleNamespace(
-        source="folder", path=str(folder), prepared_dir=str(home), bits=16, mask_threshold=0, **fields
+        source="folder",
+        path=str(folder),
+        prepared_dir=str(home),
+        bits=16,
+        mask_threshold=0,
+        patient_column="patient",
+        **fields,
     )
 
 

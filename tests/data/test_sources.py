@@ -17,7 +17,8 @@ RNG = np.random.default_rng(0)
 
 
 def config(path, source="folder", **fields):
-    return SimpleNamespace(**(dict(source=source, path=str(path), bits=16, mask_threshold=0, frame="ct") | fields))
+    values = dict(source=source, path=str(path), bits=16, mask_threshold=0, frame="ct", patient_column="patient")
+    return SimpleNamespace(**(values | fields))
 
 
 def picture(path, pixels=None):
@@ -91,6 +92,15 @@ def test_ways_to_write_an_index(folder, text):
     index(folder, text, encoding="utf-8", newline="")
     slices = loaded(folder)
     assert list(slices) == list("abcd") and [s.label for s in slices.values()] == [1, 0, 0, 1]
+
+
+def test_another_column_may_tell_patients_apart(folder):
+    index(folder, FULL.replace("patient", "Paper"))
+    assert [s.patient for s in loaded(folder).values()] == [""] * 4
+    assert [s.patient for s in loaded(folder, patient_column="paper").values()] == ["p1", "p1", "p2", "p3"]
+    plain, named = (open_source(config(folder, patient_column=c)).fingerprint for c in ("patient", "paper"))
+    assert plain != named
+    fails(folder, "data.patient_column", "no column 'volume'", patient_column="volume")
 
 
 def test_names_with_dots_spaces_and_folders(tmp_path):

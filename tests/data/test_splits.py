@@ -211,7 +211,8 @@ def test_semiseg100(tmp_path):
     path = REAL / "semiseg100"
     if not path.is_dir():
         pytest.skip(f"{path} absent; set COVJAX_TEST_DATA to run this on real slices")
-    d = prepare(SimpleNamespace(source="folder", path=str(path), prepared_dir=str(tmp_path), bits=16, mask_threshold=0))
+    fields = dict(source="folder", path=str(path), prepared_dir=str(tmp_path), bits=16, mask_threshold=0)
+    d = prepare(SimpleNamespace(**fields, patient_column="patient"))
     splits = make_splits(d, rule("slice"), 0, needs=("infected",))
     assert [len(splits[p]) for p in PARTS] == [32, 8, 10] and d.has_mask.all()
     blocks = [make_splits(d, rule("block", folds=5, fold=k), 0, ("infected",)) for k in range(5)]
@@ -219,6 +220,42 @@ def test_semiseg100(tmp_path):
     assert sum((splits["test"] for splits in blocks), []) == sorted(d.ids)
     refused("no slice is healthy", d, rule("slice"), 0)
     refused("patient unknown", d, rule(), 0, needs=("infected",))
+
+
+def test_what_the_source_holds_out_is_only_tested_on():
+    names = [f"p{i // 3}" for i in range(60)]
+    splits = ["val" if i >= 45 or i == 0 else "train" for i in range(60)]  # patient p0 is on both sides
+    d = data([i // 3 % 2 for i in range(60)], names, splits)
+    found = make_splits(d, rule("held_out", (0.6, 0.2, 0.2)), 0)
+    assert found["test"] == ["s0", *(f"s{i}" for i in range(45, 60))] and found["left_out"] == ["s1", "s2"]
+    assert sorted(found["train"] + found["val"]) == sorted(f"s{i}" for i in range(3, 45))
+    groups = [set(found["patients"][part]) for part in PARTS]
+    assert not any(groups[a] & groups[b] for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert 6 <= len(found["val"]) <= 15  # a quarter of 42, in whole patients
+    again = make_splits(d, rule("held_out", (0.6, 0.2, 0.2)), 1)
+    assert again["test"] == found["test"] and again["val"] != found["val"]
+
+
+def test_nothing_is_held_out_where_the_source_does_not_say_so():
+    refused("found nothing; use split.by=patient", data([0, 1] * 3, "aabbcc"), rule("held_out"), 0)
+    three = ["train", "train", "val", "val", "test", "test"]
+    refused("found test, train, val", data([0, 1] * 3, "aabbcc", three), rule("held_out"), 0)
+    two = ["train"] * 3 + ["test"] * 3
+    refused("fewer than 2 patients", data([0, 1] * 3, "aabbcc", two), rule("held_out"), 0)
+    refused("patient unknown", data([0, 1] * 3, [""] * 6, two), rule("held_out"), 0)
+    refused("set folds to 0", data([0, 1] * 3, "aabbcc", two), rule("held_out", folds=2), 0)
+
+
+def test_covid_ct_holds_out_its_published_validation_part(tmp_path):
+    path = REAL / "covid_ct"
+    if not path.is_dir():
+        pytest.skip(f"{path} absent; set COVJAX_TEST_DATA to run this on real slices")
+    fields = dict(source="folder", path=str(path), prepared_dir=str(tmp_path), bits=16, mask_threshold=0)
+    d = prepare(SimpleNamespace(**fields, patient_column="source_group"))
+    splits = make_splits(d, rule("held_out", (0.68, 0.17, 0.15)), 0)
+    assert splits["slices"]["test"] == {"healthy": 58, "infected": 60}
+    left_out = {dict(zip(d.ids, d.patients, strict=True))[slice_id] for slice_id in splits["left_out"]}
+    assert left_out == {"2020.03.13.20035212", "33"} and len(splits["left_out"]) == 4
 
 
 def all_folds(d, by, folds, seed, needs=("healthy", "infected")):
