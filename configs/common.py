@@ -45,8 +45,15 @@ def segmenter() -> ConfigDict:
     """CoV-RASeg on plain slices, trained as the paper says, but for the linear head: the released one collapses."""
     return _stage(
         learning_rate=1e-3,
-        # final: linear, relu (as released), sigmoid2x2; pooling: max, haar, haar_bands (with its unpooling)
-        model=dict(name="cov_raseg", features=64, final="linear", pooling="max"),
+        model=dict(
+            name="cov_raseg",
+            features=64,
+            final="linear",  # or relu (as released), sigmoid2x2
+            encoder_smoothing="avg",  # at stride 1: none, avg, max, .. (covjax.pooling.SMOOTHINGS)
+            encoder_pooling="max",  # halves the sides: max, avg, haar, .. (covjax.pooling.POOLINGS)
+            decoder_unpooling="indices",  # that fits (covjax.pooling.FITS): indices, nearest, haar, ..
+            decoder_smoothing="avg",
+        ),
         input=dict(size=(304, 304), channels=3, enhance="none"),
         loss=dict(
             name="cross_entropy",  # or focal, dice, generalized_dice, tversky, ce_dice

@@ -11,7 +11,7 @@ other field is that of all runs, e.g. --config.segmenter.epochs=10.
 A study of your own is one function here: a base and, for every variant, the fields in which it differs.
 
 Expect: networks of half the width at 128x128 train at some 15 slices/s on two CPU cores, so a run on prlab21 takes 5
-minutes and a study of 3 variants, 2 seeds and 4 folds 2 hours (calculated).
+minutes and 3 variants, as --config.study.only names them, of 2 seeds and 4 folds 2 hours (calculated).
 """
 
 from ml_collections import ConfigDict
@@ -21,11 +21,22 @@ from covjax.errors import unknown
 
 
 def pooling():
-    """What CoV-RASeg's pooling is worth: the paper's average and maximum, and others in place of the maximum."""
+    """What CoV-RASeg's pooling is worth: the paper's average and maximum, others in their place, and none to smooth."""
+    with_indices = ("max_avg_sum", "avg_then_max", "mixed", "gated")
+    with_bands = ("haar", "haar_bands")
+    enlarged = ("max", "avg", "max_then_avg", "max_avg_concat", "stochastic", "lp", "soft", "blur", "conv")
+    pairs = {
+        **{name: (name, "indices") for name in with_indices},
+        **{name: (name, "haar") for name in with_bands},
+        **{f"{name}_bilinear": (name, "bilinear") for name in enlarged},
+        "max_transposed_conv": ("max", "transposed_conv"),
+    }
+    smoothings = {"paper": "avg", "segnet": "none", "max_smoothing": "max", "gated_smoothing": "gated"}
     return "paper", {
-        "paper": {},
-        "haar": {"model": {"pooling": "haar"}},
-        "haar_bands": {"model": {"pooling": "haar_bands"}},
+        **{
+            name: {"model": {"encoder_smoothing": kind, "decoder_smoothing": kind}} for name, kind in smoothings.items()
+        },
+        **{name: {"model": {"encoder_pooling": a, "decoder_unpooling": b}} for name, (a, b) in pairs.items()},
     }
 
 

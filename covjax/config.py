@@ -38,6 +38,8 @@ ADDED = {
     "segmenter.loss.tversky_beta": 0.7,
     "segmenter.loss.smooth": 1.0,
 }
+# What the field `pooling`, which CoV-RASeg had before its four fields, stood for: encoder_pooling, decoder_unpooling.
+SUPERSEDED_POOLING = {"max": ("max", "indices"), "haar": ("haar", "haar"), "haar_bands": ("haar_bands", "haar")}
 SELECTIONS = {"infected": "the slices with infection, as the paper trains", "all": "every slice"}
 
 
@@ -186,7 +188,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _with_added(values: dict[str, Any]) -> dict[str, Any]:
-    """Adds the fields of ADDED that a configuration of an earlier version lacks."""
+    """Adds the fields of ADDED that a configuration of an earlier version lacks; translates its pooling."""
     for field, value in ADDED.items():
         *sections, name = field.split(".")
         within: Any = values
@@ -194,7 +196,19 @@ def _with_added(values: dict[str, Any]) -> dict[str, Any]:
             within = within.get(section) if isinstance(within, dict) else None
         if isinstance(within, dict):
             within.setdefault(name, value)
+    _translate_pooling(values.get("segmenter"))
     return values
+
+
+def _translate_pooling(stage: Any) -> None:
+    """Gives a CoV-RASeg of an earlier version the four fields that its one field `pooling`, if any, stood for."""
+    model = stage.get("model") if isinstance(stage, dict) else None
+    if not isinstance(model, dict) or model.get("name") != "cov_raseg" or "encoder_pooling" in model:
+        return
+    if model.get("pooling", "max") in SUPERSEDED_POOLING:
+        pooling, unpooling = SUPERSEDED_POOLING[model.pop("pooling", "max")]
+        model["encoder_smoothing"] = model["decoder_smoothing"] = "avg"
+        model["encoder_pooling"], model["decoder_unpooling"] = pooling, unpooling
 
 
 def flat_fields(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

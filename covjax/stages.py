@@ -156,7 +156,7 @@ class Stage:
         """
         logits, updated = self.logits(
             variables, batch["image"], train=True, mutable=["batch_stats", "intermediates"],
-            rngs={"dropout": dropout_key},
+            rngs={"dropout": dropout_key, "pooling": dropout_key},  # flax folds a layer's own path into its key
         )  # fmt: skip
         sums, weights = self.loss(logits, batch)
         for head in updated.get("intermediates", {}).get("auxiliary", ()):

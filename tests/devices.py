@@ -18,7 +18,8 @@ from covjax.evaluation.options import make_options
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.inputs import Normalization, slice_size
 from covjax.optimizer import make_optimizer, make_schedule
-from covjax.parallel import AXIS, pmap_train, replicate, round_up, shard
+from covjax.parallel import AXIS, pmap_eval, pmap_train, replicate, round_up, shard, unshard
+from covjax.pooling import Pool
 from covjax.stages import Statistics, init_variables, make_stage
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.state import create_state
@@ -128,8 +129,15 @@ def options():
     return found
 
 
+def stochastic_pooling():
+    """What eight samples alike draw, in training."""
+    pool, x = Pool("stochastic", axis_name=AXIS), np.tile(np.random.default_rng(0).random((1, 8, 8, 4)), (8, 1, 1, 1))
+    draw = pmap_eval(lambda key, batch: {"drawn": pool.apply({}, batch["x"], train=True, rngs={"pooling": key})[0]})
+    return {"stochastic pooling": unshard(draw(jax.random.PRNGKey(0), shard({"x": x.astype(np.float32)})))["drawn"]}
+
+
 def main(out):
-    found = {"devices": np.array(jax.local_device_count())} | options()
+    found = {"devices": np.array(jax.local_device_count())} | options() | stochastic_pooling()
     for name in ("classifier", "segmenter"):
         config = stage_config(name)
         variables = init_variables(make_stage(name, config, made_up_statistics(config)), 3)

@@ -56,7 +56,9 @@ def test_every_configuration_is_valid(path):
         ("classifier.batch_size", 0, ("more than 0",)),
         ("classifier.threshold", 1.0, ("between 0 and 1",)),
         ("classifier.dtype", "float16", ("bfloat16",)),
-        ("segmenter.model.pooling", "haar_band", ("did you mean 'haar_bands'", "max")),
+        ("segmenter.model.encoder_pooling", "haar_band", ("did you mean 'haar_bands'", "max")),
+        ("segmenter.model.encoder_pooling", "haar", ("'indices' does not fit", "use nearest or bilinear", "or haar")),
+        ("segmenter.model.decoder_smoothing", "haar", ("is unknown", "none")),
         ("segmenter.slices", "infcted", ("did you mean 'infected'",)),
         ("segmenter.loss.class_weights", "median", ("did you mean 'median_frequency'",)),
         ("segmenter.loss.name", "focall", ("did you mean 'focal'",)),
@@ -102,6 +104,30 @@ def test_a_run_of_an_earlier_version_was_trained_by_cross_entropy(tmp_path):
     path.write_text(json.dumps(old))
     assert read_config(tmp_path).segmenter.loss.name == "cross_entropy"
     claim_workdir(tmp_path, config())
+
+
+@pytest.mark.parametrize(
+    ("pooling", "now"),
+    [(None, ("max", "indices")), ("max", ("max", "indices")), ("haar", ("haar", "haar")), ("haar_bands", None)],
+)
+def test_the_one_pooling_of_an_earlier_version_is_read_as_four_fields(pooling, now, tmp_path):
+    now = now or ("haar_bands", "haar")
+    path = tmp_path / "config.json"
+    claim_workdir(tmp_path, config("cov_raseg"))
+    old = json.loads(path.read_text())
+    model = {"name": "cov_raseg", "features": 64, "final": "linear"} | ({"pooling": pooling} if pooling else {})
+    old["segmenter"]["model"] = model
+    path.write_text(json.dumps(old))
+    model = read_config(tmp_path).segmenter.model
+    assert (model.encoder_pooling, model.decoder_unpooling) == now
+    assert model.encoder_smoothing == model.decoder_smoothing == "avg" and "pooling" not in model
+    same = config("cov_raseg")
+    same.segmenter.model.update(encoder_pooling=now[0], decoder_unpooling=now[1])
+    claim_workdir(tmp_path, same)
+    old["segmenter"]["model"]["pooling"] = "max4"
+    path.write_text(json.dumps(old))
+    with pytest.raises(InputError, match="damaged.*'pooling' is unknown"):
+        read_config(tmp_path)
 
 
 def test_a_configuration_of_ones_own_that_lacks_a_field():

@@ -22,7 +22,8 @@ def make_finaliser(stage: Stage) -> Callable[[Any, Any, Iterable[dict[str, np.nd
     freeze = stage.config.optimizer.freeze
 
     def moments(sums, batch):
-        # Dropout is off the path to every BatchNorm of these networks, so one fixed key serves.
+        # Dropout is off the path to every BatchNorm of these networks, so one fixed key serves. There is none for
+        # pooling: a stochastic one gives the expected value, as it will in evaluation.
         _, updated = stage.logits(
             {"params": sums["params"], "batch_stats": sums["start"]}, batch["image"], train=True,
             mutable=["batch_stats"],

@@ -35,7 +35,7 @@ def folder(tmp_path):
         "dice_infected": difference(0.02, 0.01, 0.03, 0.0001, 0.0002),
     }
     variants = [variant("paper", 0.5), variant("max|<b>", 0.45, apart)]
-    variants[1]["fields"] = {"segmenter.model.pooling": "max"}
+    variants[1]["fields"] = {"segmenter.model.encoder_pooling": "max"}
     settings = {
         "data.source": "prlab21", "split.by": "patient", "split.folds": 2, "segmenter.input.size": [64, 48],
         "segmenter.epochs": 4, "seeds": [0, 1], "folds": [0], "slices": 1370, "patients": 8,

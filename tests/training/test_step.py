@@ -74,3 +74,9 @@ def test_a_batch_that_devices_cannot_share_is_an_error(on_devices):
 @pytest.mark.parametrize("stage", STAGES)
 def test_steps_are_finite(on_devices, stage):
     assert all(bool(on_devices[1][f"{stage} step{k} metrics['finite']"]) for k in range(1, STEPS + 1))
+
+
+def test_a_stochastic_pooling_draws_by_the_place_in_the_global_batch(on_devices):
+    one, four = (on_devices[count]["stochastic pooling"] for count in (1, 4))
+    np.testing.assert_array_equal(one, four)
+    assert one.shape == (8, 4, 4, 4) and len({sample.tobytes() for sample in one}) == 8

@@ -1,0 +1,29 @@
+"""Pooling and unpooling by name: the research subject of the paper, kept apart from the networks that use it.
+
+Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
+Networks", arXiv:2009.08864: average pooling for the homogeneity of regions, max pooling for their boundary.
+
+A new pooling is one function and one line in `down.KINDS`, a new unpooling one in `up.UNKINDS`. A network takes four
+fields, `encoder_smoothing`, `encoder_pooling`, `decoder_unpooling`, `decoder_smoothing`, checks them by `check_pooling`
+and calls `Pool` and `Unpool`.
+"""
+
+from covjax.pooling.down import POOLINGS, SMOOTHINGS, HighBands, Switches, pool2d
+from covjax.pooling.modules import Pool, Unpool
+from covjax.pooling.up import FITS, UNPOOLINGS, check_pooling, unpool2d
+from covjax.pooling.windows import max_pool
+
+__all__ = [
+    "FITS",
+    "POOLINGS",
+    "SMOOTHINGS",
+    "UNPOOLINGS",
+    "HighBands",
+    "Pool",
+    "Switches",
+    "Unpool",
+    "check_pooling",
+    "max_pool",
+    "pool2d",
+    "unpool2d",
+]
