@@ -12,8 +12,7 @@ from flax import linen as nn
 
 from covjax.errors import InputError, unknown
 from covjax.layers import Conv, ConvBN, Dtype, glorot
-from covjax.pooling import Pool, Unpool, check_pooling
-from covjax.pooling.down import Kept
+from covjax.pooling import Kept, Pool, Unpool, check_pooling
 
 FINALS = {
     "relu": "conv3x3-BN-ReLU before the softmax, as released",

@@ -8,7 +8,7 @@ fields, `encoder_smoothing`, `encoder_pooling`, `decoder_unpooling`, `decoder_sm
 and calls `Pool` and `Unpool`.
 """
 
-from covjax.pooling.down import POOLINGS, SMOOTHINGS, HighBands, Switches, pool2d
+from covjax.pooling.down import POOLINGS, SMOOTHINGS, HighBands, Kept, Switches, pool2d
 from covjax.pooling.modules import Pool, Unpool
 from covjax.pooling.up import FITS, UNPOOLINGS, check_pooling, unpool2d
 from covjax.pooling.windows import max_pool
@@ -19,6 +19,7 @@ __all__ = [
     "SMOOTHINGS",
     "UNPOOLINGS",
     "HighBands",
+    "Kept",
     "Pool",
     "Switches",
     "Unpool",

@@ -76,6 +76,15 @@ def test_no_nan_vanishes(kind):
     assert np.isnan(got[0, 0, 1]).any()
 
 
+@pytest.mark.parametrize("kind", ON_GRIDS)
+def test_no_gather_scatter_or_window_reduction_is_left(kind):
+    def loss(x):
+        return sum(pool2d(x, kind, *grid, parameters_of(kind, grid[0], 2))[0].sum() for grid in GRIDS)
+
+    text = jax.jit(jax.grad(loss)).lower(jnp.ones((1, 7, 6, 2))).as_text()
+    assert not any(f"stablehlo.{op}" in text for op in ("gather", "scatter", "reduce_window", "select_and_scatter"))
+
+
 @pytest.mark.parametrize("kind", ["lp", "soft", "stochastic", "mixed", "gated"])
 def test_large_values_and_empty_maps_stay_finite_with_their_gradients(kind):
     parameters = parameters_of(kind, 3, 2)
