@@ -52,7 +52,7 @@ def test_against_loops_with_exact_gradients_and_in_bfloat16(kind):
             np.testing.assert_allclose(got.astype(np.float32), value, rtol=1e-5, atol=tolerance)
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.default_rng(1).normal(size=(1, 5, 6, 2)))  # no ties
-        several = jitted(lambda x, parameters: pooled(kind, x, parameters, GRIDS[:2]))
+        several = jax.jit(lambda x, parameters: pooled(kind, x, parameters, GRIDS[:2]))
         check_grads(several, (x, parameters), order=1, modes=["rev"], rtol=1e-6, atol=1e-6, eps=1e-5)
 
 

@@ -35,7 +35,7 @@ def test_against_loops_with_exact_gradients_and_in_bfloat16(kind, stride):
             np.testing.assert_allclose(got.astype(np.float64), want, rtol=tolerance, atol=tolerance)
     with jax.enable_x64(True):
         arguments = jnp.asarray(x), parameters
-        check_grads(loops.jitted(by_all_sizes), arguments, order=1, modes=["rev"], rtol=1e-6, atol=1e-6, eps=1e-5)
+        check_grads(jax.jit(by_all_sizes), arguments, order=1, modes=["rev"], rtol=1e-6, atol=1e-6, eps=1e-5)
 
 
 def test_a_constant_map_stays_constant():
