@@ -4,27 +4,13 @@ Like `covjax.pooling` from shifted slices and selects, with the gradient of the 
 windowed reductions of XLA and their gradients are several times slower.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from covjax.convolution import Pair, same_padding
-
-Around = tuple[Pair, Pair]  # pixels (above, below), (left, right)
-
-
-def first_maximum(views: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Returns the maximum over the views and which of them, int8, has it first."""
-    pooled = views[0]
-    winner = jnp.zeros(pooled.shape, jnp.int8)
-    for k, view in enumerate(views[1:], 1):
-        better = view > pooled
-        # NaN must not vanish here: the loss has to become non-finite for the run to stop.
-        pooled, winner = jnp.maximum(pooled, view), jnp.where(better, jnp.int8(k), winner)
-    return pooled, winner
+from covjax.grids import Grid, maximum
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: int | str = 0, *, round_up: bool = False) -> jax.Array:
@@ -40,7 +26,7 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int | str = 0, *, 
         around = tuple((padding, _rounding_up(side, window, stride, padding)) for side in sides)
     else:
         around = ((padding, padding),) * 2
-    return _max_pool(window, stride, around, sides, x)
+    return maximum(Grid(sides, window, stride, around), x)[0]
 
 
 def _rounding_up(side: int, window: int, stride: int, padding: int) -> int:
@@ -49,39 +35,6 @@ def _rounding_up(side: int, window: int, stride: int, padding: int) -> int:
     if (outputs - 1) * stride >= side + padding:
         outputs -= 1
     return max(0, (outputs - 1) * stride + window - side - padding)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _max_pool(window: int, stride: int, around: Around, sides: Pair, x: jax.Array) -> jax.Array:
-    return _winners(window, stride, around, x)[0]
-
-
-def _winners(window: int, stride: int, around: Around, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x = jnp.pad(x, ((0, 0), *around, (0, 0)), constant_values=-jnp.inf)
-    height, width = (side - window + 1 for side in x.shape[1:3])
-    return first_maximum(
-        [x[:, i : i + height : stride, j : j + width : stride] for i in range(window) for j in range(window)]
-    )
-
-
-def _forward(window, stride, around, sides, x):
-    return _winners(window, stride, around, x)
-
-
-def _backward(window, stride, around, sides, winner, gradient):
-    def edges(offset, padding, side, outputs):  # zeros that put the outputs on the inputs that won
-        before = offset - padding[0]
-        return before, side - before - (outputs - 1) * stride - 1, stride - 1
-
-    total = jnp.zeros((), gradient.dtype)
-    for k in range(window**2):
-        rows, columns = map(edges, divmod(k, window), around, sides, winner.shape[1:3])
-        won = jnp.where(winner == k, gradient, 0)
-        total = total + lax.pad(won, jnp.zeros((), won.dtype), ((0, 0, 0), rows, columns, (0, 0, 0)))
-    return (total,)
-
-
-_max_pool.defvjp(_forward, _backward)
 
 
 def average_pool(x: jax.Array, window: int, stride: int, padding: int = 0, *, count_padding: bool = True) -> jax.Array:

@@ -11,7 +11,6 @@ and calls `Pool` and `Unpool`.
 from covjax.pooling.down import POOLINGS, SMOOTHINGS, HighBands, Kept, Switches, pool2d
 from covjax.pooling.modules import Pool, Unpool
 from covjax.pooling.up import FITS, UNPOOLINGS, check_pooling, unpool2d
-from covjax.pooling.windows import max_pool
 
 __all__ = [
     "FITS",
@@ -24,7 +23,6 @@ __all__ = [
     "Switches",
     "Unpool",
     "check_pooling",
-    "max_pool",
     "pool2d",
     "unpool2d",
 ]

@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import struct
 
 from covjax.errors import InputError, unknown
-from covjax.pooling.windows import first_maximum, grid_of, maximum, take, total, views
+from covjax.grids import first_maximum, grid_of, maximum, take, total, views
 from covjax.wavelets import Details, dwt2
 
 MAX_WINDOW = 11  # positions in a window are kept as int8

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.errors import InputError, unknown
+from covjax.grids import Grid, give, spread
 from covjax.pooling.down import KINDS, SMOOTHINGS, HighBands, Kept, Switches
-from covjax.pooling.windows import Grid, give, spread
 from covjax.wavelets import Bands, idwt2
 
 

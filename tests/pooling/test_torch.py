@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from covjax.grids import grid_of
 from covjax.pooling import pool2d, unpool2d
-from covjax.pooling.down import grid_of
 from tests.pooling.loops import jitted
 
 torch = pytest.importorskip("torch")
@@ -48,7 +48,7 @@ def x(request):
 
 @pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 3), (3, 2), (3, 1)])
 def test_down(x, window, stride):
-    padding = grid_of(x.shape[1:3], window, stride).before
+    padding = grid_of(x.shape[1:3], window, stride).around[0][0]
     places = dict(kernel_size=window, stride=stride, padding=padding)
     compare(lambda x: pool2d(x, "max", window, stride)[0], lambda x: F.max_pool2d(x, **places), x)
     compare(lambda x: pool2d(x, "avg", window, stride)[0], lambda x: F.avg_pool2d(x, **places), x)

@@ -203,5 +203,3 @@ def test_haar_errors():
     ):
         with pytest.raises(InputError, match=message):
             call()
-
-

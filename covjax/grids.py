@@ -18,19 +18,18 @@ class Grid(NamedTuple):
     size: tuple[int, int]
     window: int
     stride: int
-    before: int = 0  # pixels padded at the top and left
-    after: int = 0  # at the bottom and right
+    around: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))  # pixels padded (above, below), (left, right)
 
     @property
     def tiles(self) -> bool:
         """Whether every pixel lies in at most one window and none is padded."""
-        return self.stride == self.window and not self.before and not self.after
+        return self.stride == self.window and self.around == ((0, 0), (0, 0))
 
     @property
     def outputs(self) -> tuple[int, ...]:
         """Windows along height and width."""
-        padding = self.before + self.after
-        return tuple((side + padding - self.window) // self.stride + 1 for side in self.size)
+        padded = (side + sum(pixels) for side, pixels in zip(self.size, self.around, strict=True))
+        return tuple((side - self.window) // self.stride + 1 for side in padded)
 
     @property
     def places(self) -> list[tuple[int, int]]:
@@ -44,7 +43,7 @@ def grid_of(size: tuple[int, int], window: int, stride: int) -> Grid:
     The padding lies around the image, one pixel more at the bottom and right for an even window.
     """
     around = (0, 0) if stride == window else ((window - 1) // 2, window // 2)
-    return Grid(size, window, stride, *around)
+    return Grid(size, window, stride, (around, around))
 
 
 def views(x: jax.Array, grid: Grid, fill: float = 0.0) -> list[jax.Array]:
@@ -58,8 +57,7 @@ def _views(grid: Grid, fill: float, x: jax.Array) -> tuple[jax.Array, ...]:
     if grid.tiles:
         blocks = x[:, : h * k, : w * k].reshape(x.shape[0], h, k, w, k, x.shape[-1])
         return tuple(blocks[:, :, i, :, j] for i, j in grid.places)
-    around = (grid.before, grid.after)
-    x = jnp.pad(x, ((0, 0), around, around, (0, 0)), constant_values=fill)
+    x = jnp.pad(x, ((0, 0), *grid.around, (0, 0)), constant_values=fill)
     height, width = (h - 1) * s + 1, (w - 1) * s + 1
     return tuple(x[:, i : i + height : s, j : j + width : s] for i, j in grid.places)
 
@@ -82,11 +80,11 @@ def _join(parts: list[jax.Array], grid: Grid) -> jax.Array:
 def _put(part: jax.Array, place: tuple[int, int], grid: Grid) -> jax.Array:
     """Puts one view [N, h, w, C] where it came from in an image [N, H, W, C] of zeros."""
 
-    def edges(offset, side, outputs):  # zeros before, after and between
-        low = offset - grid.before
-        return low, side - low - (outputs - 1) * grid.stride - 1, grid.stride - 1
+    def edges(offset, padding, side, outputs):  # zeros before, after and between
+        before = offset - padding[0]
+        return before, side - before - (outputs - 1) * grid.stride - 1, grid.stride - 1
 
-    row, column = map(edges, place, grid.size, part.shape[1:3])
+    row, column = map(edges, place, grid.around, grid.size, part.shape[1:3])
     return lax.pad(part, jnp.zeros((), part.dtype), ((0, 0, 0), row, column, (0, 0, 0)))
 
 
@@ -180,17 +178,9 @@ def spread(grid: Grid, values: jax.Array) -> jax.Array:
         blocks = jnp.broadcast_to(values[:, :, None, :, None], (n, h, grid.window, w, grid.window, channels))
         return _within(blocks, grid)
     if grid.stride == 1:  # sums over the windows turned round
-        return total(grid._replace(before=grid.after, after=grid.before), values)
+        return total(grid._replace(around=tuple(pixels[::-1] for pixels in grid.around)), values)
     return sum(_put(values, place, grid) for place in grid.places)
 
 
 total.defvjp(lambda grid, x: (total(grid, x), None), lambda grid, _, gradient: (spread(grid, gradient),))
 spread.defvjp(lambda grid, values: (spread(grid, values), None), lambda grid, _, gradient: (total(grid, gradient),))
-
-
-def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
-    """Max-pools [N, H, W, C] over windows that may overlap; padded pixels never win.
-
-    The gradient goes to the first maximum of each window in row-major order, as in PyTorch.
-    """
-    return maximum(Grid(x.shape[1:3], window, stride, padding, padding), x)[0]
