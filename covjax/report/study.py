@@ -96,7 +96,8 @@ def _comparison(told: Mapping[str, Any]) -> Section:
         content += [_table(variants, what, reference), _pictures(variants, what, reference)]
     note = (
         '<p class="soft">Intervals and tests speak of other patients, not of other trainings: how much trainings of '
-        "one variant differ, the dots show. ms per slice: the fastest of several batches, all variants in turn on one "
+        "one variant differ, the dots show. Where slices are drawn, not patients, both are too sure of themselves. "
+        "ms per slice: the fastest of several batches, all variants in turn on one "
         "machine.</p>"
     )
     return Section("Comparison", [*content, note])
