@@ -2,6 +2,21 @@
 
 from ml_collections import ConfigDict
 
+from covjax.errors import InputError, unknown
+
+
+def arguments(given: str, **defaults: str) -> dict[str, str]:
+    """Reads what follows the colon in --config=FILE:name=value,name=value. Raises InputError for another name."""
+    values = dict(defaults)
+    for part in filter(None, map(str.strip, given.split(","))):
+        name, equals, value = part.partition("=")
+        if name not in defaults:
+            raise unknown("argument", name, defaults)
+        if not equals or not value:
+            raise InputError(f"argument {name}: has no value, write {name}={defaults[name]}")
+        values[name] = value
+    return values
+
 
 def run() -> ConfigDict:
     """A run: where the slices come from, how they are split. Stages are added by each configuration."""

@@ -85,6 +85,7 @@ class ConvBN(nn.Module):
     features: int
     kernel_size: int | Pair = 3
     stride: int = 1
+    dilation: int = 1
     padding: int | Pair | str | None = None
     groups: int = 1
     use_bias: bool = False
@@ -100,6 +101,7 @@ class ConvBN(nn.Module):
             self.features,
             self.kernel_size,
             self.stride,
+            dilation=self.dilation,
             padding=self.padding,
             groups=self.groups,
             use_bias=self.use_bias,

@@ -15,12 +15,13 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from covjax.errors import InputError
 from covjax.freezing import check_parts, frozen_statistics
 from covjax.inputs import Normalization, enhanced, network_input
 from covjax.losses import class_weights, sample_losses
 from covjax.metrics import classification_scores, confusion_matrix, segmentation_scores, surface_summary
 from covjax.metrics.segmentation import SURFACE_SCORES
-from covjax.models import create_model
+from covjax.models import create_model, list_models, model_options
 
 Batch = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]
@@ -167,6 +168,13 @@ class Stage:
 def make_model(name: str, config: Any, axis_name: str | None = None) -> nn.Module:
     """Builds the network of stage `name`. Raises InputError if the model is unknown or of the other task."""
     options = {k: v for k, v in config.model.items() if k != "name"}
+    network = config.model.name
+    if name == "segmenter" and network in list_models(TASKS[name].name) and options.keys() - model_options(network):
+        # Its options are fields of the configuration, which a flag cannot exchange for those of another network.
+        raise InputError(
+            f"segmenter.model: option '{min(options.keys() - model_options(network))}' is unknown to {network}, "
+            f"start from --config configs/segment.py:model={network}"
+        )
     common = {"dtype": config.dtype, "axis_name": axis_name, "remat": config.remat}
     return create_model(config.model.name, task=TASKS[name].name, **common, **options)
 

@@ -8,6 +8,7 @@ import pytest
 
 from covjax.config import check_config, claim_workdir, read_config, write_json
 from covjax.errors import InputError
+from covjax.models import list_models, model_options
 
 CONFIGS = sorted(p for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "common")
 
@@ -27,6 +28,26 @@ def test_every_configuration_is_valid(path):
     c = runpy.run_path(str(path))["get_config"]()
     assert c.is_locked
     check_config(c)
+
+
+@pytest.mark.parametrize("name", list_models("segmentation"))
+def test_any_segmentation_network_by_an_argument(name):
+    c = runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"](f"model={name}")
+    check_config(c)
+    assert c.segmenter.model.name == name and set(c.segmenter.model) == {"name", *model_options(name)}
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("model=deeplab_v4", "did you mean 'deeplab_v3'"),
+        ("modl=x", "did you mean 'model'"),
+        ("model", "write model="),
+    ],
+)
+def test_an_argument_that_cannot_be_used(argument, words):
+    with pytest.raises(InputError, match=words):
+        runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"](argument)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +80,7 @@ def test_every_configuration_is_valid(path):
         ("segmenter.model.encoder_pooling", "haar_band", ("did you mean 'haar_bands'", "max")),
         ("segmenter.model.encoder_pooling", "haar", ("'indices' does not fit", "use nearest or bilinear", "or haar")),
         ("segmenter.model.decoder_smoothing", "haar", ("is unknown", "none")),
+        ("segmenter.model.name", "deeplab_v3", ("unknown to deeplab_v3", "configs/segment.py:model=deeplab_v3")),
         ("segmenter.slices", "infcted", ("did you mean 'infected'",)),
         ("segmenter.loss.class_weights", "median", ("did you mean 'median_frequency'",)),
         ("segmenter.loss.name", "focall", ("did you mean 'focal'",)),

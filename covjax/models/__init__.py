@@ -10,7 +10,9 @@ heads pass their logits as "auxiliary" while training. Class attributes say what
 - `pretrained_input`, `reference_key`, `flattened`: what published weights expect, see `covjax.models.reference`.
 """
 
+import dataclasses
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -18,6 +20,7 @@ from flax import linen as nn
 from covjax.errors import InputError, unknown
 from covjax.models.cov_ctnet import CovCTNet
 from covjax.models.cov_raseg import CovRASeg
+from covjax.models.deeplab_v3 import DeepLabV3
 from covjax.models.resnet import ResNet
 
 MODELS = {
@@ -26,7 +29,11 @@ MODELS = {
         "resnet18": partial(ResNet, depth=18),
         "resnet50": partial(ResNet, depth=50),
     },
-    "segmentation": {"cov_raseg": CovRASeg},
+    "segmentation": {
+        "cov_raseg": CovRASeg,
+        "deeplab_v3": partial(DeepLabV3, decoder=False),
+        "deeplab_v3plus": partial(DeepLabV3, decoder=True),
+    },
 }
 COMMON_FIELDS = ("num_classes", "dtype", "axis_name", "remat")  # fields of every network
 
@@ -67,14 +74,11 @@ def create_model(
     if name not in list_models(task):
         raise unknown(f"{task or ''} model".lstrip(), name, list_models(task))
     make = next(table[name] for table in MODELS.values() if name in table)
-    family = model_class(name)
     if dtype not in ("float32", "bfloat16"):
         raise unknown("dtype", dtype, ("float32", "bfloat16"))
-    bound = make.keywords if isinstance(make, partial) else {}
-    fields = set(family.__dataclass_fields__) - {"parent", "name", *COMMON_FIELDS, *bound}
     for option in options:
-        if option not in fields:
-            raise unknown(f"option of model {name}", option, fields)
+        if option not in model_options(name):
+            raise unknown(f"option of model {name}", option, model_options(name))
     if num_classes < 2:
         raise InputError(f"model {name}: num_classes={num_classes}, at least 2 are needed (background and a class)")
     common = {"num_classes": num_classes, "dtype": jnp.dtype(dtype), "axis_name": axis_name, "remat": remat}
@@ -85,3 +89,12 @@ def model_class(name: str) -> type[nn.Module]:
     """Returns the class of a network by its name."""
     make = next(table[name] for table in MODELS.values() if name in table)
     return make.func if isinstance(make, partial) else make
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """Returns the options of a network with their defaults. Raises InputError for an unknown name."""
+    if name not in list_models():
+        raise unknown("model", name, list_models())
+    make = next(table[name] for table in MODELS.values() if name in table)
+    fixed = {"parent", "name", *COMMON_FIELDS, *(make.keywords if isinstance(make, partial) else {})}
+    return {field.name: field.default for field in dataclasses.fields(model_class(name)) if field.name not in fixed}

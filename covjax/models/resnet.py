@@ -24,6 +24,7 @@ class ResidualUnit(nn.Module):
     features: int  # of the 3x3 convolutions
     bottleneck: bool
     stride: int = 1
+    dilation: int = 1  # of the 3x3 convolutions
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -32,11 +33,11 @@ class ResidualUnit(nn.Module):
         conv = partial(ConvBN, dtype=self.dtype, axis_name=self.axis_name)
         if self.bottleneck:
             y = conv(self.features, 1, name="conv1")(x, train=train)
-            y = conv(self.features, 3, self.stride, name="conv2")(y, train=train)
+            y = conv(self.features, 3, self.stride, self.dilation, name="conv2")(y, train=train)
             y = conv(4 * self.features, 1, activation=None, name="conv3")(y, train=train)
         else:
-            y = conv(self.features, 3, self.stride, name="conv1")(x, train=train)
-            y = conv(self.features, 3, activation=None, name="conv2")(y, train=train)
+            y = conv(self.features, 3, self.stride, self.dilation, name="conv1")(x, train=train)
+            y = conv(self.features, 3, 1, self.dilation, activation=None, name="conv2")(y, train=train)
         if x.shape != y.shape:
             x = conv(y.shape[-1], 1, self.stride, activation=None, name="downsample")(x, train=train)
         return nn.relu(x + y)
@@ -61,16 +62,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        common = {"dtype": self.dtype, "axis_name": self.axis_name}
-        x = ConvBN(64, 7, 2, name="conv1", **common)(x, train=train)
-        x = max_pool(x, 3, 2, 1)
-        unit = nn.remat(ResidualUnit, static_argnums=(2,)) if self.remat else ResidualUnit
-        for stage, units in enumerate(DEPTHS[self.depth]):
-            for k in range(units):
-                stride = 2 if stage > 0 and k == 0 else 1
-                layer = unit(64 * 2**stage, self.depth >= 50, stride, name=f"layer{stage + 1}_{k}", **common)
-                x = layer(x, train)
-        x = expose(self, "feature_map", x)
+        x = expose(self, "feature_map", feature_maps(self, x, depth=self.depth, train=train)[-1])
         x = expose(self, "features", x.mean((1, 2), dtype=jnp.float32))
         return nn.Dense(self.num_classes, kernel_init=glorot, name="fc")(x)
 
@@ -83,3 +75,28 @@ class ResNet(nn.Module):
             at_place = {"conv": "downsample_0", "bn": "downsample_1"}[kind]
             modules[-2:] = [at_place if block == "downsample" else block.replace("conv", kind)]  # conv2/bn is bn2
         return torch_key(*modules, leaf=leaf)
+
+
+def feature_maps(net: nn.Module, x: jax.Array, *, depth: int, train: bool, output_stride: int = 32) -> list[jax.Array]:
+    """Returns what the four stages give, at 1/4 of the side, 1/8, 1/16 and 1/32, but not below 1/`output_stride`.
+
+    Where a stage would be smaller, its units are dilated instead of strided, as in torchvision. `net` has the fields
+    `dtype`, `axis_name` and `remat`; the layers are named in its scope.
+    """
+    common = {"dtype": net.dtype, "axis_name": net.axis_name}
+    x = ConvBN(64, 7, 2, name="conv1", **common)(x, train=train)
+    x = max_pool(x, 3, 2, 1)
+    unit = nn.remat(ResidualUnit, static_argnums=(2,)) if net.remat else ResidualUnit
+    maps, reached, dilation = [], 4, 1
+    for stage, units in enumerate(DEPTHS[depth]):
+        stride = 2 if stage > 0 and reached < output_stride else 1
+        reached *= stride
+        # The first unit still sees pixels as close as those of the stage before.
+        dilations = [dilation, *[dilation * 2 if stage > 0 and stride == 1 else dilation] * (units - 1)]
+        for k, dilation in enumerate(dilations):
+            layer = unit(
+                64 * 2**stage, depth >= 50, stride if k == 0 else 1, dilation, name=f"layer{stage + 1}_{k}", **common
+            )
+            x = layer(x, train)
+        maps.append(x)
+    return maps

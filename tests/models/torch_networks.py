@@ -116,7 +116,12 @@ def fill_bn(layer, name):
 
 
 def build(name, options):
-    return cov_raseg(**options) if name == "cov_raseg" else cov_ctnet()
+    """Returns the network, filled as `seeding` does, and its layers by their names in covjax."""
+    if name in ("cov_ctnet", "cov_raseg"):
+        return cov_raseg(**options) if name == "cov_raseg" else cov_ctnet()
+    from tests.models import torchvision_segmenters
+
+    return torchvision_segmenters.build(name == "deeplab_v3plus", options)
 
 
 def to_torch(x):

@@ -1,0 +1,22 @@
+"""Any segmentation network by its name, on plain slices, infected ones only.
+
+  python train.py --config configs/segment.py:model=unet --workdir runs/unet \
+      --config.data.source=prlab21 --config.data.path=PATH
+
+Networks: covjax.models.list_models("segmentation"), deeplab_v3plus if none is named. Their options are fields, e.g.
+--config.segmenter.model.backbone=resnet18. Input is standardised and gradients are clipped.
+"""
+
+from configs import common, framework
+from covjax.models import model_options
+
+
+def get_config(arguments=""):
+    name = common.arguments(arguments, model="deeplab_v3plus")["model"]
+    config = framework.get_config().unlock()
+    del config.classifier
+    if name != config.segmenter.model.name:
+        config.segmenter.model = dict(name=name, **model_options(name))
+    config.segmenter.input.normalize = "standardize"
+    config.segmenter.optimizer.clip_norm = 1.0
+    return config.lock()
