@@ -1,47 +1,131 @@
-"""From the arrays of a PyTorch state dict to the variables of a network."""
+"""Weights of published files put into the variables of a network: names matched, layouts changed, nothing left over.
 
-from collections.abc import Mapping
-from typing import Any
+Every network names its variables as the reference does through `reference_key(path)`; see `covjax.models`.
+"""
 
-import jax
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from covjax.errors import InputError
+FIRST = {
+    "sum": "one input channel: the kernels of red, green and blue are added",
+    "fresh": "another number of input channels than the weights': the first convolution starts anew",
+}
+State = Mapping[str, np.ndarray]
 
-UNUSED = ".num_batches_tracked"  # a counter that PyTorch keeps beside BatchNorm's statistics
+
+class Match(NamedTuple):
+    """What became of every name, by the reference's names, sorted; the last three are what does not fit."""
+
+    loaded: list[str]
+    skipped: list[str]  # matched by a pattern, in network or file: as initialised
+    replaced: list[str]  # of the head, for another number of classes, or of the first convolution: as initialised
+    unused: list[str]  # of heads that this network is built without
+    summed: list[str]  # over the input channels; also among the loaded
+    missing: list[str]
+    left_over: list[str]
+    misshapen: list[str]  # with both shapes
+
+    @property
+    def fits(self) -> bool:
+        return not (self.missing or self.left_over or self.misshapen)
 
 
-def variables_from_state(model: nn.Module, state: Mapping[str, np.ndarray], variables: Any) -> Any:
-    """Returns `variables` ({"params", "batch_stats"}) with every value taken from `state`, keys as in PyTorch.
+def match_state(
+    model: nn.Module, state: State, variables: Any, *, skip: Sequence[str] = (), first: str = "sum"
+) -> tuple[Any, Match]:
+    """Puts a state dict of the reference into `variables` as far as it fits, and says what became of every name.
 
-    Raises InputError for a key that is missing or left over, or a value of another shape.
+    Args:
+      model: a network with `reference_key`, `head` and `stem`.
+      state: float32 arrays by the reference's names, in its layout.
+      variables: {"params", "batch_stats"} as initialised.
+      skip: patterns, as of file names, for the reference's names to leave as they are.
+      first: one of FIRST, for a first convolution of other than the weights' input channels.
     """
-    left = {key for key in state if not key.endswith(UNUSED)}
+    flat = flatten_dict(variables)
+    found: dict[str, list[str]] = {field: [] for field in Match._fields}
+    wanted = {model.reference_key(path[1:]): path for path in flat}
+    for key, path in wanted.items():
+        if any(fnmatchcase(key, pattern) for pattern in skip):
+            found["skipped"].append(key)
+        elif key not in state:
+            found["missing"].append(key)
+        else:
+            kind, value = _value(model, path[1:], state[key], flat[path].shape, first)
+            found[kind].append(key if kind != "misshapen" else f"{key} {_shapes(state[key], flat[path].shape)}")
+            if value is not None:
+                flat[path] = jnp.asarray(value, flat[path].dtype)
+    heads = {model.reference_key((name, "kernel")).split(".")[0] for name in model.head}
+    absent = heads - {key.split(".")[0] for key in wanted}
+    for key in state.keys() - wanted.keys():
+        kind = "skipped" if any(fnmatchcase(key, pattern) for pattern in skip) else "left_over"
+        found["unused" if key.split(".")[0] in absent else kind].append(key)
+    found["loaded"] += found["summed"]
+    return unflatten_dict(flat), Match(**{field: sorted(names) for field, names in found.items()})
 
-    def value(path, leaf):
-        names = tuple(entry.key for entry in path[1:])
-        key = model.reference_key(names)
-        if key not in state:
-            raise InputError(f"weights: '{key}' is missing, use a file of this architecture")
-        left.discard(key)
-        array = in_our_layout(np.asarray(state[key]), getattr(model, "flattened", {}).get(names[0]))
-        if array.shape != leaf.shape:
-            raise InputError(f"weights: '{key}' has shape {array.shape}, not {leaf.shape}, use a file of this network")
-        return array.astype(leaf.dtype)
 
-    converted = jax.tree_util.tree_map_with_path(value, variables)
-    if left:
-        raise InputError(f"weights: '{min(left)}' and {len(left) - 1} more are of no use, use a file of this network")
-    return converted
+def _value(
+    model: nn.Module, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...], first: str
+) -> tuple[str, np.ndarray | None]:
+    """Returns the field of Match to which the variable at `path` belongs, and its value unless it stays as it is."""
+    if (value := _arranged(model, path, array, shape)) is not None:
+        return "loaded", value
+    if path[0] in model.head and _but_for(array.shape, reference_shape(shape), 0):
+        return "replaced", None
+    if path[0] == model.stem and path[-1] == "kernel" and _but_for(array.shape, reference_shape(shape), 1):
+        if first == "fresh":
+            return "replaced", None
+        if shape[2] == 1:
+            return "summed", _arranged(model, path, array.sum(1, keepdims=True), shape)
+    return "misshapen", None
 
 
-def in_our_layout(array: np.ndarray, flattened: tuple[int, int, int] | None = None) -> np.ndarray:
-    """Turns kernels OIHW into HWIO and (O, I) into (I, O), whose I is a feature map (C, H, W) if `flattened`; keeps
-    vectors as they are."""
+def _arranged(model: nn.Module, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Returns an array of the reference in the layout of the variable at `path`, or None if it has another shape."""
+    wanted = reference_shape(shape) if path[-1] == "kernel" else shape
+    if array.shape != wanted and not _same_layer(array.shape, wanted):
+        return None
+    array = array.reshape(wanted)
+    if path[-1] != "kernel":
+        return array
     if array.ndim == 4:
-        return array.transpose(2, 3, 1, 0)
-    if array.ndim == 2 and flattened:
-        features = array.shape[0]
-        return array.reshape(features, *flattened).transpose(2, 3, 1, 0).reshape(-1, features)
-    return array.T if array.ndim == 2 else array
+        return np.ascontiguousarray(array.transpose(2, 3, 1, 0))  # OIHW -> HWIO, depthwise kernels too
+    if grid := getattr(model, "flattened", {}).get(path[0]):
+        # PyTorch flattens a map channel by channel, this network pixel by pixel.
+        array = array.reshape(-1, *grid).transpose(0, 2, 3, 1).reshape(array.shape)
+    return np.ascontiguousarray(array.T)
+
+
+def reference_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape [O, I, h, w] or [O, I] that a kernel of this shape has in the reference."""
+    return (*shape[:1:-1], *shape[:2]) if len(shape) == 4 else shape[::-1]
+
+
+def _same_layer(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Says whether `a` is another way to write `b`: a dense layer kept as a convolution, or vice versa."""
+    forms = {len(a), len(b)} == {2, 4} and a[0] == b[0] and math.prod(a) == math.prod(b)
+    return forms and (len(b) == 2 or b[2:] == (1, 1))
+
+
+def _but_for(a: tuple[int, ...], b: tuple[int, ...], axis: int) -> bool:
+    """Says whether two shapes differ along one axis only."""
+    return len(a) == len(b) and all(n == m for k, (n, m) in enumerate(zip(a, b, strict=True)) if k != axis)
+
+
+def _shapes(array: np.ndarray, shape: tuple[int, ...]) -> str:
+    return f"{list(array.shape)} in the file, {list(reference_shape(shape))} here"
+
+
+def reference_shapes(model: nn.Module, variables: Any) -> dict[str, tuple[int, ...]]:
+    """Returns name and shape, in the reference, of every variable (or of the shapes that stand for them)."""
+    return {
+        model.reference_key(path[1:]): reference_shape(leaf.shape) if path[-1] == "kernel" else tuple(leaf.shape)
+        for path, leaf in flatten_dict(variables).items()
+    }
