@@ -228,9 +228,12 @@ def score_bars(
     axes.errorbar(values[some], places[some], xerr=span[:, some], fmt="none", ecolor="#1c1f24", capsize=3)
     for place, ones in zip(places, dots, strict=False):
         axes.plot(ones, np.full(len(ones), place), "o", color=VERMILLION, markersize=5, mec="white", mew=0.6)
-    right = float(np.nanmax([*high, *values, *np.zeros(1)]))
+    ends = np.fmax(high, values)
+    if len(dots):
+        ends = np.fmax(ends, [max(ones, default=np.nan) for ones in dots])  # the number stands clear of them
+    right = float(np.nanmax([*ends, *np.zeros(1)]))
     left = min(0.0, float(np.nanmin([*low, *values, *np.zeros(1)])))
-    for place, value, end in zip(places, values, np.fmax(high, values), strict=True):
+    for place, value, end in zip(places, values, ends, strict=True):
         text = "undefined" if np.isnan(value) else f"{value:.3f}"
         axes.annotate(text, (np.nan_to_num(max(end, 0)), place), (5, 0), textcoords="offset points", va="center",
                       fontsize=8, color="#1c1f24")  # fmt: skip

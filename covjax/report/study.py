@@ -147,7 +147,7 @@ def _small(text: str, note: str) -> str:
 
 def _signed(difference: Mapping[str, Any]) -> str:
     value = number(difference.get("value"))
-    return "undefined" if math.isnan(value) else f"{value:+.3f}"
+    return "undefined" if math.isnan(value) else f"{value:+.3f}".replace("-0.000", "0.000")
 
 
 def _p_text(value: Any) -> str:
