@@ -80,7 +80,7 @@ def test_an_argument_that_cannot_be_used(argument, words):
         ("segmenter.model.encoder_pooling", "haar_band", ("did you mean 'haar_bands'", "max")),
         ("segmenter.model.encoder_pooling", "haar", ("'indices' does not fit", "use nearest or bilinear", "or haar")),
         ("segmenter.model.decoder_smoothing", "haar", ("is unknown", "none")),
-        ("segmenter.model.name", "deeplab_v3", ("unknown to deeplab_v3", "configs/segment.py:model=deeplab_v3")),
+        ("segmenter.model.name", "unet", ("'features' is unknown to unet", "configs/segment.py:model=unet")),
         ("segmenter.slices", "infcted", ("did you mean 'infected'",)),
         ("segmenter.loss.class_weights", "median", ("did you mean 'median_frequency'",)),
         ("segmenter.loss.name", "focall", ("did you mean 'focal'",)),

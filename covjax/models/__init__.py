@@ -22,6 +22,9 @@ from covjax.models.cov_ctnet import CovCTNet
 from covjax.models.cov_raseg import CovRASeg
 from covjax.models.deeplab_v3 import DeepLabV3
 from covjax.models.resnet import ResNet
+from covjax.models.segnet import PlainSegNet, SegNet
+from covjax.models.u_segnet import USegNet
+from covjax.models.unet import UNet
 
 MODELS = {
     "classification": {
@@ -33,6 +36,12 @@ MODELS = {
         "cov_raseg": CovRASeg,
         "deeplab_v3": partial(DeepLabV3, decoder=False),
         "deeplab_v3plus": partial(DeepLabV3, decoder=True),
+        "segnet": partial(SegNet, depth=16),
+        "segnet_plain": PlainSegNet,
+        "u_segnet": USegNet,
+        "unet": UNet,
+        "vgg16_seg": partial(SegNet, depth=16),
+        "vgg19_seg": partial(SegNet, depth=19),
     },
 }
 COMMON_FIELDS = ("num_classes", "dtype", "axis_name", "remat")  # fields of every network
@@ -91,10 +100,10 @@ def model_class(name: str) -> type[nn.Module]:
     return make.func if isinstance(make, partial) else make
 
 
-def model_options(name: str) -> dict[str, Any]:
-    """Returns the options of a network with their defaults. Raises InputError for an unknown name."""
-    if name not in list_models():
-        raise unknown("model", name, list_models())
+def model_options(name: str, task: str | None = None) -> dict[str, Any]:
+    """Returns the options of a network with their defaults. Raises InputError for a name unknown to the task."""
+    if name not in list_models(task):
+        raise unknown(f"{task or ''} model".lstrip(), name, list_models(task))
     make = next(table[name] for table in MODELS.values() if name in table)
     fixed = {"parent", "name", *COMMON_FIELDS, *(make.keywords if isinstance(make, partial) else {})}
     return {field.name: field.default for field in dataclasses.fields(model_class(name)) if field.name not in fixed}

@@ -40,10 +40,11 @@ class Unpool(nn.Module):
 
     kind: str = "indices"
     stride: int = 2
+    features: int | None = None  # that "transposed_conv" gives; None: as many as it takes
 
     @nn.compact
     def __call__(self, x: jax.Array, kept: Kept, size: tuple[int, int]) -> jax.Array:
-        parameters = _parameters(self, unpool_parameter_shapes(self.kind, self.stride, x.shape[-1]))
+        parameters = _parameters(self, unpool_parameter_shapes(self.kind, self.stride, x.shape[-1], self.features))
         return unpool2d(x, kept, self.kind, size, self.stride, parameters)
 
 

@@ -19,7 +19,7 @@ class Unkind(NamedTuple):
     function: Callable[..., jax.Array]
     text: str
     fits: tuple[str, ...]  # the poolings it can undo
-    parameters: Callable[[int, int], dict[str, tuple]] = lambda stride, channels: {}
+    parameters: Callable[[int, int, int], dict[str, tuple]] = lambda stride, channels, features: {}
 
 
 def unpool2d(
@@ -65,9 +65,9 @@ def unpool2d(
     return UNKINDS[kind].function(x, tuple(size), stride, parameters)
 
 
-def unpool_parameter_shapes(kind: str, stride: int, channels: int) -> dict[str, tuple]:
-    """Returns {name: (initialiser, shape)} of what an unpooling of C channels learns; {} for most."""
-    return UNKINDS[kind].parameters(stride, channels)
+def unpool_parameter_shapes(kind: str, stride: int, channels: int, features: int | None = None) -> dict[str, tuple]:
+    """Returns {name: (initialiser, shape)} of what an unpooling of C channels to `features` (C) learns; {} for most."""
+    return UNKINDS[kind].parameters(stride, channels, channels if features is None else features)
 
 
 def check_pooling(encoder_smoothing: str, encoder_pooling: str, decoder_unpooling: str, decoder_smoothing: str) -> None:
@@ -137,7 +137,7 @@ def _between(x, axis, stride):
 
 def _transposed_conv(x, size, stride, parameters):
     n, h, w, _ = x.shape
-    kernel = parameters["kernel"].astype(x.dtype)  # [stride, stride, C, C]
+    kernel = parameters["kernel"].astype(x.dtype)  # [stride, stride, C, F]
     rows = []
     for taps in kernel:
         row = x @ jnp.concatenate(list(taps), -1)  # [N, h, w, stride C]: the pixels of one new row side by side
@@ -153,9 +153,9 @@ def _resized(x: jax.Array, size: tuple[int, int], mode: str) -> jax.Array:
     return jnp.pad(x, ((0, 0), *longer, (0, 0)), mode=mode) if any(map(any, longer)) else x
 
 
-def _transposed_conv_parameters(stride, channels):
-    shape = (stride, stride, channels, channels)
-    return {"kernel": (nn.initializers.glorot_uniform(), shape), "bias": (nn.initializers.zeros, (channels,))}
+def _transposed_conv_parameters(stride, channels, features):
+    shape = (stride, stride, channels, features)
+    return {"kernel": (nn.initializers.glorot_uniform(), shape), "bias": (nn.initializers.zeros, (features,))}
 
 
 UNKINDS = {

@@ -25,7 +25,7 @@ def seeded_variables(model, channels):
     def fill(path, leaf):
         return jnp.asarray(seeded_array("/".join(entry.key for entry in path[1:]), leaf.shape))
 
-    return jax.tree_util.tree_map_with_path(fill, {k: shapes[k] for k in ("params", "batch_stats")})
+    return jax.tree_util.tree_map_with_path(fill, {k: shapes[k] for k in ("params", "batch_stats") if k in shapes})
 
 
 def seeded_input(*shape):

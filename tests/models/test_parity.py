@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import covjax.models.cov_ctnet as cov_ctnet
+import covjax.models.unet as unet
 from covjax.models import create_model
 from tests.models.seeding import seeded_input
 
@@ -24,6 +25,11 @@ CASES = [
     ("cov_raseg", {"final": "linear"}, (2, 37, 54, 3)),
     ("deeplab_v3", {"output_stride": 8}, (1, 37, 45, 3)),
     ("deeplab_v3plus", {}, (1, 37, 45, 3)),
+    ("segnet", {}, (1, 37, 45, 3)),
+    ("segnet_plain", {"width": 16}, (2, 37, 45, 3)),
+    ("u_segnet", {}, (1, 37, 45, 3)),
+    ("unet", {"width": 8}, (2, 37, 45, 3)),
+    ("unet", {"width": 8, "batch_norm": True}, (2, 52, 38, 3)),
 ]
 NAMES = [f"{name} {'x'.join(map(str, shape))} {options.get('final', '')}".strip() for name, options, shape in CASES]
 
@@ -80,14 +86,16 @@ def test_torch_logits(name, options, shape, seeded):
 
 
 # Not all: compiling both gradients of a large network takes half a minute.
-TRAINED = [case for case in CASES if case[0] in ("cov_ctnet", "cov_raseg")]
+SMALL = ("cov_ctnet", "cov_raseg", "segnet_plain", "unet")
+TRAINED = [case for case in CASES if case[0] in SMALL and "batch_norm" not in case[1]]
 
 
 @pytest.mark.parametrize(("name", "options", "shape"), TRAINED, ids=[NAMES[CASES.index(case)] for case in TRAINED])
 def test_torch_gradients_and_batch_statistics(name, options, shape, seeded, monkeypatch):
     """In float64 on both sides: in float32 a ReLU or a max-pool goes the other way where values differ by rounding."""
     torch, peer = torch_or_skip()
-    monkeypatch.setattr(cov_ctnet, "Dropout", lambda rate, axis_name: lambda x, train: x)
+    for module in (cov_ctnet, unet):
+        monkeypatch.setattr(module, "Dropout", lambda rate, axis_name: lambda x, train: x)
     variables, inputs = seeded
     both, x = variables(create_model(name, **options), shape[-1]), inputs(*shape)
     labels = np.random.default_rng(0).integers(0, 2, shape[:1] if name == "cov_ctnet" else shape[:3])
@@ -107,7 +115,7 @@ def test_torch_gradients_and_batch_statistics(name, options, shape, seeded, monk
         out, updated, gradients = trained_once(model, wide, x, labels)
     assert_near(np.asarray(out), logits.detach().numpy(), 1e-5)
 
-    ours, before = flat(updated), flat(both["batch_stats"])
+    ours, before = flat(updated), flat(both.get("batch_stats", {}))
     for path, given in seen.items():
         for kind, want in (("mean", given.mean((0, 2, 3))), ("var", given.var((0, 2, 3), unbiased=False))):
             # torch averages the unbiased variance, flax the biased one: compared is what went in, as torch saw it.
@@ -117,9 +125,9 @@ def test_torch_gradients_and_batch_statistics(name, options, shape, seeded, monk
 
     ours, compared = flat(gradients), set()
     for path, layer in layers.items():
-        weight = layer.weight.grad.numpy()
+        weight = peer.our_layout(layer, layer.weight.grad)
         name = f"{path}/scale" if path.endswith("/bn") else f"{path}/kernel"
-        assert_near(ours[name], np.moveaxis(weight, (0, 1), (-1, -2)) if weight.ndim > 1 else weight, 1e-5)
+        assert_near(ours[name], weight, 1e-5)
         compared.add(name)
         if layer.bias is not None:
             bias = ours[f"{path}/bias"]
@@ -135,7 +143,7 @@ def trained_once(model, both, x, labels):
     def loss(params):
         out, updated = model.apply({**both, "params": params}, x, train=True, mutable=["batch_stats"])
         chosen = jnp.take_along_axis(jax.nn.log_softmax(out), labels[..., None], -1)
-        return -chosen.mean(), (out, updated["batch_stats"])
+        return -chosen.mean(), (out, updated.get("batch_stats", {}))
 
     gradients, (out, updated) = jax.jit(jax.grad(loss, has_aux=True))(both["params"])
     return out, updated, gradients

@@ -1,12 +1,16 @@
 """Segmentation networks: parameters counted by hand, odd sizes, a step of training, options."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from covjax.errors import InputError
-from covjax.models import create_model
+from covjax.models import create_model, model_options
+
+VGG16, VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
+SMALL = {"segnet_plain": {"width": 4, "depth": 2}, "unet": {"width": 4, "depth": 1}}
 
 
 def shapes(name, size=(37, 45), **options):
@@ -16,6 +20,40 @@ def shapes(name, size=(37, 45), **options):
 
 def parameters(name, **options):
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes(name, **options)["params"]))
+
+
+def conv(fan_in, fan_out, size=3, norm=True):
+    """Kernel and bias, and scale and bias of a BatchNorm."""
+    return size * size * fan_in * fan_out + fan_out + (2 * fan_out if norm else 0)
+
+
+def vgg_segnet(convolutions):
+    widths = [w for w, k in zip((64, 128, 256, 512, 512), convolutions, strict=True) for _ in range(k)]
+    edges = list(zip([3, *widths], widths, strict=False))
+    # The decoder has every convolution the other way round, but for the first, which gives two logits instead.
+    return sum(conv(a, b) for a, b in edges) + sum(conv(b, a) for a, b in edges[1:]) + conv(64, 2, norm=False)
+
+
+def plain_segnet(depth, width):
+    return conv(3, width) + (2 * depth - 1) * conv(width, width) * 2 + conv(width, 2, norm=False)
+
+
+def u_segnet():
+    encoder = conv(3, 64) + conv(64, 64) + conv(64, 128) + conv(128, 128) + conv(128, 256) + 2 * conv(256, 256)
+    decoder = 2 * conv(256, 256) + conv(256, 128) + conv(128, 128) + conv(128, 64)
+    return encoder + decoder + conv(128, 64, 1) + conv(64, 64) + conv(64, 2, 1, norm=False)
+
+
+def u_net(depth, width, norm):
+    total, features = 0, 3
+    for _ in range(depth + 1):  # encoder and bridge
+        before, features = features, width if features == 3 else 2 * features
+        total += conv(before, features, norm=norm) + conv(features, features, norm=norm)
+    for _ in range(depth):
+        total += conv(features, features // 2, 2, norm=False)  # transposed
+        features //= 2
+        total += conv(2 * features, features, norm=norm) + conv(features, features, norm=norm)
+    return total + conv(width, 2, 1, norm=False)
 
 
 def bare(fan_in, fan_out, size=3):
@@ -36,6 +74,15 @@ RESNET18, RESNET50 = 11_689_512 - 513 * 1000, 25_557_032 - 2049 * 1000
 @pytest.mark.parametrize(
     ("name", "options", "by_hand", "number"),
     [
+        ("segnet", {}, vgg_segnet(VGG16), 29_444_162),
+        ("vgg16_seg", {}, vgg_segnet(VGG16), 29_444_162),
+        ("vgg19_seg", {}, vgg_segnet(VGG19), 40_068_674),
+        ("segnet_plain", {}, plain_segnet(4, 64), 521_858),
+        ("segnet_plain", {"depth": 2, "width": 32}, plain_segnet(2, 32), 57_410),
+        ("u_segnet", {}, u_segnet(), 3_481_602),
+        ("unet", {}, u_net(4, 64, False), 31_031_810),
+        ("unet", {"batch_norm": True}, u_net(4, 64, True), 31_043_586),
+        ("unet", {"depth": 3, "width": 16}, u_net(3, 16, False), 482_050),
         ("deeplab_v3", {}, deeplab_v3(RESNET50, 2048, False), 39_633_986),  # as torchvision's deeplabv3_resnet50
         ("deeplab_v3", {"backbone": "resnet18"}, deeplab_v3(RESNET18, 512, False), 15_899_202),
         ("deeplab_v3plus", {}, deeplab_v3(RESNET50, 2048, True), 40_347_298),
@@ -44,6 +91,80 @@ RESNET18, RESNET50 = 11_689_512 - 513 * 1000, 25_557_032 - 2049 * 1000
 )
 def test_parameters_counted_by_hand(name, options, by_hand, number):
     assert parameters(name, **options) == by_hand == number
+
+
+@pytest.mark.parametrize("size", [(304, 304), (37, 45), (97, 32)])
+@pytest.mark.parametrize("name", ["segnet", "vgg19_seg", "segnet_plain", "u_segnet", "unet"])
+def test_any_size(name, size):
+    model, x = create_model(name, num_classes=3), jax.ShapeDtypeStruct((2, *size, 1), jnp.float32)
+    logits, _ = jax.eval_shape(lambda key, x: model.init_with_output(key, x), jax.random.PRNGKey(0), x)
+    assert logits.shape == (2, *size, 3) and logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_step_of_training_is_the_same_with_remat_and_lowers_the_loss(name, seeded):
+    options = SMALL[name]
+    variables, x = seeded[0](create_model(name, **options), 3), seeded[1](2, 21, 26, 3) / 50
+    truth = jax.nn.one_hot(np.random.default_rng(0).integers(0, 2, x.shape[:3]), 2)
+
+    def step(params, model):
+        def loss(params):
+            both = {**variables, "params": params}
+            rngs = {"dropout": jax.random.PRNGKey(1)}
+            logits, updated = model.apply(both, x, train=True, mutable=["batch_stats"], rngs=rngs)
+            return -(jax.nn.log_softmax(logits) * truth).sum(-1).mean(), updated
+
+        (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        moved = jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient)
+        return value, gradient, updated, loss(moved)[0]
+
+    outcome = [
+        jax.jit(step, static_argnums=1)(variables["params"], create_model(name, remat=remat, **options))
+        for remat in (False, True)
+    ]
+    chex.assert_trees_all_close(*outcome, rtol=1e-3, atol=1e-4)
+    before, gradient, _, after = outcome[0]
+    assert np.isfinite(before) and after < before
+    assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_bfloat16_computes_low_and_returns_float32(name, seeded):
+    x = seeded[1](2, 37, 45, 3) / 50
+    low, high = (create_model(name, dtype=dtype, **SMALL[name]) for dtype in ("bfloat16", "float32"))
+    variables = seeded[0](low, 3)
+    got, want = jax.jit(low.apply)(variables, x), jax.jit(high.apply)(variables, x)
+    assert got.dtype == jnp.float32
+    assert 0 < jnp.abs(got - want).mean() / jnp.abs(want).mean() < 0.1
+
+
+@pytest.mark.parametrize("unpooling", ["indices", "bilinear", "haar"])
+def test_other_unpoolings_of_u_net_follow_a_convolution_that_halves(unpooling):
+    pooling = {"indices": "max", "bilinear": "avg", "haar": "haar"}[unpooling]
+    options = {"depth": 2, "width": 4, "encoder_pooling": pooling, "decoder_unpooling": unpooling}
+    by_hand = u_net(2, 4, False) - conv(16, 8, 2, norm=False) - conv(8, 4, 2, norm=False)
+    assert parameters("unet", **options) == by_hand + conv(16, 8, 1, norm=False) + conv(8, 4, 1, norm=False)
+
+
+def test_options_are_those_of_the_network():
+    assert "depth" not in model_options("segnet") and model_options("segnet_plain")["depth"] == 4
+    with pytest.raises(InputError, match="option of model unet: 'features' is unknown, use one of batch_norm, .*width"):
+        create_model("unet", features=8)
+    with pytest.raises(InputError, match="option of model vgg16_seg: 'depth' is unknown"):
+        create_model("vgg16_seg", depth=19)
+    with pytest.raises(InputError, match="width: 0 must be at least 1"):
+        create_model("segnet_plain", width=0)
+    with pytest.raises(InputError, match="does not fit encoder_pooling 'avg'"):
+        create_model("u_segnet", encoder_pooling="avg")
+    with pytest.raises(InputError, match="model: 'unett' is unknown, .*did you mean 'unet'"):
+        model_options("unett")
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("segnet", 32), ("segnet_plain", 16), ("u_segnet", 8), ("unet", 16)])
+def test_an_image_smaller_than_the_poolings_take_is_refused(name, smallest):
+    shapes(name, (smallest, smallest))
+    with pytest.raises(InputError, match=f"model {name}: an input of {smallest - 1}x40 is too small, use {smallest}"):
+        shapes(name, (smallest - 1, 40))
 
 
 @pytest.mark.parametrize("size", [(304, 304), (37, 45), (9, 2)])

@@ -100,13 +100,20 @@ def cov_ctnet():
 
 
 def fill_conv(layer, name):
-    """Fills a convolution (HWIO -> OIHW) or a dense layer ((I, O) -> (O, I))."""
-    shape = tuple(layer.weight.shape)
-    ours = (*shape[2:], shape[1], shape[0])
-    kernel = seeded_array(f"{name}/kernel", ours)
-    layer.weight.copy_(torch.tensor(np.moveaxis(kernel, (-1, -2), (0, 1)).copy()))
+    """Fills a convolution (HWIO -> OIHW), a transposed one (HWIO -> IOHW) or a dense layer ((I, O) -> (O, I))."""
+    kernel = seeded_array(f"{name}/kernel", our_layout(layer, layer.weight).shape)
+    places = (1, 0) if isinstance(layer, nn.ConvTranspose2d) else (0, 1)
+    layer.weight.copy_(torch.tensor(np.moveaxis(kernel, (-1, -2), places).copy()))
     if layer.bias is not None:
-        layer.bias.copy_(torch.tensor(seeded_array(f"{name}/bias", (shape[0],))))
+        layer.bias.copy_(torch.tensor(seeded_array(f"{name}/bias", tuple(layer.bias.shape))))
+
+
+def our_layout(layer, weight):
+    """Returns the weight of a layer, or its gradient, as covjax keeps it."""
+    weight = weight.detach().numpy()
+    if weight.ndim == 1:
+        return weight
+    return np.moveaxis(weight, (1, 0) if isinstance(layer, nn.ConvTranspose2d) else (0, 1), (-1, -2))
 
 
 def fill_bn(layer, name):
@@ -119,8 +126,10 @@ def build(name, options):
     """Returns the network, filled as `seeding` does, and its layers by their names in covjax."""
     if name in ("cov_ctnet", "cov_raseg"):
         return cov_raseg(**options) if name == "cov_raseg" else cov_ctnet()
-    from tests.models import torchvision_segmenters
+    from tests.models import torch_segmenters, torchvision_segmenters
 
+    if name in torch_segmenters.NETWORKS:
+        return torch_segmenters.build(name, options)
     return torchvision_segmenters.build(name == "deeplab_v3plus", options)
 
 
