@@ -88,7 +88,14 @@ def _stage(*, input: dict, loss: dict, learning_rate: float, **fields) -> Config
                 **input,  # size of the network's input, channels, enhancement preset (none: plain slice)
                 slice_size=(304, 304),  # what slices are brought to before enhancement (with none: to size)
                 gain="orthonormal",  # or unit: LL is halved per level, nothing saturates
-                normalize="zero_center",  # or standardize
+                # zero_center, standardize, or pretrained: what published weights expect; auto: pretrained with such
+                # weights, else zero_center. Grey slices are repeated over the channels.
+                normalize="auto",
+            ),
+            init=dict(
+                weights="none",  # or package (what a pip extra installs), or a weight file: .safetensors, .pth, .h5
+                skip="",  # names in the file to leave as initialised: patterns separated by commas
+                first="sum",  # first convolution for one channel: colours summed; fresh: as initialised
             ),
             augment=dict(flip=True, rotation=0.0, scale=0.0, intensity=0.0),
             loss=dict(

@@ -1,5 +1,6 @@
 """A run's configuration: checked before anything is written, kept in the workdir, never silently changed."""
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -18,8 +19,9 @@ from covjax.layers import BATCH_NORMS
 from covjax.losses import check_loss
 from covjax.metrics.calibration import check_rule
 from covjax.optimizer import SCHEDULES
+from covjax.pretrained.convert import FIRST
 from covjax.runtime import XLA_FLAGS
-from covjax.stages import TASKS, check_fine_tuning, make_model
+from covjax.stages import TASKS, check_fine_tuning, make_model, settled_stage
 
 CALIBRATIONS = {"none": "as the network says", "temperature": "log-odds divided by a number fitted on the val part"}
 # Fields that runs of earlier versions lack, with the value by which they were made.
@@ -37,6 +39,7 @@ ADDED = {
     "segmenter.loss.tversky_alpha": 0.3,
     "segmenter.loss.tversky_beta": 0.7,
     "segmenter.loss.smooth": 1.0,
+    **{f"{stage}.init": {"weights": "none", "skip": "", "first": "sum"} for stage in TASKS},
 }
 # What the field `pooling`, which CoV-RASeg had before its four fields, stood for: encoder_pooling, decoder_unpooling.
 SUPERSEDED_POOLING = {"max": ("max", "indices"), "haar": ("haar", "haar"), "haar_bands": ("haar_bands", "haar")}
@@ -80,7 +83,8 @@ def _check_run(config: ConfigDict) -> None:
 
 
 def _check_stage(name: str, config: ConfigDict) -> None:
-    make_model(name, config)
+    model = make_model(name, config)
+    _check_start(name, config, model)
     _among(f"{name}.input.enhance", config.input.enhance, PRESETS)
     _among(f"{name}.input.gain", config.input.gain, ("orthonormal", "unit"))
     _among(f"{name}.input.normalize", config.input.normalize, NORMALIZATIONS)
@@ -92,6 +96,10 @@ def _check_stage(name: str, config: ConfigDict) -> None:
         sides = config.input[field]
         if len(sides) != 2 or not all(isinstance(s, int) and 16 <= s <= 4096 for s in sides):
             raise InputError(f"{name}.input.{field}: {sides} must be height and width, 16 to 4096 pixels")
+    if min(config.input.size) < getattr(model, "smallest", 1):
+        raise InputError(
+            f"{name}.input.size: {config.input.size}, but {config.model.name} takes {model.smallest} pixels or more"
+        )
     for field in ("batch_size", "epochs", "input.channels", "optimizer.learning_rate"):
         _positive(f"{name}.{field}", _get(config, field))
     for field in (
@@ -115,6 +123,34 @@ def _check_stage(name: str, config: ConfigDict) -> None:
         _among("classifier.calibration", config.calibration, CALIBRATIONS)
     if name == "segmenter":
         _among("segmenter.slices", config.slices, SELECTIONS)
+
+
+def _check_start(name: str, config: ConfigDict, model: Any) -> None:
+    """Raises InputError if what a stage starts from, or the normalisation that goes with it, cannot be used."""
+    settings, network = config.init, config.model.name
+    if not settings.weights:
+        raise InputError(
+            f"{name}.init.weights: empty, name the file that holds the weights of {network} "
+            f"(--config.{name}.init.weights=PATH)"
+        )
+    _among(f"{name}.init.first", settings.first, FIRST)
+    if settings.weights != "none" and not hasattr(model, "reference_key"):
+        raise InputError(f"{name}.init.weights: {network} has no published weights, set none or use another model")
+    if settings.weights == "none" and (settings.skip or settings.first != "sum"):
+        raise InputError(f"{name}.init: skip and first are for weights, set init.weights too")
+    if settled_stage(config).input.normalize == "pretrained":
+        if not hasattr(model, "pretrained_input"):
+            raise InputError(f"{name}.input.normalize: {network} has no published weights, use zero_center")
+        if config.input.channels not in (1, 3):
+            raise InputError(f"{name}.input.channels: {config.input.channels}, published weights take 3 (or 1)")
+
+
+def settled(config: ConfigDict) -> ConfigDict:
+    """Returns a copy of a run's configuration in which nothing is left open: what the run records."""
+    config = config.copy_and_resolve_references()
+    for name in stage_names(config):
+        config[name] = settled_stage(config[name])
+    return config
 
 
 def stage_names(config: Any) -> list[str]:
@@ -195,7 +231,7 @@ def _with_added(values: dict[str, Any]) -> dict[str, Any]:
         for section in sections:
             within = within.get(section) if isinstance(within, dict) else None
         if isinstance(within, dict):
-            within.setdefault(name, value)
+            within.setdefault(name, copy.copy(value))
     _translate_pooling(values.get("segmenter"))
     return values
 

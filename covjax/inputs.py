@@ -1,5 +1,6 @@
 """From a stored slice to a network's input, on the device: the same function in training, evaluation and use."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,10 @@ from covjax.enhance import enhance
 
 
 class Normalization(NamedTuple):
-    """Mean and standard deviation per channel [C], measured on the training part after enhancement."""
+    """Mean and standard deviation per channel [C] of values 0..255.
+
+    Measured on the training part after enhancement; with `pretrained`, those of the published weights.
+    """
 
     mean: np.ndarray
     std: np.ndarray
@@ -19,7 +23,20 @@ class Normalization(NamedTuple):
 NORMALIZATIONS = {
     "zero_center": "subtract the training mean, keep the 0..255 scale (the paper's)",
     "standardize": "subtract the training mean, divide by the training standard deviation",
+    "pretrained": "mean and standard deviation that the network's published weights were trained with",
+    "auto": "pretrained for a network that starts from published weights, else zero_center; settled as a run begins",
 }
+
+
+def pretrained_normalization(mean: Sequence[float], std: Sequence[float], channels: int) -> Normalization:
+    """Returns the normalisation that published weights expect, given per colour for values 0..1.
+
+    A single channel, for which the kernels of the colours are summed, gets the means over the colours.
+    """
+    both = 255 * np.array([mean, std], np.float64)
+    if channels == 1:
+        both = both.mean(1, keepdims=True)
+    return Normalization(*both.astype(np.float32))
 
 
 def slice_size(config: Any) -> tuple[int, int]:
@@ -37,6 +54,6 @@ def enhanced(images: jax.Array, config: Any) -> jax.Array:
 def network_input(images: jax.Array, config: Any, normalization: Normalization) -> jax.Array:
     """Turns slices [N, H, W] in 0..255 into the network's input float32 [N, *config.size, config.channels]."""
     x = enhanced(images, config) - jnp.asarray(normalization.mean, jnp.float32)
-    if config.normalize == "standardize":
+    if config.normalize in ("standardize", "pretrained"):
         x = x / jnp.maximum(jnp.asarray(normalization.std, jnp.float32), 1e-6)
     return x

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import jax
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from covjax.errors import InputError, unknown
 from covjax.freezing import scale_by_part
@@ -48,8 +48,10 @@ def make_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTrans
 def decay_mask(params: Any) -> Any:
     """Returns a tree of bools: whether each parameter decays."""
 
-    def decays(path, _):
-        names = [entry.key for entry in path]
-        return names[-1] in ("kernel", "final_kernel", "scale") or "bn" in names
+    flat = flatten_dict(params)
 
-    return jax.tree_util.tree_map_with_path(decays, params)
+    def decays(path):
+        of_batch_norm = (*path[:-1], "scale") in flat
+        return of_batch_norm or path[-1] in ("kernel", "final_kernel")
+
+    return unflatten_dict({path: decays(path) for path in flat})

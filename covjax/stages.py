@@ -17,7 +17,7 @@ from jax import lax
 
 from covjax.errors import InputError
 from covjax.freezing import check_parts, frozen_statistics
-from covjax.inputs import Normalization, enhanced, network_input
+from covjax.inputs import Normalization, enhanced, network_input, pretrained_normalization
 from covjax.losses import class_weights, sample_losses
 from covjax.metrics import classification_scores, confusion_matrix, segmentation_scores, surface_summary
 from covjax.metrics.segmentation import SURFACE_SCORES
@@ -179,14 +179,23 @@ def make_model(name: str, config: Any, axis_name: str | None = None) -> nn.Modul
     return create_model(config.model.name, task=TASKS[name].name, **common, **options)
 
 
+def settled_stage(config: Any) -> Any:
+    """Returns a stage's configuration with input.normalize="auto" replaced by what it means; all else always holds."""
+    if config.input.normalize != "auto":
+        return config
+    config = config.copy_and_resolve_references()
+    config.input.normalize = "zero_center" if config.init.weights == "none" else "pretrained"
+    return config
+
+
 def make_stage(name: str, config: Any, statistics: Statistics, axis_name: str | None = None) -> Stage:
     """Puts a stage together from its configuration and its statistics."""
-    return Stage(name, config, TASKS[name], make_model(name, config, axis_name), statistics)
+    return Stage(name, settled_stage(config), TASKS[name], make_model(name, config, axis_name), statistics)
 
 
-def init_variables(stage: Stage, seed: int) -> Any:
-    """Returns freshly initialised variables, the same for any number of devices."""
-    variables = jax.jit(_initialiser(stage.model, stage.config))(jax.random.PRNGKey(seed))
+def init_variables(model: nn.Module, config: Any, seed: int) -> Any:
+    """Returns freshly initialised variables of a stage's network, the same for any number of devices."""
+    variables = jax.jit(_initialiser(model, config))(jax.random.PRNGKey(seed))
     return {k: variables.get(k, {}) for k in ("params", "batch_stats")}
 
 
@@ -206,6 +215,7 @@ def _initialiser(model: nn.Module, config: Any) -> Callable[[jax.Array], Any]:
 def measure_statistics(name: str, config: Any, batches: Iterable[dict[str, np.ndarray]]) -> Statistics:
     """Measures normalisation and class counts over batches of the training part (with `valid` marking padding).
 
+    With input.normalize="pretrained" the normalisation is not measured, but what the published weights expect.
     Raises InputError for an unknown class_weights rule or a class that never occurs.
     """
     task = TASKS[name]
@@ -222,9 +232,12 @@ def measure_statistics(name: str, config: Any, batches: Iterable[dict[str, np.nd
         mean, square, count = jax.device_get(sums({k: batch[k] for k in ("image", "mask", "label", "valid")}))
         first, second = first + mean.astype(np.float64).sum(0), second + square.astype(np.float64).sum(0)
         counts, n = counts + count.astype(np.int64), n + int(batch["valid"].sum())
+    weights = class_weights(config.loss.class_weights, counts)
+    if settled_stage(config).input.normalize == "pretrained":
+        mean, std, _ = make_model(name, config).pretrained_input
+        return Statistics(pretrained_normalization(mean, std, config.input.channels), counts, weights)
     mean = first / n
     std = np.sqrt(np.maximum(second / n - mean**2, 0))
-    weights = class_weights(config.loss.class_weights, counts)
     return Statistics(Normalization(mean.astype(np.float32), std.astype(np.float32)), counts, weights)
 
 

@@ -20,7 +20,7 @@ from covjax.inputs import Normalization, slice_size
 from covjax.optimizer import make_optimizer, make_schedule
 from covjax.parallel import AXIS, pmap_eval, pmap_train, replicate, round_up, shard, unshard
 from covjax.pooling import Pool
-from covjax.stages import Statistics, init_variables, make_stage
+from covjax.stages import Statistics, init_variables, make_model, make_stage
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.state import create_state
 from covjax.training.step import train_step
@@ -101,7 +101,7 @@ def cuda_program(name, dtype):
     stage = make_stage(name, config, made_up_statistics(config), axis_name=AXIS)
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, STEPS, 1))
     step = jax.jit(pmap_train(partial(train_step, stage=stage, optimizer=optimizer)))
-    state = replicate(create_state(init_variables(stage, 0), optimizer, 0, ema=True))
+    state = replicate(create_state(init_variables(stage.model, config, 0), optimizer, 0, ema=True))
     items = slices(config, BATCH)
     batch = {k: np.stack([item[k] for item in items]) for k in items[0]} | {"valid": np.ones(BATCH, bool)}
     return step.trace(state, shard(batch)).lower(lowering_platforms=("cuda",)).as_text()
@@ -140,7 +140,7 @@ def main(out):
     found = {"devices": np.array(jax.local_device_count())} | options() | stochastic_pooling()
     for name in ("classifier", "segmenter"):
         config = stage_config(name)
-        variables = init_variables(make_stage(name, config, made_up_statistics(config)), 3)
+        variables = init_variables(make_model(name, config), config, 3)
         found |= training(name, variables) | prediction(name, replicate(variables))
         for dtype in ("float32", "bfloat16"):
             found[f"{name} cuda {dtype}"] = np.array(cuda_program(name, dtype))

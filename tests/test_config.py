@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from covjax.config import check_config, claim_workdir, read_config, write_json
+from covjax.config import check_config, claim_workdir, read_config, settled, write_json
 from covjax.errors import InputError
 from covjax.models import list_models, model_options
 
@@ -181,6 +181,17 @@ def test_workdir_belongs_to_one_configuration(tmp_path):
     with pytest.raises(InputError, match="segmenter.*nothing there"):
         claim_workdir(tmp_path / "alone", config())
     assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_what_is_left_open_is_settled_before_it_is_recorded(tmp_path):
+    claim_workdir(tmp_path / "run", settled(config()))
+    assert read_config(tmp_path / "run").classifier.input.normalize == "zero_center"
+    path = tmp_path / "run" / "config.json"  # as a run of an earlier version, which knew no published weights
+    old = json.loads(path.read_text())
+    del old["classifier"]["init"], old["classifier"]["optimizer"]["freeze"], old["segmenter"]["init"]
+    path.write_text(json.dumps(old))
+    claim_workdir(tmp_path / "run", settled(config()))
+    assert read_config(tmp_path / "run").classifier.init.weights == "none"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"{}", b'{"classifier": {}}'])

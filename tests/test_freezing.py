@@ -87,7 +87,7 @@ def one_step(config):
     """(stage, variables before, state after) one step."""
     stage = stage_of(config)
     optimizer = make_optimizer(config.optimizer, lambda step: config.optimizer.learning_rate)
-    variables = jax.device_get(init_variables(stage, 0))
+    variables = jax.device_get(init_variables(stage.model, config, 0))
     state = replicate(create_state(variables, optimizer, 0, config.optimizer.ema > 0, config.optimizer.freeze))
     state, metrics = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))(state, shard(batch()))
     assert bool(metrics["finite"])
@@ -121,7 +121,7 @@ def test_what_is_frozen_stays_and_has_no_optimiser_state(remat):
 
 def test_frozen_layers_normalise_by_their_own_statistics_in_training():
     images = jnp.asarray(batch()["image"])
-    variables = init_variables(stage_of(segmenter()), 0)
+    variables = init_variables(stage_of(segmenter()).model, segmenter(), 0)
     variables["batch_stats"] = jax.tree.map(lambda s: s + 0.5, variables["batch_stats"])
 
     def logits(freeze, train):

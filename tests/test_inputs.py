@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from covjax.enhance import enhance
-from covjax.inputs import Normalization, enhanced, network_input, slice_size
+from covjax.inputs import Normalization, enhanced, network_input, pretrained_normalization, slice_size
 
 
 def config(**changes):
@@ -30,6 +30,15 @@ def test_standardize():
     got = np.asarray(network_input(jnp.asarray(x), config(normalize="standardize"), normalization))
     np.testing.assert_allclose(got[..., :2], (x[..., None] - 100.0) / np.array([50, 25]), rtol=1e-5)
     assert np.isfinite(got).all()  # a channel that never varies divides by no zero
+
+
+def test_published_weights_get_the_input_they_expect():
+    x, mean, std = slices(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    got = network_input(jnp.asarray(x), config(normalize="pretrained"), pretrained_normalization(mean, std, 3))
+    want = (x[..., None].astype(np.float64) / 255 - np.array(mean)) / np.array(std)  # as torchvision's transforms
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    one = pretrained_normalization(mean, std, 1)
+    np.testing.assert_allclose([*one.mean, *one.std], [255 * np.mean(mean), 255 * np.mean(std)], rtol=1e-6)
 
 
 def test_uint8_and_float_slices_give_the_same():

@@ -8,7 +8,7 @@ from typing import Any
 from absl import logging
 from tqdm import tqdm
 
-from covjax.config import check_config, claim_workdir, stage_names, write_json
+from covjax.config import check_config, claim_workdir, settled, stage_names, write_json
 from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared import Prepared, prepare
 from covjax.data.splits import CLASSES, make_splits, read_splits
@@ -16,6 +16,7 @@ from covjax.errors import InputError
 from covjax.framework.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.framework.evaluate import evaluate_run, record_timing
 from covjax.framework.slices import part_reader
+from covjax.framework.start import find_start, init_path
 from covjax.framework.trained import load_trained, read_statistics, statistics_path
 from covjax.parallel import AXIS
 from covjax.runtime import environment
@@ -29,19 +30,24 @@ def train_run(config: Any, workdir: Path) -> None:
     Raises InputError, before anything is written, for a configuration or data that cannot be used.
     """
     check_config(config)
+    config = settled(config)
     with _own(workdir):
         if (workdir / "config.json").is_file():
             claim_workdir(workdir, config)
         data = prepare(config.data)
         splits = _splits(config, data, workdir)
         check_calibration(config, data, splits)
+        starts = {name: find_start(name, config, workdir) for name in stage_names(config)}
         claim_workdir(workdir, config)
     write_json(workdir / "environment.json", environment())
     write_json(workdir / "splits.json", splits)
     for name in stage_names(config):
         readers = {part: part_reader(name, config, data, splits, part) for part in ("train", "val")}
         stage = _measured_stage(name, config, readers["train"], workdir)
-        record_timing(workdir, name, train_stage(stage, readers, config, workdir))
+        variables, record = starts.pop(name) or (None, None)
+        if record is not None:
+            write_json(init_path(name, workdir), record)
+        record_timing(workdir, name, train_stage(stage, readers, config, workdir, start=variables))
         if name == "classifier" and is_asked(config):
             fit_calibration(*load_trained(name, config, workdir, calibrated=False), readers["val"], workdir)
     evaluate_run(workdir, "test")

@@ -39,7 +39,7 @@ def load_trained(name: str, config: Any, workdir: Path, *, calibrated: bool = Tr
     if not folder.is_dir():
         raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")
     checkpoints = Checkpoints(folder)
-    restored = checkpoints.restore(init_variables(stage, config.seed))
+    restored = checkpoints.restore(init_variables(stage.model, config[name], config.seed))
     checkpoints.close()
     if restored is None:
         raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")

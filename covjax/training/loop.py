@@ -57,22 +57,27 @@ class Pending:
 
 
 def train_stage(
-    stage: Stage, readers: dict[str, SliceReader], config: Any, workdir: Path, *, verbose: bool = True
-) -> dict[str, Any]:
+    stage: Stage, readers: dict[str, SliceReader], config: Any, workdir: Path, *, start: Any = None,
+    verbose: bool = True,
+) -> dict[str, Any]:  # fmt: skip
     """Trains a stage until its last epoch, from where it stopped if it was interrupted, and returns its timing.
+
+    `start` is the variables to begin with; None for those that `init_variables` returns.
 
     Writes checkpoints/STAGE/{latest,best}, metrics.jsonl and tensorboard/STAGE below `workdir`. The result is the
     same to the bit whether or not it was interrupted. Raises Interrupted after saving when SIGINT or SIGTERM arrives,
     RunError when the loss becomes non-finite.
     """
     with _deferred_signals() as received:
-        return _Training(stage, readers, config, workdir, verbose).run(received)
+        return _Training(stage, readers, config, workdir, start, verbose).run(received)
 
 
 class _Training:
     """The loop's variables; lives for one call of train_stage."""
 
-    def __init__(self, stage: Stage, readers: dict[str, SliceReader], config: Any, workdir: Path, verbose: bool):
+    def __init__(
+        self, stage: Stage, readers: dict[str, SliceReader], config: Any, workdir: Path, start: Any, verbose: bool
+    ):
         self.stage, self.readers, self.seed, self.verbose = stage, readers, config.seed, verbose
         self.config, self.workdir = stage.config, workdir
         self.clock, self.compiled = time.perf_counter(), compile_seconds()
@@ -87,8 +92,8 @@ class _Training:
         self.step_fn = pmap_train(partial(train_step, stage=stage, optimizer=self.optimizer))
         self.predict = make_predictor(stage)
         self.finalise = make_finaliser(stage)
-        variables, ema = init_variables(stage, self.seed), self.config.optimizer.ema > 0
-        freeze = self.config.optimizer.freeze
+        variables = start or init_variables(stage.model, self.config, self.seed)
+        ema, freeze = self.config.optimizer.ema > 0, self.config.optimizer.freeze
         self.state = replicate(create_state(variables, self.optimizer, self.seed, ema, freeze))
         self.latest = Checkpoints(workdir / "checkpoints" / stage.name / "latest", write=True)
         self.best = Checkpoints(workdir / "checkpoints" / stage.name / "best", write=True)

@@ -55,7 +55,7 @@ def covjax_parts(network, dtype, batch_size):
     stage = make_stage(name, config, statistics, axis_name=AXIS)
     optimizer = make_optimizer(config.optimizer, lambda step: config.optimizer.learning_rate)
     step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))
-    variables = init_variables(stage, 0)
+    variables = init_variables(stage.model, config, 0)
     state = replicate(create_state(variables, optimizer, 0, ema=False))
     predict = make_predictor(make_stage(name, config, statistics))
     variables = replicate(jax.tree.map(np.asarray, variables))

@@ -106,7 +106,7 @@ def run(source, path, folder):
 
     start = time.perf_counter()
     stage = make_stage("classifier", stage_config, statistics)
-    predict, variables = make_predictor(stage), replicate(init_variables(stage, 0))
+    predict, variables = make_predictor(stage), replicate(init_variables(stage.model, stage.config, 0))
     batches = eval_batches(reader(everything), batch_size=stage_config.batch_size)
     scores_of(stage, collect(predict(variables, batches)))
     print(json.dumps(found | {"eval_seconds": time.perf_counter() - start, "slices": len(everything)}))

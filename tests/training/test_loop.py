@@ -119,11 +119,11 @@ def test_last_good_checkpoint_is_named(run, tmp_path, monkeypatch):
 
 def test_a_signal_before_the_first_step_is_not_lost(run):
     with pytest.raises(Interrupted) as stop:
-        run(start=lambda *args, verbose: _Training(*args, verbose).run([signal.SIGTERM]))
+        run(start=lambda *args, verbose: _Training(*args, None, verbose).run([signal.SIGTERM]))
     assert stop.value.signal_number == signal.SIGTERM and "stopped at step 0" in str(stop.value)
     run()  # and goes on from there
     with pytest.raises(Interrupted, match="stopped at step 4"):  # nor is one that finds everything done
-        run(start=lambda *args, verbose: _Training(*args, verbose).run([signal.SIGINT]))
+        run(start=lambda *args, verbose: _Training(*args, None, verbose).run([signal.SIGINT]))
 
 
 def test_signals_are_deferred_and_a_second_one_stops_at_once():
