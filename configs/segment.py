@@ -4,7 +4,6 @@
       --config.data.source=prlab21 --config.data.path=PATH
 
 Networks: covjax.models.list_models("segmentation"), segnet_plain if none is named. Their options are fields, e.g.
---config.segmenter.model.backbone=resnet18 or
 --config.segmenter.model.width=32. Input is standardised and gradients are clipped.
 """
 

@@ -142,12 +142,15 @@ def test_all_statistics_frozen_are_kept_without_a_pass_over_the_data():
 
 
 def test_rates_multiply_the_step():
-    before, plain = one_step(segmenter(momentum=0.0))[1:]
-    scaled = one_step(segmenter(momentum=0.0, rates="encoder1*:0.5"))[2]
+    before, plain = one_step(segmenter(momentum=0.0, learning_rate=0.1))[1:]
+    scaled = one_step(segmenter(momentum=0.0, learning_rate=0.1, rates="encoder1*:0.5"))[2]
     old, full, part = leaves(before["params"]), leaves(plain.params), leaves(scaled.params)
     for path in old:
         rate = 0.5 if path.startswith("encoder1") else 1.0
-        np.testing.assert_allclose(part[path] - old[path], rate * (full[path] - old[path]), rtol=1e-3, atol=1e-6)
+        step, halved = np.linalg.norm(full[path] - old[path]), np.linalg.norm(part[path] - old[path])
+        if path.endswith(("kernel", "scale")):  # a bias before BatchNorm has no gradient but for rounding
+            assert step > 1e-4, path
+            np.testing.assert_allclose(halved, rate * step, rtol=1e-2, err_msg=path)
 
 
 def test_the_configuration_is_checked_against_the_network():

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from covjax.errors import InputError
 from covjax.layers import BatchNorm, Conv, Dtype, he
-from covjax.pooling import Kept, Pool, Unpool
+from covjax.pooling import Kept, Pool, Unpool, check_pooling
 
 Size = tuple[int, int]
 
@@ -33,6 +34,14 @@ class ConvBlock(nn.Module):
         if not self.batch_norm:
             return nn.relu(x)
         return BatchNorm("relu", axis_name=self.axis_name, name="bn")(x, train=train)
+
+
+def check_fields(net: nn.Module, *counts: str) -> None:
+    """Raises InputError if the four pooling fields of `net` do not fit together or a field of `counts` is below 1."""
+    check_pooling(net.encoder_smoothing, net.encoder_pooling, net.decoder_unpooling, net.decoder_smoothing)
+    for field in counts:
+        if getattr(net, field) < 1:
+            raise InputError(f"model option {field}: {getattr(net, field)} must be at least 1")
 
 
 def block(net: nn.Module, x: jax.Array, features: int, name: str, train: bool, **options: int) -> jax.Array:

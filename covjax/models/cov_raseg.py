@@ -12,7 +12,8 @@ from flax import linen as nn
 
 from covjax.errors import InputError, unknown
 from covjax.layers import Conv, ConvBN, Dtype, glorot
-from covjax.pooling import Kept, Pool, Unpool, check_pooling
+from covjax.models.blocks import check_fields
+from covjax.pooling import Kept, Pool, Unpool
 
 FINALS = {
     "relu": "conv3x3-BN-ReLU before the softmax, as released",
@@ -44,11 +45,9 @@ class CovRASeg(nn.Module):
         super().__post_init__()
         if self.final not in FINALS:
             raise unknown("model option final", self.final, FINALS)
-        check_pooling(self.encoder_smoothing, self.encoder_pooling, self.decoder_unpooling, self.decoder_smoothing)
+        check_fields(self, "features")
         if self.final == "sigmoid2x2" and self.num_classes != 2:
             raise InputError(f"model option final: 'sigmoid2x2' is for 2 classes, not {self.num_classes}, use 'linear'")
-        if self.features < 1:
-            raise InputError(f"model option features: {self.features} must be at least 1")
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

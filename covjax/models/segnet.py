@@ -12,10 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.errors import InputError
 from covjax.layers import Conv, Dtype, require_side
-from covjax.models.blocks import block, decode, encode, part, unpool
-from covjax.pooling import check_pooling
+from covjax.models.blocks import block, check_fields, decode, encode, part, unpool
 
 VGG_WIDTHS = (64, 128, 256, 512, 512)
 VGG_CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # per stage, by layers with weights in the classifier
@@ -43,7 +41,7 @@ class SegNet(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        check_pooling(self.encoder_smoothing, self.encoder_pooling, self.decoder_unpooling, self.decoder_smoothing)
+        check_fields(self)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -72,10 +70,7 @@ class PlainSegNet(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        check_pooling(self.encoder_smoothing, self.encoder_pooling, self.decoder_unpooling, self.decoder_smoothing)
-        for field in ("depth", "width"):
-            if getattr(self, field) < 1:
-                raise InputError(f"model option {field}: {getattr(self, field)} must be at least 1")
+        check_fields(self, "depth", "width")
 
     @property
     def smallest(self) -> int:

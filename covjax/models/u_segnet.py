@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.layers import Conv, Dtype, require_side
-from covjax.models.blocks import block, decode, encode, part, unpool
-from covjax.pooling import check_pooling
+from covjax.models.blocks import block, check_fields, decode, encode, part, unpool
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256))
 
@@ -38,7 +37,7 @@ class USegNet(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        check_pooling(self.encoder_smoothing, self.encoder_pooling, self.decoder_unpooling, self.decoder_smoothing)
+        check_fields(self)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

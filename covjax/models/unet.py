@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.errors import InputError
 from covjax.layers import Conv, Dropout, Dtype, require_side
-from covjax.models.blocks import block, encode, part, unpool
-from covjax.pooling import Kept, check_pooling
+from covjax.models.blocks import block, check_fields, encode, part, unpool
+from covjax.pooling import Kept
 
 
 class UNet(nn.Module):
@@ -38,10 +37,7 @@ class UNet(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        check_pooling(self.encoder_smoothing, self.encoder_pooling, self.decoder_unpooling, self.decoder_smoothing)
-        for field in ("depth", "width"):
-            if getattr(self, field) < 1:
-                raise InputError(f"model option {field}: {getattr(self, field)} must be at least 1")
+        check_fields(self, "depth", "width")
 
     @property
     def smallest(self) -> int:
