@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from covjax.config import check_config
+from covjax.config import check_config, settled
 from covjax.errors import InputError, unknown
 
 STAGE = "segmenter"
@@ -51,6 +51,7 @@ def planned_runs(config: Any, workdir: Path) -> list[Run]:
             check_config(of_variant)
         except InputError as error:
             raise InputError(f"study.variants.{name}: {error}") from error
+        variants[name] = settled(of_variant)  # as the run records it
     runs = []
     for seed in config.study.seeds:
         for fold in _folds(config):

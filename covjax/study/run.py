@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from covjax.config import claim_workdir, settled, write_json
+from covjax.config import claim_workdir, write_json
 from covjax.data.prepared import prepare
 from covjax.data.splits import make_splits
 from covjax.errors import InputError, RunError
@@ -40,7 +40,7 @@ def run_study(config: Any, workdir: Path) -> None:
         make_splits(data, split, seed, ("infected",))
     for run in runs:
         if (run.workdir / "config.json").is_file():
-            claim_workdir(run.workdir, settled(run.config))
+            claim_workdir(run.workdir, run.config)
     claim_workdir(workdir, config, free="study.")
     failed = _train(config.study.name, runs)
     done = [run for run in runs if is_finished(run)]

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import study
-from covjax.config import flat_fields
+from covjax.config import flat_fields, settled
 from covjax.errors import InputError
 from covjax.study.grid import planned_runs, variant_config
 
@@ -28,9 +28,10 @@ def test_every_study_can_be_run(name, tmp_path):
     variants = list(study.STUDIES[name]()[1])
     assert [run.variant for run in runs] == variants * 8  # two seeds of four folds, all variants of each in turn
     assert len({run.workdir for run in runs}) == len(runs)
-    base = study.get_config(name)
+    base = fields(settled(study.get_config(name)))
     for run in runs:
-        differs = {k for k, v in fields(run.config).items() if fields(base).get(k, v) != v}
+        assert fields(run.config) == fields(settled(run.config))  # nothing is left open: it is what the run records
+        differs = {k for k, v in fields(run.config).items() if base.get(k, v) != v}
         given = {f"segmenter.{k}" for k in flat_fields(study.STUDIES[name]()[1][run.variant])}
         assert differs <= given | {"seed", "split.fold"} and "study" not in run.config
         assert (run.config.seed, run.config.split.fold) == (run.seed, run.fold)
