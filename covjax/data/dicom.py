@@ -1,0 +1,172 @@
+"""Pictures in DICOM files: their tags first, pixels one frame at a time."""
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pydicom
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from covjax.data.images import MAX_PIXELS
+from covjax.data.volumes import reading
+from covjax.errors import InputError
+
+SUFFIXES = (".dcm", ".dicom", ".ima")
+MODALITIES = ("CT", "OT", "SC", "")  # computed tomography; pictures made of it; files that do not say
+MAX_FRAMES = 100_000
+DIRECTORY = "1.2.840.10008.1.3.10"  # storage class of a DICOMDIR
+PICTURES = "1.2.840.10008.5.1.4.1.1."  # how storage classes of objects begin, most of them pictures
+NO_PICTURES = tuple(PICTURES + kind for kind in ("9.", "11", "66", "67", "88.", "104", "481.3", "481.5", "481.8"))
+TAGS = [
+    "ImageType", "SOPClassUID", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "SliceThickness", "SpacingBetweenSlices",
+    "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleIntercept", "RescaleSlope", "RescaleType",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, by us
+
+
+class Frame(NamedTuple):
+    """One picture of a file: where it lies in the patient, and how its stored values become HU."""
+
+    path: Path
+    index: int  # in the file
+    shape: tuple[int, int]
+    position: tuple[float, ...] | None  # mm, of the first pixel, as DICOM has it: left, back and head are positive
+    orientation: tuple[float, ...] | None  # directions of a row and of a column
+    place: tuple[float, ...]  # to sort by where positions are missing: slice location, or number
+    spacing: tuple[float, float] | None  # mm between rows, columns
+    thickness: float | None
+    slope: float
+    intercept: float
+    inverted: bool  # MONOCHROME1: the lowest value is shown white, which matters to windowed values only
+    hu: bool  # the file says so
+
+
+class Tags(NamedTuple):
+    """What groups files into series, and whose they are."""
+
+    series: str
+    study: str
+    patient: str
+    localizer: bool
+
+
+def is_dicom(path: Path) -> bool:
+    """Tells DICOM files by suffix or by the mark at byte 128; a DICOMDIR is none."""
+    if path.name.upper() == "DICOMDIR":
+        return False
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    with reading(path), path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def read_frame(frame: Frame) -> np.ndarray:
+    """Decodes the stored values [rows, columns] of one frame. Raises InputError naming the file and what is missing."""
+    with reading(frame.path):
+        syntax = _syntax(frame.path)
+        if syntax.is_compressed and not get_decoder(syntax).is_available:
+            raise InputError(
+                f"{frame.path}: compressed as {syntax.name}, for which no decoder is installed; "
+                "pip install 'covjax[dicom]' or save it uncompressed"
+            )
+        source: Any = frame.path
+        try:
+            values = pixel_array(source, index=frame.index)
+        except AttributeError:  # without a file header pydicom asks for a data set that names its transfer syntax
+            source = pydicom.dcmread(frame.path, force=True)
+            source.file_meta.TransferSyntaxUID = syntax
+            values = pixel_array(source, index=frame.index)
+    if values.shape != frame.shape:
+        raise InputError(f"{frame.path}: {values.shape} pixels, its header says {frame.shape}, replace it")
+    return values
+
+
+def read_frames(path: Path) -> tuple[Tags, list[Frame]]:
+    """Reads the tags of a file; no frames if it holds no picture. Raises InputError naming the file."""
+    with reading(path):
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty, restore or remove it")
+        data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
+        kind = str(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or "")
+        tags = Tags(
+            str(data.get("SeriesInstanceUID") or path.parent),
+            str(data.get("StudyInstanceUID") or ""),
+            str(data.get("PatientID") or "").strip(),
+            "LOCALIZER" in [str(part) for part in data.get("ImageType") or ()],
+        )
+        if kind == DIRECTORY or kind.startswith(NO_PICTURES):
+            return tags, []
+        _check_picture(path, data)
+        return tags, [_frame(path, data, k) for k in range(int(data.get("NumberOfFrames") or 1))]
+
+
+def _check_picture(path: Path, data: pydicom.Dataset) -> None:
+    if not (data.get("Rows") and data.get("Columns")):
+        raise InputError(f"{path}: not a DICOM picture, or a damaged one (no size), replace or remove it")
+    modality = str(data.get("Modality") or "")
+    if modality not in MODALITIES:
+        raise InputError(f"{path}: of modality {modality}, not CT, remove it")
+    if (data.get("SamplesPerPixel") or 1) != 1:
+        raise InputError(f"{path}: a colour picture, which holds no CT values, remove it")
+    if str(data.get("PhotometricInterpretation") or "MONOCHROME2") not in ("MONOCHROME1", "MONOCHROME2"):
+        raise InputError(f"{path}: {data.PhotometricInterpretation} pixels are no CT values, remove it")
+    if data.Rows * data.Columns > MAX_PIXELS:
+        raise InputError(f"{path}: {data.Rows}x{data.Columns} pixels is no CT slice, the file is damaged")
+    if not 1 <= int(data.get("NumberOfFrames") or 1) <= MAX_FRAMES:
+        raise InputError(f"{path}: {data.NumberOfFrames} frames are no CT series, the file is damaged")
+
+
+def _frame(path: Path, data: pydicom.Dataset, k: int) -> Frame:
+    def find(name: str, group: str = "") -> Any:
+        """Returns a tag of the frame, of all frames, or of the file."""
+        for groups, place in (("PerFrameFunctionalGroupsSequence", k), ("SharedFunctionalGroupsSequence", 0)):
+            sequence = data.get(groups) or ()
+            inner = sequence[place].get(group) if group and place < len(sequence) else None
+            if inner and inner[0].get(name) is not None:
+                return inner[0].get(name)
+        return data.get(name)
+
+    slope = find("RescaleSlope", "PixelValueTransformationSequence")
+    intercept = find("RescaleIntercept", "PixelValueTransformationSequence")
+    thickness = find("SpacingBetweenSlices", "PixelMeasuresSequence") or find("SliceThickness", "PixelMeasuresSequence")
+    places = (data.get("SliceLocation"), data.get("InstanceNumber"))
+    frame = Frame(
+        path=path,
+        index=k,
+        shape=(int(data.Rows), int(data.Columns)),
+        position=_numbers(find("ImagePositionPatient", "PlanePositionSequence"), 3),
+        orientation=_numbers(find("ImageOrientationPatient", "PlaneOrientationSequence"), 6),
+        place=(next((float(p) for p in places if p not in (None, "")), np.nan), float(k)),
+        spacing=_numbers(find("PixelSpacing", "PixelMeasuresSequence"), 2),
+        thickness=abs(float(thickness)) if thickness else None,
+        slope=1.0 if slope in (None, "") else float(slope),
+        intercept=0.0 if intercept in (None, "") else float(intercept),
+        inverted=data.get("PhotometricInterpretation") == "MONOCHROME1",
+        hu=str(find("RescaleType", "PixelValueTransformationSequence") or "") == "HU" or float(intercept or 0) <= -1000,
+    )
+    if not np.isfinite([frame.slope, frame.intercept]).all() or frame.slope == 0:
+        raise InputError(f"{path}: rescale slope {frame.slope} and intercept {frame.intercept} are damaged, replace it")
+    return frame
+
+
+def _numbers(values: Any, count: int) -> tuple[float, ...] | None:
+    """Returns a tag of `count` numbers, None when missing. Raises ValueError when it holds something else."""
+    if values in (None, "") or not len(values):
+        return None
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise ValueError(f"{values} is not {count} numbers")
+    return numbers
+
+
+def _syntax(path: Path) -> pydicom.uid.UID:
+    data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[])
+    if "TransferSyntaxUID" in data.file_meta:
+        return data.file_meta.TransferSyntaxUID
+    implicit, little = data.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian

@@ -1,0 +1,186 @@
+"""NIfTI volumes (.nii, .nii.gz): the header first, voxels mapped from disk; masks written in the same geometry."""
+
+import gzip
+import io
+import logging
+import os
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel
+import numpy as np
+
+from covjax.data.volumes import (
+    MAX_VOXELS,
+    Geometry,
+    Volume,
+    canonical,
+    canonical_shape,
+    canonical_spacing,
+    check_geometry,
+    damaged,
+    reading,
+    scratch,
+    stored_array,
+)
+from covjax.errors import InputError
+
+SUFFIXES = (".nii", ".nii.gz")
+HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by size, which is the file's first number
+DEFLATED = 1032  # times smaller is what gzip can make of anything at most
+CHUNK = 2**24  # bytes
+UNITS = {"meter": 1000.0, "micron": 1e-3}  # in mm
+_QUIET = logging.Logger("nifti", logging.CRITICAL)
+
+
+class Stored(NamedTuple):
+    """Where the voxels of a file are and what they mean."""
+
+    header: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+    slope: float
+    intercept: float
+    gzipped: bool
+
+
+def open_nifti(path: Path, told: str = "auto") -> Volume:
+    """Opens a 2-D or 3-D volume; `told` as in volumes.INTENSITIES. Raises InputError naming the file."""
+    stored = _stored(path)
+    geometry = _geometry(path, stored)
+    slope = stored.slope, stored.intercept
+
+    def raw(index: int) -> np.ndarray:
+        values = canonical(voxels(path).reshape(geometry.shape, order="F"), geometry)[index]
+        return values if slope == (1, 0) else values * np.float64(slope[0]) + slope[1]
+
+    millimetres = UNITS.get(stored.header.get_xyzt_units()[0], 1.0)
+    return Volume(
+        path=path,
+        shape=canonical_shape(geometry),
+        spacing=canonical_spacing(geometry, millimetres),
+        geometry=geometry,
+        raw=raw,
+        declared="8bit" if stored.dtype == np.uint8 and slope == (1, 0) else "auto",
+        told=told,
+        header=stored.header,
+    )
+
+
+def nifti_shape(path: Path) -> tuple[int, ...]:
+    """Returns the stored shape, of any number of axes, without reading a voxel."""
+    return _stored(path).shape
+
+
+def voxels(path: Path) -> np.ndarray:
+    """Returns the stored values of any shape, mapped from disk, without slope and intercept.
+
+    Gzipped files are unpacked to a temporary file. The last few stay open. Raises InputError naming the file.
+    """
+    state = path.stat() if path.exists() else None
+    return _voxels(path, state and (state.st_size, state.st_mtime_ns))
+
+
+def write_mask(path: Path, masks: Iterable[np.ndarray], volume: Volume) -> None:
+    """Writes canonical masks uint8 [rows, columns] as NIfTI with the affine, shape and orientation of `volume`.
+
+    `path` ends in .nii or .nii.gz. Volumes that are not NIfTI get their geometry in NIfTI's terms. Written whole or not
+    at all. Raises InputError naming the file.
+    """
+    header = volume.header.copy() if volume.header is not None else nibabel.Nifti1Header()
+    array = stored_array(masks, volume)
+    if volume.header is not None:
+        array = array.reshape(volume.header.get_data_shape(), order="F")
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["cal_max"] = header["cal_min"] = 0
+    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    image = kind(array, volume.geometry.affine, header)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as out:
+            if path.name.endswith(".gz"):
+                with gzip.GzipFile("", "wb", 3, out, mtime=0) as packed:  # no date: same masks, same bytes
+                    image.to_stream(packed)
+            else:
+                image.to_stream(out)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}), make room or use another folder") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _stored(path: Path) -> Stored:
+    with reading(path), path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        first = (gzip.GzipFile(fileobj=file) if gzipped else file).read(max(HEADERS))
+        if not first:
+            raise InputError(f"{path}: the file is empty, restore or remove it")
+        size = {int.from_bytes(first[:4], order): order for order in ("little", "big")}
+        kind = next((HEADERS[s] for s in HEADERS if s in size), None)
+        if kind is None or len(first) < kind.sizeof_hdr:
+            raise InputError(f"{path}: not NIfTI whatever its name says, replace or remove it")
+        header = kind(first[: kind.sizeof_hdr], check=False)
+        if header["magic"].item()[:2] == b"ni":
+            raise InputError(f"{path}: the header of a NIfTI pair, save it as one .nii file")
+        header.check_fix(_QUIET, error_level=40)
+        dtype = header.get_data_dtype()
+        if dtype.kind not in "iuf" or dtype.itemsize > 8:
+            raise InputError(f"{path}: voxels of type {dtype} are no CT values, save it as int16")
+        slope, intercept = header.get_slope_inter()
+        shape = tuple(int(n) for n in header.get_data_shape())
+        stored = Stored(
+            header, shape, dtype, header.get_data_offset(),
+            1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept), gzipped,
+        )  # fmt: skip
+        if not shape or min(shape) < 1 or np.prod(shape, dtype=float) > MAX_VOXELS:
+            raise InputError(f"{path}: {shape} voxels is no CT volume, the header is damaged")
+        room = path.stat().st_size * (DEFLATED if gzipped else 1)
+        if room < stored.offset + _nbytes(stored):
+            raise damaged(path, f"{path.stat().st_size:,} bytes cannot hold {shape} voxels")
+        return stored
+
+
+def _geometry(path: Path, stored: Stored) -> Geometry:
+    shape, header = stored.shape, stored.header
+    volumes = int(np.prod(shape[3:], dtype=object))
+    if len(shape) < 2 or volumes != 1:
+        raise InputError(f"{path}: {len(shape)}-D, {shape}, of which a CT volume has 3 axes, save each one as a file")
+    with reading(path):
+        affine = np.array(header.get_best_affine(), np.float64)
+        known = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+    geometry = Geometry((*shape[:3], 1)[:3], affine, known)
+    check_geometry(path, geometry)
+    return geometry
+
+
+@lru_cache(maxsize=4)  # image, infection and lungs of the volume that is being read
+def _voxels(path: Path, state: Any) -> np.ndarray:
+    stored = _stored(path)
+    if not stored.gzipped:
+        with reading(path):
+            return np.memmap(path, stored.dtype, "r", stored.offset, stored.shape, order="F")
+    with reading(path), gzip.open(path) as file:
+        file.read(stored.offset)
+        out = scratch(stored.shape, stored.dtype)
+        flat = memoryview(out.reshape(-1, order="F").view(np.uint8))
+        filled = 0
+        while filled < len(flat):
+            got = file.readinto(flat[filled : filled + CHUNK])
+            if not got:
+                raise damaged(path, f"holds {filled:,} of {len(flat):,} bytes")
+            filled += got
+        file.read(io.DEFAULT_BUFFER_SIZE)  # at the end of the stream gzip compares its checksum
+        return out
+
+
+def _nbytes(stored: Stored) -> int:
+    return int(np.prod(stored.shape, dtype=object)) * stored.dtype.itemsize
