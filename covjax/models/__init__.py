@@ -21,16 +21,25 @@ from covjax.errors import InputError, unknown
 from covjax.models.cov_ctnet import CovCTNet
 from covjax.models.cov_raseg import CovRASeg
 from covjax.models.deeplab_v3 import DeepLabV3
+from covjax.models.densenet import DenseNet
+from covjax.models.efficientnet_lite import EfficientNetLite0
 from covjax.models.resnet import ResNet
 from covjax.models.segnet import PlainSegNet, SegNet
 from covjax.models.u_segnet import USegNet
 from covjax.models.unet import UNet
+from covjax.models.vgg import VGG
 
 MODELS = {
     "classification": {
         "cov_ctnet": CovCTNet,
+        "densenet201": DenseNet,
+        "efficientnet_lite0": EfficientNetLite0,
         "resnet18": partial(ResNet, depth=18),
         "resnet50": partial(ResNet, depth=50),
+        "vgg16": partial(VGG, depth=16, batch_norm=False),
+        "vgg16_bn": partial(VGG, depth=16, batch_norm=True),
+        "vgg19": partial(VGG, depth=19, batch_norm=False),
+        "vgg19_bn": partial(VGG, depth=19, batch_norm=True),
     },
     "segmentation": {
         "cov_raseg": CovRASeg,
