@@ -228,7 +228,7 @@ def _cpu_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.
         depthwise = x.shape[-1] == geometry.groups
         return (_depthwise_weight_gradient if depthwise else partial(_per_group, _cpu_weight_gradient))(geometry, x, g)
     pixels, ci, co = g.shape[1] * g.shape[2], x.shape[-1], g.shape[-1]
-    if pixels <= (TINY if geometry.stride == 1 else SMALL):
+    if geometry.size == (1, 1) or pixels <= (TINY if geometry.stride == 1 else SMALL):
         return _patch_weight_gradient(geometry, x, g)
     if pixels < LARGE or not _sliding(geometry) or max(ci, co) <= FEW_CHANNELS:
         return _xla_weight_gradient(geometry, x, g)
@@ -313,13 +313,34 @@ def _depthwise_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.
 
 def _depthwise_input_gradient(geometry: Geometry, sides: Pair, g: jax.Array, kernel: jax.Array) -> jax.Array:
     taps = kernel.astype(_wide(kernel)).reshape(-1, kernel.shape[-1])
-    total = _shifted_back(geometry, sides, [g * tap for tap in taps])
+    if len(taps) <= 9:
+        total = _shifted_back(geometry, sides, [g * tap for tap in taps])
+    else:  # laid out once, with its zeros, then shifted: less to test for every pixel
+        spread = _spread(geometry, sides, g)
+        total = sum(
+            spread[:, i : i + sides[0], j : j + sides[1]] * tap
+            for (i, j), tap in zip(geometry.taps, taps[::-1], strict=True)
+        )
     return total.reshape(*total.shape[:3], geometry.groups, -1).sum(-1).astype(g.dtype)
 
 
+def _spread(geometry: Geometry, sides: Pair, g: jax.Array) -> jax.Array:
+    """Lays out g [N, H', W', F] at the pixels [N, *sides] that it came from, zeros between and `reach` around."""
+    edges = []
+    for side, outputs, padding, reach in zip(sides, g.shape[1:3], geometry.padding, geometry.reach, strict=True):
+        before = reach - padding
+        edges.append((before, side + reach - before - (outputs - 1) * geometry.stride - 1, geometry.stride - 1))
+    return lax.optimization_barrier(lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0))))
+
+
 def _depthwise_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
-    shifts = _shifts(geometry, jnp.repeat(x, g.shape[-1] // x.shape[-1], -1))
-    taps = [(shift * g.astype(_wide(g))).sum((0, 1, 2)) for shift in shifts]
+    n = len(x)
+    samples = next(k for k in range(min(n, 16), 0, -1) if n % k == 0)  # added up pixel by pixel, which XLA vectorises
+    xs, gs = (jnp.split(array, samples) for array in (jnp.repeat(x, g.shape[-1] // x.shape[-1], -1), g))
+    taps = []
+    for shifts in zip(*(_shifts(geometry, x) for x in xs), strict=True):
+        products = (shift * part.astype(_wide(g)) for shift, part in zip(shifts, gs, strict=True))
+        taps.append(lax.optimization_barrier(sum(products)).sum((0, 1, 2)))
     return jnp.stack(taps).astype(x.dtype).reshape(*geometry.size, 1, g.shape[-1])
 
 

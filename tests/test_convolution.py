@@ -103,6 +103,12 @@ def test_groups(image, size, options, channels, groups):
     compare(normal(0, 2, *image, channels[0]), kernel, groups=groups, **options)
 
 
+@pytest.mark.parametrize("batch", [1, 17, 18])
+@pytest.mark.parametrize(("size", "options"), [(3, {}), (5, {"stride": 2}), (5, {"dilation": 2, "padding": 1})])
+def test_depthwise_of_any_batch(batch, size, options):
+    compare(normal(0, batch, 12, 9, 6), normal(1, size, size, 1, 12), groups=6, **options)
+
+
 @pytest.mark.parametrize(("channels", "features", "groups"), [(6, 4, 4), (6, 5, 3), (8, 8, 2)])
 def test_channels_that_do_not_fit_the_groups(channels, features, groups):
     x, kernel = jnp.zeros((1, 5, 5, channels)), jnp.zeros((3, 3, channels // groups + (groups == 2), features))
