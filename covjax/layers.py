@@ -140,6 +140,14 @@ def expose(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
     return x
 
 
+def channel_shuffle(x: jax.Array, groups: int) -> jax.Array:
+    """Deals the channels of x [N, H, W, C] out so that each of `groups` parts has some of all.
+
+    Channel j of part i becomes channel j * groups + i. Source: arXiv:1707.01083.
+    """
+    return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
+
+
 def global_positions(local_size: int, axis_name: str | None) -> jax.Array:
     """Returns each local sample's position [local_size] int32 in the global batch."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * local_size

@@ -23,23 +23,33 @@ from covjax.models.cov_raseg import CovRASeg
 from covjax.models.deeplab_v3 import DeepLabV3
 from covjax.models.densenet import DenseNet
 from covjax.models.efficientnet_lite import EfficientNetLite0
+from covjax.models.googlenet import GoogLeNet
+from covjax.models.inception_v3 import InceptionV3
 from covjax.models.resnet import ResNet
 from covjax.models.segnet import PlainSegNet, SegNet
+from covjax.models.shufflenet_v1 import ShuffleNetV1
+from covjax.models.shufflenet_v2 import ShuffleNetV2
 from covjax.models.u_segnet import USegNet
 from covjax.models.unet import UNet
 from covjax.models.vgg import VGG
+from covjax.models.xception import Xception
 
 MODELS = {
     "classification": {
         "cov_ctnet": CovCTNet,
         "densenet201": DenseNet,
         "efficientnet_lite0": EfficientNetLite0,
+        "googlenet": GoogLeNet,
+        "inception_v3": InceptionV3,
         "resnet18": partial(ResNet, depth=18),
         "resnet50": partial(ResNet, depth=50),
+        "shufflenet_v1": ShuffleNetV1,
+        "shufflenet_v2_x1_0": ShuffleNetV2,
         "vgg16": partial(VGG, depth=16, batch_norm=False),
         "vgg16_bn": partial(VGG, depth=16, batch_norm=True),
         "vgg19": partial(VGG, depth=19, batch_norm=False),
         "vgg19_bn": partial(VGG, depth=19, batch_norm=True),
+        "xception": Xception,
     },
     "segmentation": {
         "cov_raseg": CovRASeg,

@@ -19,6 +19,7 @@ class InputStandard(NamedTuple):
 
 
 IMAGENET = InputStandard((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
+INCEPTION = InputStandard((0.5,) * 3, (0.5,) * 3, 299)
 
 
 def torch_key(*modules: str, leaf: str) -> str:

@@ -20,7 +20,8 @@ def seeded_array(name, shape):
 
 
 def seeded_variables(model, channels):
-    shapes = jax.eval_shape(model.init, jax.random.PRNGKey(0), jnp.zeros((1, 32, 32, channels)))
+    side = max(32, getattr(model, "smallest", 1))
+    shapes = jax.eval_shape(model.init, jax.random.PRNGKey(0), jnp.zeros((1, side, side, channels)))
 
     def fill(path, leaf):
         return jnp.asarray(seeded_array("/".join(entry.key for entry in path[1:]), leaf.shape))

@@ -10,17 +10,29 @@ import pytest
 from covjax.errors import InputError
 from covjax.models import create_model, list_models
 
-# Parameters at 3 channels and 1000 classes, without auxiliary heads.
+# Parameters at 3 channels and 1000 classes, with auxiliary heads.
 PARAMETERS = {
     "densenet201": 20_013_928,
     "efficientnet_lite0": 4_652_008,
+    "googlenet": 13_004_888,
+    "inception_v3": 27_161_264,
     "resnet18": 11_689_512,
     "resnet50": 25_557_032,
+    "shufflenet_v1": 1_395_312,
+    "shufflenet_v2_x1_0": 2_278_604,
     "vgg16": 138_357_544,
     "vgg16_bn": 138_365_992,
     "vgg19": 143_667_240,
     "vgg19_bn": 143_678_248,
+    "xception": 22_855_952,
 }
+PUBLISHED = [name for name in PARAMETERS if name != "shufflenet_v1"]
+OPTIONS = [  # the same of other options
+    ("googlenet", {"aux": False}, 6_624_904),
+    ("inception_v3", {"aux": False}, 23_834_568),
+    ("shufflenet_v1", {"groups": 3, "width": 1, "bottleneck": 4}, 1_865_728),
+    ("shufflenet_v1", {"groups": 8, "width": 1, "bottleneck": 4}, 2_434_768),
+]
 
 
 def traced(model, *shape, train=False):
@@ -31,8 +43,12 @@ def traced(model, *shape, train=False):
 
 @cache
 def traced_as_published(name):
-    side = create_model(name).pretrained_input.size
+    side = create_model(name).pretrained_input.size if name in PUBLISHED else 224
     return traced(create_model(name, num_classes=1000), 2, side, side, 3)
+
+
+def count(variables):
+    return sum(int(np.prod(p.shape)) for p in jax.tree.leaves(variables["params"]))
 
 
 def test_every_classifier_is_listed_here():
@@ -43,12 +59,39 @@ def test_every_classifier_is_listed_here():
 def test_parameter_counts_and_what_is_exposed(name):
     model = create_model(name)
     logits, variables = traced_as_published(name)
-    assert sum(int(np.prod(p.shape)) for p in jax.tree.leaves(variables["params"])) == PARAMETERS[name]
+    assert count(variables) == PARAMETERS[name]
     assert logits.shape == (2, 1000) and logits.dtype == jnp.float32
     (features,), (feature_map,) = (variables["intermediates"][kind] for kind in ("features", "feature_map"))
     assert features.shape == (2, variables["params"][model.head[-1]]["kernel"].shape[0])
     assert feature_map.ndim == 4 and feature_map.shape[1] < 30
     assert any(path.startswith(model.stem) for path in variables["params"])
+
+
+@pytest.mark.parametrize(("name", "options", "parameters"), OPTIONS)
+def test_parameter_counts_of_options(name, options, parameters):
+    assert count(traced(create_model(name, num_classes=1000, **options), 1, 96, 96, 3)[1]) == parameters
+
+
+@pytest.mark.parametrize(("name", "heads"), [("googlenet", 2), ("inception_v3", 1)])
+def test_auxiliary_heads_speak_in_training_only(name, heads):
+    for aux, train in ((True, True), (True, False), (False, True)):
+        variables = traced(create_model(name, num_classes=3, aux=aux), 2, 82, 82, 1, train=train)[1]
+        spoken = variables["intermediates"].get("auxiliary", ())
+        assert [logits.shape for logits in spoken] == [(2, 3)] * (heads if aux and train else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("xception", {"padding": "kears"}, "model option padding: 'kears' .*did you mean 'keras'"),
+        ("shufflenet_v1", {"groups": 5}, "model option groups: '?5'? .*use one of 1, 2, 3, 4, 8"),
+        ("shufflenet_v1", {"width": 0.3}, "width=0.3 gives 81.6 channels, which must exceed 24 and be divisible by 4"),
+        ("shufflenet_v1", {"bottleneck": 0}, "model options width and bottleneck"),
+    ],
+)
+def test_unfit_options_are_refused(name, options, message):
+    with pytest.raises(InputError, match=message):
+        create_model(name, **options)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -63,7 +106,7 @@ def test_the_set_up_of_the_paper_and_the_smallest_input(name):
             traced(model, 1, side, 99, 1)
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_every_variable_has_a_name_of_its_own_in_the_reference(name):
     variables = {k: v for k, v in traced_as_published(name)[1].items() if k in ("params", "batch_stats")}
     paths = [tuple(entry.key for entry in path[1:]) for path, _ in jax.tree_util.tree_leaves_with_path(variables)]

@@ -231,10 +231,6 @@ def test_networks_without_published_weights(tmp_path):
         load_pretrained(create_model("resnet18"), {}, "package")
 
 
-LITE0 = pytest.mark.skipif("efficientnet_lite0" not in list_models(), reason="no such network yet")
-
-
-@LITE0
 def test_package_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"not installed: pip install 'covjax\[lite0\]'$"):
