@@ -4,9 +4,13 @@ import io
 import sys
 import zlib
 
+import jax
 import numpy as np
 import pytest
 
+from covjax.errors import InputError
+from covjax.models import create_model, list_models
+from covjax.pretrained import load_pretrained
 from covjax.pretrained.files import read_weights
 from tests.pretrained.keras_layout import keras_file
 from tests.pretrained.test_files import refused
@@ -77,6 +81,23 @@ def virtual(file):
     layout = h5py.VirtualLayout((4,), "f4")
     layout[:] = h5py.VirtualSource("/etc/passwd", "x", (4,))
     file.create_virtual_dataset("block1_conv1/kernel:0", layout)
+
+
+@pytest.mark.skipif("xception" not in list_models(), reason="no such network yet")
+@pytest.mark.parametrize("top", [True, False])
+def test_into_xception(tmp_path, top):
+    path = tmp_path / "xception.h5"
+    path.write_bytes(keras_file(lambda layer, number, name, shape: np.ones(shape, np.float32), top=top))
+    model = create_model("xception", num_classes=2, padding="keras")
+    variables = jax.eval_shape(model.init, jax.random.PRNGKey(0), np.zeros((1, 82, 82, 1), np.float32))
+    with pytest.raises(InputError, match="set the model's padding to keras"):
+        load_pretrained(create_model("xception", padding="torch"), variables, path)
+    if not top:
+        with pytest.raises(InputError, match="2 missing .*: -fc.bias, -fc.weight$"):
+            load_pretrained(model, variables, path)
+    _, record = load_pretrained(model, variables, path, skip=() if top else ["fc.*"])
+    assert record["loaded"] == 234 and record["summed"] == ["conv1.weight"]
+    assert record["replaced" if top else "skipped"] == ["fc.bias", "fc.weight"]
 
 
 NAME = "block1_conv1/kernel:0"
