@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
+from jax import lax
 
 from covjax.errors import InputError, unknown
-from covjax.grids import first_maximum, grid_of, maximum, take, total, views
+from covjax.grids import first_maximum, grid_of, maximum, take, total, views, with_edges
 from covjax.wavelets import Details, dwt2
 
 MAX_WINDOW = 11  # positions in a window are kept as int8
@@ -170,7 +171,7 @@ def _stochastic(x, window, stride, parameters, keys):
     # In (0, 1], so that no pixel of weight zero is drawn.
     chance = 1 - jax.vmap(lambda key: jax.random.uniform(key, below[0].shape[1:]))(keys)
     winner = sum((bound < chance * below[-1]).astype(jnp.int8) for bound in below[:-1])
-    return take(grid, x, jax.lax.stop_gradient(winner)), None
+    return take(grid, x, lax.stop_gradient(winner)), None
 
 
 def _lp(x, window, stride, parameters, keys):
@@ -178,7 +179,7 @@ def _lp(x, window, stride, parameters, keys):
     logs = jnp.log(jnp.maximum(jnp.abs(_wide(x)), smallest))  # at every pixel once, not in every window
     power = 1 + nn.softplus(parameters["power"])
     parts = [power * part for part in views(logs, _grid(x, window, stride), math.log(smallest))]
-    top = jax.lax.stop_gradient(first_maximum(parts)[0])
+    top = lax.stop_gradient(first_maximum(parts)[0])
     mean = sum(jnp.exp(part - top) for part in parts) / window**2
     return jnp.exp((jnp.log(mean) + top) / power).astype(x.dtype), None
 
@@ -186,7 +187,7 @@ def _lp(x, window, stride, parameters, keys):
 def _soft(x, window, stride, parameters, keys):
     # The lowest number, whose weight is zero, not -inf, which times that weight would be NaN.
     parts = views(_wide(x), _grid(x, window, stride), jnp.finfo(jnp.float32).min)
-    top = jax.lax.stop_gradient(first_maximum(parts)[0])
+    top = lax.stop_gradient(first_maximum(parts)[0])
     weights = [jnp.exp(part - top) for part in parts]
     pooled = sum(weight * part for weight, part in zip(weights, parts, strict=True)) / sum(weights)
     return pooled.astype(x.dtype), None
@@ -194,10 +195,12 @@ def _soft(x, window, stride, parameters, keys):
 
 def _blur(x, window, stride, parameters, keys):
     sides = [side // window if stride == window else -(-side // stride) for side in x.shape[1:3]]
-    x = jnp.pad(_max(x, window, 1)[0], ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    x = _max(x, window, 1)[0]
     for axis, side in zip((1, 2), sides, strict=True):
-        ends = [slice(k, k + (side - 1) * stride + 1, stride) for k in range(3)]
-        left, middle, right = (x[:, end] if axis == 1 else x[:, :, end] for end in ends)
+        # Between the steps a barrier, lest XLA computes every maximum anew for each pixel that it goes into.
+        x = with_edges(lax.optimization_barrier(x), axis)
+        ends = (k + (side - 1) * stride + 1 for k in range(3))
+        left, middle, right = (lax.slice_in_dim(x, k, end, stride, axis) for k, end in enumerate(ends))
         x = (left + 2 * middle + right) * jnp.asarray(0.25, x.dtype)
     return x, None
 

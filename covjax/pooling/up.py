@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from covjax.errors import InputError, unknown
-from covjax.grids import Grid, give, spread
+from covjax.grids import Grid, give, spread, with_edges
 from covjax.pooling.down import KINDS, SMOOTHINGS, HighBands, Kept, Switches
 from covjax.wavelets import Bands, idwt2
 
@@ -121,18 +122,18 @@ def _bilinear(x, size, stride, parameters):
 
 def _between(x, axis, stride):
     """Enlarges one axis: every new pixel is a weighted mean of the two old ones whose centres lie around it."""
-    around = [(0, 0)] * 4
-    around[axis] = (1, 1)
-    padded, side = jnp.pad(x, around, mode="edge"), x.shape[axis]
-    before, here, after = (jax.lax.slice_in_dim(padded, k, k + side, axis=axis) for k in range(3))
+    side = x.shape[axis]
+    x = with_edges(x, axis)
+    before, here, after = (lax.slice_in_dim(x, k, k + side, axis=axis) for k in range(3))
     rows = []
     for k in range(stride):
         offset = (k + 0.5) / stride - 0.5  # of the new pixel's centre from the old one's
         other, share = (before, -offset) if offset < 0 else (after, offset)
         rows.append(here * jnp.asarray(1 - share, x.dtype) + other * jnp.asarray(share, x.dtype))
-    shape = list(x.shape)
+    shape = list(here.shape)
     shape[axis] *= stride
-    return jnp.stack(rows, axis + 1).reshape(shape)
+    # Lest XLA computes this axis anew for every pixel along the next.
+    return lax.optimization_barrier(jnp.stack(rows, axis + 1).reshape(shape))
 
 
 def _transposed_conv(x, size, stride, parameters):
