@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from covjax.errors import InputError
-from covjax.models import create_model, list_models
+from covjax.models import create_model
 from covjax.pretrained import load_pretrained
 from covjax.pretrained.files import read_weights
 from tests.pretrained.keras_layout import keras_file
@@ -83,7 +83,6 @@ def virtual(file):
     file.create_virtual_dataset("block1_conv1/kernel:0", layout)
 
 
-@pytest.mark.skipif("xception" not in list_models(), reason="no such network yet")
 @pytest.mark.parametrize("top", [True, False])
 def test_into_xception(tmp_path, top):
     path = tmp_path / "xception.h5"
