@@ -75,8 +75,11 @@ def test_parameter_counts_of_options(name, options, parameters):
 @pytest.mark.parametrize(("name", "heads"), [("googlenet", 2), ("inception_v3", 1)])
 def test_auxiliary_heads_speak_in_training_only(name, heads):
     for aux, train in ((True, True), (True, False), (False, True)):
-        variables = traced(create_model(name, num_classes=3, aux=aux), 2, 82, 82, 1, train=train)[1]
-        spoken = variables["intermediates"].get("auxiliary", ())
+        model, x = create_model(name, num_classes=3, aux=aux), jnp.zeros((2, 82, 82, 1))
+        keys = {"params": jax.random.PRNGKey(0), "dropout": jax.random.PRNGKey(1)}
+        variables = jax.eval_shape(model.init, keys, x)
+        apply = partial(model.apply, train=train, rngs=keys, mutable=["batch_stats", "intermediates"])
+        spoken = jax.eval_shape(apply, variables, x)[1]["intermediates"].get("auxiliary", ())
         assert [logits.shape for logits in spoken] == [(2, 3)] * (heads if aux and train else 0)
 
 
