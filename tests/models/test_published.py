@@ -4,6 +4,7 @@ The golden logits need no torch: weights and inputs are functions of their names
 every network at every size, too long for each run: python -m tests.models.test_published
 """
 
+import importlib.util
 import json
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,8 @@ def training_error(peer, name, side):
 
 def torch_or_skip():
     for name in ("torch", "torchvision", "timm"):
-        pytest.importorskip(name)
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"needs {name}: pip install {name}")
     from tests.models import torch_published
 
     return torch_published
