@@ -12,6 +12,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
 ON_DEVICES = ("evaluation/test_predict.py", "training/test_program.py", "training/test_step.py")
+# Compiling is most of the work: let LLVM do less of it. XLA_FLAGS= runs the tests with what users run.
+QUICK = "--xla_backend_optimization_level=1"
+os.environ.setdefault("XLA_FLAGS", QUICK)
 sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
 
 
@@ -44,7 +47,7 @@ def on_devices(tmp_path_factory):
     folder, running = tmp_path_factory.mktemp("devices"), {}
     for count in (1, 4):
         environment = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+            "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={count}",
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": str(ROOT),
         }
