@@ -13,7 +13,22 @@ from functools import partial
 
 import numpy as np
 
-NETWORKS = {"cov_ctnet": (82, 82, 1), "cov_raseg": (304, 304, 3)}
+CLASSIFIERS = (
+    "cov_ctnet",
+    "densenet201",
+    "efficientnet_lite0",
+    "googlenet",
+    "inception_v3",
+    "resnet18",
+    "resnet50",
+    "shufflenet_v1",
+    "shufflenet_v2_x1_0",
+    "vgg16",
+    "vgg19",
+    "xception",
+)
+# The paper's sizes.
+NETWORKS = {name: (82, 82, 1) for name in CLASSIFIERS} | {"cov_raseg": (304, 304, 3), "unet": (304, 304, 3)}
 TORCH_MODES = ("eager", "channels_last", "compile", "bf16", "compile_bf16")
 COVJAX_MODES = {"covjax": "float32", "covjax_bf16": "bfloat16"}
 
@@ -39,14 +54,17 @@ def covjax_parts(network, dtype, batch_size):
     from configs import common
     from covjax.evaluation.predict import make_predictor
     from covjax.inputs import Normalization
+    from covjax.models import model_options
     from covjax.optimizer import make_optimizer
     from covjax.parallel import AXIS, pmap_train, replicate
     from covjax.stages import Statistics, init_variables, make_stage
     from covjax.training.state import create_state
     from covjax.training.step import train_step
 
-    name = "classifier" if network == "cov_ctnet" else "segmenter"
-    config = getattr(common, name)()
+    name = "classifier" if network in CLASSIFIERS else "segmenter"
+    config = getattr(common, name)().unlock()
+    if network != config.model.name:
+        config.model = dict(name=network, **model_options(network))
     height, width, channels = NETWORKS[network]
     config.update(dtype=dtype, batch_size=batch_size)
     config.input.update(enhance="none", size=(height, width), slice_size=(height, width))
@@ -69,27 +87,31 @@ def torch_functions(network, mode, batch_size):
     import torch
     from torch.nn import functional as F
 
-    from tests.models.torch_networks import build
-
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     height, width, channels = NETWORKS[network]
-    net, _ = build(network, {"final": "linear"} if network == "cov_raseg" else {})
+    net, auxiliary_weight = torch_network(network, channels)
     image, label, mask = random_batch(batch_size, height, width)
     x = torch.tensor(image, dtype=torch.float32)[:, None].expand(-1, channels, -1, -1).contiguous() - 127
-    truth = torch.tensor(label if network == "cov_ctnet" else mask, dtype=torch.long)
+    truth = torch.tensor(label if network in CLASSIFIERS else mask, dtype=torch.long)
     if mode != "eager":
         net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), 1e-4, momentum=0.95, weight_decay=1e-4)
     run = torch.compile(net) if "compile" in mode else net
 
     def logits():
+        """Those of the network, then of its auxiliary heads."""
         with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in mode):
-            return run(x).float()
+            out = run(x)
+        return [values.float() for values in ([out] if torch.is_tensor(out) else out)]
+
+    def loss_of(values):
+        return F.cross_entropy(values.flatten(0, -2), truth.flatten())
 
     def train():
         net.train()
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(logits().flatten(0, -2), truth.flatten())
+        main, *auxiliary = map(loss_of, logits())
+        loss = main + auxiliary_weight * sum(auxiliary)
         loss.backward()
         optimizer.step()
         return float(loss.detach())
@@ -97,10 +119,23 @@ def torch_functions(network, mode, batch_size):
     def evaluate():
         net.eval()
         with torch.no_grad():
-            out = logits()
-            return out.argmax(-1).numpy(), F.cross_entropy(out.flatten(0, -2), truth.flatten())
+            (out,) = logits()
+            return out.argmax(-1).numpy(), loss_of(out)
 
     return train, evaluate
+
+
+def torch_network(name, channels):
+    """(the network in PyTorch for two classes, the weight of its auxiliary losses)."""
+    if name not in CLASSIFIERS or name == "cov_ctnet":
+        from tests.models.torch_networks import build
+
+        return build(name, {"final": "linear"} if name == "cov_raseg" else {})[0], 0.0
+    from covjax.models import create_model
+    from tests.models.torch_published import built  # needs torchvision and timm
+
+    model = create_model(name)
+    return built(model, name, channels), getattr(model, "auxiliary_weight", 0.0)
 
 
 def random_batch(n, height, width):

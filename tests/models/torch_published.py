@@ -18,8 +18,8 @@ IN_TIMM = {"xception": "legacy_xception", "efficientnet_lite0": "tf_efficientnet
 INCEPTIONS = {"googlenet": torchvision.models.GoogLeNet, "inception_v3": torchvision.models.Inception3}
 
 
-def network(model, name, variables):
-    """The torch network of that name and of the model's options, in evaluation mode."""
+def built(model, name, channels=3):
+    """The torch network of that name, of the model's classes and options, for 1 or 3 input channels."""
     classes = model.num_classes
     if name in INCEPTIONS:
         net = INCEPTIONS[name](classes, aux_logits=model.aux, init_weights=False)
@@ -31,6 +31,15 @@ def network(model, name, variables):
         net = ShuffleNetV1(widths, model.bottleneck, model.groups, classes, 3)
     else:
         net = torchvision.models.get_model(name, num_classes=classes)
+    if channels == 1:
+        first = next(module for module in net.modules() if isinstance(module, torch.nn.Conv2d))
+        first.in_channels, first.weight = 1, torch.nn.Parameter(first.weight.detach().sum(1, keepdim=True))
+    return net
+
+
+def network(model, name, variables):
+    """The torch network with our variables, in evaluation mode."""
+    net = built(model, name)
     state = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         path = tuple(entry.key for entry in path[1:])
