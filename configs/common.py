@@ -48,6 +48,7 @@ def classifier() -> ConfigDict:
         learning_rate=1e-4,
         model=dict(name="cov_ctnet", head_relu=False),
         input=dict(size=(82, 82), channels=1, enhance="paper_text"),
+        augment=dict(mixup=0.0),  # above 0: pairs of slices and their labels mixed, by weights from Beta(mixup, mixup)
         loss=dict(name="cross_entropy"),  # or focal
         threshold=0.5,  # slices with this probability of infection or more are called infected
         # Chosen on the validation part instead: youden, f1, mcc, or as sensitivity:0.95, specificity:0.95
@@ -70,6 +71,7 @@ def segmenter() -> ConfigDict:
             decoder_smoothing="avg",
         ),
         input=dict(size=(304, 304), channels=3, enhance="none"),
+        augment=dict(),
         loss=dict(
             name="cross_entropy",  # or focal, dice, generalized_dice, tversky, ce_dice
             tversky_alpha=0.3,  # what a pixel wrongly called infected weighs
@@ -80,7 +82,7 @@ def segmenter() -> ConfigDict:
     )
 
 
-def _stage(*, input: dict, loss: dict, learning_rate: float, **fields) -> ConfigDict:
+def _stage(*, input: dict, augment: dict, loss: dict, learning_rate: float, **fields) -> ConfigDict:
     return ConfigDict(
         dict(
             **fields,
@@ -97,7 +99,20 @@ def _stage(*, input: dict, loss: dict, learning_rate: float, **fields) -> Config
                 skip="",  # names in the file to leave as initialised: patterns separated by commas
                 first="sum",  # first convolution for one channel: colours summed; fresh: as initialised
             ),
-            augment=dict(flip=True, rotation=0.0, scale=0.0, intensity=0.0),
+            augment=dict(  # each sample up to these, image and mask together; look at it by --show_augmentation=OUT.png
+                **augment,
+                flip=True,
+                rotation=0.0,  # +- degrees
+                scale=0.0,  # +- share of the size
+                translation=0.0,  # +- share of the side
+                shear=0.0,  # +- degrees
+                elastic=0.0,  # +- share of the side by which a coarse grid is bent, at most 0.12
+                intensity=0.0,  # +- share of contrast and brightness
+                gamma=0.0,  # exponents 1 / (1 + gamma) to 1 + gamma
+                noise=0.0,  # standard deviation, as a share of 255
+                blur=0.0,  # standard deviation, in pixels
+                cutout=0.0,  # side of a square that is blanked, as a share of the side; the mask is 255 (ignored) there
+            ),
             loss=dict(
                 **loss,
                 # Of cross_entropy, focal and ce_dice, from counts of the training part: none, median_frequency,

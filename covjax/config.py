@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from covjax.augment import Augmentation
+from covjax.augment import check_augmentation
 from covjax.data.sources import PRLAB21_FRAMES, SOURCES
 from covjax.data.splits import RULES, check_folds, split_shares
 from covjax.enhance import PRESETS
@@ -36,6 +36,12 @@ ADDED = {
     **{f"{stage}.loss.name": "cross_entropy" for stage in TASKS},
     **{f"{stage}.loss.focal_gamma": 2.0 for stage in TASKS},
     **{f"{stage}.optimizer.{field}": "" for stage in TASKS for field in ("freeze", "rates")},
+    **{
+        f"{stage}.augment.{field}": 0.0
+        for stage in TASKS
+        for field in ("translation", "shear", "elastic", "gamma", "noise", "blur", "cutout")
+    },
+    "classifier.augment.mixup": 0.0,
     "segmenter.loss.tversky_alpha": 0.3,
     "segmenter.loss.tversky_beta": 0.7,
     "segmenter.loss.smooth": 1.0,
@@ -112,10 +118,7 @@ def _check_stage(name: str, config: ConfigDict) -> None:
     for field in ("optimizer.momentum", "optimizer.ema"):
         if not 0 <= _get(config, field) < 1:
             raise InputError(f"{name}.{field}: {_get(config, field)} must be at least 0 and below 1")
-    for field in Augmentation._fields:
-        _positive(f"{name}.augment.{field}", config.augment[field], zero=True)
-    if config.augment.scale >= 1 or config.augment.intensity >= 1:
-        raise InputError(f"{name}.augment: scale and intensity are shares below 1")
+    check_augmentation(f"{name}.augment", config.augment)
     if name == "classifier":
         if not 0 < config.threshold < 1:
             raise InputError(f"classifier.threshold: {config.threshold} must be between 0 and 1")

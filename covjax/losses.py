@@ -59,7 +59,8 @@ def cross_entropy(logits: jax.Array, truth: jax.Array, valid: jax.Array, class_w
 
     Args:
       logits: [N, K] or [N, H, W, K].
-      truth: int [N] or [N, H, W]; a label outside 0..K-1 (255: ignore) weighs nothing.
+      truth: int [N] or [N, H, W]; a label outside 0..K-1 (255: ignore) weighs nothing. Or as many axes as `logits`:
+        the share of each class, of mixed samples, which then count as so many parts of a sample of each.
       valid: bool [N]; False for the padding of a last batch.
       class_weights: [K].
 
@@ -153,7 +154,8 @@ def ce_dice(
 def _compared(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> SampleLoss:
     """Log probabilities, and one-hot truth that is 0 for what does not count, both float32 [N, .., K]."""
     # One-hot rather than a gather of integer labels, which XLA turns into a slow scatter in the gradient.
-    counted = jax.nn.one_hot(truth, logits.shape[-1]) * valid.reshape(-1, *[1] * truth.ndim)
+    shares = truth if truth.ndim == logits.ndim else jax.nn.one_hot(truth, logits.shape[-1])
+    counted = shares * valid.reshape(-1, *[1] * (logits.ndim - 1))
     return jax.nn.log_softmax(logits.astype(jnp.float32)), counted
 
 

@@ -4,13 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.interpolate import BSpline
+from scipy.special import betainc
 
-from covjax.augment import Augmentation, augment
+from covjax.augment import Augmentation, _blurred, _draw_warp, augment, augment_batch, check_augmentation, mix_pairs
+from covjax.errors import InputError
 
-run = jax.jit(augment, static_argnums=3)
+run, run_batch = jax.jit(augment, static_argnums=3), jax.jit(augment_batch, static_argnums=3)
+GEOMETRY = {"rotation": 40.0, "scale": 0.25, "translation": 0.1, "shear": 10.0, "elastic": 0.1}
+GREY = {"intensity": 0.2, "gamma": 0.5, "noise": 0.05, "blur": 1.0}
+EVERYTHING = Augmentation(flip=True, **GEOMETRY, **GREY, cutout=0.3)
 
 
 def keys(n, seed=0):
@@ -19,14 +23,14 @@ def keys(n, seed=0):
 
 def noise(n, size=(12, 15), seed=0):
     rng = np.random.default_rng(seed)
-    return rng.uniform(0, 255, (n, *size)).astype(np.float32), rng.choice([0, 1, 255], (n, *size)).astype(np.int32)
+    return rng.integers(0, 256, (n, *size), np.uint8), rng.choice([0, 1, 255], (n, *size)).astype(np.uint8)
 
 
 def blob(size):
     """A tilted ellipse off the centre of the unit square, 200 on 0, as an image and as its mask."""
     y, x = ((np.indices(size) + 0.5) / np.array(size)[:, None, None]) - 0.5
     inside = ((x - 0.1 + 0.5 * y) / 0.22) ** 2 + ((y + 0.08) / 0.13) ** 2 < 1
-    return 200.0 * inside.astype(np.float32), inside.astype(np.int32)
+    return 200 * inside.astype(np.uint8), inside.astype(np.uint8)
 
 
 def test_off_is_the_identity():
@@ -49,9 +53,8 @@ def test_flips_are_exact_and_all_four_occur():
     assert len(seen) == 4
 
 
-@pytest.mark.parametrize("mask_size", [(96, 96), (48, 48), (192, 120)])
-def test_mask_follows_the_image(mask_size):
-    n, how = 24, Augmentation(flip=True, rotation=40.0, scale=0.25)
+def test_mask_of_another_size_follows_the_image():
+    n, how, mask_size = 24, Augmentation(flip=True, **GEOMETRY), (192, 120)
     image, mask = blob((96, 96))[0], blob(mask_size)[1]
     images, masks = run(keys(n), np.stack([image] * n), np.stack([mask] * n), how)
     moved = 0
@@ -63,54 +66,137 @@ def test_mask_follows_the_image(mask_size):
     assert moved > n / 2  # else the test says nothing
 
 
-def test_rotation_and_scale_against_scipy():
-    image = ndimage.gaussian_filter(noise(1, (41, 41))[0][0], 2)
-    how = Augmentation(rotation=30.0, scale=0.2)
-    for key in keys(6):
-        got = np.asarray(run(key[None], image[None], None, how)[0][0])
-        # The same draw as the code makes; what is tested is what becomes of angle and zoom.
-        u = np.asarray(jax.random.uniform(jax.random.split(key, 3)[1], (2,), minval=-1.0, maxval=1.0), np.float64)
-        angle, zoom = np.deg2rad(u[0] * 30), 1 + u[1] * 0.2
-        matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
-        want = ndimage.affine_transform(image, matrix, offset=20 - matrix @ [20, 20], order=1, mode="grid-constant")
-        np.testing.assert_allclose(got, want, atol=0.02)
+def test_a_warp_against_scipy():
+    """Pixel by pixel in float64, from the same draws; 7 nodes of a cubic spline lie at -1/4, 0, .. 5/4 of a side."""
+    size = (41, 33)
+    image = ndimage.gaussian_filter(noise(1, size)[0][0].astype(float), 1.5).astype(np.uint8)
+    mask, how = noise(1, size, seed=1)[1][0], Augmentation(**GEOMETRY)
+    images, masks = run(keys(8), np.stack([image] * 8), np.stack([mask] * 8), how)
+    rows, columns = np.indices(size).astype(float)
+    rows, columns = ((p - (n - 1) / 2) / n for p, n in zip((rows, columns), size, strict=True))
+    basis = [BSpline.design_matrix((np.arange(n) + 0.5) / n * 4, np.arange(-3.0, 8), 3).toarray() for n in size]
+    for key, got, got_mask in zip(keys(8), np.asarray(images), np.asarray(masks), strict=True):
+        drawn = _draw_warp(jax.random.split(key, 5)[1], how)
+        matrix, shift, nodes = (np.asarray(x, np.float64) for x in drawn)
+        assert np.abs(nodes).max() <= 0.1 and np.abs(shift).max() <= 0.1
+        turned = np.linalg.inv(matrix)
+        assert 0.75 <= np.sqrt(np.linalg.det(turned)) <= 1.25
+        where = [
+            (matrix[k, 0] * rows + matrix[k, 1] * columns + shift[k] + basis[0] @ nodes[k] @ basis[1].T) * n
+            + (n - 1) / 2
+            for k, n in enumerate(size)
+        ]
+        want = ndimage.map_coordinates(image.astype(float), where, order=1, mode="grid-constant")
+        np.testing.assert_allclose(got, want, atol=0.1)
+        want_mask = ndimage.map_coordinates(mask, where, order=0, mode="grid-constant")
+        assert (got_mask != want_mask).sum() <= 2  # midway between two pixels, either is the nearest
 
 
-@settings(deadline=None, max_examples=10)
-@given(seed=st.integers(0, 1000))
-def test_mask_values_are_kept_and_the_image_stays_in_range(seed):
-    images, masks = noise(4, seed=seed)
-    how = Augmentation(flip=True, rotation=90.0, scale=0.5, intensity=0.5)
-    got_images, got_masks = run(keys(4, seed), images, masks, how)
-    assert set(np.unique(got_masks)) <= {0, 1, 255} and got_masks.dtype == jnp.int32
-    assert got_images.min() >= 0 and got_images.max() <= 255
-
-
-def test_intensity_leaves_the_mask_and_stays_within_its_share():
-    image, mask = np.full((32, 8, 8), 100, np.float32), blob((8, 8))[1]
+def test_intensity_and_gamma_stay_within_their_shares():
+    image, mask = np.full((32, 8, 8), 100, np.uint8), blob((8, 8))[1]
     got, got_mask = run(keys(32), image, np.stack([mask] * 32), Augmentation(intensity=0.1))
     np.testing.assert_array_equal(got_mask, np.stack([mask] * 32))
     levels = np.asarray(got)[:, 0, 0]
     assert np.ptp(np.asarray(got), axis=(1, 2)).max() < 1e-3
     assert 100 - 35.5 <= levels.min() < 95 and 105 < levels.max() <= 100 + 35.5
+    levels = np.asarray(run(keys(32), image, None, Augmentation(gamma=0.5))[0])[:, 0, 0]
+    exponents = np.log(levels / 255) / np.log(100 / 255)
+    assert 1 / 1.5 <= exponents.min() < 0.8 and 1.25 < exponents.max() <= 1.5
+
+
+def test_a_blur_against_scipy():
+    image = noise(1, (20, 31))[0][0].astype(np.float32)
+    for deviation in (0.0, 0.8, 1.5):
+        want = ndimage.gaussian_filter(image, deviation, mode="nearest", radius=6)
+        np.testing.assert_allclose(_blurred(jnp.asarray(image), deviation, 6), want, atol=1e-3)
+
+
+def test_noise_has_the_deviation_that_was_drawn():
+    got = np.asarray(run(keys(64), np.full((64, 32, 32), 128, np.uint8), None, Augmentation(noise=0.1))[0])
+    deviations = got.std((1, 2)) / 255
+    assert deviations.max() < 0.105 and 0.04 < deviations.mean() < 0.06 and abs(got.mean() - 128) < 1
+    assert np.abs(np.corrcoef(got.reshape(64, -1))[np.triu_indices(64, 1)]).max() < 0.2
+
+
+def test_a_cutout_blanks_the_same_square_of_image_and_mask():
+    images, masks = noise(32, (40, 60))[0], np.zeros((32, 20, 30), np.uint8)
+    got, got_masks = (np.asarray(x) for x in run(keys(32), images, masks, Augmentation(cutout=0.5)))
+    areas = []
+    for image, changed, mask in zip(images, got, got_masks, strict=True):
+        blank = mask.repeat(2, 0).repeat(2, 1) == 255
+        inside, outside = ndimage.binary_erosion(blank, iterations=2), ~ndimage.binary_dilation(blank, iterations=2)
+        np.testing.assert_allclose(changed[inside], image.mean(), rtol=1e-5)
+        np.testing.assert_array_equal(changed[outside], image[outside])
+        areas.append((mask == 255).mean())
+    assert max(areas) <= 0.26 and min(areas) > 0.05 and np.mean(areas) == pytest.approx(0.4375**2, abs=0.03)
+
+
+def batch_of(n, valid=None):
+    images, masks = noise(n, seed=3)
+    label = np.arange(n, dtype=np.int32) // 2 % 2  # pairs of the same class, of the other one after swapping ends
+    label[::4] = 1 - label[::4]
+    return {"image": images, "mask": masks, "label": label, "valid": np.ones(n, bool) if valid is None else valid}
+
+
+def test_mixup_mixes_neighbours_and_their_labels_alike():
+    n, valid = 256, np.ones(256, bool)
+    valid[5] = False
+    batch, key = batch_of(n, valid), jax.random.PRNGKey(1)
+    got = run_batch(key, jnp.arange(n), batch, Augmentation(mixup=0.4))
+    image, label = np.asarray(got["image"]), np.asarray(got["label"])
+    np.testing.assert_array_equal(got["mask"], batch["mask"])
+    np.testing.assert_allclose(label.sum(1), 1, atol=1e-6)
+    partner, own = np.arange(n) ^ 1, []
+    for k in range(n):
+        if batch["label"][k] == batch["label"][partner[k]]:
+            assert label[k, batch["label"][k]] == 1
+            continue
+        weight = label[k, batch["label"][k]]
+        want = weight * batch["image"][k].astype(float) + (1 - weight) * batch["image"][partner[k]]
+        np.testing.assert_allclose(image[k], want, atol=0.01)
+        own.append(weight)
+    assert batch["label"][4] != batch["label"][5] and own.pop(2) == 1  # a sample is not mixed with padding
+    # Quantiles of the larger of w and 1 - w, w from Beta(0.4, 0.4), are spread evenly.
+    quantiles = np.sort(2 * betainc(0.4, 0.4, np.array(own)) - 1)
+    assert len(own) >= 100 and np.abs(quantiles - (np.arange(len(own)) + 0.5) / len(own)).max() < 1.6 / len(own) ** 0.5
+
+
+def test_mixup_of_shares_of_a_batch_is_that_of_the_batch():
+    key, how, batch = jax.random.PRNGKey(0), Augmentation(mixup=1.0, flip=True), batch_of(8)
+    whole = run_batch(key, jnp.arange(8), batch, how)
+    for first in range(0, 8, 2):
+        share = {name: values[first : first + 2] for name, values in batch.items()}
+        part = run_batch(key, first + jnp.arange(2), share, how)
+        for name in batch:
+            np.testing.assert_allclose(part[name], whole[name][first : first + 2], atol=1e-4)
+    with pytest.raises(InputError, match="a device gets 3 slices, use an even batch_size"):
+        mix_pairs(keys(3), jnp.zeros((3, 4, 4)), jnp.zeros(3, int), jnp.ones(3, bool), 1.0)
 
 
 def test_a_sample_does_not_depend_on_its_batch_and_is_reproducible():
     images, masks = noise(8)
-    how = Augmentation(flip=True, rotation=20.0, scale=0.1, intensity=0.1)
-    whole = run(keys(8), images, masks, how)
-    again = run(keys(8), images, masks, how)
-    parts = [run(keys(8)[k : k + 2], images[k : k + 2], masks[k : k + 2], how) for k in range(0, 8, 2)]
+    whole, again = (run(keys(8), images, masks, EVERYTHING) for _ in range(2))
     for k in range(2):
         np.testing.assert_array_equal(whole[k], again[k])
-        np.testing.assert_allclose(whole[k], np.concatenate([p[k] for p in parts]), atol=1e-4)
-    other = run(keys(8, seed=1), images, masks, how)[0]
+    turned = run(keys(8)[::-1], images[::-1], masks[::-1], EVERYTHING)
+    alone = run(keys(8), np.stack([images[2]] * 8), np.stack([masks[2]] * 8), EVERYTHING)
+    for k in range(2):
+        np.testing.assert_allclose(whole[k], turned[k][::-1], atol=1e-3)
+        np.testing.assert_allclose(whole[k][2], alone[k][2], atol=1e-3)
+    other = run(keys(8, seed=1), images, masks, EVERYTHING)[0]
     assert all(np.abs(a - b).max() > 1 for a, b in zip(whole[0], other, strict=True))
+    assert set(np.unique(whole[1])) <= {0, 1, 255} and whole[1].dtype == jnp.uint8
+    assert whole[0].min() >= 0 and whole[0].max() <= 255 and whole[0].dtype == jnp.float32
+    np.testing.assert_allclose(run(keys(8), images, None, EVERYTHING)[0], whole[0], atol=1e-3)
 
 
-def test_without_a_mask():
-    images, masks = noise(4)
-    how = Augmentation(flip=True, rotation=20.0, intensity=0.1)
-    alone, none = run(keys(4), images, None, how)
-    assert none is None
-    np.testing.assert_allclose(alone, run(keys(4), images, masks, how)[0], atol=1e-4)
+def test_fields_that_cannot_be_used():
+    check_augmentation("a", Augmentation(180.0, 0.12, 0.9)._asdict() | {"flip": True, "rotation": 180.0})
+    for field, value, words in (
+        ("elastic", 0.2, r"s\.augment\.elastic: 0.2 must be 0 \(off\) to 0.12"),
+        ("noise", -0.1, "noise: -0.1 must be"),
+        ("blur", float("nan"), "blur: nan must be"),
+        ("rotatoin", 1.0, "did you mean 'rotation'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            check_augmentation("s.augment", {"flip": True, field: value})

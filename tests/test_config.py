@@ -88,7 +88,7 @@ def test_an_argument_that_cannot_be_used(argument, words):
         ("segmenter.loss.smooth", 0.0, ("must be 1e-06 or more",)),
         ("segmenter.loss.tversky_beta", float("inf"), ("must be 0 or more",)),
         ("classifier.loss.focal_gamma", -1.0, ("must be 0 or more",)),
-        ("segmenter.augment.scale", 1.0, ("below 1",)),
+        ("segmenter.augment.scale", 1.0, ("must be 0 (off) to 0.9",)),
     ],
 )
 def test_a_value_that_cannot_be_used(field, value, words):

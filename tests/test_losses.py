@@ -237,3 +237,14 @@ def test_median_frequency_gives_the_weights_of_the_release():
 def test_class_weight_errors(rule, counts, message):
     with pytest.raises(InputError, match=message):
         class_weights(rule, np.array(counts))
+
+
+@pytest.mark.parametrize("name", PER_PIXEL)
+def test_a_mixed_sample_counts_as_parts_of_a_sample_of_each_class(name):
+    rng = np.random.default_rng(5)
+    logits, valid, weights = jnp.asarray(rng.normal(size=(6, 2))), jnp.arange(6) < 5, jnp.array([0.5, 2.0])
+    shares = jnp.asarray(rng.dirichlet(np.ones(2), 6))
+    of = partial(sample_losses, options(name), logits, valid=valid, class_weights=weights)
+    healthy, infected, mixed = of(jnp.zeros(6, int)), of(jnp.ones(6, int)), of(shares)
+    for a, b, got in zip(healthy, infected, mixed, strict=True):
+        np.testing.assert_allclose(got, shares[:, 0] * a + shares[:, 1] * b, rtol=1e-6)

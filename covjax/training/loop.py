@@ -86,6 +86,11 @@ class _Training:
             raise InputError(
                 f"{stage.name}.batch_size: {self.batch_size} is not a multiple of the {jax.device_count()} devices"
             )
+        if self.config.augment.get("mixup", 0) and self.batch_size // jax.device_count() % 2:
+            raise InputError(
+                f"{stage.name}.augment.mixup: mixes pairs of slices on each device, "
+                f"use a batch_size that is a multiple of {2 * jax.device_count()}"
+            )
         self.steps = steps_per_epoch(len(readers["train"]), self.batch_size)
         self.schedule = make_schedule(self.config.optimizer, self.steps, self.epochs)
         self.optimizer = make_optimizer(self.config.optimizer, self.schedule)

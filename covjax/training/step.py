@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from covjax.augment import Augmentation, augment
+from covjax.augment import Augmentation, augment_batch
 from covjax.freezing import overlay, split_frozen
 from covjax.layers import global_positions
 from covjax.parallel import AXIS, sum_over_devices
@@ -49,12 +49,10 @@ def train_step(
 
 
 def _augmented(key: jax.Array, batch: Batch, stage: Stage) -> Batch:
+    if stage.name == "classifier":  # which has no use for the mask, so it is not warped for nothing
+        batch = {name: values for name, values in batch.items() if name != "mask"}
     positions = global_positions(batch["image"].shape[0], AXIS)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, positions)
-    # A classifier has no use for the mask, so it is not warped for nothing.
-    masks = batch["mask"].astype(jnp.int32) if stage.name == "segmenter" else None
-    images, masks = augment(keys, batch["image"].astype(jnp.float32), masks, Augmentation(**stage.config.augment))
-    return batch | {"image": images} | ({} if masks is None else {"mask": masks})
+    return augment_batch(key, positions, batch, Augmentation(**stage.config.augment))
 
 
 def _loss(trainable: Any, frozen: Any, batch_stats: Any, batch: Batch, dropout_key: jax.Array, stage: Stage):
