@@ -117,8 +117,7 @@ def _flag_problem(message: str) -> tuple[str, int]:
             f"--config.{field[1]}: '{field[2]}' does not fit this field ({message.removeprefix(field[0])})",
             1,
         )
-    missing = re.match(r"flag --(\w+)=None: .*must have a value", message)
-    return (f"--{missing[1]} is required, see --help", 2) if missing else (message, 1 if "--config." in message else 2)
+    return message, 1 if "--config." in message else 2
 
 
 def _check_overrides(argv: list[str]) -> None:

@@ -3,6 +3,7 @@
 from covjax.framework.audit import audit_run, audit_source
 from covjax.framework.evaluate import evaluate_run
 from covjax.framework.pool import pool_runs
+from covjax.framework.preview import preview_augmentation
 from covjax.framework.protocols import run_protocols
 from covjax.framework.run import train_run
 from covjax.framework.screener import Screened, Screener, screen_folder
@@ -14,6 +15,7 @@ __all__ = [
     "audit_source",
     "evaluate_run",
     "pool_runs",
+    "preview_augmentation",
     "run_protocols",
     "screen_folder",
     "train_run",

@@ -1,4 +1,7 @@
-"""The pictures of slices in a report: outlines, errors, and what a classifier looks at, each as a PNG."""
+"""The pictures of slices: outlines, errors, what a classifier looks at, augmentation; each as a PNG."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +14,7 @@ BOTH = "#f0f0f0"
 HEAT = "viridis"  # its lightness grows evenly, for every eye
 IGNORE = 255
 GAP = 0.02  # between the panels of a picture, in widths of a panel
+TITLE = 0.2  # height of a block's title, likewise
 
 
 def example_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> bytes:
@@ -32,6 +36,41 @@ def heat_slice(image: np.ndarray, heat: np.ndarray) -> bytes:
     figure, panels = _panels(image, 2)
     panels[1].imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=0.15 + 0.6 * np.clip(heat, 0, 1))
     return to_png(figure)
+
+
+def augmentation_grid(previews: Mapping[str, Any]) -> bytes:
+    """Draws slices in rows, as they are and as they are augmented in columns, one block per stage.
+
+    Each block has ids [N], images [M, N, H, W] (0 to 255), masks [M, N, h, w] and infected [M, N] (0 to 1). Infection
+    is outlined; where labels are mixed, the infected share is written into the picture.
+    """
+    blocks = [(title, block, block.images.shape[2] / block.images.shape[3]) for title, block in previews.items()]
+    columns = max(len(block.images) for _, block, _ in blocks)
+    height = sum(TITLE + len(block.ids) * (aspect + GAP) for _, block, aspect in blocks)
+    width = columns * (1 + GAP)
+    figure = Figure(figsize=(1.5 * width, 1.5 * height), dpi=130, facecolor="white")
+    top = height
+    for title, block, aspect in blocks:
+        figure.text(0.005, (top - TITLE / 2) / height, f"{title}: as it is, and augmented", va="center", fontsize=10)
+        top -= TITLE
+        for row, name in enumerate(block.ids):
+            top -= aspect + GAP
+            for column in range(len(block.images)):
+                axes = figure.add_axes((column * (1 + GAP) / width, top / height, 1 / width, aspect / height))
+                mixed = 0 < block.infected[column, row] < 1
+                note = f"{block.infected[column, row]:.0%} infected" if mixed else ""
+                _augmented(axes, block.images[column, row], block.masks[column, row], note if column else name)
+    return to_png(figure)
+
+
+def _augmented(axes: Axes, image: np.ndarray, mask: np.ndarray, note: str) -> None:
+    height, width = mask.shape
+    axes.set_axis_off()
+    # Spread over the mask, which may differ in size.
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+    _outline(axes, infected(mask), TRUTH, "solid", 1.0)
+    axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=6, color="white", backgroundcolor="#0008")
 
 
 def infected(mask: np.ndarray) -> np.ndarray:
