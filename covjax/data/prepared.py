@@ -7,12 +7,14 @@ import contextlib
 import fcntl
 import functools
 import io
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
-from covjax.data.sources import IGNORE, Source, check_slice, open_source
-from covjax.errors import InputError
+from covjax.data.shards import FEATURES, SHARD, Shards, refusal, write_in_parallel
+from covjax.data.sources import Source, open_source
+from covjax.errors import InputError, Interrupted, RunError
 
-SHARD = 256  # slices per file, and how many encoded ones are in memory while preparing
+LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it starts
 
 
 @dataclass(frozen=True)
@@ -49,49 +52,40 @@ class Prepared:
 
 
 class Slices(tfds.core.ShardBasedBuilder):
-    """Any source as one tensorflow-datasets split, in the order of the source.
+    """Any source as one tensorflow-datasets split, in the order of the source, from shards that are written already.
 
-    Written shard by shard, because the generator-based builder keeps a whole split in memory to shuffle it.
+    Because the builders of tensorflow-datasets write one shard after the other, and all of them again after a stop.
     """
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, source: Source, index: list[dict], bar: tqdm, data_dir: str):
-        self._source, self._index, self._bar = source, index, bar
+    def __init__(self, *, shards: Shards, data_dir: str):
+        self._shards = shards
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
-        picture = tfds.features.Image(shape=(None, None, 1), dtype=np.uint8, encoding_format="png")
-        features = tfds.features.FeaturesDict({"image": picture, "mask": picture})
         return tfds.core.DatasetInfo(
             builder=self,
             description="CT slices and infection masks",
-            features=features,
+            features=FEATURES,
             disable_shuffling=True,
         )
 
     def _shard_iterators_per_split(self, dl_manager) -> dict:
-        every = range(len(self._source.ids))
-        shards = [every[first : first + SHARD] for first in every[::SHARD]]
-        return {"slices": [functools.partial(self._examples, shard) for shard in shards]}
+        # Of the examples only the number is asked.
+        return {"slices": [functools.partial(iter, slices) for slices in self._shards.slices]}
 
-    def _examples(self, shard: range) -> Iterator[tuple[int, dict]]:
-        for i in shard:
-            s = self._source.load(i)
-            check_slice(s)
-            mask = np.full_like(s.image, IGNORE) if s.mask is None else s.mask  # as the whole mask of a slice without
-            row = {"id": s.id, "label": s.label, "patient": s.patient, "split": s.split}
-            self._index.append(row | {"has_mask": s.mask is not None})
-            self._bar.update()
-            yield i, {"image": _png(s.image), "mask": _png(mask)}
+    def _example_writer(self) -> SimpleNamespace:
+        finished = map(self._shards.records, itertools.count())
+        return SimpleNamespace(write=lambda path, examples: os.replace(next(finished), path))
 
 
 def prepare(config: Any) -> Prepared:
     """Returns the prepared form of the source that `config` (a run's `data` section) names, building it if needed.
 
-    Two processes may call this at once: one builds, the other waits. An interrupted build leaves nothing that
-    would be taken for a finished one. Raises InputError for whatever the source cannot read, naming the file, and
-    when the prepared form cannot be written.
+    Two processes may call this at once: one builds, the other waits. An interrupted build leaves nothing that would be
+    taken for a finished one, and its finished shards, from which the next call goes on. Raises InputError for whatever
+    the source cannot read, naming the file, and when the prepared form cannot be written.
     """
     source = open_source(config)
     folder = prepared_dir(config) / f"{source.name}-{source.fingerprint}"
@@ -99,7 +93,7 @@ def prepare(config: Any) -> Prepared:
     if not (folder / "index.json").is_file():
         with _locked(folder):
             if not (folder / "index.json").is_file():
-                _build(source, folder)
+                _build(source, folder, config)
     return open_prepared(folder)
 
 
@@ -139,27 +133,59 @@ def prepared_dir(config: Any) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "covjax" / "prepared"
 
 
-def _build(source: Source, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    index: list[dict] = []
+def _build(source: Source, folder: Path, config: Any = None) -> None:
+    """Prepares a source, in several processes if `config` lets them open it. A stop leaves the finished shards."""
+    shards = Shards(source, folder / "shards")
+    shutil.rmtree(folder / "slices", ignore_errors=True)
     tfds.disable_progress_bar()
     try:
-        with (
-            tqdm(total=len(source.ids), desc=f"preparing {source.name}", unit="slice", leave=False) as bar,
-            contextlib.redirect_stdout(io.StringIO()),  # the builder announces itself; the bar says enough
-        ):
-            folder.mkdir(parents=True)
-            Slices(source=source, index=index, bar=bar, data_dir=str(folder)).download_and_prepare()
-        text = json.dumps({"source": source.name, "fingerprint": source.fingerprint, "slices": index})
-        partial = folder / "index.json.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / "index.json")
+        shards.folder.mkdir(parents=True, exist_ok=True)
+        for partial in shards.folder.glob("*.partial"):
+            partial.unlink(missing_ok=True)
+        _write_missing(shards, config)
+        with contextlib.redirect_stdout(io.StringIO()):  # the builder announces itself; the bar said enough
+            Slices(shards=shards, data_dir=str(folder)).download_and_prepare()
+        _write_index(shards, folder / "index.json")
+        shutil.rmtree(shards.folder)
+    except (KeyboardInterrupt, Interrupted, RunError):
+        raise
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        # ArrayRecord says "write() failed: No space left on device" in a RuntimeError.
-        if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "() failed: " in str(error)):
-            raise _not_writable(folder, error) from error
+        if refused := refusal(folder, error):
+            raise refused from error
         raise
+
+
+def _write_missing(shards: Shards, config: Any) -> None:
+    missing = shards.missing()
+    left = sum(len(shards.slices[k]) for k in missing)
+    total = len(shards.source.ids)
+    processes = 0 if config is None else min(_cores(), len(missing) // LEAST_SHARDS)
+    with tqdm(
+        total=total, initial=total - left, desc=f"preparing {shards.source.name}", unit="slice", leave=False
+    ) as bar:
+        if processes > 1:
+            for _ in write_in_parallel(shards, config, missing, processes):
+                bar.update()
+        else:
+            for k in missing:
+                shards.write(k, bar.update)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write_index(shards: Shards, path: Path) -> None:
+    """Joins what is known of the slices of every shard, as text, one shard in memory at a time."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as out:
+        head = json.dumps({"source": shards.source.name, "fingerprint": shards.source.fingerprint, "slices": []})
+        out.write(head.removesuffix("]}"))
+        for k in range(len(shards.slices)):
+            out.write((", " if k else "") + shards.rows(k).read_text(encoding="utf-8")[1:-1])
+        out.write("]}")
+    partial.replace(path)
 
 
 @contextlib.contextmanager
@@ -169,25 +195,11 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.with_name(folder.name + ".lock").open("w")
     except OSError as error:
-        raise _not_writable(folder, error) from error
+        raise refusal(folder, error) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _not_writable(folder: Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return InputError(
-        f"{folder}: prepared slices cannot be written ({reason}), make room or set data.prepared_dir to another folder"
-    )
-
-
 def _pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png), formats=("PNG",)))
-
-
-def _png(pixels: np.ndarray) -> io.BytesIO:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "png", compress_level=1)
-    stream.seek(0)
-    return stream

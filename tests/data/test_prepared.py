@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covjax.data import prepared
-from covjax.data.prepared import IGNORE, SHARD, open_prepared, prepare
-from covjax.data.sources import Slice, Source, open_source
-from covjax.errors import InputError
+from covjax.data import prepared, shards
+from covjax.data.prepared import open_prepared, prepare
+from covjax.data.shards import SHARD
+from covjax.data.sources import IGNORE, Slice, Source, open_source
+from covjax.errors import InputError, Interrupted, RunError
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,7 +129,7 @@ sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
 from pathlib import Path
 import test_prepared as t
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-t.prepared.SHARD = 16
+t.shards.SHARD = 16
 t.prepared._build(t.generated(32, 512), Path({str(tmp_path)!r}) / "a")
 before = peak()
 t.prepared._build(t.generated(200, 512), Path({str(tmp_path)!r}) / "b")
@@ -136,6 +138,72 @@ print(peak() - before)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     written = sum(p.stat().st_size for p in (tmp_path / "b").rglob("*") if p.is_file()) / 2**20
     assert written > 50 and float(done.stdout) < 25
+
+
+@pytest.fixture
+def several(monkeypatch):
+    """A shard per slice, and two processes to write them."""
+    monkeypatch.setattr(shards, "SHARD", 1)
+    monkeypatch.setattr(prepared, "LEAST_SHARDS", 1)
+    monkeypatch.setattr(prepared, "_cores", lambda: 2)
+
+
+def test_several_processes_write_what_one_writes(folder, several, monkeypatch):
+    many, c = prepare(config(folder)), config(folder)
+    monkeypatch.setattr(prepared, "_cores", lambda: 1)
+    c.prepared_dir += " alone"
+    one = prepare(c)
+    assert many.ids == one.ids and (many.labels == one.labels).all() and len(left(folder)) == 1
+    for i in range(4):
+        for a, b in zip(many.decode(i), one.decode(i), strict=True):
+            np.testing.assert_array_equal(a, b)
+    files = [
+        sorted(p.name for p in Path(x).rglob("*") if p.is_file()) for x in (c.prepared_dir, left(folder)[0].parent)
+    ]
+    assert files[0] == files[1] and sum("array_record" in name for name in files[0]) == 4
+
+
+def test_an_error_in_one_of_several_processes(folder, several):
+    (folder / "images" / "s2 ü.png").write_bytes(b"none")
+    with pytest.raises(InputError, match="s2 ü.png: not a picture") as caught:
+        prepare(config(folder))
+    assert "\n" not in str(caught.value) and left(folder) == []
+
+
+def test_a_process_that_is_killed(folder, several, monkeypatch):
+    monkeypatch.setattr(shards.sys, "executable", "/bin/false")
+    with pytest.raises(RunError, match="ended with status .*, run the same command to go on"):
+        prepare(config(folder))
+    assert left(folder) and not list(left(folder)[0].rglob("index.json"))
+
+
+def test_an_interruption_leaves_the_finished_shards(tmp_path):
+    read, source = [], generated(2 * SHARD + 5, size=16)
+
+    def load(i, until=SHARD + 7):
+        read.append(i)
+        if i == until:
+            raise Interrupted(15, "stopped")
+        return source.load(i)
+
+    with pytest.raises(Interrupted):
+        prepared._build(replace(source, load=load), tmp_path / "x")
+    assert not list(tmp_path.rglob("*.partial"))
+    with pytest.raises(InputError):
+        open_prepared(tmp_path / "x")
+    read.clear()
+    (tmp_path / "x" / "shards" / "1-2.77.partial").write_text("of a process that was killed")
+    prepared._build(replace(source, load=lambda i: load(i, None)), tmp_path / "x")
+    assert read == list(range(SHARD, 2 * SHARD + 5))  # the first shard was finished
+    data = open_prepared(tmp_path / "x")
+    assert data.ids == source.ids and not (tmp_path / "x" / "shards").exists()
+    for i in (0, SHARD, 2 * SHARD + 4):
+        np.testing.assert_array_equal(data.decode(i)[0], source.load(i).image)
+
+
+def test_the_number_of_files_is_bounded(tmp_path):
+    found = shards.Shards(generated(1_000_003), tmp_path)
+    assert len(found.slices) <= shards.MOST_SHARDS and sum(map(len, found.slices)) == 1_000_003
 
 
 SLOW = """
