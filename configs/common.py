@@ -30,7 +30,7 @@ def run() -> ConfigDict:
                 path="",  # folder of the slices; phantom needs none
                 patient_column="patient",  # of index.csv in a folder: what tells whose slice it is, in small letters
                 prepared_dir="",  # where prepared slices are kept; empty: the user's cache
-                cache=True,  # keep decoded slices in memory, as uint8
+                cache=True,  # keep decoded slices in memory, as uint8, up to 4 GB of a part
                 bits=16,  # bits used in 16-bit pictures: 12 or 16
                 mask_threshold=0,  # above 0: a mask pixel above it is infected (masks saved as JPEG: 127)
                 phantom=dict(patients=24, slices_per_patient=12, size=304, seed=0),

@@ -3,6 +3,7 @@
 So a run resumes exactly by asking for the same epoch from a later batch on.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from covjax.errors import InputError
 
 Batch = dict[str, np.ndarray]
 READ_AHEAD = 64  # slices
+CACHE_BYTES = 4 * 2**30  # of a part that is kept in memory; what is beyond is decoded every time
 
 
 class SliceSizes(NamedTuple):
@@ -25,17 +27,21 @@ class SliceSizes(NamedTuple):
 
 
 class SliceReader:
-    """Random access to slices of a part, decoded and resized; kept in memory as uint8 after the first read if asked."""
+    """Random access to slices of a part, decoded and resized; kept in memory as uint8 after the first read if asked.
+
+    Of a part of more than CACHE_BYTES, as many slices are kept as fit.
+    """
 
     def __init__(self, data: Prepared, indices: np.ndarray, sizes: SliceSizes, cache: bool):
         self.data, self.indices, self.sizes = data, indices, sizes
-        self._cached: dict[int, Batch] | None = {} if cache else None
+        self._cached: dict[int, Batch] = {}
+        self._room = CACHE_BYTES // (math.prod(sizes.image) + math.prod(sizes.mask)) if cache else 0
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Batch:
-        if self._cached is not None and position in self._cached:
+        if position in self._cached:
             return self._cached[position]
         index = self.indices[position]
         image, mask = self.data.decode(index)
@@ -45,7 +51,7 @@ class SliceReader:
             "label": self.data.labels[index],
             "index": index,
         }
-        if self._cached is not None:
+        if len(self._cached) < self._room:
             self._cached[position] = item
         return item
 
@@ -70,12 +76,20 @@ def train_batches(
     """Yields this process's share of an epoch's shuffled batches, from batch number `start` on; the tail is dropped.
 
     Each batch holds image uint8 [n, H, W], mask uint8 [n, h, w], label int32 [n] and index int64 [n], where
-    n = batch_size / processes. Raises InputError if there are fewer slices than a batch.
+    n = batch_size / processes. Process 0 has the first n slices of each global batch, process 1 the next n, and so on,
+    as one process would give them to its devices: a sample's place in the global batch does not depend on the hosts.
+    Raises InputError if there are fewer slices than a batch, or the processes do not divide it.
     """
-    steps = steps_per_epoch(len(reader), batch_size)
-    order = grain.MapDataset.range(len(reader)).shuffle(seed=_epoch_seed(seed, epoch))[: steps * batch_size]
-    share = order[start * batch_size + process :: processes]
-    return iter(_read(share, reader).batch(batch_size // processes))
+    steps, own = steps_per_epoch(len(reader), batch_size), batch_size // processes
+    if batch_size % processes:
+        raise InputError(f"batch_size: {batch_size} is not a multiple of the {processes} processes")
+    order = grain.MapDataset.range(len(reader)).shuffle(seed=_epoch_seed(seed, epoch))
+
+    def place(k: int) -> int:
+        return (start + k // own) * batch_size + process * own + k % own
+
+    share = grain.MapDataset.range((steps - start) * own).map(lambda k: order[place(k)])
+    return iter(_read(share, reader).batch(own))
 
 
 def eval_batches(reader: SliceReader, *, batch_size: int) -> Iterator[Batch]:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from covjax.data import loader
 from covjax.data.loader import (
     SliceReader,
     SliceSizes,
@@ -79,8 +80,12 @@ def test_processes_share_the_global_batches(n, shape, epoch, data):
         order(reader(n), batch_size=batch_size, seed=5, epoch=epoch, start=start, process=p, processes=processes)
         for p in range(processes)
     ]
-    interleaved = [np.stack(batches, 1).ravel().tolist() for batches in zip(*parts, strict=True)]
-    assert interleaved == whole[start:]
+    assert [sum(shares, []) for shares in zip(*parts, strict=True)] == whole[start:]
+
+
+def test_processes_that_do_not_divide_a_batch():
+    with pytest.raises(InputError, match="batch_size: 4 is not a multiple of the 3 processes"):
+        train_batches(reader(), batch_size=4, seed=0, epoch=0, processes=3)
 
 
 def test_starting_at_the_end_gives_nothing():
@@ -112,6 +117,14 @@ def test_cache_decodes_once_and_changes_nothing():
             for key in a:
                 np.testing.assert_array_equal(a[key], b[key])
     assert sorted(r.data.decoded) == list(range(23)) and len(plain.data.decoded) == 46
+
+
+def test_the_cache_is_bounded(monkeypatch):
+    monkeypatch.setattr(loader, "CACHE_BYTES", 5 * (10 * 14 + 6 * 8) + 1)
+    r = reader(cache=True)
+    for _ in range(2):
+        assert sum(batch["valid"].sum() for batch in eval_batches(r, batch_size=5)) == 23
+    assert len(r.data.decoded) == 23 + 18
 
 
 @settings(max_examples=30, deadline=None)
