@@ -1,11 +1,13 @@
-"""What a run spends beside computing: idle device between steps, the wait for the first step, evaluation as a whole.
+"""What a run spends beside computing: waiting for data, the wait for the first step, evaluation as a whole.
 
     python -m tests.benchmarks.overhead [--source prlab21 --path PATH]
 
 Trains CoV-CTNet by the loop of train.py and then evaluates every slice, in a process that has nothing compiled yet and
 in one that finds everything in the compilation cache. Prints for each
 
-- busy: share of the wall time of 100 training steps during which XLA computed, from a profile;
+- decoded, cached: slices per second that the loader reads from disk (ArrayRecord, decoded, resized), and from memory;
+- trained: slices per second of 100 training steps that read from disk, and busy: the share of their wall time during
+  which XLA computed, from a profile; the rest is all the time that steps wait, for data or anything else;
 - first_step_seconds: from the data being ready to the first step done;
 - eval_seconds: of all slices, from prepared data to scores, including the compilation of the program.
 """
@@ -71,6 +73,20 @@ def busy_seconds(folder):
     return total / 1e9
 
 
+def loader_rates(data, sizes, batch_size):
+    """Slices per second of an epoch that is decoded and one that is cached, with nothing else to do."""
+    import numpy as np
+
+    from covjax.data.loader import SliceReader, train_batches
+
+    reader, found = SliceReader(data, np.arange(len(data)), sizes, cache=True), {}
+    for what in ("decoded", "cached"):
+        start = time.perf_counter()
+        count = sum(len(b["label"]) for b in train_batches(reader, batch_size=batch_size, seed=0, epoch=0))
+        found[what] = round(count / (time.perf_counter() - start), 1)
+    return found
+
+
 def run(source, path, folder):
     """Trains and evaluates in this process and prints what it found."""
     import numpy as np
@@ -102,14 +118,19 @@ def run(source, path, folder):
         watch = loop.pmap_train = Watch(loop.pmap_train, profile)
         stage = make_stage("classifier", stage_config, statistics, axis_name=AXIS)
         loop.train_stage(stage, readers, config, Path(workdir), verbose=False)
-        found = {"first_step_seconds": watch.first_step, "busy": busy_seconds(profile) / watch.seconds}
+        found = {
+            "first_step_seconds": watch.first_step,
+            "trained": round(STEPS * stage_config.batch_size / watch.seconds, 1),
+            "busy": busy_seconds(profile) / watch.seconds,
+        }
 
     start = time.perf_counter()
     stage = make_stage("classifier", stage_config, statistics)
     predict, variables = make_predictor(stage), replicate(init_variables(stage.model, stage.config, 0))
     batches = eval_batches(reader(everything), batch_size=stage_config.batch_size)
     scores_of(stage, collect(predict(variables, batches)))
-    print(json.dumps(found | {"eval_seconds": time.perf_counter() - start, "slices": len(everything)}))
+    found |= {"eval_seconds": time.perf_counter() - start, "slices": len(everything)}
+    print(json.dumps(found | loader_rates(data, sizes, stage_config.batch_size)))
 
 
 def main():
