@@ -20,9 +20,11 @@ from flax import linen as nn
 from covjax.errors import InputError, unknown
 from covjax.models.cov_ctnet import CovCTNet
 from covjax.models.cov_raseg import CovRASeg
+from covjax.models.deeplab_v1 import DeepLabV1
 from covjax.models.deeplab_v3 import DeepLabV3
 from covjax.models.densenet import DenseNet
 from covjax.models.efficientnet_lite import EfficientNetLite0
+from covjax.models.fcn import FCN
 from covjax.models.googlenet import GoogLeNet
 from covjax.models.inception_v3 import InceptionV3
 from covjax.models.resnet import ResNet
@@ -53,8 +55,12 @@ MODELS = {
     },
     "segmentation": {
         "cov_raseg": CovRASeg,
+        "deeplab_v1": DeepLabV1,
         "deeplab_v3": partial(DeepLabV3, decoder=False),
         "deeplab_v3plus": partial(DeepLabV3, decoder=True),
+        "fcn16s": partial(FCN, stride=16),
+        "fcn32s": partial(FCN, stride=32),
+        "fcn8s": partial(FCN, stride=8),
         "segnet": partial(SegNet, depth=16),
         "segnet_plain": PlainSegNet,
         "u_segnet": USegNet,

@@ -48,7 +48,7 @@ class VGG(nn.Module):
         for stage, (count, width) in enumerate(zip(DEPTHS[self.depth], WIDTHS, strict=True)):
             if stage:
                 x, place = pool2d(x, "max")[0], place + 1
-            x = remat(partial(_convolutions, place=place, count=count, width=width, train=train))(self, x)
+            x = remat(partial(convolutions, place=place, count=count, width=width, train=train))(self, x)
             place += count * (3 if self.batch_norm else 2)
         x = pool2d(expose(self, "feature_map", x), "max")[0]
         x = adaptive_average_pool(x, (7, 7)).reshape(len(x), -1)
@@ -65,10 +65,15 @@ class VGG(nn.Module):
         return torch_key(*path[:-1], leaf=path[-1])
 
 
-def _convolutions(net: VGG, x: jax.Array, *, place: int, count: int, width: int, train: bool) -> jax.Array:
-    """`count` 3x3 convolutions with their activations, the first of which is layer `place` of the list."""
+def convolutions(
+    net: nn.Module, x: jax.Array, *, place: int, count: int, width: int, train: bool, dilation: int = 1
+) -> jax.Array:
+    """`count` 3x3 convolutions with their activations, the first of which is layer `place` of the list.
+
+    `net` has the fields `batch_norm`, `dtype` and `axis_name`; the layers are named in its scope.
+    """
     for _ in range(count):
-        x = Conv(width, kernel_init=he, dtype=net.dtype, name=f"features_{place}")(x)
+        x = Conv(width, dilation=dilation, kernel_init=he, dtype=net.dtype, name=f"features_{place}")(x)
         if net.batch_norm:
             x, place = (
                 BatchNorm("relu", axis_name=net.axis_name, name=f"features_{place + 1}")(x, train=train),

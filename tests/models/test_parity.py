@@ -25,6 +25,8 @@ CASES = [
     ("cov_raseg", {"final": "linear"}, (2, 37, 54, 3)),
     ("deeplab_v3", {"output_stride": 8}, (1, 37, 45, 3)),
     ("deeplab_v3plus", {}, (1, 37, 45, 3)),
+    ("deeplab_v1", {"hidden": 64, "batch_norm": True}, (1, 77, 45, 3)),
+    ("fcn8s", {"hidden": 64}, (1, 77, 45, 3)),
     ("segnet", {}, (1, 37, 45, 3)),
     ("segnet_plain", {"width": 16}, (2, 37, 45, 3)),
     ("u_segnet", {}, (1, 37, 45, 3)),

@@ -1,13 +1,17 @@
 """Segmentation networks: parameters counted by hand, odd sizes, a step of training, options."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from covjax.errors import InputError
-from covjax.models import create_model, model_options
+from covjax.models import create_model, list_models, model_options
+from covjax.models.fcn import Enlarge
 
 VGG16, VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
 SMALL = {"segnet_plain": {"width": 4, "depth": 2}, "unet": {"width": 4, "depth": 1}}
@@ -71,9 +75,28 @@ def deeplab_v3(encoder, width, decoder):
 RESNET18, RESNET50 = 11_689_512 - 513 * 1000, 25_557_032 - 2049 * 1000
 
 
+VGG16_CONVOLUTIONS = 14_714_688  # of vgg16 (138,357,544) less its three dense layers
+
+
+def fcn(*pools):
+    hidden = conv(512, 4096, 7, norm=False) + conv(4096, 4096, 1, norm=False)
+    scores = conv(4096, 2, 1, norm=False) + sum(conv({4: 512, 3: 256}[p], 2, 1, norm=False) for p in pools)
+    stride = {0: 32, 1: 16, 2: 8}[len(pools)]
+    return VGG16_CONVOLUTIONS + hidden + scores + len(pools) * 4 * 4 * 2 * 2 + (2 * stride) ** 2 * 2 * 2
+
+
+DEEPLAB_V1 = (
+    VGG16_CONVOLUTIONS + conv(512, 1024, norm=False) + conv(1024, 1024, 1, norm=False) + conv(1024, 2, 1, norm=False)
+)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "by_hand", "number"),
     [
+        ("deeplab_v1", {}, DEEPLAB_V1, 20_485_954),
+        ("fcn8s", {}, fcn(4, 3), 134_271_430),
+        ("fcn16s", {}, fcn(4), 134_273_924),
+        ("fcn32s", {}, fcn(), 134_285_122),
         ("segnet", {}, vgg_segnet(VGG16), 29_444_162),
         ("vgg16_seg", {}, vgg_segnet(VGG16), 29_444_162),
         ("vgg19_seg", {}, vgg_segnet(VGG19), 40_068_674),
@@ -93,12 +116,27 @@ def test_parameters_counted_by_hand(name, options, by_hand, number):
     assert parameters(name, **options) == by_hand == number
 
 
-@pytest.mark.parametrize("size", [(304, 304), (37, 45), (97, 32)])
-@pytest.mark.parametrize("name", ["segnet", "vgg19_seg", "segnet_plain", "u_segnet", "unet"])
-def test_any_size(name, size):
-    model, x = create_model(name, num_classes=3), jax.ShapeDtypeStruct((2, *size, 1), jnp.float32)
-    logits, _ = jax.eval_shape(lambda key, x: model.init_with_output(key, x), jax.random.PRNGKey(0), x)
-    assert logits.shape == (2, *size, 3) and logits.dtype == jnp.float32
+EVERY = [(name, {}) for name in list_models("segmentation")]
+EVERY += [(name, {"backbone": "resnet18"}) for name in ("deeplab_v3", "deeplab_v3plus")]
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY, ids=[" ".join([name, *o.values()]) for name, o in EVERY])
+def test_any_size_and_every_layer_that_devices_share_knows_it(name, options):
+    """What BatchNorm and Dropout do over devices is tested with the layers."""
+    model, shared = create_model(name, num_classes=3, axis_name="devices", **options), []
+
+    def noting(call, args, kwargs, context):
+        shared.append(getattr(context.module, "axis_name", "devices"))
+        return call(*args, **kwargs)
+
+    keys = {"params": jax.random.PRNGKey(0), "dropout": jax.random.PRNGKey(1)}
+    for size in ((304, 304), (37, 45), (9, 2)):
+        if min(size) >= getattr(model, "smallest", 4):
+            with nn.intercept_methods(noting):
+                make = jax.vmap(partial(model.init_with_output, train=size == (37, 45)), (None, 0), axis_name="devices")
+                logits, _ = jax.eval_shape(make, keys, jax.ShapeDtypeStruct((1, 2, *size, 1), jnp.float32))
+            assert logits.shape == (1, 2, *size, 3) and logits.dtype == jnp.float32
+    assert set(shared) == {"devices"}
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
@@ -167,18 +205,9 @@ def test_an_image_smaller_than_the_poolings_take_is_refused(name, smallest):
         shapes(name, (smallest - 1, 40))
 
 
-@pytest.mark.parametrize("size", [(304, 304), (37, 45), (9, 2)])
-@pytest.mark.parametrize("name", ["deeplab_v3", "deeplab_v3plus"])
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
-def test_any_size_of_deeplab_v3(name, backbone, size):
-    model, x = create_model(name, num_classes=3, backbone=backbone), jax.ShapeDtypeStruct((2, *size, 1), jnp.float32)
-    logits, _ = jax.eval_shape(lambda key, x: model.init_with_output(key, x), jax.random.PRNGKey(0), x)
-    assert logits.shape == (2, *size, 3) and logits.dtype == jnp.float32
-
-
 @pytest.mark.slow
-def test_a_step_of_training_lowers_the_loss_of_deeplab_v3plus(seeded):
-    model = create_model("deeplab_v3plus", backbone="resnet18", remat=True)
+def test_a_step_of_training_lowers_the_loss_of_fcn(seeded):
+    model = create_model("fcn8s", hidden=16)
     variables, x = seeded[0](model, 3), seeded[1](2, 37, 45, 3) / 50
     truth = jax.nn.one_hot(np.random.default_rng(0).integers(0, 2, x.shape[:3]), 2)
 
@@ -201,3 +230,18 @@ def test_options_of_deeplab_v3():
         create_model("deeplab_v3plus", output_stride=4)
     with pytest.raises(InputError, match="option of model deeplab_v3: 'decoder' is unknown"):
         create_model("deeplab_v3", decoder=True)
+
+
+@pytest.mark.parametrize(("factor", "size"), [(2, (5, 8)), (32, (37, 90))])
+def test_enlargement_of_fcn_is_a_transposed_convolution_that_begins_bilinear(factor, size):
+    rng, layer, whole = np.random.default_rng(0), Enlarge(factor), (3 * factor, 4 * factor)
+    x = rng.standard_normal((2, 3, 4, 2)).astype(np.float32)
+    got, variables = jax.jit(lambda x: layer.init_with_output(jax.random.PRNGKey(0), x, whole))(x)
+    inside = np.s_[:, factor:-factor, factor:-factor]  # interpolates where no border is near
+    want = jax.image.resize(x, (2, *whole, 2), "bilinear")
+    np.testing.assert_allclose(got[inside], want[inside], atol=1e-5)
+    kernel = rng.standard_normal(variables["params"]["kernel"].shape).astype(np.float32)
+    around = ((2 * factor - 1 - factor // 2,) * 2,) * 2
+    want = jax.lax.conv_transpose(x, kernel[::-1, ::-1], (factor, factor), around, precision="highest")
+    got = jax.jit(lambda kernel: layer.apply({"params": {"kernel": kernel}}, x, size))(kernel)
+    np.testing.assert_allclose(got, want[:, : size[0], : size[1]], atol=1e-4)
