@@ -2,21 +2,32 @@
 
   python train.py --config configs/segment.py:model=unet --workdir runs/unet \
       --config.data.source=prlab21 --config.data.path=PATH
+  ... --config configs/segment.py:model=deeplab_v3plus,init=tl .. --config.segmenter.init.weights=resnet50-0676ba61.pth
 
 Networks: covjax.models.list_models("segmentation"), segnet_plain if none is named. Their options are fields, e.g.
---config.segmenter.model.width=32. Input is standardised and gradients are clipped.
+--config.segmenter.model.width=32. Input is standardised and gradients are clipped. With init=tl the encoder starts from
+a classifier's published weights and gets the input that they expect.
 """
 
 from configs import common, framework
-from covjax.models import model_options
+from covjax.errors import InputError, unknown
+from covjax.models import create_model, model_options, published
 
 
 def get_config(arguments=""):
-    name = common.arguments(arguments, model="segnet_plain")["model"]
+    chosen = common.arguments(arguments, model="segnet_plain", init="scratch")
+    if chosen["init"] not in ("scratch", "tl"):
+        raise unknown("init", chosen["init"], ("scratch", "tl"))
+    name = chosen["model"]
     config = framework.get_config().unlock()
     del config.classifier
     if name != config.segmenter.model.name:
         config.segmenter.model = dict(name=name, **model_options(name, "segmentation"))
     config.segmenter.input.normalize = "standardize"
     config.segmenter.optimizer.clip_norm = 1.0
+    if chosen["init"] == "tl":
+        if published(create_model(name)) is None:
+            raise InputError(f"init: 'tl' needs published weights, {name} takes none, use init=scratch")
+        config.segmenter.init.weights = ""  # a flag names them
+        config.segmenter.input.normalize = "pretrained"
     return config.lock()

@@ -18,6 +18,7 @@ from covjax.inputs import NORMALIZATIONS
 from covjax.layers import BATCH_NORMS
 from covjax.losses import check_loss
 from covjax.metrics.calibration import check_rule
+from covjax.models import published
 from covjax.optimizer import SCHEDULES
 from covjax.pretrained.convert import FIRST
 from covjax.runtime import XLA_FLAGS
@@ -130,19 +131,19 @@ def _check_stage(name: str, config: ConfigDict) -> None:
 
 def _check_start(name: str, config: ConfigDict, model: Any) -> None:
     """Raises InputError if what a stage starts from, or the normalisation that goes with it, cannot be used."""
-    settings, network = config.init, config.model.name
+    settings, network, reference = config.init, config.model.name, published(model)
     if not settings.weights:
         raise InputError(
-            f"{name}.init.weights: empty, name the file that holds the weights of {network} "
+            f"{name}.init.weights: empty, name the file that holds the weights of {reference and reference.name} "
             f"(--config.{name}.init.weights=PATH)"
         )
     _among(f"{name}.init.first", settings.first, FIRST)
-    if settings.weights != "none" and not hasattr(model, "reference_key"):
+    if settings.weights != "none" and reference is None:
         raise InputError(f"{name}.init.weights: {network} has no published weights, set none or use another model")
     if settings.weights == "none" and (settings.skip or settings.first != "sum"):
         raise InputError(f"{name}.init: skip and first are for weights, set init.weights too")
     if settled_stage(config).input.normalize == "pretrained":
-        if not hasattr(model, "pretrained_input"):
+        if reference is None:
             raise InputError(f"{name}.input.normalize: {network} has no published weights, use zero_center")
         if config.input.channels not in (1, 3):
             raise InputError(f"{name}.input.channels: {config.input.channels}, published weights take 3 (or 1)")

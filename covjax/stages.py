@@ -21,7 +21,7 @@ from covjax.inputs import Normalization, enhanced, network_input, pretrained_nor
 from covjax.losses import class_weights, sample_losses
 from covjax.metrics import classification_scores, confusion_matrix, segmentation_scores, surface_summary
 from covjax.metrics.segmentation import SURFACE_SCORES
-from covjax.models import create_model, list_models, model_options
+from covjax.models import create_model, list_models, model_options, published
 
 Batch = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]
@@ -234,7 +234,7 @@ def measure_statistics(name: str, config: Any, batches: Iterable[dict[str, np.nd
         counts, n = counts + count.astype(np.int64), n + int(batch["valid"].sum())
     weights = class_weights(config.loss.class_weights, counts)
     if settled_stage(config).input.normalize == "pretrained":
-        mean, std, _ = make_model(name, config).pretrained_input
+        mean, std, _ = published(make_model(name, config)).pretrained_input
         return Statistics(pretrained_normalization(mean, std, config.input.channels), counts, weights)
     mean = first / n
     std = np.sqrt(np.maximum(second / n - mean**2, 0))

@@ -37,12 +37,25 @@ def test_any_segmentation_network_by_an_argument(name):
     assert c.segmenter.model.name == name and set(c.segmenter.model) == {"name", *model_options(name)}
 
 
+def test_a_segmentation_network_from_published_weights():
+    c = runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"]("model=deeplab_v3,init=tl")
+    with pytest.raises(
+        InputError, match="segmenter.init.weights: empty, name the file that holds the weights of resnet50"
+    ):
+        check_config(c)
+    c.segmenter.init.weights = "weights.pth"
+    check_config(c)
+    assert c.segmenter.input.normalize == "pretrained"
+
+
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
         ("model=deeplab_v4", "did you mean 'deeplab_v3'"),
         ("modl=x", "did you mean 'model'"),
         ("model", "write model="),
+        ("init=imagenet", "init: 'imagenet' is unknown, use one of scratch, tl"),
+        ("model=unet,init=tl", "'tl' needs published weights, unet takes none"),
     ],
 )
 def test_an_argument_that_cannot_be_used(argument, words):

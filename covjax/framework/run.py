@@ -16,7 +16,7 @@ from covjax.errors import InputError
 from covjax.framework.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.framework.evaluate import evaluate_run, record_timing
 from covjax.framework.slices import part_reader
-from covjax.framework.start import find_start, init_path
+from covjax.framework.start import find_start, init_path, told
 from covjax.framework.trained import load_trained, read_statistics, statistics_path
 from covjax.parallel import AXIS
 from covjax.runtime import environment
@@ -47,6 +47,7 @@ def train_run(config: Any, workdir: Path) -> None:
         variables, record = starts.pop(name) or (None, None)
         if record is not None:
             write_json(init_path(name, workdir), record)
+            print(told(name, record), flush=True)
         record_timing(workdir, name, train_stage(stage, readers, config, workdir, start=variables))
         if name == "classifier" and is_asked(config):
             fit_calibration(*load_trained(name, config, workdir, calibrated=False), readers["val"], workdir)

@@ -8,6 +8,8 @@ from covjax.errors import InputError
 from covjax.pretrained import PACKAGE, load_pretrained
 from covjax.stages import init_variables, make_model
 
+LISTED = 8  # names in one line
+
 
 class Start(NamedTuple):
     """Variables with published weights in them, and what was done, for init_STAGE.json."""
@@ -36,6 +38,14 @@ def find_start(name: str, config: Any, workdir: Path) -> Start | None:
     variables, record = load_pretrained(model, variables, source, skip=skip, first=settings.first)
     _check_same(init_path(name, workdir), record, settings.weights)
     return Start(variables, record)
+
+
+def told(name: str, record: dict[str, Any]) -> str:
+    """Says in one line what a stage starts from."""
+    kept = [*record["fresh"], *record["skipped"], *record["replaced"]]
+    listed = ", ".join(ascii(entry)[1:-1] for entry in kept[:LISTED]) or "nothing"
+    more = f" and {len(kept) - LISTED} more (see {init_path(name, Path()).name})" if len(kept) > LISTED else ""
+    return f"{name}: {record['loaded']} arrays of {record['network']} from {record['file']}; anew: {listed}{more}"
 
 
 def _begun(name: str, workdir: Path) -> bool:

@@ -7,7 +7,9 @@ heads pass their logits as "auxiliary" while training. Class attributes say what
 - `smallest`: side in pixels of the smallest input (1 if it has none);
 - `stem`, `head`: module names of the first convolution and of the layers, a tuple, whose shape depends on num_classes;
 - `auxiliary_weight`: of the loss of each auxiliary head;
-- `pretrained_input`, `reference_key`, `flattened`: what published weights expect, see `covjax.models.reference`.
+- `pretrained_input`, `reference_key`, `flattened`: what published weights expect, see `covjax.models.reference`;
+- `encoder`, `encoder_path`: of a segmentation network that begins as a classifier with published weights does, the name
+  of that classifier, and a function of a variable's path: its path in the classifier, or None if it has none there.
 """
 
 import dataclasses
@@ -117,6 +119,13 @@ def create_model(
         raise InputError(f"model {name}: num_classes={num_classes}, at least 2 are needed (background and a class)")
     common = {"num_classes": num_classes, "dtype": jnp.dtype(dtype), "axis_name": axis_name, "remat": remat}
     return make(**common, **options, name=name)
+
+
+def published(model: nn.Module) -> nn.Module | None:
+    """Returns the network whose published weights `model` can start from, itself or what its encoder is of, or None."""
+    if hasattr(model, "reference_key"):
+        return model
+    return create_model(model.encoder) if hasattr(model, "encoder") else None
 
 
 def model_class(name: str) -> type[nn.Module]:

@@ -5,7 +5,6 @@ DeepLab-LargeFOV, without the CRF. Poolings round down as in PyTorch, where Caff
 """
 
 from functools import partial
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +30,14 @@ class DeepLabV1(nn.Module):
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
     remat: bool = False
-    stem: ClassVar[str] = "features_0"
+
+    @property
+    def encoder(self) -> str:
+        return "vgg16_bn" if self.batch_norm else "vgg16"
+
+    @staticmethod
+    def encoder_path(path: tuple[str, ...]) -> tuple[str, ...] | None:
+        return path if path[0].startswith("features_") else None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

@@ -1,11 +1,9 @@
-"""DeepLab v3 and v3+: dilated convolutions side by side on top of a ResNet.
+"""DeepLab v3 and v3+: dilated convolutions side by side on top of a ResNet or EfficientNet-Lite0.
 
 Sources: "Rethinking Atrous Convolution for Semantic Image Segmentation", arXiv:1706.05587; "Encoder-Decoder with Atrous
 Separable Convolution for Semantic Image Segmentation", arXiv:1802.02611. v3 has the head of torchvision, with one 3x3
 convolution more than the paper; v3+ plain convolutions, as is usual on a ResNet.
 """
-
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +11,18 @@ from flax import linen as nn
 
 from covjax.errors import InputError, unknown
 from covjax.layers import Conv, ConvBN, Dropout, Dtype
-from covjax.models.resnet import feature_maps
+from covjax.models.backbones import BACKBONES
 
-BACKBONES = {"resnet18": 18, "resnet50": 50}
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # dilation of the parallel convolutions, by the backbone's output stride
 
 
 class DeepLabV3(nn.Module):
     """Segments [N, H, W, C] of any size into logits [N, H, W, num_classes].
 
-    `backbone` resnet18 or resnet50, whose last stages are dilated so that sides shrink `output_stride` (8 or 16) times;
-    a 1x1 convolution, three dilated ones and the mean of the image, 256 features each, side by side. With `decoder`
-    (v3+) these are enlarged and join the first stage's features; logits are enlarged bilinearly.
+    `backbone` resnet18, resnet50 or efficientnet_lite0, whose last stages are dilated so that sides shrink
+    `output_stride` (8 or 16) times; a 1x1 convolution, three dilated ones and the mean of the image, 256 features each,
+    side by side. With `decoder` (v3+) these are enlarged and join the first features of a quarter of the side; logits
+    are enlarged bilinearly.
     """
 
     num_classes: int = 2
@@ -34,7 +32,6 @@ class DeepLabV3(nn.Module):
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
     remat: bool = False
-    stem: ClassVar[str] = "conv1"
 
     def __post_init__(self):
         super().__post_init__()
@@ -43,10 +40,18 @@ class DeepLabV3(nn.Module):
         if self.output_stride not in RATES:
             raise InputError(f"model option output_stride: {self.output_stride} must be 8 or 16")
 
+    @property
+    def encoder(self) -> str:
+        return self.backbone
+
+    @staticmethod
+    def encoder_path(path: tuple[str, ...]) -> tuple[str, ...] | None:
+        return None if path[0] == "head" else path
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        size, depth = x.shape[1:3], BACKBONES[self.backbone]
-        first, *_, last = feature_maps(self, x, depth=depth, train=train, output_stride=self.output_stride)
+        size, feature_maps = x.shape[1:3], BACKBONES[self.backbone]
+        first, *_, last = feature_maps(self, x, train=train, output_stride=self.output_stride)
         head = nn.remat(Head, static_argnums=(3,)) if self.remat else Head
         rates, common = RATES[self.output_stride], {"dtype": self.dtype, "axis_name": self.axis_name}
         x = head(self.num_classes, rates, self.decoder, **common, name="head")(last, first, train)

@@ -43,6 +43,7 @@ IN_TIMM = {
     "project": ("conv_pwl", "bn3"),
 }
 IN_TIMM_WITHOUT_EXPANSION = {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")}
+MAPPED = (1, 2, 4, 6)  # stages whose output is the last at its size
 conv_bn = partial(ConvBN, padding="same", activation="relu6", epsilon=1e-3)
 
 
@@ -53,6 +54,7 @@ class InvertedResidual(nn.Module):
     stride: int
     expansion: int
     features: int
+    dilation: int = 1
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -62,7 +64,8 @@ class InvertedResidual(nn.Module):
         width = self.expansion * x.shape[-1]
         if self.expansion > 1:
             y = conv(width, 1, name="expand")(y, train=train)
-        y = conv(width, self.kernel_size, self.stride, groups=width, name="depthwise")(y, train=train)
+        moves = {"stride": self.stride, "dilation": self.dilation}
+        y = conv(width, self.kernel_size, groups=width, **moves, name="depthwise")(y, train=train)
         y = conv(self.features, 1, activation=None, name="project")(y, train=train)
         return x + y if x.shape == y.shape else y
 
@@ -86,15 +89,7 @@ class EfficientNetLite0(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        common = {"dtype": self.dtype, "axis_name": self.axis_name}
-        block = nn.remat(InvertedResidual, static_argnums=(2,)) if self.remat else InvertedResidual
-        x = conv_bn(32, 3, 2, name="stem", **common)(x, train=train)
-        for stage, (count, kernel_size, stride, expansion, features) in enumerate(STAGES):
-            for k in range(count):
-                layer = block(
-                    kernel_size, stride if k == 0 else 1, expansion, features, name=f"blocks_{stage}_{k}", **common
-                )
-                x = layer(x, train)
+        x, common = feature_maps(self, x, train=train)[-1], {"dtype": self.dtype, "axis_name": self.axis_name}
         x = expose(self, "feature_map", conv_bn(1280, 1, name="top", **common)(x, train=train))
         x = expose(self, "features", x.mean((1, 2), dtype=jnp.float32))
         x = Dropout(self.dropout, self.axis_name)(x, train=train)
@@ -109,3 +104,26 @@ class EfficientNetLite0(nn.Module):
             names = IN_TIMM_WITHOUT_EXPANSION if block == ["blocks_0_0"] else IN_TIMM
             modules = [*block, names[part][kind == "bn"]]
         return torch_key(*modules, leaf=leaf)
+
+
+def feature_maps(net: nn.Module, x: jax.Array, *, train: bool, output_stride: int = 32) -> list[jax.Array]:
+    """Returns what the blocks give at 1/4 of the side, 1/8, 1/16 and 1/32, but not below 1/`output_stride`.
+
+    Where a stage would be smaller, its blocks are dilated instead of strided, as in timm. `net` has the fields `dtype`,
+    `axis_name` and `remat`; the layers are named in its scope.
+    """
+    common = {"dtype": net.dtype, "axis_name": net.axis_name}
+    block = nn.remat(InvertedResidual, static_argnums=(2,)) if net.remat else InvertedResidual
+    x = conv_bn(32, 3, 2, name="stem", **common)(x, train=train)
+    maps, reached, dilation = [], 2, 1
+    for stage, (count, kernel_size, stride, expansion, features) in enumerate(STAGES):
+        strided = reached * stride <= output_stride
+        reached *= stride if strided else 1
+        for k in range(count):
+            form = (kernel_size, stride if strided and k == 0 else 1, expansion, features, dilation)
+            x = block(*form, name=f"blocks_{stage}_{k}", **common)(x, train)
+            if k == 0 and not strided:  # which still sees pixels as close as those of the stage before
+                dilation *= stride
+        if stage in MAPPED:
+            maps.append(x)
+    return maps

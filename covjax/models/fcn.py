@@ -5,7 +5,6 @@ pixels, sides are rounded up where they are halved, and what is enlarged beyond 
 """
 
 from functools import partial
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +34,17 @@ class FCN(nn.Module):
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
     remat: bool = False
-    stem: ClassVar[str] = "features_0"
+
+    @property
+    def encoder(self) -> str:
+        return "vgg16_bn" if self.batch_norm else "vgg16"
+
+    def encoder_path(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        """As the paper does, VGG-16's dense layers become the first convolutions after it, if they are as wide."""
+        dense = {"fc6": "classifier_0", "fc7": "classifier_3"}
+        if path[0] in dense and self.hidden == 4096:
+            return dense[path[0]], path[1]
+        return path if path[0].startswith("features_") else None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

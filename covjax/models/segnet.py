@@ -14,9 +14,7 @@ from flax import linen as nn
 
 from covjax.layers import Conv, Dtype, require_side
 from covjax.models.blocks import block, check_fields, decode, encode, part, unpool
-
-VGG_WIDTHS = (64, 128, 256, 512, 512)
-VGG_CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # per stage, by layers with weights in the classifier
+from covjax.models.vgg import DEPTHS, WIDTHS, place_in_vgg
 
 
 class SegNet(nn.Module):
@@ -43,9 +41,16 @@ class SegNet(nn.Module):
         super().__post_init__()
         check_fields(self)
 
+    @property
+    def encoder(self) -> str:
+        return f"vgg{self.depth}_bn"
+
+    def encoder_path(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        return place_in_vgg(path, self.depth)
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        stages = [(width,) * k for width, k in zip(VGG_WIDTHS, VGG_CONVOLUTIONS[self.depth], strict=True)]
+        stages = [(width,) * k for width, k in zip(WIDTHS, DEPTHS[self.depth], strict=True)]
         return _segmented(self, x, stages, train)
 
 

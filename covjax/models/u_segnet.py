@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from covjax.layers import Conv, Dtype, require_side
 from covjax.models.blocks import block, check_fields, decode, encode, part, unpool
+from covjax.models.vgg import place_in_vgg
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256))
 
@@ -34,10 +35,15 @@ class USegNet(nn.Module):
     remat: bool = False
     smallest: ClassVar[int] = 8
     batch_norm: ClassVar[bool] = True
+    encoder: ClassVar[str] = "vgg16_bn"  # its first three stages
 
     def __post_init__(self):
         super().__post_init__()
         check_fields(self)
+
+    @staticmethod
+    def encoder_path(path: tuple[str, ...]) -> tuple[str, ...] | None:
+        return place_in_vgg(path, 16)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

@@ -3,6 +3,7 @@
 Source: "Very Deep Convolutional Networks for Large-Scale Image Recognition", arXiv:1409.1556.
 """
 
+import re
 from functools import partial
 from typing import ClassVar
 
@@ -82,3 +83,13 @@ def convolutions(
         else:
             x, place = nn.relu(x), place + 2
     return x
+
+
+def place_in_vgg(path: tuple[str, ...], depth: int) -> tuple[str, ...] | None:
+    """Returns the path in VGG with BatchNorm of what lies at `path` in an encoder of `blocks.encode`, else None."""
+    found = re.fullmatch(r"encoder(\d)_conv(\d)", path[0])
+    if found is None:
+        return None
+    stage, k = map(int, found.groups())
+    place = 3 * (sum(DEPTHS[depth][: stage - 1]) + k - 1) + stage - 1  # a pooling stands between two stages
+    return f"features_{place + (path[1] == 'bn')}", path[2]

@@ -9,9 +9,10 @@ from typing import Any
 from flax import linen as nn
 
 from covjax.errors import InputError, unknown
-from covjax.pretrained.convert import FIRST, match_state
+from covjax.models import published
+from covjax.pretrained.convert import FIRST, match_state, reference_shapes
 from covjax.pretrained.files import read_weights
-from covjax.pretrained.misfit import differences, misfit, name_of
+from covjax.pretrained.misfit import differences, misfit, name_of, outline
 from covjax.pretrained.spellings import respelled
 
 PACKAGE = "package"
@@ -29,7 +30,8 @@ def load_pretrained(
 ) -> tuple[Any, dict[str, Any]]:
     """Returns `variables` with the weights of a file in them, and a record of what was done, for JSON.
 
-    A head of another number of classes stays as initialised; all else must be there, and fit, unless skipped.
+    A head of another number of classes stays as initialised; all else must be there, and fit, unless skipped. Of a
+    segmentation network this holds for the encoder, which takes the weights of a classifier.
 
     Args:
       model: a network of `covjax.models` that has published weights.
@@ -41,19 +43,21 @@ def load_pretrained(
         "sum" adds its kernels up for one channel, "fresh" leaves it as initialised.
 
     The record has "file", "sha256", "loaded" (how many), and by name "skipped", "replaced" (of the head and the first
-    convolution), "unused" (of auxiliary heads that the network is built without), "summed"; "input" is what the
-    weights expect: mean and std per channel (red, green, blue) of values 0..1, and side.
+    convolution), "unused" (of layers that the network is built without), "summed"; "network" is whose weights they
+    are, "fresh" the network's parts that these do not have, as initialised; "input" is what the weights expect: mean
+    and std per channel (red, green, blue) of values 0..1, and side.
 
     Raises InputError, naming the file, if it cannot be read or does not fit, and for an unknown `first`.
     """
     if first not in FIRST:
         raise unknown("first", first, FIRST)
-    name = name_of(model)
-    if not hasattr(model, "reference_key"):
+    name, reference = name_of(model), published(model)
+    if reference is None:
         raise InputError(
             f"model {name}: there are no published weights for it, choose another or train it from scratch"
         )
-    path = _packaged(name) if str(source) == PACKAGE else Path(source)
+    whose = name_of(reference)
+    path = _packaged(whose) if str(source) == PACKAGE else Path(source)
     file = read_weights(path)
     try:
         state = respelled(file.state)
@@ -61,22 +65,25 @@ def load_pretrained(
         raise InputError(f"{path}: holds {error}, use another file") from None
     if file.form == "keras" and getattr(model, "padding", "keras") != "keras":
         raise InputError(f"{path}: weights of Keras, whose {name} pads its own way; set the model's padding to keras")
-    converted, match = match_state(model, state, variables, skip=skip, first=first)
+    known = () if reference is model else reference_shapes(*outline(whose))
+    converted, match = match_state(model, state, variables, skip=skip, first=first, known=known)
     if match.fits and not match.loaded:
         raise InputError(f"{path}: all its weights are skipped, give patterns that match less, or train from scratch")
     if not match.fits:
         full = differences(match)
         # The whole list is shown with the traceback that --debug asks for.
-        raise InputError(f"{path}: {misfit(name, full, state)}") from ValueError(", ".join(full))
+        part = whose if reference is model else f"the encoder of {name}, {whose}"
+        raise InputError(f"{path}: {misfit(part, whose, full, state)}") from ValueError(", ".join(full))
     idle = [p for p in skip if not any(fnmatchcase(key, p) for key in match.skipped)]
     if idle:
         raise InputError(f"{path}: the pattern '{idle[0]}' skips nothing, names in it are like {match.loaded[0]}")
     return converted, {
         "file": path.name,
         "sha256": file.sha256,
+        "network": whose,
         "loaded": len(match.loaded),
-        **{field: getattr(match, field) for field in ("skipped", "replaced", "unused", "summed")},
-        "input": model.pretrained_input._asdict(),
+        **{field: getattr(match, field) for field in ("fresh", "skipped", "replaced", "unused", "summed")},
+        "input": reference.pretrained_input._asdict(),
     }
 
 

@@ -1,10 +1,11 @@
 """Weights of published files put into the variables of a network: names matched, layouts changed, nothing left over.
 
-Every network names its variables as the reference does through `reference_key(path)`; see `covjax.models`.
+Every network names its variables as the reference does through `reference_key(path)`, or, in its encoder only, through
+`encoder` and `encoder_path(path)`; see `covjax.models`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
+
+from covjax.models import published
 
 FIRST = {
     "sum": "one input channel: the kernels of red, green and blue are added",
@@ -23,10 +26,12 @@ State = Mapping[str, np.ndarray]
 class Match(NamedTuple):
     """What became of every name, by the reference's names, sorted; the last three are what does not fit."""
 
+    fresh: list[str]  # parts of the network, by its own names, that the reference does not have: as initialised
+
     loaded: list[str]
     skipped: list[str]  # matched by a pattern, in network or file: as initialised
     replaced: list[str]  # of the head, for another number of classes, or of the first convolution: as initialised
-    unused: list[str]  # of heads that this network is built without
+    unused: list[str]  # of layers that the reference has and this network is built without
     summed: list[str]  # over the input channels; also among the loaded
     missing: list[str]
     left_over: list[str]
@@ -38,35 +43,45 @@ class Match(NamedTuple):
 
 
 def match_state(
-    model: nn.Module, state: State, variables: Any, *, skip: Sequence[str] = (), first: str = "sum"
+    model: nn.Module,
+    state: State,
+    variables: Any,
+    *,
+    skip: Sequence[str] = (),
+    first: str = "sum",
+    known: Collection[str] = (),
 ) -> tuple[Any, Match]:
     """Puts a state dict of the reference into `variables` as far as it fits, and says what became of every name.
 
     Args:
-      model: a network with `reference_key`, `head` and `stem`.
+      model: a network for which there are published weights (`covjax.models.published`).
       state: float32 arrays by the reference's names, in its layout.
       variables: {"params", "batch_stats"} as initialised.
       skip: patterns, as of file names, for the reference's names to leave as they are.
       first: one of FIRST, for a first convolution of other than the weights' input channels.
+      known: names of the whole reference, where the network is only its encoder.
     """
+    reference, place = published(model), getattr(model, "encoder_path", lambda path: path)
     flat = flatten_dict(variables)
     found: dict[str, list[str]] = {field: [] for field in Match._fields}
-    wanted = {model.reference_key(path[1:]): path for path in flat}
+    places = {path: place(path[1:]) for path in flat}  # in the reference
+    found["fresh"] = list({path[1] for path, there in places.items() if there is None})
+    wanted = {reference.reference_key(there): path for path, there in places.items() if there is not None}
     for key, path in wanted.items():
         if any(fnmatchcase(key, pattern) for pattern in skip):
             found["skipped"].append(key)
         elif key not in state:
             found["missing"].append(key)
         else:
-            kind, value = _value(model, path[1:], state[key], flat[path].shape, first)
+            kind, value = _value(reference, places[path], state[key], flat[path].shape, first)
             found[kind].append(key if kind != "misshapen" else f"{key} {_shapes(state[key], flat[path].shape)}")
             if value is not None:
                 flat[path] = jnp.asarray(value, flat[path].dtype)
-    heads = {model.reference_key((name, "kernel")).split(".")[0] for name in model.head}
+    heads = {reference.reference_key((name, "kernel")).split(".")[0] for name in reference.head}
     absent = heads - {key.split(".")[0] for key in wanted}
     for key in state.keys() - wanted.keys():
         kind = "skipped" if any(fnmatchcase(key, pattern) for pattern in skip) else "left_over"
-        found["unused" if key.split(".")[0] in absent else kind].append(key)
+        found["unused" if key in known or key.split(".")[0] in absent else kind].append(key)
     found["loaded"] += found["summed"]
     return unflatten_dict(flat), Match(**{field: sorted(names) for field, names in found.items()})
 
@@ -90,14 +105,15 @@ def _value(
 def _arranged(model: nn.Module, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     """Returns an array of the reference in the layout of the variable at `path`, or None if it has another shape."""
     wanted = reference_shape(shape) if path[-1] == "kernel" else shape
-    if array.shape != wanted and not _same_layer(array.shape, wanted):
+    grid = getattr(model, "flattened", {}).get(path[0])
+    if array.shape != wanted and not _same_layer(array.shape, wanted, grid):
         return None
     array = array.reshape(wanted)
     if path[-1] != "kernel":
         return array
     if array.ndim == 4:
         return np.ascontiguousarray(array.transpose(2, 3, 1, 0))  # OIHW -> HWIO, depthwise kernels too
-    if grid := getattr(model, "flattened", {}).get(path[0]):
+    if grid:
         # PyTorch flattens a map channel by channel, this network pixel by pixel.
         array = array.reshape(-1, *grid).transpose(0, 2, 3, 1).reshape(array.shape)
     return np.ascontiguousarray(array.T)
@@ -108,10 +124,13 @@ def reference_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:1:-1], *shape[:2]) if len(shape) == 4 else shape[::-1]
 
 
-def _same_layer(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Says whether `a` is another way to write `b`: a dense layer kept as a convolution, or vice versa."""
+def _same_layer(a: tuple[int, ...], b: tuple[int, ...], grid: tuple[int, ...] | None) -> bool:
+    """Says whether `a` is another way to write `b`: a dense layer kept as a convolution, or vice versa.
+
+    `grid` is the [C, H, W] that the dense layer reads flattened, if it does.
+    """
     forms = {len(a), len(b)} == {2, 4} and a[0] == b[0] and math.prod(a) == math.prod(b)
-    return forms and (len(b) == 2 or b[2:] == (1, 1))
+    return forms and (len(b) == 2 or b[2:] == (1, 1) or b[1:] == grid)
 
 
 def _but_for(a: tuple[int, ...], b: tuple[int, ...], axis: int) -> bool:

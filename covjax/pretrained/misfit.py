@@ -27,8 +27,8 @@ def differences(match: Match) -> list[str]:
     return [sign + ascii(entry)[1:-1] for sign, entries in signs for entry in entries]
 
 
-def misfit(name: str, full: Sequence[str], state: Mapping[str, np.ndarray]) -> str:
-    """Says, in one line, how weights differ from those of network `name`, and whose they look like."""
+def misfit(part: str, name: str, full: Sequence[str], state: Mapping[str, np.ndarray]) -> str:
+    """Says, in one line, how weights differ from those of network `name`, which `part` takes, and whose they seem."""
     counts = ", ".join(
         f"{count} {what}"
         for sign, what in (("-", "missing (-)"), ("+", "left over (+)"), ("~", "of another shape (~)"))
@@ -40,7 +40,7 @@ def misfit(name: str, full: Sequence[str], state: Mapping[str, np.ndarray]) -> s
         remedy = f"it looks like weights of {other}"
     else:
         remedy = "use weights of this network, or name what to skip"
-    return f"does not fit {name}, {remedy}: {counts}: {listed}"
+    return f"does not fit {part}, {remedy}: {counts}: {listed}"
 
 
 def resembled(state: Mapping[str, np.ndarray]) -> str | None:

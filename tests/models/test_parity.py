@@ -24,7 +24,7 @@ CASES = [
     ("cov_raseg", {"final": "relu"}, (1, 76, 76, 3)),
     ("cov_raseg", {"final": "linear"}, (2, 37, 54, 3)),
     ("deeplab_v3", {"output_stride": 8}, (1, 37, 45, 3)),
-    ("deeplab_v3plus", {}, (1, 37, 45, 3)),
+    ("deeplab_v3plus", {"backbone": "efficientnet_lite0"}, (1, 45, 53, 3)),
     ("deeplab_v1", {"hidden": 64, "batch_norm": True}, (1, 77, 45, 3)),
     ("fcn8s", {"hidden": 64}, (1, 77, 45, 3)),
     ("segnet", {}, (1, 37, 45, 3)),

@@ -65,14 +65,15 @@ def bare(fan_in, fan_out, size=3):
     return size * size * fan_in * fan_out + 2 * fan_out
 
 
-def deeplab_v3(encoder, width, decoder):
+def deeplab_v3(encoder, width, decoder, first=None):
     aspp = 2 * bare(width, 256, 1) + 3 * bare(width, 256) + bare(5 * 256, 256, 1)
-    extra = bare(width // 8, 48, 1) + bare(256 + 48, 256) if decoder else 0
+    extra = bare(first or width // 8, 48, 1) + bare(256 + 48, 256) if decoder else 0
     return encoder + aspp + extra + bare(256, 256) + 256 * 2 + 2
 
 
 # Of the classifiers, less their last layer.
 RESNET18, RESNET50 = 11_689_512 - 513 * 1000, 25_557_032 - 2049 * 1000
+LITE0 = 4_652_008 - 1281 * 1000 - bare(320, 1280, 1)  # and less the convolution before
 
 
 VGG16_CONVOLUTIONS = 14_714_688  # of vgg16 (138,357,544) less its three dense layers
@@ -108,7 +109,9 @@ DEEPLAB_V1 = (
         ("unet", {"depth": 3, "width": 16}, u_net(3, 16, False), 482_050),
         ("deeplab_v3", {}, deeplab_v3(RESNET50, 2048, False), 39_633_986),  # as torchvision's deeplabv3_resnet50
         ("deeplab_v3", {"backbone": "resnet18"}, deeplab_v3(RESNET18, 512, False), 15_899_202),
+        ("deeplab_v3", {"backbone": "efficientnet_lite0"}, deeplab_v3(LITE0, 320, False), 6_256_130),
         ("deeplab_v3plus", {}, deeplab_v3(RESNET50, 2048, True), 40_347_298),
+        ("deeplab_v3plus", {"backbone": "efficientnet_lite0"}, deeplab_v3(LITE0, 320, True, 24), 6_958_306),
         ("deeplab_v3plus", {"backbone": "resnet18"}, deeplab_v3(RESNET18, 512, True), 16_603_298),
     ],
 )
@@ -117,7 +120,7 @@ def test_parameters_counted_by_hand(name, options, by_hand, number):
 
 
 EVERY = [(name, {}) for name in list_models("segmentation")]
-EVERY += [(name, {"backbone": "resnet18"}) for name in ("deeplab_v3", "deeplab_v3plus")]
+EVERY += [("deeplab_v3", {"backbone": "resnet18"}), ("deeplab_v3plus", {"backbone": "efficientnet_lite0"})]
 
 
 @pytest.mark.parametrize(("name", "options"), EVERY, ids=[" ".join([name, *o.values()]) for name, o in EVERY])
@@ -130,12 +133,11 @@ def test_any_size_and_every_layer_that_devices_share_knows_it(name, options):
         return call(*args, **kwargs)
 
     keys = {"params": jax.random.PRNGKey(0), "dropout": jax.random.PRNGKey(1)}
-    for size in ((304, 304), (37, 45), (9, 2)):
-        if min(size) >= getattr(model, "smallest", 4):
-            with nn.intercept_methods(noting):
-                make = jax.vmap(partial(model.init_with_output, train=size == (37, 45)), (None, 0), axis_name="devices")
-                logits, _ = jax.eval_shape(make, keys, jax.ShapeDtypeStruct((1, 2, *size, 1), jnp.float32))
-            assert logits.shape == (1, 2, *size, 3) and logits.dtype == jnp.float32
+    for size in ((9, 2) if name.startswith(("deeplab", "fcn")) else (304, 304), (37, 45)):
+        with nn.intercept_methods(noting):
+            make = jax.vmap(partial(model.init_with_output, train=size == (37, 45)), (None, 0), axis_name="devices")
+            logits, _ = jax.eval_shape(make, keys, jax.ShapeDtypeStruct((1, 2, *size, 1), jnp.float32))
+        assert logits.shape == (1, 2, *size, 3) and logits.dtype == jnp.float32
     assert set(shared) == {"devices"}
 
 

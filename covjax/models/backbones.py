@@ -1,0 +1,14 @@
+"""Classifiers whose feature maps by size a segmentation network can be built on, by their names.
+
+Each is a function (net, x, *, train, output_stride=32) -> maps at 1/4, 1/8, 1/16 and 1/32 of the side.
+"""
+
+from functools import partial
+
+from covjax.models import efficientnet_lite, resnet
+
+BACKBONES = {
+    "efficientnet_lite0": efficientnet_lite.feature_maps,
+    "resnet18": partial(resnet.feature_maps, depth=18),
+    "resnet50": partial(resnet.feature_maps, depth=50),
+}
