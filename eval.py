@@ -28,6 +28,9 @@ _SPLIT = flags.DEFINE_string("split", "test", "Part of the data to evaluate or c
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Slices per batch; default: as in training.", lower_bound=1)
 _INPUT = flags.DEFINE_string("input", None, "Folder of new slices to screen.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write screening, comparison, pooled results or audit to.")
+_WINDOW = flags.DEFINE_string(
+    "window", "", "Of slices unlike those trained on: lung, mediastinum or CENTRE,WIDTH for HU, as_is for 8-bit ones."
+)
 _TTA = flags.DEFINE_list("tta", [], "Average over mirror images (flips), sizes (scales) or both (flips,scales).")
 _MIN_SIZE = flags.DEFINE_integer("min_size", 0, "Drop components of a mask of fewer pixels, at the network's size.")
 _SAVE_PREDICTIONS = flags.DEFINE_string("save_predictions", None, "Write masks: png, or npz (with probability).")
@@ -42,7 +45,7 @@ SERIOUS = 3  # exit status of an audit that found something serious
 # The flags that ask for each job, and those that may go with them.
 JOBS = {
     ("workdir",): ("split", "batch_size", "tta", "min_size", "save_predictions", "explain"),
-    ("workdir", "input", "output"): ("batch_size", "tta", "min_size"),
+    ("workdir", "input", "output"): ("batch_size", "window", "tta", "min_size"),
     ("compare", "output"): ("split",),
     ("pool", "output"): ("split",),
     ("audit", "workdir"): ("output",),
@@ -66,7 +69,8 @@ def main() -> int | None:
     workdir, options = Path(_WORKDIR.value), make_options(_TTA.value, _MIN_SIZE.value)
     use_xla_flags(read_config(workdir).get("xla_flags", "none"))
     if _INPUT.value is not None:
-        print(screen_folder(workdir, Path(_INPUT.value), Path(_OUTPUT.value), _BATCH_SIZE.value, options))
+        folders = Path(_INPUT.value), Path(_OUTPUT.value)
+        print(screen_folder(workdir, *folders, _BATCH_SIZE.value, options, _WINDOW.value))
         return None
     asked = {"save_predictions": _SAVE_PREDICTIONS.value, "explain": _EXPLAIN.value}
     evaluate_run(workdir, _SPLIT.value, _BATCH_SIZE.value, options=options, **asked)

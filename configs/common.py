@@ -25,14 +25,22 @@ def run() -> ConfigDict:
             seed=0,
             xla_flags="none",  # on NVIDIA GPUs: nvidia_fast, or nvidia_deterministic for bit-identical resumption
             data=dict(
-                source="phantom",  # phantom (synthetic), folder (your pictures), prlab21 (the paper's slices)
+                # phantom (synthetic), your own: folder (pictures), nifti, dicom; public: prlab21 (the paper's slices),
+                # medseg1, medseg2, zenodo20, mosmed (python -m covjax.data prints where to get them)
+                source="phantom",
                 frame="ct",  # of prlab21: ct, full (margin labelled infected, as released), ignore_margin
                 path="",  # folder of the slices; phantom needs none
                 patient_column="patient",  # of index.csv in a folder: what tells whose slice it is, in small letters
+                patient_pattern="",  # instead: a regular expression that finds the patient in a name
+                show_patients=False,  # of your own folders: identifiers as they are, not pseudonyms
                 prepared_dir="",  # where prepared slices are kept; empty: the user's cache
                 cache=True,  # keep decoded slices in memory, as uint8, up to 4 GB of a part
                 bits=16,  # bits used in 16-bit pictures: 12 or 16
                 mask_threshold=0,  # above 0: a mask pixel above it is infected (masks saved as JPEG: 127)
+                classes="",  # of masks with several: "1:infected,2:infected,3:background"; empty: above 0 is infected
+                intensity="auto",  # of scans: hu, 8bit, or auto: told by the range of the values
+                window="lung",  # brings HU to 0..255: lung, mediastinum, or "centre,width"
+                lung_crop=False,  # crop slices to the lungs, in training and use
                 phantom=dict(patients=24, slices_per_patient=12, size=304, seed=0),
             ),
             # by: patient, slice, block, source, held_out; shares of train, val, test. With folds above 0, test is

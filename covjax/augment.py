@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from scipy.special import betaincinv
 
-from covjax.data.sources import IGNORE
+from covjax.data.source import IGNORE
 from covjax.errors import InputError, unknown
 
 CLASSES = 2  # healthy, infected: those that mixup mixes

@@ -9,8 +9,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from covjax.augment import check_augmentation
+from covjax.data.classes import parse_classes
+from covjax.data.intensity import parse_window
+from covjax.data.patients import check_pattern
 from covjax.data.sources import PRLAB21_FRAMES, SOURCES
 from covjax.data.splits import RULES, check_folds, split_shares
+from covjax.data.volumes import INTENSITIES
 from covjax.enhance import PRESETS
 from covjax.errors import InputError, unknown
 from covjax.files import write_whole
@@ -32,6 +36,12 @@ ADDED = {
     "split.folds": 0,
     "split.fold": 0,
     "data.patient_column": "patient",
+    "data.patient_pattern": "",
+    "data.show_patients": True,
+    "data.classes": "",
+    "data.intensity": "auto",
+    "data.window": "lung",
+    "data.lung_crop": False,
     "classifier.threshold_rule": "fixed",
     "classifier.calibration": "none",
     **{f"{stage}.loss.name": "cross_entropy" for stage in TASKS},
@@ -77,8 +87,12 @@ def _check_run(config: ConfigDict) -> None:
     _among("data.bits", config.data.bits, (12, 16))
     if not 0 <= config.data.mask_threshold < 255:
         raise InputError(f"data.mask_threshold: {config.data.mask_threshold} must be at least 0 and below 255")
-    for field in ("path", "patient_column", "prepared_dir", "cache"):
+    for field in ("path", "patient_column", "prepared_dir", "cache", "show_patients", "lung_crop"):
         _get(config.data, field)
+    check_pattern(config.data.patient_pattern)
+    parse_classes(config.data.classes)
+    _among("data.intensity", config.data.intensity, INTENSITIES)
+    parse_window(config.data.window)
     for field in ("patients", "slices_per_patient", "size"):
         _positive(f"data.phantom.{field}", config.data.phantom[field])
     _positive("data.phantom.seed", config.data.phantom.seed, zero=True)

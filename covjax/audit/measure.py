@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from covjax.data.sources import IGNORE, Slice
+from covjax.data.source import IGNORE, Slice
 from covjax.errors import InputError
 
 SIDE = 64  # of the thumbnails that are compared

@@ -3,11 +3,14 @@
 import struct
 import warnings
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from covjax.data.classes import map_classes
 from covjax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -58,17 +61,20 @@ def read_image(path: Path, bits: int = 16) -> np.ndarray:
     return np.asarray(image.convert("RGB").convert("L") if image.mode == "P" else image.convert("L"))
 
 
-def read_mask(path: Path, threshold: int = 0) -> np.ndarray:
+def read_mask(path: Path, threshold: int = 0, classes: Mapping[int, int] = MappingProxyType({})) -> np.ndarray:
     """Reads a mask as uint8 [H, W] of 0 (background) and 1 (infected).
 
     The file holds 0 and 1, or 0 and 255; with a `threshold` above 0 any grey counts and values above it are infected
-    (for masks saved as JPEG). Raises InputError naming the file and the values that do not fit.
+    (for masks saved as JPEG), and with `classes` ({value in the file: in the mask}) it holds those values. Raises
+    InputError naming the file and the values that do not fit.
     """
     image = _decoded(path)
     if image.mode not in ("L", "RGB", "RGBA", "LA", "P", "1"):
         raise InputError(f"{path}: {image.mode} masks are not supported, save it as 8-bit grey")
     # A palette mask stores class numbers as indices; its colours mean nothing.
     values = np.asarray(image if image.mode in ("L", "P") else image.convert("L"))
+    if classes:
+        return map_classes(values, classes, path)
     if threshold > 0:
         return (values > threshold).astype(np.uint8)
     found = np.flatnonzero(np.bincount(values.ravel(), minlength=256))

@@ -4,6 +4,7 @@ import gzip
 import io
 import logging
 import os
+import threading
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -30,8 +31,10 @@ from covjax.errors import InputError
 SUFFIXES = (".nii", ".nii.gz")
 HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by size, which is the file's first number
 DEFLATED = 1032  # times smaller is what gzip can make of anything at most
+MAX_CLASSES = 16
 CHUNK = 2**24  # bytes
 UNITS = {"meter": 1000.0, "micron": 1e-3}  # in mm
+_READING = threading.Lock()
 _QUIET = logging.Logger("nifti", logging.CRITICAL)
 
 
@@ -50,7 +53,7 @@ class Stored(NamedTuple):
 def open_nifti(path: Path, told: str = "auto") -> Volume:
     """Opens a 2-D or 3-D volume; `told` as in volumes.INTENSITIES. Raises InputError naming the file."""
     stored = _stored(path)
-    geometry = _geometry(path, stored)
+    geometry = _geometry(path, stored, _volume_shape(path, stored.shape))
     slope = stored.slope, stored.intercept
 
     def raw(index: int) -> np.ndarray:
@@ -70,9 +73,19 @@ def open_nifti(path: Path, told: str = "auto") -> Volume:
     )
 
 
-def nifti_shape(path: Path) -> tuple[int, ...]:
-    """Returns the stored shape, of any number of axes, without reading a voxel."""
-    return _stored(path).shape
+def open_labels(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Returns the numbers of a label volume as [*three stored axes, classes], with its geometry.
+
+    Raises InputError naming the file.
+    """
+    stored = _stored(path)
+    shape = (*stored.shape, 1, 1)
+    channels = int(np.prod(stored.shape[3:], dtype=object))
+    if len(stored.shape) < 2 or channels > MAX_CLASSES:
+        raise InputError(f"{path}: {stored.shape} voxels are no mask of at most {MAX_CLASSES} classes")
+    values = voxels(path).reshape(*shape[:3], channels, order="F")
+    scaled = values if (stored.slope, stored.intercept) == (1, 0) else values * stored.slope + stored.intercept
+    return scaled, _geometry(path, stored, shape[:3])
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -81,7 +94,8 @@ def voxels(path: Path) -> np.ndarray:
     Gzipped files are unpacked to a temporary file. The last few stay open. Raises InputError naming the file.
     """
     state = path.stat() if path.exists() else None
-    return _voxels(path, state and (state.st_size, state.st_mtime_ns))
+    with _READING:  # so that threads do not unpack a file twice
+        return _voxels(path, state and (state.st_size, state.st_mtime_ns))
 
 
 def write_mask(path: Path, masks: Iterable[np.ndarray], volume: Volume) -> None:
@@ -149,15 +163,18 @@ def _stored(path: Path) -> Stored:
         return stored
 
 
-def _geometry(path: Path, stored: Stored) -> Geometry:
-    shape, header = stored.shape, stored.header
-    volumes = int(np.prod(shape[3:], dtype=object))
-    if len(shape) < 2 or volumes != 1:
+def _volume_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) < 2 or np.prod(shape[3:], dtype=object) != 1:
         raise InputError(f"{path}: {len(shape)}-D, {shape}, of which a CT volume has 3 axes, save each one as a file")
+    return (*shape[:3], 1)[:3]
+
+
+def _geometry(path: Path, stored: Stored, shape: tuple[int, int, int]) -> Geometry:
+    header = stored.header
     with reading(path):
         affine = np.array(header.get_best_affine(), np.float64)
         known = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
-    geometry = Geometry((*shape[:3], 1)[:3], affine, known)
+    geometry = Geometry(shape, affine, known)
     check_geometry(path, geometry)
     return geometry
 

@@ -23,8 +23,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from covjax.data.shards import FEATURES, SHARD, Shards, refusal, write_in_parallel
-from covjax.data.sources import Source, open_source
+from covjax.data.source import Source
+from covjax.data.sources import open_source
 from covjax.errors import InputError, Interrupted, RunError
+from covjax.files import encode_table, write_whole
 
 LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it starts
 
@@ -41,6 +43,7 @@ class Prepared:
     splits: tuple[str, ...]  # "" unless the source came with a split
     has_mask: np.ndarray  # bool [M]
     records: Any  # tfds data source
+    values: frozenset[str] = frozenset({"8bit"})  # what the files held: 8bit, hu or both
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -119,6 +122,7 @@ def open_prepared(folder: Path) -> Prepared:
             splits=tuple(r["split"] for r in rows),
             has_mask=np.array([r["has_mask"] for r in rows], bool),
             records=records,
+            values=frozenset(r.get("values", "8bit") for r in rows),
         )
     # Which of these it is depends on the file that is missing, cut short or overwritten.
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
@@ -145,6 +149,9 @@ def _build(source: Source, folder: Path, config: Any = None) -> None:
         _write_missing(shards, config)
         with contextlib.redirect_stdout(io.StringIO()):  # the builder announces itself; the bar said enough
             Slices(shards=shards, data_dir=str(folder)).download_and_prepare()
+        if source.patients:  # the key stays here; nothing that a run writes holds it
+            keys = encode_table(("pseudonym", "patient"), sorted(source.patients.items()))
+            write_whole(folder / "patients.csv", keys)
         _write_index(shards, folder / "index.json")
         shutil.rmtree(shards.folder)
     except (KeyboardInterrupt, Interrupted, RunError):

@@ -1,23 +1,15 @@
 """Finding volumes in files and folders, NIfTI and DICOM alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from covjax.data import dicom, nifti
+from covjax.data.index import bare_name
 from covjax.data.series import open_series, read_series
 from covjax.data.volumes import Volume
 from covjax.errors import InputError
 
 Opener = Callable[[], Volume]
-
-
-def stem(path: Path) -> str:
-    """Returns a file's name without .nii.gz, .nii or a DICOM suffix."""
-    name = path.name
-    for suffix in (".nii.gz", ".nii", *dicom.SUFFIXES):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
 
 
 def is_nifti(path: Path) -> bool:
@@ -29,17 +21,21 @@ def _stop(error: InputError) -> None:
     raise error
 
 
-def find_scans(path: Path, told: str = "auto", skip: Callable[[InputError], None] = _stop) -> dict[str, Opener]:
+def find_scans(
+    path: Path, told: str = "auto", *, skip: Callable[[InputError], None] = _stop, files: Sequence[Path] | None = None
+) -> dict[str, Opener]:
     """Returns {name: what opens the volume} of a file, or of every NIfTI file and DICOM series below a folder, sorted.
 
     Names are paths without suffix below `path`, of a series that of its folder; a number is added where several series
-    share one. Hidden files, links out of the folder and files of other kinds are left out. `told` says what the values
-    are (volumes.INTENSITIES). Openers raise InputError for what cannot be read. So does this function for a DICOM file
-    that cannot be used, unless `skip` takes the error and returns; when there is nothing; or when two have one name.
+    share one. Hidden files, links out of the folder and files of other kinds are left out; with `files`, all but those.
+    `told` says what the values are (volumes.INTENSITIES). Openers raise InputError for what cannot be read. So does
+    this function for a DICOM file that cannot be used, unless `skip` takes the error and returns; when there is
+    nothing; or when two scans have one name.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder, check the path")
-    files = [path] if path.is_file() else list_files(path)
+    if files is None:
+        files = [path] if path.is_file() else list_files(path)
     root = path.parent if path.is_file() else path
     found: dict[str, Opener] = {}
 
@@ -49,7 +45,7 @@ def find_scans(path: Path, told: str = "auto", skip: Callable[[InputError], None
         found[name] = opener
 
     for file in filter(is_nifti, files):
-        name = (file.relative_to(root).parent / stem(file)).as_posix()
+        name = (file.relative_to(root).parent / bare_name(file.name)).as_posix()
         add(name, lambda file=file: nifti.open_nifti(file, told), file)
     rest = [file for file in files if not is_nifti(file) and (dicom.is_dicom(file) or file == path)]
     for name, place, (tags, frames) in _named(read_series(rest, skip), root):
@@ -81,7 +77,7 @@ def _named(found: dict[str, Series], root: Path) -> list[tuple[str, Path, Series
     places = [frames[0].path if len({f.path for f in frames}) == 1 else _folder(frames) for _, frames in series]
     named = []
     for number, (place, one) in enumerate(zip(places, series, strict=True)):
-        name = (place.parent / stem(place)) if place.is_file() else place
+        name = (place.parent / bare_name(place.name)) if place.is_file() else place
         name = name.relative_to(root).as_posix() if name != root else root.resolve().name
         if places.count(place) > 1:
             name += f"_{places[:number].count(place) + 1}"

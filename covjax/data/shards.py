@@ -21,7 +21,8 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from covjax.data.sources import IGNORE, Source, check_slice, open_source
+from covjax.data.source import IGNORE, Source, check_slice
+from covjax.data.sources import open_source
 from covjax.errors import InputError, RunError
 
 SHARD, MOST_SHARDS = 256, 512  # slices per shard, unless that makes more files than a process may keep open
@@ -74,7 +75,8 @@ def _encoded(source: Source, i: int) -> tuple[dict[str, Any], bytes]:
     s = source.load(i)
     check_slice(s)
     mask = np.full_like(s.image, IGNORE) if s.mask is None else s.mask  # as the whole mask of a slice without
-    row = {"id": s.id, "label": s.label, "patient": s.patient, "split": s.split, "has_mask": s.mask is not None}
+    row = {"id": s.id, "label": s.label, "patient": s.patient, "split": s.split, "values": s.values}
+    row["has_mask"] = s.mask is not None
     return row, FEATURES.serialize_example({"image": _png(s.image), "mask": _png(mask)})
 
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from covjax.audit import Finding, Measured, find, measure, write_audit
 from covjax.config import check_config, read_config, stage_names
-from covjax.data.sources import Slice, open_source
+from covjax.data.source import Slice
+from covjax.data.sources import open_source
 from covjax.data.splits import CLASSES, PARTS, make_splits, read_splits
 from covjax.errors import InputError
 from covjax.framework.slices import open_run_data

@@ -15,6 +15,7 @@ from covjax.data.splits import CLASSES, make_splits, read_splits
 from covjax.errors import InputError
 from covjax.framework.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.framework.evaluate import evaluate_run, record_timing
+from covjax.framework.intensity import record_intensity
 from covjax.framework.slices import part_reader
 from covjax.framework.start import find_start, init_path, told
 from covjax.framework.trained import load_trained, read_statistics, statistics_path
@@ -41,6 +42,7 @@ def train_run(config: Any, workdir: Path) -> None:
         claim_workdir(workdir, config)
     write_json(workdir / "environment.json", environment())
     write_json(workdir / "splits.json", splits)
+    record_intensity(config, data, workdir)
     for name in stage_names(config):
         readers = {part: part_reader(name, config, data, splits, part) for part in ("train", "val")}
         stage = _measured_stage(name, config, readers["train"], workdir)

@@ -16,18 +16,22 @@ from tqdm import tqdm
 
 from covjax.config import read_config, stage_names, write_json
 from covjax.data.images import list_images, read_image
+from covjax.data.intensity import choose_window
 from covjax.data.loader import pad_batch, resize
+from covjax.data.lungs import Box, lung_box
 from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.files import encode_table, write_whole
 from covjax.framework.evaluate import check_asked
+from covjax.framework.intensity import read_intensity
 from covjax.framework.trained import load_trained
 from covjax.inputs import slice_size
 from covjax.parallel import round_up
 from covjax.stages import Stage
 
 CHUNK = 8  # batches screened together, so that stage 2 runs on full batches of the slices called infected
+WHOLE = (slice(None), slice(None))
 CONTOUR = (213, 94, 0)  # vermilion of the Okabe-Ito palette: told from grey by everyone
 
 
@@ -45,10 +49,13 @@ class Screener:
 
     def __init__(
         self, stages: dict[str, Stage], variables: dict[str, Any], batch_size: int | None = None,
-        options: Options = PLAIN,
+        options: Options = PLAIN, lung_crop: bool = False,
     ):  # fmt: skip
-        """Takes stages ("classifier", "segmenter", or one of them) and the variables of each, by the same names."""
-        self.stages, self.variables = stages, variables
+        """Takes stages ("classifier", "segmenter", or one of them) and the variables of each, by the same names.
+
+        With `lung_crop` the networks see slices cropped to the lungs, as in training with data.lung_crop.
+        """
+        self.stages, self.variables, self.lung_crop = stages, variables, lung_crop
         self.batch_size = round_up(batch_size or next(iter(stages.values())).config.batch_size)
         self._predict = {name: make_predictor(stage, ("predicted",), options) for name, stage in stages.items()}
 
@@ -60,17 +67,25 @@ class Screener:
         check_asked(stage_names(config), options)
         trained = {name: load_trained(name, config, workdir) for name in stage_names(config)}
         stages = {name: stage for name, (stage, _) in trained.items()}
-        return cls(stages, {name: variables for name, (_, variables) in trained.items()}, batch_size, options)
+        variables = {name: variables for name, (_, variables) in trained.items()}
+        return cls(stages, variables, batch_size, options, config.data.lung_crop)
 
     def screen(self, images: Iterable[np.ndarray]) -> Iterator[Screened]:
         """Screens slices, each uint8 [H, W] of any size, in order and in constant memory."""
         source = iter(images)
         while chunk := list(islice(source, CHUNK * self.batch_size)):
+            shapes = [image.shape for image in chunk]
+            boxes = [lung_box(image) if self.lung_crop else WHOLE for image in chunk]
+            chunk = [image[box] for image, box in zip(chunk, boxes, strict=True)]
             probability, called = [None] * len(chunk), np.ones(len(chunk), bool)
             if "classifier" in self.stages:
                 probability = self._run("classifier", chunk, "probability").astype(float).tolist()
                 called = self.stages["classifier"].calls(probability)
             masks = self._masks(chunk, called) if "segmenter" in self.stages else [None] * len(chunk)
+            masks = [
+                mask if mask is None else _placed(mask, box, shape)
+                for mask, box, shape in zip(masks, boxes, shapes, strict=True)
+            ]
             for p, infected, mask in zip(probability, called, masks, strict=True):
                 share = None if mask is None else float(mask.mean())
                 yield Screened(p, bool(infected) if p is not None else bool(mask.any()), mask, share)
@@ -100,12 +115,20 @@ class Screener:
         return collect(self._predict[name](self.variables[name], batches))[row]
 
 
+def _placed(mask: np.ndarray, box: Box, shape: tuple[int, int]) -> np.ndarray:
+    """Returns a mask of `shape` with that of a crop in its place."""
+    whole = np.zeros(shape, mask.dtype)
+    whole[box] = mask
+    return whole
+
+
 def screen_folder(
-    workdir: Path, folder: Path, output: Path, batch_size: int | None = None, options: Options = PLAIN
+    workdir: Path, folder: Path, output: Path, batch_size: int | None = None, options: Options = PLAIN, window: str = ""
 ) -> str:
     """Screens every picture below `folder` into `output`: predictions.csv, masks/ID.png, overlays/ID.png.
 
-    Options that are on are recorded in options.json.
+    Options that are on are recorded in options.json. `window` is as_is for pictures where the run was trained on HU
+    (covjax.data.intensity.choose_window).
 
     Everything is written beside `output` first and moved there when the last slice is done. Returns one line that says
     what was found. Raises InputError naming a folder or file that cannot be used.
@@ -115,6 +138,7 @@ def screen_folder(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output: {output} exists and is not an empty folder, name another one")
     config = read_config(workdir)
+    choose_window(folder, "8bit", read_intensity(workdir), config.data.window, window)
     files = list_images(folder)
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from covjax.audit import measure
-from covjax.data.sources import Slice
+from covjax.data.source import Slice
 
 
 def chest(seed, size=(60, 50)):

@@ -8,16 +8,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs import common
 from covjax.data import prepared, shards
+from covjax.data.patients import pseudonym
 from covjax.data.prepared import open_prepared, prepare
 from covjax.data.shards import SHARD
-from covjax.data.sources import IGNORE, Slice, Source, open_source
+from covjax.data.source import IGNORE, Slice, Source
+from covjax.data.sources import open_source
 from covjax.errors import InputError, Interrupted, RunError
 
 ROOT = Path(__file__).parents[2]
@@ -35,15 +37,9 @@ def folder(tmp_path):
 
 def config(folder, **fields):
     home = folder.parent / "prepared"
-    return SimpleNamespace(
-        source="folder",
-        path=str(folder),
-        prepared_dir=str(home),
-        bits=16,
-        mask_threshold=0,
-        patient_column="patient",
-        **fields,
-    )
+    data = common.run().data
+    data.update(source="folder", path=str(folder), prepared_dir=str(home), **fields)
+    return data
 
 
 def left(folder):
@@ -72,7 +68,10 @@ def test_no_masks_at_all(folder):
     data = prepare(config(folder))
     assert data.has_mask.tolist() == [True, False, True, False]  # healthy slices have an empty one
     assert (data.decode(1)[1] == IGNORE).all() and not data.decode(0)[1].any()
-    assert data.labels.tolist() == [0, 1, 0, 1] and data.patients == ("p0", "p1", "p2", "p3")
+    assert data.labels.tolist() == [0, 1, 0, 1] and data.values == {"8bit"}
+    assert data.patients == tuple(pseudonym(f"p{k}") for k in range(4)) and "p0" not in data.patients
+    (prepared_folder,) = (path for path in left(folder) if path.is_dir())
+    assert f"{pseudonym('p2')},p2" in (prepared_folder / "patients.csv").read_text()  # the key
 
 
 def test_built_once_and_again_when_a_file_changes(folder, monkeypatch):

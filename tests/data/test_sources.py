@@ -3,13 +3,14 @@
 import csv
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from covjax.data.sources import PRLAB21_CT, check_slice, open_source
+from configs import common
+from covjax.data.source import check_slice
+from covjax.data.sources import PRLAB21_CT, open_source
 from covjax.errors import InputError
 
 REAL = Path(os.environ.get("COVJAX_TEST_DATA") or Path(__file__).parents[2] / "../shared/data")
@@ -17,8 +18,9 @@ RNG = np.random.default_rng(0)
 
 
 def config(path, source="folder", **fields):
-    values = dict(source=source, path=str(path), bits=16, mask_threshold=0, frame="ct", patient_column="patient")
-    return SimpleNamespace(**(values | fields))
+    data = common.run().data
+    data.update(dict(source=source, path=str(path), show_patients=True) | fields)
+    return data
 
 
 def picture(path, pixels=None):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from configs import common
 from covjax.data.prepared import Prepared, prepare
 from covjax.data.splits import PARTS, make_splits, part_indices, read_splits
 from covjax.errors import InputError
@@ -23,6 +24,12 @@ def data(labels, patients, splits=None):
     ids = tuple(f"s{i}" for i in range(n))
     splits = tuple(splits) if splits is not None else ("",) * n
     return Prepared("f", "fake", ids, np.array(labels, np.int32), tuple(patients), splits, np.ones(n, bool), None)
+
+
+def real(path, home, column):
+    data = common.run().data
+    data.update(source="folder", path=str(path), prepared_dir=str(home), patient_column=column, show_patients=True)
+    return data
 
 
 def rule(by="patient", shares=(0.64, 0.16, 0.2), folds=0, fold=0):
@@ -211,8 +218,7 @@ def test_semiseg100(tmp_path):
     path = REAL / "semiseg100"
     if not path.is_dir():
         pytest.skip(f"{path} absent; set COVJAX_TEST_DATA to run this on real slices")
-    fields = dict(source="folder", path=str(path), prepared_dir=str(tmp_path), bits=16, mask_threshold=0)
-    d = prepare(SimpleNamespace(**fields, patient_column="patient"))
+    d = prepare(real(path, tmp_path, "patient"))
     splits = make_splits(d, rule("slice"), 0, needs=("infected",))
     assert [len(splits[p]) for p in PARTS] == [32, 8, 10] and d.has_mask.all()
     blocks = [make_splits(d, rule("block", folds=5, fold=k), 0, ("infected",)) for k in range(5)]
@@ -250,8 +256,7 @@ def test_covid_ct_holds_out_its_published_validation_part(tmp_path):
     path = REAL / "covid_ct"
     if not path.is_dir():
         pytest.skip(f"{path} absent; set COVJAX_TEST_DATA to run this on real slices")
-    fields = dict(source="folder", path=str(path), prepared_dir=str(tmp_path), bits=16, mask_threshold=0)
-    d = prepare(SimpleNamespace(**fields, patient_column="source_group"))
+    d = prepare(real(path, tmp_path, "source_group"))
     splits = make_splits(d, rule("held_out", (0.68, 0.17, 0.15)), 0)
     assert splits["slices"]["test"] == {"healthy": 58, "infected": 60}
     left_out = {dict(zip(d.ids, d.patients, strict=True))[slice_id] for slice_id in splits["left_out"]}

@@ -1,0 +1,58 @@
+"""What a source of slices is: a lazy list of them and a fingerprint of its inputs."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from covjax.errors import InputError
+
+IGNORE = 255  # mask value of a pixel that counts nowhere
+
+
+class Slice(NamedTuple):
+    """One decoded slice: image uint8 [H, W], mask uint8 [H, W] (0, 1, 255) or None, label 0 healthy or 1 infected."""
+
+    id: str
+    image: np.ndarray
+    mask: np.ndarray | None
+    label: int
+    patient: str  # "" when unknown
+    split: str  # "" unless the source comes with a split
+    values: str = "8bit"  # what the file held: 8bit, or hu brought to 0..255 through the window of the configuration
+    lungs: np.ndarray | None = None  # bool [H, W] where the source knows them
+
+
+@dataclass(frozen=True)
+class Source:
+    """A lazy sequence of slices, and a fingerprint that changes when its inputs do."""
+
+    name: str
+    ids: tuple[str, ...]
+    load: Callable[[int], Slice]
+    fingerprint: str
+    patients: Mapping[str, str] = MappingProxyType({})  # identifiers by the pseudonyms that stand for them
+
+
+def check_slice(found: Slice) -> None:
+    """Raises InputError for a slice that cannot be trained on. Apart from `load`, so that an audit sees them all."""
+    if found.label == 0 and found.mask is not None and (found.mask == 1).any():
+        raise InputError(
+            f"{found.id}: labelled healthy in index.csv, but its mask marks infection, correct the label or the mask"
+        )
+
+
+def stamps(root: Path, files: list[Path]) -> list[tuple[str, int, int]]:
+    return [(f.relative_to(root).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+
+
+READING = 1  # to be raised whenever the same files decode to other pixels or labels than before
+
+
+def fingerprint(parts: list) -> str:
+    return hashlib.sha256(json.dumps([READING, *parts], ensure_ascii=True).encode()).hexdigest()[:16]
