@@ -43,9 +43,9 @@ def run() -> ConfigDict:
                 lung_crop=False,  # crop slices to the lungs, in training and use
                 phantom=dict(patients=24, slices_per_patient=12, size=304, seed=0),
             ),
-            # by: patient, slice, block, source, held_out; shares of train, val, test. With folds above 0, test is
-            # number `fold` of them.
-            split=dict(by="patient", shares=(0.64, 0.16, 0.2), folds=0, fold=0),
+            # by: patient, slice, block, source, held_out, file; shares of train, val, test. With folds above 0, test
+            # is number `fold` of them. path: of by=file, the splits.json of another run, or a CSV (patient or id, part)
+            split=dict(by="patient", shares=(0.64, 0.16, 0.2), folds=0, fold=0, path=""),
         )
     )
 

@@ -35,6 +35,7 @@ ADDED = {
     "data.frame": "ct",
     "split.folds": 0,
     "split.fold": 0,
+    "split.path": "",
     "data.patient_column": "patient",
     "data.patient_pattern": "",
     "data.show_patients": True,
@@ -99,6 +100,8 @@ def _check_run(config: ConfigDict) -> None:
     _among("split.by", config.split.by, RULES)
     split_shares(config.split.shares)
     check_folds(config.split.folds, config.split.fold)
+    if (config.split.by == "file") != bool(config.split.path):
+        raise InputError("split.path: goes with split.by=file, set both or neither")
     for name in stage_names(config):
         _check_stage(name, config[name])
 

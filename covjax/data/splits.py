@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from covjax.data.listed import listed_parts
 from covjax.data.prepared import Prepared
 from covjax.errors import InputError, unknown
 
@@ -16,6 +17,7 @@ RULES = {
     "slice": "slices at random: neighbours of one patient on both sides, scores are optimistic",
     "block": "runs of slices that follow each other by id, for unknown patients whose slices do (10 comes after 9)",
     "source": "the split the source comes with (column split of index.csv; with folds: their number)",
+    "file": "as listed in split.path: a splits.json, or a CSV with the columns patient or id, and part",
     "held_out": "what that column calls val or test is test; val is taken from the rest, by patient",
 }
 TRIALS = 2000  # random divisions to choose from
@@ -40,6 +42,9 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
     does not matter, classes fall as they do, and each block is next to two others, so at most a patient at each cut is
     in two parts. Val is the block that follows test.
 
+    By file, parts are what `config.path` says, of another run (its splits.json) or by hand; what it does not list is in
+    no part.
+
     By what the source holds out, for sources with two parts, the held-out one is for testing only; slices of the other
     whose patient is in it too are in no part, and listed as left_out.
     """
@@ -47,12 +52,14 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
         raise unknown("split.by", config.by, RULES)
     shares = split_shares(config.shares)
     check_folds(config.folds, config.fold)
-    if config.folds and config.by == "held_out":
-        raise InputError("split.folds: a held-out part is one, set folds to 0 or use split.by=patient")
+    if config.folds and config.by in ("held_out", "file"):
+        raise InputError(f"split.folds: split.by={config.by} says what is tested, set folds to 0 or use by=patient")
     for name in needs:
         if not (data.labels == CLASSES.index(name)).any():
             raise InputError(f"data: no slice is {name}, add {name} slices")
-    if config.by == "block":
+    if config.by == "file":
+        part = listed_parts(data, Path(config.path).expanduser(), PARTS)
+    elif config.by == "block":
         part = _block_parts(data, config, shares)
     elif config.folds:
         part = _fold_parts(data, config, shares, seed)

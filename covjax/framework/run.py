@@ -79,9 +79,7 @@ def _splits(config: Any, data: Prepared, workdir: Path) -> dict[str, Any]:
         needs = CLASSES if "classifier" in config else ("infected",)
         splits = make_splits(data, config.split, config.seed, needs)
         if left_out := splits.get("left_out"):
-            logging.warning(
-                "%d slices of patients in the held-out part are in no part (see splits.json)", len(left_out)
-            )
+            logging.warning("%d slices are in no part (left_out in splits.json)", len(left_out))
         return splits
     splits = read_splits(path)
     if splits["fingerprint"] != data.fingerprint:

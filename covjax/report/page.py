@@ -14,6 +14,7 @@ SPLIT_RULES = {
     "slice": "by slice: slices of one patient may be in several parts",
     "block": "by block: runs of slices that follow each other by id; a patient may be in two parts at their borders",
     "source": "as given by the data source",
+    "file": "as listed in a file",
     "held_out": "test as held out by the data source, train and val by patient, slices of test patients left out",
 }
 SECTIONS = (

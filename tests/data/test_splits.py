@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from configs import common
+from covjax.data.patients import pseudonym
 from covjax.data.prepared import Prepared, prepare
 from covjax.data.splits import PARTS, make_splits, part_indices, read_splits
 from covjax.errors import InputError
@@ -32,8 +33,8 @@ def real(path, home, column):
     return data
 
 
-def rule(by="patient", shares=(0.64, 0.16, 0.2), folds=0, fold=0):
-    return SimpleNamespace(by=by, shares=shares, folds=folds, fold=fold)
+def rule(by="patient", shares=(0.64, 0.16, 0.2), folds=0, fold=0, path=""):
+    return SimpleNamespace(by=by, shares=shares, folds=folds, fold=fold, path=path)
 
 
 def patients(sizes, infected_shares):
@@ -365,3 +366,35 @@ def test_folds_refused():
     refused("split.folds: 6 cannot be made of 5 patients", d, rule(folds=6), 0)
     refused("split.folds: 2 cannot be made of 3 patients", patients([10] * 3, [0.5] * 3), rule(folds=2), 0)
     refused("the val part has no healthy slice", patients([10] * 4, [1, 1, 1, 0]), rule(folds=4, fold=0), 0)
+
+
+def test_splits_come_from_a_file(tmp_path):
+    d = data([0, 1] * 6, "aaaabbbbccdd")
+    made = make_splits(d, rule(), 0)
+    (tmp_path / "splits.json").write_text(json.dumps(made))
+    again = make_splits(d, rule("file", path=tmp_path / "splits.json"), 1)
+    assert all(again[part] == made[part] for part in PARTS) and again["by"] == "file"
+    by_hand = tmp_path / "parts.csv"
+    by_hand.write_text("Patient,part\na,train\nb,val\nc,test\n")
+    found = make_splits(d, rule("file", path=by_hand), 0)
+    assert [found["patients"][part] for part in PARTS] == [["a"], ["b"], ["c"]] and found["left_out"] == ["s10", "s11"]
+    hidden = data([0, 1] * 6, [pseudonym(name) for name in "aaaabbbbccdd"])
+    assert make_splits(hidden, rule("file", path=by_hand), 0)["test"] == found["test"]
+    for text, word in (
+        ("patient,part\nx,train\n", "first p"),
+        ("patient,part\na,training\n", "line 2: part 'training'"),
+        ("patient,part\na,train\na,test\n", "line 3 puts a into another"),
+        ("name,part\na,train\n", "columns part and patient or id"),
+        ("patient,part\na,train\nb,val\n", "the test part is empty"),
+        ("id,part\ns0,train\ns1,val\ns2,test\n", "patient a is in both train and val"),
+    ):
+        by_hand.write_text(text)
+        refused(word, d, rule("file", path=by_hand), 0)
+    refused("cannot be read", d, rule("file", path=tmp_path / "none.csv"), 0)
+    refused("says what is tested", d, rule("file", path=by_hand, folds=2), 0)
+
+
+def test_as_many_folds_as_patients_leave_one_out():
+    d = data([0, 1] * 9, [f"p{i // 3}" for i in range(18)])
+    tested = [make_splits(d, rule(folds=6, fold=k), 0)["patients"]["test"] for k in range(6)]
+    assert sorted(sum(tested, [])) == [f"p{k}" for k in range(6)] and all(len(one) == 1 for one in tested)

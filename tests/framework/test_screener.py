@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from covjax.config import write_json
+from covjax.data import phantom
+from covjax.data.lungs import lung_box
 from covjax.errors import InputError
 from covjax.framework import Screener, screen_folder
 from covjax.framework.screener import overlay
@@ -74,6 +77,31 @@ def test_nothing_is_overwritten(trained, pictures, tmp_path):
         screen_folder(trained[0], pictures, tmp_path / "out")
     with pytest.raises(InputError, match="--input"):
         screen_folder(trained[0], tmp_path / "nowhere", tmp_path / "other")
+
+
+def test_slices_are_cropped_to_the_lungs_and_masks_put_back(trained):
+    images = [phantom.phantom_slice(1, k, slices_per_patient=12, size=96)[0] for k in (3, 6)]
+    plain = Screener.from_workdir(trained[0], batch_size=2)
+    cropping = Screener(plain.stages, plain.variables, 2, lung_crop=True)
+    by_hand = list(plain.screen([image[lung_box(image)] for image in images]))
+    for image, whole, part in zip(images, cropping.screen(images), by_hand, strict=True):
+        assert whole.mask.shape == image.shape and whole.probability == pytest.approx(part.probability, abs=1e-6)
+        np.testing.assert_array_equal(whole.mask[lung_box(image)], part.mask)
+        assert whole.mask.sum() == part.mask.sum() and whole.share == pytest.approx(whole.mask.mean())
+
+
+def test_pictures_are_refused_by_a_run_that_saw_hu(trained, pictures, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "checkpoints", *(path.name for path in trained[0].glob("statistics_*.json"))):
+        (run / name).symlink_to(trained[0] / name)
+    write_json(run / "intensity.json", {"values": ["hu"], "window": [-600, 1500]})
+    with pytest.raises(InputError, match="--window=as_is"):
+        screen_folder(run, pictures, tmp_path / "out")
+    assert "screened 3" in screen_folder(run, pictures, tmp_path / "out", window="as_is")
+    (run / "intensity.json").write_text("[1]")
+    with pytest.raises(InputError, match="intensity.json: damaged"):
+        screen_folder(run, pictures, tmp_path / "other")
 
 
 def test_overlay_draws_the_contour_only():
