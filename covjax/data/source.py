@@ -3,9 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +35,7 @@ class Source:
     ids: tuple[str, ...]
     load: Callable[[int], Slice]
     fingerprint: str
-    patients: Mapping[str, str] = MappingProxyType({})  # identifiers by the pseudonyms that stand for them
+    patients: Mapping[str, str] = field(default_factory=dict)  # identifiers by the pseudonyms that stand for them
 
 
 def check_slice(found: Slice) -> None:

@@ -63,7 +63,7 @@ def test_a_series_reads_back_equal(tmp_path, change):
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
 def test_codecs_that_are_plugins(tmp_path, syntax):
-    values = scan((2, 16, 16))
+    values = scan((2, 64, 64))
     try:
         write_series(tmp_path, values, compress(syntax))
     except (RuntimeError, NotImplementedError):
