@@ -49,7 +49,7 @@ def train_run(config: Any, workdir: Path) -> None:
         variables, record = starts.pop(name) or (None, None)
         if record is not None:
             write_json(init_path(name, workdir), record)
-            print(told(name, record), flush=True)
+            print(told(name, record, config[name].input.normalize), flush=True)
         record_timing(workdir, name, train_stage(stage, readers, config, workdir, start=variables))
         if name == "classifier" and is_asked(config):
             fit_calibration(*load_trained(name, config, workdir, calibrated=False), readers["val"], workdir)

@@ -40,12 +40,14 @@ def find_start(name: str, config: Any, workdir: Path) -> Start | None:
     return Start(variables, record)
 
 
-def told(name: str, record: dict[str, Any]) -> str:
-    """Says in one line what a stage starts from."""
+def told(name: str, record: dict[str, Any], normalize: str) -> str:
+    """Says in one line what a stage starts from, and if its input is not what the weights expect."""
     kept = [*record["fresh"], *record["skipped"], *record["replaced"]]
     listed = ", ".join(ascii(entry)[1:-1] for entry in kept[:LISTED]) or "nothing"
     more = f" and {len(kept) - LISTED} more (see {init_path(name, Path()).name})" if len(kept) > LISTED else ""
-    return f"{name}: {record['loaded']} arrays of {record['network']} from {record['file']}; anew: {listed}{more}"
+    unlike = "" if normalize == "pretrained" else f"; input.normalize is {normalize}, these weights expect pretrained"
+    arrays = f"{record['loaded']} arrays of {record['network']} from {record['file']}"
+    return f"{name}: {arrays}; anew: {listed}{more}{unlike}"
 
 
 def _begun(name: str, workdir: Path) -> bool:

@@ -117,9 +117,12 @@ def test_what_is_recorded_told_and_refused(tmp_path, monkeypatch):
     assert (variables["params"]["conv1"]["conv"]["kernel"] == 3).all() and record["summed"] == ["conv1.weight"]
     assert (record["network"], record["fresh"], record["loaded"]) == ("resnet18", ["head"], 100)
     assert record["unused"] == ["fc.bias", "fc.weight"] and record["input"]["mean"] == (0.485, 0.456, 0.406)
-    assert told("segmenter", record) == "segmenter: 100 arrays of resnet18 from resnet18.pth; anew: head"
+    line = "segmenter: 100 arrays of resnet18 from resnet18.pth; anew: head"
+    assert told("segmenter", record, "pretrained") == line
+    unlike = "; input.normalize is standardize, these weights expect pretrained"
+    assert told("segmenter", record, "standardize") == line + unlike
     record |= {"skipped": [f"x{k}" for k in range(9)], "fresh": []}
-    assert told("segmenter", record).endswith(
+    assert told("segmenter", record, "pretrained").endswith(
         "anew: x0, x1, x2, x3, x4, x5, x6, x7 and 1 more (see init_segmenter.json)"
     )
     # Which network it looks like is found, and tested, elsewhere; it takes tracing those that end in the same layer.
