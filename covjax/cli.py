@@ -68,10 +68,12 @@ def run(main: Callable[..., int | None], operands: int = 0, more: tuple[str, ...
 def check_flags(jobs: Mapping[tuple[str, ...], tuple[str, ...]]) -> None:
     """Raises flags.Error unless the flags on the command line ask for one job.
 
-    `jobs` maps the flags that ask for a job to those that may go with them.
+    `jobs` maps the flags that ask for a job to those that may go with them; every flag is there.
     """
-    defined = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
-    given = [flag.name for flag in defined if flag.present and flag.value not in (None, False)]
+    names = dict.fromkeys(name for needs, others in jobs.items() for name in (*needs, *others))
+    given = [
+        flag.name for flag in map(flags.FLAGS.__getitem__, names) if flag.present and flag.value not in (None, False)
+    ]
     fitting = [needs for needs, others in jobs.items() if set(given) <= {*needs, *others}]
     if not fitting:
         raise flags.Error(f"{_listed(given)} do not go together, see --help")

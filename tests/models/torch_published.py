@@ -1,11 +1,16 @@
 """Networks of torchvision and timm, and a ShuffleNet V1, with our variables: oracles of the parity tests."""
 
+import importlib.util
+
 import jax
 import numpy as np
 import torch
 
 from tests.models.torch_shufflenet import ShuffleNetV1
 
+for _package in ("timm", "torchvision"):
+    if importlib.util.find_spec(_package) is None:  # before anything is defined, which cannot be done twice
+        raise ImportError(f"needs {_package}")
 if torch.version.cuda is None:  # of the operators for which torchvision needs its own PyTorch no classifier needs any
     _operators = torch.library.Library("torchvision", "DEF")
     for _name in ("nms", "qnms"):
