@@ -35,7 +35,8 @@ def reference(x, kernel, stride=1, dilation=1, padding=None, groups=1):
     )
 
 
-@partial(jax.jit, static_argnums=0)
+# Compiled to run once: need not be fast.
+@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
 def value_and_gradients(conv, x, kernel, g):
     y, back = jax.vjp(conv, x, kernel)
     return y, *back(g)
@@ -60,7 +61,7 @@ def test_large_images(channels, size, options):
     compare(normal(0, 2, 37, 46, channels[0]), normal(1, size, size, *channels), **options)
 
 
-@pytest.mark.parametrize("image", [(1, 1), (3, 3), (9, 8), (12, 24), (35, 40)])
+@pytest.mark.parametrize("image", [(1, 1), (9, 8), (35, 40)])
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (3, 1)])
 def test_every_size_stride_and_dilation(image, size, stride, dilation):
@@ -90,7 +91,7 @@ def test_padding_of_tensorflow(image, size, options, groups):
     compare(x, kernel, padding="same", groups=groups, **options)
 
 
-@pytest.mark.parametrize("image", [(5, 4), (13, 24), (35, 33)])
+@pytest.mark.parametrize("image", [(5, 4), (35, 33)])
 @pytest.mark.parametrize(
     ("size", "options"), [(1, {}), (3, {}), (3, {"stride": 2}), (3, {"dilation": 2}), (5, {"padding": 0}), (7, {})]
 )

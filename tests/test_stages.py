@@ -48,7 +48,7 @@ def cross_entropy(params, name):
 
 
 def test_auxiliary_heads_add_their_share_of_the_loss_in_training_only(stage):
-    variables = stage.model.init(jax.random.PRNGKey(0), jnp.zeros((1, *SIZE, 1)))
+    variables = jax.jit(stage.model.init)(jax.random.PRNGKey(0), jnp.zeros((1, *SIZE, 1)))
     main, first, second = (cross_entropy(variables["params"], name) for name in ("main", "first", "second"))
     sums, weights, _ = stage.training_loss(variables, batch(), jax.random.PRNGKey(0))
     np.testing.assert_allclose(sums, main + 0.3 * (first + second), rtol=1e-5)
@@ -58,7 +58,7 @@ def test_auxiliary_heads_add_their_share_of_the_loss_in_training_only(stage):
 
 
 def test_auxiliary_heads_learn(stage):
-    variables = stage.model.init(jax.random.PRNGKey(0), jnp.zeros((1, *SIZE, 1)))
+    variables = jax.jit(stage.model.init)(jax.random.PRNGKey(0), jnp.zeros((1, *SIZE, 1)))
     gradients = jax.grad(lambda v: stage.training_loss(v, batch(), jax.random.PRNGKey(0))[0].sum())(variables)
     for name, weight in (("main", 1), ("first", 0.3), ("second", 0.3)):
         got = gradients["params"][name]["kernel"]

@@ -81,7 +81,7 @@ def test_nothing_that_speaks_for_the_class_is_no_heat(network):
 def test_every_classifier_of_the_library_can_be_explained():
     tiny = stage(create_model("cov_ctnet"), (48, 40))
     images = np.random.default_rng(0).integers(0, 256, (2, 48, 40)).astype(np.float32)
-    variables = tiny.model.init(jax.random.PRNGKey(0), jnp.zeros((1, 48, 40, 1)))
+    variables = jax.jit(tiny.model.init)(jax.random.PRNGKey(0), jnp.zeros((1, 48, 40, 1)))
     assert variables.keys() == {"params", "batch_stats"}
     heat = jax.jit(lambda v, x: grad_cam(tiny, v, x))(variables, images)
     assert heat.shape == images.shape and ((heat >= 0) & (heat <= 1)).all() and heat.max() == 1

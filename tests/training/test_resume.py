@@ -68,7 +68,6 @@ KILLS = [
     ("before collect 1 SIGINT", "classifier"),  # between the last step and validation
     ("before shard 5 SIGKILL", "classifier"),  # in the last epoch
     ("after write 2 SIGKILL", "segmenter"),  # recorded, but not yet saved: the record must not come twice
-    ("before shard 2 SIGINT", "segmenter"),
     ("after write 1 SIGTERM", "segmenter"),
     ("after save 2 SIGKILL", "segmenter"),
 ]
