@@ -62,7 +62,7 @@ def test_large_images(channels, size, options):
 
 
 @pytest.mark.parametrize("image", [(1, 1), (9, 8), (35, 40)])
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (3, 1)])
 def test_every_size_stride_and_dilation(image, size, stride, dilation):
     compare(normal(0, 2, *image, 20), normal(1, size, size, 20, 24), stride=stride, dilation=dilation)
@@ -95,7 +95,7 @@ def test_padding_of_tensorflow(image, size, options, groups):
 @pytest.mark.parametrize(
     ("size", "options"), [(1, {}), (3, {}), (3, {"stride": 2}), (3, {"dilation": 2}), (5, {"padding": 0}), (7, {})]
 )
-@pytest.mark.parametrize(("channels", "groups"), [((12, 12), 12), ((4, 12), 4), ((12, 36), 3), ((40, 20), 2)])
+@pytest.mark.parametrize(("channels", "groups"), [((12, 12), 12), ((4, 12), 4), ((12, 36), 3)])
 def test_groups(image, size, options, channels, groups):
     """Depthwise with one and with three features per channel, and ordinary groups."""
     if min(image) < size and "padding" in options:
@@ -122,7 +122,7 @@ def single_rounding(x):
     return 2.0**-8 * float(jnp.abs(x).max())
 
 
-@pytest.mark.parametrize("image", [(5, 6), (11, 12), (20, 20), (33, 49)])
+@pytest.mark.parametrize("image", [(5, 6), (11, 12), (33, 49)])
 @pytest.mark.parametrize(("channels", "groups"), [((3, 64), 1), ((64, 2), 1), ((48, 64), 1), ((8, 8), 8), ((8, 8), 2)])
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 2}])
 def test_bfloat16_against_float32(image, channels, groups, options):

@@ -89,7 +89,7 @@ def test_torch_logits(name, options, shape, seeded):
 
 # Not all: compiling both gradients of a large network takes half a minute.
 SMALL = ("cov_ctnet", "cov_raseg", "segnet_plain", "unet")
-TRAINED = [case for case in CASES if case[0] in SMALL and "batch_norm" not in case[1]]
+TRAINED = [case for case in CASES if case[0] in SMALL and "batch_norm" not in case[1] and case[2] != (2, 82, 82, 1)]
 
 
 @pytest.mark.parametrize(("name", "options", "shape"), TRAINED, ids=[NAMES[CASES.index(case)] for case in TRAINED])
