@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
+from covjax.data.index import bare_name
 from covjax.data.nifti import open_nifti
 from covjax.data.scan_sources import Scan, scan_source
 from covjax.data.source import Source
@@ -20,7 +21,7 @@ class PublicSet(NamedTuple):
 
     title: str
     where: str
-    licence: str  # as stated by the authors, where we know it; their page has the last word
+    licence: str  # the page of the authors has the last word
     unpack: str  # what data.path must hold
     holds: str
 
@@ -29,21 +30,21 @@ PUBLIC = {
     "medseg1": PublicSet(
         "MedSeg Covid Dataset 1 (COVID-19 CT segmentation dataset)",
         "https://doi.org/10.6084/m9.figshare.13521488 (and https://medicalsegmentation.com/covid19)",
-        "CC0 on figshare",
+        "CC0 according to others, read on figshare what the authors state",
         "tr_im.nii.gz, tr_mask.nii.gz",
         "100 slices of more than 40 patients; which is whose is not known: use split.by=block",
     ),
     "medseg2": PublicSet(
         "MedSeg Covid Dataset 2 (9 scans from Radiopaedia)",
         "https://doi.org/10.6084/m9.figshare.13521509 (and https://medicalsegmentation.com/covid19)",
-        "CC0 on figshare",
+        "CC0 according to others, read on figshare what the authors state",
         "rp_im/, rp_msk/, rp_lung_msk/ with 1.nii.gz to 9.nii.gz",
         "829 slices, lungs too; the paper's set. Two scans seem to be of one patient; which, the set does not say",
     ),
     "zenodo20": PublicSet(
         "COVID-19 CT Lung and Infection Segmentation Dataset (20 scans)",
         "https://doi.org/10.5281/zenodo.3757476",
-        "CC BY 4.0 on Zenodo; read there what holds for the scans of Coronacases and Radiopaedia",
+        "CC BY 4.0 according to others; read on Zenodo what holds, also for the scans of Coronacases and Radiopaedia",
         "COVID-19-CT-Seg_20cases/, Infection_Mask/, Lung_Mask/ with the same names",
         "20 scans, lungs too; those of Coronacases in HU, those of Radiopaedia windowed to 0..255",
     ),
@@ -115,12 +116,12 @@ OPENERS = {"medseg1": open_medseg1, "medseg2": open_medseg2, "zenodo20": open_ze
 def _scan(
     name: str, image: Path, mask: Path | None, config: Any, lungs: Path | None = None, patient: str | None = None
 ) -> Scan:
-    stem = name.removesuffix(".gz").removesuffix(".nii")
+    stem = bare_name(name)
     return Scan(stem, lambda: open_nifti(image, config.intensity), stem if patient is None else patient, mask, lungs)
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    return bare_name(path.name)
 
 
 def _find(folder: Path, stem: str) -> Path | None:

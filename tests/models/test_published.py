@@ -28,6 +28,7 @@ NETWORKS = [
     ("resnet18", {}, (82, 75)),
     ("resnet50", {}, (82,)),
     ("shufflenet_v1", {}, (82, 75)),
+    ("shufflenet_v1", {"groups": 3, "width": 1.0, "bottleneck": 4}, (75,)),
     ("shufflenet_v2_x1_0", {}, (82, 75)),
     ("vgg16", {}, (82,)),
     ("xception", {}, (82, 75)),
