@@ -129,6 +129,7 @@ def _stage(*, input: dict, augment: dict, loss: dict, learning_rate: float, **fi
                 focal_gamma=2.0,  # of focal: 0 is cross entropy
             ),
             optimizer=dict(
+                name="sgd",  # or adamw
                 learning_rate=learning_rate,
                 schedule="constant",  # or cosine
                 warmup_epochs=0.0,

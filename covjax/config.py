@@ -23,7 +23,7 @@ from covjax.layers import BATCH_NORMS
 from covjax.losses import check_loss
 from covjax.metrics.calibration import check_rule
 from covjax.models import published
-from covjax.optimizer import SCHEDULES
+from covjax.optimizer import OPTIMIZERS, SCHEDULES
 from covjax.pretrained.convert import FIRST
 from covjax.runtime import XLA_FLAGS
 from covjax.stages import TASKS, check_fine_tuning, make_model, settled_stage
@@ -47,6 +47,7 @@ ADDED = {
     "classifier.calibration": "none",
     **{f"{stage}.loss.name": "cross_entropy" for stage in TASKS},
     **{f"{stage}.loss.focal_gamma": 2.0 for stage in TASKS},
+    **{f"{stage}.optimizer.name": "sgd" for stage in TASKS},
     **{f"{stage}.optimizer.{field}": "" for stage in TASKS for field in ("freeze", "rates")},
     **{
         f"{stage}.augment.{field}": 0.0
@@ -112,6 +113,7 @@ def _check_stage(name: str, config: ConfigDict) -> None:
     _among(f"{name}.input.enhance", config.input.enhance, PRESETS)
     _among(f"{name}.input.gain", config.input.gain, ("orthonormal", "unit"))
     _among(f"{name}.input.normalize", config.input.normalize, NORMALIZATIONS)
+    _among(f"{name}.optimizer.name", config.optimizer.name, OPTIMIZERS)
     _among(f"{name}.optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     _among(f"{name}.batch_norm", config.batch_norm, BATCH_NORMS)
     check_fine_tuning(name, config)

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent as the paper trains, with the schedules users ask for."""
+"""Stochastic gradient descent as the paper trains, AdamW for fine-tuning, and the schedules users ask for."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from covjax.errors import InputError, unknown
 from covjax.freezing import scale_by_part
 
+OPTIMIZERS = {"sgd": "momentum, L2 decay: as the paper trains", "adamw": "rates per parameter, decoupled decay"}
 SCHEDULES = {"constant": "the same rate throughout", "cosine": "falls to zero along half a cosine"}
 
 
@@ -30,16 +31,24 @@ def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Sched
 
 
 def make_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Returns SGD with momentum, L2 decay and optional clipping of the gradient by its global norm (before the decay).
+    """Returns the optimiser named in the config, with decay and optional clipping of the gradient by its global norm.
 
-    Decay is added to the gradient before the momentum (L2, as the paper's toolbox does, not decoupled decay):
-    convolution kernels and the scale and offset of BatchNorm decay, convolution and dense biases do not. `rates` gives
-    parts of the network learning rates of their own (covjax.freezing).
+    The decay of sgd is added to the clipped gradient before the momentum (L2, as the paper's toolbox does); that of
+    adamw is decoupled, and `momentum` is its first moment's. Convolution kernels and the scale and offset of BatchNorm
+    decay, convolution and dense biases do not. `rates` gives parts of the network learning rates of their own
+    (covjax.freezing). Raises InputError for an unknown name.
+
+    Source of adamw: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv:1711.05101).
     """
+    if config.name not in OPTIMIZERS:
+        raise unknown("optimizer.name", config.name, OPTIMIZERS)
+    decay = config.weight_decay
     parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
-    if config.weight_decay:
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask=decay_mask))
-    parts.append(optax.sgd(schedule, momentum=config.momentum))
+    if config.name == "adamw":
+        parts.append(optax.adamw(schedule, b1=config.momentum, weight_decay=decay, mask=decay_mask))
+    else:
+        parts += [optax.add_decayed_weights(decay, mask=decay_mask)] if decay else []
+        parts.append(optax.sgd(schedule, momentum=config.momentum))
     if config.rates:
         parts.append(scale_by_part(config.rates))
     return optax.chain(*parts)

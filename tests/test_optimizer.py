@@ -14,6 +14,7 @@ from covjax.optimizer import decay_mask, make_optimizer, make_schedule
 
 def config(**changes):
     values = dict(
+        name="sgd",
         learning_rate=0.1,
         schedule="constant",
         warmup_epochs=0.0,
@@ -43,6 +44,21 @@ def test_momentum_and_l2_by_hand():
     np.testing.assert_allclose(got["kernel"], [1.854302], rtol=1e-6)
     # bias: v1 = 1, b = 2.9; v2 = .9 - .5 = .4, b = 2.86
     np.testing.assert_allclose(got["bias"], [2.86], rtol=1e-6)
+
+
+def test_adamw_by_hand():
+    params = {"conv": {"kernel": jnp.array([2.0]), "bias": jnp.array([3.0])}}
+    gradients = [{"conv": {"kernel": jnp.array([g]), "bias": jnp.array([g])}} for g in (1.0, -0.5)]
+    got = steps(config(name="adamw"), params, gradients)["conv"]
+    # bias: 3 - .1 = 2.9; m2 = .04 / .19, v2 = .001249 / .001999, b = 2.9 - .1 * .2663368
+    np.testing.assert_allclose(got["bias"], [2.8733663], rtol=1e-6)
+    # kernel, decayed apart from the moments: 2 - .1 * (1 + .02) = 1.898, w = 1.898 - .1 * (.2663368 + .01898)
+    np.testing.assert_allclose(got["kernel"], [1.8694683], rtol=1e-6)
+
+
+def test_unknown_optimizers_are_refused():
+    with pytest.raises(InputError, match="optimizer.name: 'adam' is unknown, .* did you mean 'adamw'"):
+        make_optimizer(config(name="adam"), make_schedule(config(), 1, 1))
 
 
 def test_clipping_by_global_norm_comes_before_decay():
