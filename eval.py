@@ -1,7 +1,7 @@
 """Evaluates a trained run, screens new slices with it, compares or pools runs, audits data, or trains by protocols.
 
 python eval.py --workdir runs/NAME [--split val]                  scores on one part of the run's own data
-python eval.py --workdir runs/NAME --input FOLDER --output OUT    probabilities, masks and overlays of new slices
+python eval.py --workdir runs/NAME --input PATH --output OUT      masks, extent and pages of new scans and pictures
 python eval.py --compare runs/A runs/B .. --output OUT            evaluated runs side by side
 python eval.py --pool runs/FOLD0 runs/FOLD1 .. --output OUT       their predictions together, scored once
 python eval.py --audit --config configs/NAME.py [--output OUT]    what is wrong with a data source
@@ -18,19 +18,23 @@ from ml_collections import config_flags
 
 from covjax import cli, report
 from covjax.config import read_config
-from covjax.evaluation.options import make_options
+from covjax.data.volumes import INTENSITIES
+from covjax.evaluation.options import Options, make_options
 from covjax.evaluation.paired import paired_differences
-from covjax.framework import audit_run, audit_source, evaluate_run, pool_runs, run_protocols, screen_folder
+from covjax.framework import audit_run, audit_source, evaluate_run, pool_runs, run_protocols, screen
+from covjax.framework.screening import ON_ERROR
 from covjax.runtime import use_xla_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "Part of the data to evaluate or compare: train, val or test.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Slices per batch; default: as in training.", lower_bound=1)
-_INPUT = flags.DEFINE_string("input", None, "Folder of new slices to screen.")
+_INPUT = flags.DEFINE_string("input", None, "A scan (NIfTI, DICOM, DICOMDIR), a picture, or a folder of any of them.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write screening, comparison, pooled results or audit to.")
 _WINDOW = flags.DEFINE_string(
     "window", "", "Of slices unlike those trained on: lung, mediastinum or CENTRE,WIDTH for HU, as_is for 8-bit ones."
 )
+_INTENSITY = flags.DEFINE_enum("intensity", "auto", list(INTENSITIES), "Of scans to screen: what their values are.")
+_ON_ERROR = flags.DEFINE_enum("on_error", "stop", list(ON_ERROR), "At a file that cannot be used: stop, or skip it.")
 _TTA = flags.DEFINE_list("tta", [], "Average over mirror images (flips), sizes (scales) or both (flips,scales).")
 _MIN_SIZE = flags.DEFINE_integer("min_size", 0, "Drop components of a mask of fewer pixels, at the network's size.")
 _SAVE_PREDICTIONS = flags.DEFINE_string("save_predictions", None, "Write masks: png, or npz (with probability).")
@@ -45,7 +49,7 @@ SERIOUS = 3  # exit status of an audit that found something serious
 # The flags that ask for each job, and those that may go with them.
 JOBS = {
     ("workdir",): ("split", "batch_size", "tta", "min_size", "save_predictions", "explain"),
-    ("workdir", "input", "output"): ("batch_size", "window", "tta", "min_size"),
+    ("workdir", "input", "output"): ("batch_size", "window", "intensity", "on_error", "tta", "min_size"),
     ("compare", "output"): ("split",),
     ("pool", "output"): ("split",),
     ("audit", "workdir"): ("output",),
@@ -69,9 +73,7 @@ def main() -> int | None:
     workdir, options = Path(_WORKDIR.value), make_options(_TTA.value, _MIN_SIZE.value)
     use_xla_flags(read_config(workdir).get("xla_flags", "none"))
     if _INPUT.value is not None:
-        folders = Path(_INPUT.value), Path(_OUTPUT.value)
-        print(screen_folder(workdir, *folders, _BATCH_SIZE.value, options, _WINDOW.value))
-        return None
+        return screening(workdir, Path(_INPUT.value), Path(_OUTPUT.value), options)
     asked = {"save_predictions": _SAVE_PREDICTIONS.value, "explain": _EXPLAIN.value}
     evaluate_run(workdir, _SPLIT.value, _BATCH_SIZE.value, options=options, **asked)
     return show(workdir)
@@ -80,6 +82,12 @@ def main() -> int | None:
 def show(workdir: Path) -> None:
     print(report.summary_table(workdir))
     print(f"report: {report.build_report(workdir)}")
+
+
+def screening(workdir: Path, path: Path, output: Path, options: Options) -> None:
+    told = {"window": _WINDOW.value, "intensity": _INTENSITY.value, "on_error": _ON_ERROR.value}
+    print(screen(workdir, path, output, _BATCH_SIZE.value, options, **told))
+    print(f"page: {report.build_screening(output)}")
 
 
 def compare(runs: list[Path]) -> None:

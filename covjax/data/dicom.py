@@ -55,9 +55,33 @@ class Tags(NamedTuple):
     localizer: bool
 
 
+def is_directory(path: Path) -> bool:
+    """Tells the index of a DICOM medium, by its name."""
+    return path.name.upper() == "DICOMDIR"
+
+
+def directory_files(path: Path) -> list[Path]:
+    """Returns the files that a DICOMDIR lists. Raises InputError if it is damaged, or names files that are not there.
+
+    A DICOMDIR that names files outside its own folder is refused.
+    """
+    home, found = path.parent.resolve(), []
+    with reading(path):
+        records = pydicom.dcmread(path).DirectoryRecordSequence
+        named = [record.ReferencedFileID for record in records if record.get("ReferencedFileID")]
+    for parts in named:
+        file = path.parent.joinpath(*([parts] if isinstance(parts, str) else map(str, parts)))
+        if not file.resolve().is_relative_to(home):
+            raise InputError(f"{path}: names {file}, outside its folder; it is damaged, name the folder instead")
+        if not file.is_file():
+            raise InputError(f"{path}: names {file}, which is not there; copy the whole medium, or name the folder")
+        found.append(file)
+    return sorted(found)
+
+
 def is_dicom(path: Path) -> bool:
     """Tells DICOM files by suffix or by the mark at byte 128; a DICOMDIR is none."""
-    if path.name.upper() == "DICOMDIR":
+    if is_directory(path):
         return False
     if path.suffix.lower() in SUFFIXES:
         return True

@@ -41,19 +41,14 @@ def choose_window(
       values: hu or 8bit, what it holds.
       trained_on: what the training slices held, of these two.
       window: the run's, through which it saw HU.
-      told: the user's word: a window for HU, or as_is for 8-bit values of which the run saw none; "" for none.
+      told: the user's word: a window, which HU go through, or as_is, for 8-bit values of which the run saw none; "" for
+        none. It is for scans of that kind only: what else a folder holds is treated as without it.
 
     Raises:
-      InputError: the run saw no such values and the user did not say what to do; or what is told does not fit.
+      InputError: the run saw no such values and the user did not say what to do.
     """
-    if told == AS_IS or (told and values == "8bit"):
-        if told == AS_IS and values == "hu":
-            raise InputError(f"{name}: in HU, of which as_is makes nothing; name a window, e.g. --window=lung")
-        if told != AS_IS:
-            raise InputError(f"{name}: windowed already (0..255), use --window={AS_IS}")
-        return None
-    if values == "hu" and told:
-        return parse_window(told, "--window")
+    if told and (told == AS_IS) == (values == "8bit"):
+        return None if told == AS_IS else parse_window(told, "--window")
     if values in trained_on:
         return parse_window(window) if values == "hu" else None
     if values == "hu":

@@ -6,7 +6,8 @@ from covjax.framework.pool import pool_runs
 from covjax.framework.preview import preview_augmentation
 from covjax.framework.protocols import run_protocols
 from covjax.framework.run import train_run
-from covjax.framework.screener import Screened, Screener, screen_folder
+from covjax.framework.screener import Screened, Screener
+from covjax.framework.screening import screen
 
 __all__ = [
     "Screened",
@@ -17,6 +18,6 @@ __all__ = [
     "pool_runs",
     "preview_augmentation",
     "run_protocols",
-    "screen_folder",
+    "screen",
     "train_run",
 ]

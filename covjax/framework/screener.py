@@ -1,10 +1,9 @@
-"""Screening with a trained run: stage 1 calls slices infected, stage 2 segments those, then extent is measured.
+"""A trained run as one function of slices: stage 1 calls slices infected, stage 2 segments those.
 
 Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
 Networks", arXiv:2009.08864.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,19 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from covjax.config import read_config, stage_names, write_json
-from covjax.data.images import list_images, read_image
-from covjax.data.intensity import choose_window
+from covjax.config import read_config, stage_names
 from covjax.data.loader import pad_batch, resize
 from covjax.data.lungs import Box, lung_box
-from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predict import collect, make_predictor
-from covjax.files import encode_table, write_whole
 from covjax.framework.evaluate import check_asked
-from covjax.framework.intensity import read_intensity
 from covjax.framework.trained import load_trained
 from covjax.inputs import slice_size
 from covjax.parallel import round_up
@@ -32,7 +25,6 @@ from covjax.stages import Stage
 
 CHUNK = 8  # batches screened together, so that stage 2 runs on full batches of the slices called infected
 WHOLE = (slice(None), slice(None))
-CONTOUR = (213, 94, 0)  # vermilion of the Okabe-Ito palette: told from grey by everyone
 
 
 class Screened(NamedTuple):
@@ -120,83 +112,3 @@ def _placed(mask: np.ndarray, box: Box, shape: tuple[int, int]) -> np.ndarray:
     whole = np.zeros(shape, mask.dtype)
     whole[box] = mask
     return whole
-
-
-def screen_folder(
-    workdir: Path, folder: Path, output: Path, batch_size: int | None = None, options: Options = PLAIN, window: str = ""
-) -> str:
-    """Screens every picture below `folder` into `output`: predictions.csv, masks/ID.png, overlays/ID.png.
-
-    Options that are on are recorded in options.json. `window` is as_is for pictures where the run was trained on HU
-    (covjax.data.intensity.choose_window).
-
-    Everything is written beside `output` first and moved there when the last slice is done. Returns one line that says
-    what was found. Raises InputError naming a folder or file that cannot be used.
-    """
-    if not folder.is_dir():
-        raise InputError(f"--input: {folder} is not a folder, name the folder that holds the slices")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output: {output} exists and is not an empty folder, name another one")
-    config = read_config(workdir)
-    choose_window(folder, "8bit", read_intensity(workdir), config.data.window, window)
-    files = list_images(folder)
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        screener = Screener.from_workdir(workdir, batch_size, options)
-        lines = _write_all(screener, folder, files, config.data.bits, partial)
-        if options.in_force():
-            write_json(partial / "options.json", options.in_force())
-        if output.exists():
-            output.rmdir()
-        partial.rename(output)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    infected = sum(line[3] for line in lines)
-    return f"screened {len(lines)} slices, {infected} called infected: {output / 'predictions.csv'}"
-
-
-def _write_all(screener: Screener, folder: Path, files: dict[str, Path], bits: int, output: Path) -> list[tuple]:
-    images = (read_image(path, bits) for path in files.values())
-    lines = []
-    for (slice_id, path), pair in zip(files.items(), _with_image(screener, images, len(files)), strict=True):
-        image, found = pair
-        mask_file = ""
-        if found.mask is not None:
-            mask_file = f"masks/{slice_id}.png"
-            _save(found.mask * 255, output / mask_file)
-            _save(overlay(image, found.mask), output / "overlays" / f"{slice_id}.png")
-        probability, share = ("" if v is None else f"{v:.6f}" for v in (found.probability, found.share))
-        lines.append((slice_id, path.relative_to(folder), probability, int(found.infected), share, mask_file))
-    header = ("id", "file", "probability_infected", "called_infected", "infected_share", "mask")
-    write_whole(output / "predictions.csv", encode_table(header, lines))
-    return lines
-
-
-def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draws the contour of a mask [H, W] over its slice uint8 [H, W]; returns uint8 [H, W, 3]."""
-    padded = np.pad(mask.astype(bool), 1)
-    inside = padded[1:-1, 1:-1]
-    eroded = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    picture = np.repeat(image[..., None], 3, -1)
-    picture[inside & ~eroded] = CONTOUR
-    return picture
-
-
-def _with_image(screener: Screener, images: Iterable[np.ndarray], total: int) -> Iterator[tuple[np.ndarray, Screened]]:
-    """Pairs every result with its picture without reading the file twice; holds at most one chunk of pictures."""
-    held: list[np.ndarray] = []
-
-    def reading():
-        for image in images:
-            held.append(image)
-            yield image
-
-    for found in tqdm(screener.screen(reading()), total=total, desc="screening", unit="slice"):
-        yield held.pop(0), found
-
-
-def _save(pixels: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)

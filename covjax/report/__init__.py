@@ -8,6 +8,7 @@ from covjax.report.comparison import build_comparison, comparison_table
 from covjax.report.page import build_report
 from covjax.report.pictures import augmentation_grid
 from covjax.report.protocols import build_protocols_page, protocols_table
+from covjax.report.screening import build_screening
 from covjax.report.study import build_study_page, study_table
 from covjax.report.summary import summary_table
 
@@ -18,6 +19,7 @@ __all__ = [
     "build_comparison",
     "build_protocols_page",
     "build_report",
+    "build_screening",
     "build_study_page",
     "comparison_table",
     "protocols_table",

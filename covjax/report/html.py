@@ -11,6 +11,7 @@ from covjax.report.parts import Picture, Section
 from covjax.report.style import CSS
 
 # Figures of an earlier page would pass for this one's, so a new page removes them; other files stay.
+FOOTER = "Every figure is also a file beside this page, NAME.png, with its numbers in NAME.csv."
 OURS = re.compile(r"(training|classifier|segmenter|framework|audit)_.*\.(png|csv)")
 
 
@@ -33,7 +34,7 @@ def write_page(
                 files[f"{picture.name}.png"] = picture.png
                 rows = list(zip(*picture.numbers.values(), strict=True))
                 files[f"{picture.name}.csv"] = encode_table(tuple(picture.numbers), rows)
-    files["index.html"] = _page(title, header, sections, version).encode("utf-8", errors="xmlcharrefreplace")
+    files["index.html"] = page(title, header, sections, version)
     write_together({folder / name: content for name, content in files.items()})
     for old in folder.iterdir():
         if OURS.fullmatch(old.name) and old.name not in files:
@@ -46,16 +47,22 @@ def banner(kind: str, text: str) -> str:
     return f'<p class="banner" role="note"><strong>{escape(kind)}:</strong> {text}</p>'
 
 
-def _page(title: str, header: str, sections: Sequence[Section], version: str) -> str:
+def page(
+    title: str, header: str, sections: Sequence[Section], version: str, *, script: str = "", footer: str = FOOTER
+) -> bytes:
+    """Returns a page that needs no network; with a `script`, it may show pictures that lie beside it. All is HTML."""
     links = "".join(f'<li><a href="#{_anchor(section)}">{escape(section.title)}</a></li>' for section in sections)
     body = "\n".join(_section(section) for section in sections)
-    return f"""<!DOCTYPE html>
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    if script:
+        policy = "default-src 'none'; img-src data: file: 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    text = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+ content="{policy}">
 <title>{escape(title)}</title>
 <style>{CSS}</style>
 </head>
@@ -67,11 +74,12 @@ def _page(title: str, header: str, sections: Sequence[Section], version: str) ->
 <main>
 {body}
 </main>
-<footer class="soft">Every figure is also a file beside this page, NAME.png, with its numbers in NAME.csv.<br>
+<footer class="soft">{footer}<br>
 Made by covjax {escape(version)}. Research software, not a medical device.</footer>
-</body>
+{script}</body>
 </html>
 """
+    return text.encode("utf-8", errors="xmlcharrefreplace")
 
 
 def _anchor(section: Section) -> str:

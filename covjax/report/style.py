@@ -53,6 +53,11 @@ figcaption strong { color: var(--text); }
   vertical-align: middle; }
 .patch { width: 1rem; height: 1rem; margin-bottom: .2rem; border: 1px solid var(--soft); border-radius: 2px;
   print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+.viewer { display: grid; justify-items: center; gap: .6rem; max-width: 40rem; }
+.viewer .card { width: 100%; padding: .35rem; background: #000; } .viewer .card img { width: 100%; }
+.viewer input { width: 100%; accent-color: var(--accent); }
+.viewer svg { width: 100%; height: 5.5rem; background: var(--panel); cursor: pointer; }
+.viewer output { min-height: 3.2em; text-align: center; font-variant-numeric: tabular-nums; }
 details { margin: 1rem 0; } summary { cursor: pointer; color: var(--accent); }
 pre { padding: 1rem; overflow-x: auto; border-radius: 6px; background: var(--panel);
   font-size: .85rem; line-height: 1.5; }

@@ -64,8 +64,10 @@ def test_windows():
         ("8bit", {"hu"}, "as_is", None),
         ("hu", {"8bit"}, "", "trained on 8-bit"),
         ("8bit", {"hu"}, "", "trained on HU"),
-        ("8bit", {"hu"}, "lung", "windowed already"),
-        ("hu", {"hu"}, "as_is", "name a window"),
+        ("8bit", {"hu"}, "lung", "--window=as_is"),
+        ("hu", {"8bit"}, "as_is", "name it"),
+        ("hu", {"hu"}, "as_is", (-600, 1500)),
+        ("8bit", {"8bit"}, "mediastinum", None),
     ],
 )
 def test_a_run_refuses_values_that_it_did_not_see_unless_told(values, trained, told, found):

@@ -11,7 +11,7 @@ from covjax.data.splits import read_splits
 from covjax.errors import InputError
 from covjax.evaluation.options import make_options
 from covjax.evaluation.postprocess import remove_small
-from covjax.framework import Screener, evaluate, evaluate_run, screen_folder
+from covjax.framework import Screener, evaluate, evaluate_run, screen
 
 
 def summary(workdir, part="test"):
@@ -108,8 +108,8 @@ def test_screening_takes_the_same_options(trained, tmp_path):
     for k, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / "in" / f"{k}.png")
     options = make_options(["flips"], 3)
-    screen_folder(trained[0], tmp_path / "in", tmp_path / "out", batch_size=4, options=options)
-    assert json.loads((tmp_path / "out" / "options.json").read_text()) == {"tta": ["flips"], "min_size": 3}
+    screen(trained[0], tmp_path / "in", tmp_path / "out", batch_size=4, options=options)
+    assert json.loads((tmp_path / "out" / "screening.json").read_text())["options"] == {"tta": ["flips"], "min_size": 3}
     screener = Screener.from_workdir(trained[0], 4, options)
     found, mirrored = (list(screener.screen(some)) for some in (images, [image[::-1] for image in images]))
     for a, b in zip(found, mirrored, strict=True):

@@ -1,0 +1,108 @@
+"""What can be screened: scans and folders of pictures, whatever lies below a path, read one slice at a time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from covjax.data import images
+from covjax.data.dicom import directory_files, is_dicom, is_directory
+from covjax.data.index import bare_name
+from covjax.data.scans import find_scans, is_nifti, list_files
+from covjax.data.volumes import Volume
+from covjax.errors import InputError
+
+PICTURES = "_pictures"  # added to the name of a folder's pictures where a volume has that name
+
+Skip = Callable[[InputError], None]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A volume, or the pictures of one folder (`volume` is None)."""
+
+    name: str
+    path: Path  # what errors name
+    intensity: str  # hu or 8bit
+    ids: Sequence[str]  # of the slices: NAME/0000 from the feet up, or paths of pictures without suffix
+    files: Sequence[Path]  # one per picture, or that of the volume
+    read: Callable[[int], np.ndarray]  # values [H, W] of a slice; raises InputError
+    volume: Volume | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+Opener = Callable[[], Scan]
+
+
+def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[str, Opener], int]:
+    """Returns ({name: what opens the scan}, number of files of other kinds) of a file or of all below a folder, sorted.
+
+    `told` as in volumes.INTENSITIES is for volumes, `bits` for pictures of 16 bits. Openers raise InputError for what
+    cannot be read; so does this function when there is nothing or when names clash, while DICOM files that cannot be
+    used are handed to `skip`.
+    """
+    if not path.exists():
+        raise InputError(f"--input: {path} does not exist, name a scan, a picture or a folder of them")
+    files = [path] if path.is_file() else list_files(path)
+    if path.is_file() and is_directory(path):
+        files, path = directory_files(path), path.parent
+    root = path.parent if path.is_file() else path
+    pictures = [file for file in files if file.suffix.lower() in images.SUFFIXES]
+    volumes = [file for file in files if file.suffix.lower() not in images.SUFFIXES and _is_volume(file, skip)]
+    if not pictures and not volumes:
+        raise InputError(f"--input: {path} holds no scan (.nii, .nii.gz, DICOM) and no picture, name another")
+    found: dict[str, Opener] = {}
+    if volumes:
+        for name, opener in find_scans(path, told, skip=skip, files=volumes).items():
+            found[name] = partial(_volume, name, opener)
+    for folder, inside in _by_folder(pictures).items():
+        name, ids = _name(folder, root), _identified(inside, root)
+        while name in found:
+            name += PICTURES
+            ids = {f"{name}/{file.stem}": file for file in ids.values()}
+        found[name] = partial(_pictures, name, folder, ids, bits)
+    return dict(sorted(found.items())), len(files) - len(pictures) - len(volumes)
+
+
+def _is_volume(file: Path, skip: Skip) -> bool:
+    try:
+        return is_nifti(file) or is_dicom(file)
+    except InputError as error:
+        skip(error)
+        return False
+
+
+def _volume(name: str, opener: Callable[[], Volume]) -> Scan:
+    volume = opener()
+    ids = [f"{name}/{k:04d}" for k in range(len(volume))]
+    return Scan(name, volume.path, volume.intensity, ids, [volume.path], volume.read, volume)
+
+
+def _pictures(name: str, folder: Path, files: dict[str, Path], bits: int) -> Scan:
+    paths = list(files.values())
+    return Scan(name, folder, "8bit", list(files), paths, lambda k: images.read_image(paths[k], bits))
+
+
+def _by_folder(pictures: Sequence[Path]) -> dict[Path, list[Path]]:
+    found: dict[Path, list[Path]] = {}
+    for picture in pictures:
+        found.setdefault(picture.parent, []).append(picture)
+    return found
+
+
+def _name(folder: Path, root: Path) -> str:
+    return folder.relative_to(root).as_posix() if folder != root else root.resolve().name or "pictures"
+
+
+def _identified(pictures: Sequence[Path], root: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for picture in pictures:
+        name = (picture.relative_to(root).parent / bare_name(picture.name)).as_posix()
+        if name in found:
+            raise InputError(f"{picture}: {found[name].name} has the same name without its suffix, rename one of them")
+        found[name] = picture
+    return found

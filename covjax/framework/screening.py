@@ -1,0 +1,286 @@
+"""Screening whatever lies below a path: scan by scan, in memory that does not grow, resumed where it was stopped."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from covjax import __version__
+from covjax.config import read_config, write_json
+from covjax.data.intensity import choose_window, eight_bit
+from covjax.data.lungs import lung_field
+from covjax.data.nifti import write_mask
+from covjax.data.screened import Opener, Scan, find_screened
+from covjax.errors import InputError
+from covjax.evaluation.options import PLAIN, Options
+from covjax.files import encode_table, write_whole
+from covjax.framework.intensity import read_intensity
+from covjax.framework.screener import Screened, Screener
+
+ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
+CONTOUR = (213, 94, 0)  # vermilion of the Okabe-Ito palette: told from grey by everyone
+SLICE_COLUMNS = (
+    "id", "scan", "slice", "file", "probability_infected", "called_infected", "infected_pixels", "infected_share",
+    "infected_mm2", "infected_share_of_lung", "mask",
+)  # fmt: skip
+SCAN_COLUMNS = (
+    "scan", "file", "values", "window", "slices", "called_infected", "highest_probability", "spacing_mm", "infected_ml",
+    "lung_ml", "infected_share_of_lung", "mask",
+)  # fmt: skip
+
+Line = dict[str, Any]
+Window = tuple[float, float] | None  # centre and width in HU; None: values as they are
+Skip = Callable[[InputError], None]
+
+
+class Job(NamedTuple):
+    """What every scan is screened with."""
+
+    screener: Screener
+    window_of: Callable[[Scan], Window]
+    output: Path  # where it is written until all is done
+    skip: Skip
+
+
+def screen(
+    workdir: Path, path: Path, output: Path, batch_size: int | None = None, options: Options = PLAIN, *,
+    window: str = "", intensity: str = "auto", on_error: str = "stop",
+) -> str:  # fmt: skip
+    """Screens a scan, a picture, or every scan and picture below a folder, into `output`.
+
+    Writes predictions.csv (a line per slice), scans.csv (a line per scan), masks (NIfTI in the scan's own geometry, PNG
+    for pictures), overlays/ID.png, and screening.json: with which run and options, and what was skipped. Everything is
+    written beside `output` first and moved there at the end; when it stops, scans that are done are kept there, and the
+    same call goes on after them. Returns a few lines that say what was found.
+
+    Args:
+      workdir: of a finished run.
+      path: a file or folder.
+      output: a folder that is empty or not there.
+      batch_size: slices per batch; as in training by default.
+      options: test-time augmentation and the like.
+      window: what brings values unlike those trained on to 0..255 (covjax.data.intensity.choose_window).
+      intensity: what the values of volumes are (covjax.data.volumes.INTENSITIES).
+      on_error: one of ON_ERROR.
+
+    Raises:
+      InputError: a file cannot be used; nothing can; `output` holds something else; or the run is unfinished.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output: {output} exists and is not an empty folder, name another one")
+    config, skipped = read_config(workdir), []
+
+    def skip(error: InputError) -> None:
+        if on_error == "stop":
+            raise InputError(f"{error} (or pass over such files: --on_error=skip)")
+        tqdm.write(f"skipped: {error}")
+        skipped.append(str(error))
+
+    def window_of(scan: Scan) -> Window:
+        return choose_window(scan.path, scan.intensity, trained_on, config.data.window, window)
+
+    trained_on = read_intensity(workdir)
+    found, others = find_screened(path, intensity, config.data.bits, skip)
+    told = _told(workdir, path, options, window, intensity)
+    partial = output.with_name(output.name + ".partial")
+    job = Job(Screener.from_workdir(workdir, batch_size, options), window_of, partial, skip)
+    _begin(partial, told)
+    try:
+        done = [scan for name, opener in found.items() if (scan := _screened(job, name, opener))]
+        if not any(scan["slices"] for scan in done):
+            raise InputError(f"--input: nothing of {path} can be used, the first reason: {skipped[0]}")
+    except InputError as error:
+        kept = sum(path.is_file() for path in (partial / "done").rglob("*.json"))
+        if not kept:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        raise InputError(f"{error} ({kept} scans are done and kept: mend it and run the same command again)") from error
+    _finish(partial, output, done, told | {"left_out": others, "skipped": skipped})
+    return _summary(done, skipped, others)
+
+
+def _told(workdir: Path, path: Path, options: Options, window: str, intensity: str) -> dict[str, Any]:
+    """What results depend on: those of a stopped call are used only if all of it is the same."""
+    metrics = workdir / "metrics.jsonl"
+    return {
+        "covjax": __version__,
+        "run": str(workdir.resolve()),
+        "trained": metrics.stat().st_mtime_ns if metrics.is_file() else None,
+        "input": str(path.resolve()),
+        "options": options.in_force(),
+        "window": window,
+        "intensity": intensity,
+    }
+
+
+def _begin(partial: Path, told: dict[str, Any]) -> None:
+    """Makes the folder of unfinished results, or keeps it if it is of the same call."""
+    try:
+        same = json.loads((partial / "screening.json").read_text(encoding="utf-8")) == told
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        shutil.rmtree(partial, ignore_errors=True)
+    write_json(partial / "screening.json", told)
+    (partial / "done").mkdir(exist_ok=True)
+
+
+def _screened(job: Job, name: str, opener: Opener) -> dict[str, Any] | None:
+    """Returns what is known of a scan, from a stopped call if its files are as they were; None if it is skipped."""
+    record = job.output / "done" / f"{name}.json"
+    try:
+        scan = opener()
+        stamps = [[file.stat().st_size, file.stat().st_mtime_ns] for file in scan.files]
+        if record.is_file():
+            earlier = json.loads(record.read_text(encoding="utf-8"))
+            if earlier["stamps"] == stamps:
+                return earlier
+        found = {**_screen_scan(job, scan), "stamps": stamps}
+    except InputError as error:
+        shutil.rmtree(job.output / "overlays" / name, ignore_errors=True)
+        job.skip(error)
+        return None
+    write_json(record, found)
+    return found
+
+
+def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
+    """Screens one scan, writes its masks and overlays, and returns its line of scans.csv and those of its slices."""
+    lines, window = [], job.window_of(scan)
+    volumes = {"infected": 0, "lung": 0, "either": 0}  # in pixels
+    segments = "segmenter" in job.screener.stages
+    mask_file = f"masks/{scan.name}.nii.gz" if scan.volume and segments else ""
+
+    def masks() -> Iterator[np.ndarray]:
+        for index, image, found in _slices(job, scan, window):
+            line = _line(scan, index, found) | {"mask": mask_file}
+            if segments:
+                counts = _counts(found.mask, image)
+                line["infected_share_of_lung"] = _share(counts)
+                for part, count in counts.items():
+                    volumes[part] += count
+                line["mask"] = mask_file or f"masks/{scan.ids[index]}.png"
+            _save(overlay(image, found.mask) if segments else image, job.output / "overlays" / f"{scan.ids[index]}.png")
+            lines.append(line)
+            yield found.mask
+
+    if mask_file:
+        write_mask(job.output / mask_file, masks(), scan.volume)
+    else:
+        for mask in masks():
+            if segments:
+                _save(mask * 255, job.output / lines[-1]["mask"])
+    summed = _scan_line(scan, window, lines, volumes if segments else None)
+    return {"scan": summed | {"mask": mask_file}, "slices": lines}
+
+
+def _slices(job: Job, scan: Scan, window: Window) -> Iterator[tuple[int, np.ndarray, Screened]]:
+    """Yields (index, slice uint8 [H, W], what is found); one that cannot be read ends a volume, not a folder."""
+    held: list[tuple[int, np.ndarray]] = []
+
+    def reading() -> Iterator[np.ndarray]:
+        for index in range(len(scan)):
+            try:
+                image = eight_bit(scan.read(index), window)
+            except InputError as error:
+                if scan.volume:
+                    raise
+                job.skip(error)
+                continue
+            held.append((index, image))
+            yield image
+
+    for found in tqdm(job.screener.screen(reading()), total=len(scan), desc=f"screening {scan.name}", unit="slice"):
+        yield (*held.pop(0), found)
+
+
+def _counts(mask: np.ndarray, image: np.ndarray) -> dict[str, int]:
+    """Counts the pixels of infection, of lung, and of either; all but infection 0 where no lung is found."""
+    lungs = lung_field(image)
+    either = int((lungs | (mask > 0)).sum()) if lungs.any() else 0
+    return {"infected": int(mask.sum()), "lung": int(lungs.sum()), "either": either}
+
+
+def _share(counts: dict[str, int]) -> float | None:
+    """Infected share of the lung: dense infection at the chest wall, which the lung field misses, is lung too."""
+    return min(1.0, counts["infected"] / counts["either"]) if counts["either"] else None
+
+
+def _line(scan: Scan, index: int, found: Screened) -> Line:
+    spacing = scan.volume.spacing if scan.volume else None
+    pixels = None if found.mask is None else int(found.mask.sum())
+    return {
+        "id": scan.ids[index],
+        "scan": scan.name,
+        "slice": index,
+        "file": scan.files[index if scan.volume is None else 0].name,
+        "probability_infected": found.probability,
+        "called_infected": int(found.infected),
+        "infected_pixels": pixels,
+        "infected_share": found.share,
+        "infected_mm2": None if spacing is None or pixels is None else pixels * spacing[1] * spacing[2],
+    }
+
+
+def _scan_line(scan: Scan, window: Window, lines: Sequence[Line], pixels: dict[str, int] | None) -> Line:
+    spacing = scan.volume.spacing if scan.volume else None
+    ml = np.prod(spacing) / 1000 if spacing and pixels else None
+    probabilities = [line["probability_infected"] for line in lines]
+    return {
+        "scan": scan.name,
+        "file": scan.path.name,
+        "values": scan.intensity,
+        "window": ",".join(f"{part:g}" for part in window) if window else "as_is",
+        "slices": len(lines),
+        "called_infected": sum(line["called_infected"] for line in lines),
+        "highest_probability": max(probabilities) if lines and probabilities[0] is not None else None,
+        "spacing_mm": "x".join(f"{side:g}" for side in spacing) if spacing else None,
+        "infected_ml": pixels["infected"] * ml if ml else None,
+        "lung_ml": pixels["lung"] * ml if ml and pixels["lung"] else None,
+        "infected_share_of_lung": _share(pixels) if pixels else None,
+    }
+
+
+def _finish(partial: Path, output: Path, done: Sequence[dict[str, Any]], told: dict[str, Any]) -> None:
+    """Writes the tables and moves everything to its place."""
+
+    def write(name: str, columns: Sequence[str], lines: Sequence[Line]) -> None:
+        rows = [["" if line.get(column) is None else line[column] for column in columns] for line in lines]
+        write_whole(partial / name, encode_table(columns, rows))
+
+    write("predictions.csv", SLICE_COLUMNS, [line for scan in done for line in scan["slices"]])
+    write("scans.csv", SCAN_COLUMNS, [scan["scan"] for scan in done if scan["slices"]])
+    write_json(partial / "screening.json", told)
+    shutil.rmtree(partial / "done")
+    if output.exists():
+        output.rmdir()
+    partial.rename(output)
+
+
+def _summary(done: Sequence[dict[str, Any]], skipped: Sequence[str], others: int) -> str:
+    slices = [line for scan in done for line in scan["slices"]]
+    infected = sum(line["called_infected"] for line in slices)
+    lines = [f"screened {len(slices)} slices of {len(done)} scans, {infected} called infected"]
+    lines += [f"skipped {len(skipped)} that could not be used, listed in screening.json"] if skipped else []
+    lines += [f"left out {others} files of other kinds"] if others else []
+    return "\n".join(lines)
+
+
+def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draws the contour of a mask [H, W] over its slice uint8 [H, W]; returns uint8 [H, W, 3]."""
+    padded = np.pad(mask.astype(bool), 1)
+    inside = padded[1:-1, 1:-1]
+    eroded = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    picture = np.repeat(image[..., None], 3, -1)
+    picture[inside & ~eroded] = CONTOUR
+    return picture
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,264 @@
+"""Screening files with a trained run: what is found, written, skipped, refused and resumed."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from covjax.config import read_config, write_json
+from covjax.data.intensity import eight_bit
+from covjax.data.nifti import open_labels
+from covjax.data.volumes import canonical
+from covjax.errors import InputError
+from covjax.framework import Screener, screen, screening
+from covjax.framework.screening import overlay
+from covjax.report import build_screening
+from tests.data.written import SPACING, save, scan, write_nifti, write_series
+
+VALUES = scan((5, 40, 50))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "new slices"
+    rng = np.random.default_rng(0)
+    for k, name in enumerate(("a b.png", "sub/ü%20.png", "c.jpg")):
+        write_picture(folder / name, rng.integers(0, 256, (40 + k, 50), np.uint8))
+    return folder
+
+
+def write_picture(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def by_hand(workdir, values, window=(-600, 1500)):
+    return list(Screener.from_workdir(workdir, 4).screen([eight_bit(one, window) for one in values]))
+
+
+def test_folder_of_pictures(trained, pictures, tmp_path):
+    output = tmp_path / "out"
+    summary = screen(trained[0], pictures, output)
+    rows = read(output / "predictions.csv")
+    assert [r["id"] for r in rows] == ["a b", "c", "sub/ü%20"]
+    assert [r["file"] for r in rows] == ["a b.png", "c.jpg", "ü%20.png"]
+    assert "screened 3 slices of 2 scans" in summary
+    for row in rows:
+        mask = np.asarray(Image.open(output / row["mask"]))
+        picture = pictures / row["id"]
+        assert mask.shape == np.asarray(Image.open(picture.with_name(row["file"]))).shape
+        assert set(np.unique(mask)) <= {0, 255}
+        assert (mask > 0).mean() == pytest.approx(float(row["infected_share"]), abs=1e-6)
+        assert int(row["infected_pixels"]) == (mask > 0).sum() and row["infected_mm2"] == ""
+        assert (output / "overlays" / f"{row['id']}.png").is_file()
+    assert [(r["scan"], r["slices"], r["values"], r["window"]) for r in read(output / "scans.csv")] == [
+        ("new slices", "2", "8bit", "as_is"),
+        ("sub", "1", "8bit", "as_is"),
+    ]
+    assert not output.with_name("out.partial").exists()
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "PIR"])
+def test_a_nifti_scan_gives_a_mask_in_its_own_geometry(trained, tmp_path, codes):
+    path, output = tmp_path / "a b.nii.gz", tmp_path / "out"
+    write_nifti(path, VALUES, codes)
+    screen(trained[0], path, output, window="lung")
+    given, found = nibabel.load(path), nibabel.load(output / "masks" / "a b.nii.gz")
+    assert given.shape == found.shape and np.array_equal(given.affine, found.affine)
+    expected = by_hand(trained[0], VALUES)
+    mask, geometry = open_labels(output / "masks" / "a b.nii.gz")
+    rows, pixel = read(output / "predictions.csv"), SPACING[1] * SPACING[2]
+    mask = canonical(mask[..., 0], geometry)
+    for k, (row, one) in enumerate(zip(rows, expected, strict=True)):
+        np.testing.assert_array_equal(mask[k], one.mask)
+        assert row["id"] == f"a b/{k:04d}" and float(row["probability_infected"]) == pytest.approx(one.probability)
+        assert float(row["infected_mm2"]) == pytest.approx(one.mask.sum() * pixel, rel=1e-5)
+    (summed,) = read(output / "scans.csv")
+    ml = sum(one.mask.sum() for one in expected) * np.prod(SPACING) / 1000
+    assert float(summed["infected_ml"]) == pytest.approx(ml, rel=1e-5)
+    assert summed["window"] == "-600,1500" and summed["spacing_mm"] == "2.5x0.8x0.7"
+
+
+def test_a_dicom_medium_gives_what_the_nifti_of_the_same_scan_does(trained, tmp_path):
+    write_series(tmp_path / "cd" / "SERIES", VALUES)
+    files = sorted((tmp_path / "cd" / "SERIES").iterdir())
+    medium = pydicom.Dataset()
+    medium.file_meta = pydicom.dcmread(files[0]).file_meta
+    medium.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    medium.SOPClassUID, medium.SOPInstanceUID = "1.2.840.10008.1.3.10", "1.2.3"
+    medium.DirectoryRecordSequence = [pydicom.Dataset() for _ in files]
+    for record, file in zip(medium.DirectoryRecordSequence, files, strict=True):
+        record.ReferencedFileID = ["SERIES", file.name]
+    save(medium, tmp_path / "cd" / "DICOMDIR")
+    write_nifti(tmp_path / "SERIES.nii", VALUES, "RAS")
+    for name, path in (("medium", "cd/DICOMDIR"), ("folder", "cd"), ("nifti", "SERIES.nii")):
+        screen(trained[0], tmp_path / path, tmp_path / name, window="lung")
+    tables = [read(tmp_path / name / "predictions.csv") for name in ("medium", "folder", "nifti")]
+    columns = ("id", "probability_infected", "infected_pixels", "infected_share_of_lung")
+    one, two, three = ([[row[column] for column in columns] for row in table] for table in tables)
+    assert one == two == three and [row["file"] for row in tables[2]] == ["SERIES.nii"] * 5
+    areas = [[float(row["infected_mm2"]) for row in table] for table in tables]
+    np.testing.assert_allclose(areas[0], areas[2], rtol=1e-5)
+    files[0].unlink()
+    with pytest.raises(InputError, match="which is not there; copy the whole medium"):
+        screen(trained[0], tmp_path / "cd" / "DICOMDIR", tmp_path / "out")
+    medium.DirectoryRecordSequence[0].ReferencedFileID = ["..", "SERIES.nii"]
+    save(medium, tmp_path / "cd" / "DICOMDIR")
+    with pytest.raises(InputError, match="outside its folder"):
+        screen(trained[0], tmp_path / "cd" / "DICOMDIR", tmp_path / "out")
+
+
+def test_what_cannot_be_used_stops_or_is_listed(trained, pictures, tmp_path):
+    (pictures / "z.png").write_bytes(b"not a picture")
+    write_nifti(pictures / "scan.nii", VALUES)
+    write_nifti(pictures / "cut.nii.gz", VALUES)
+    (pictures / "cut.nii.gz").write_bytes((pictures / "cut.nii.gz").read_bytes()[:3000])
+    (pictures / "notes.txt").write_text("no scan")
+    with pytest.raises(InputError, match="cut.nii.gz.*--on_error=skip"):
+        screen(trained[0], pictures, tmp_path / "out", window="lung")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+    summary = screen(trained[0], pictures, tmp_path / "out", window="lung", on_error="skip")
+    assert "8 slices of 3 scans" in summary and "skipped 2" in summary and "left out 1" in summary
+    told = json.loads((tmp_path / "out" / "screening.json").read_text(encoding="utf-8"))
+    assert [bool(re.search(name, text)) for name, text in zip(("cut.nii.gz", "z.png"), told["skipped"], strict=True)]
+    assert not list((tmp_path / "out").rglob("*cut*"))
+    for name in ("scan.nii", "a b.png", "c.jpg", "sub/ü%20.png"):
+        (pictures / name).unlink()
+    with pytest.raises(InputError, match="nothing of .* can be used, the first reason: .*cut.nii.gz"):
+        screen(trained[0], pictures, tmp_path / "other", window="lung", on_error="skip")
+
+
+def test_scans_that_are_done_are_kept_and_not_screened_again(trained, tmp_path, monkeypatch):
+    for name in "abc":
+        write_nifti(tmp_path / "in" / f"{name}.nii", VALUES + ord(name))
+    whole = (tmp_path / "in" / "b.nii").read_bytes()
+    screen(trained[0], tmp_path / "in", tmp_path / "straight", window="lung")
+    (tmp_path / "in" / "b.nii").write_bytes(whole[:2000])
+    with pytest.raises(InputError, match="1 scans are done and kept"):
+        screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
+    (tmp_path / "in" / "b.nii").write_bytes(whole)
+    screened, real = [], screening._screen_scan
+    monkeypatch.setattr(screening, "_screen_scan", lambda job, scan: screened.append(scan.name) or real(job, scan))
+    screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
+    assert screened == ["b", "c"]
+    for name in ("predictions.csv", "scans.csv", "masks/a.nii.gz", "masks/b.nii.gz"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+    assert not (tmp_path / "out" / "done").exists()
+
+
+def test_what_is_kept_of_another_window_is_not_used(trained, tmp_path):
+    for name in "ab":
+        write_nifti(tmp_path / "in" / f"{name}.nii", VALUES)
+    whole = (tmp_path / "in" / "b.nii").read_bytes()
+    (tmp_path / "in" / "b.nii").write_bytes(whole[:2000])
+    with pytest.raises(InputError, match="kept"):
+        screen(trained[0], tmp_path / "in", tmp_path / "out", window="mediastinum")
+    (tmp_path / "in" / "b.nii").write_bytes(whole)
+    screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
+    a, b = (
+        [row["probability_infected"] for row in read(tmp_path / "out" / "predictions.csv")[k : k + 5]] for k in (0, 5)
+    )
+    assert a == b
+
+
+def test_scans_and_pictures_of_one_name_are_told_apart(trained, tmp_path):
+    write_nifti(tmp_path / "in" / "a.nii", VALUES)
+    write_picture(tmp_path / "in" / "a" / "1.png", np.uint8(VALUES[0] % 256))
+    screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
+    ids = [row["id"] for row in read(tmp_path / "out" / "predictions.csv")]
+    assert ids == [*(f"a/{k:04d}" for k in range(5)), "a_pictures/1"]
+    write_picture(tmp_path / "in" / "a" / "1.jpg", np.uint8(VALUES[0] % 256))
+    with pytest.raises(InputError, match="same name without its suffix"):
+        screen(trained[0], tmp_path / "in", tmp_path / "other", window="lung")
+
+
+@pytest.mark.parametrize("stages", [("classifier",), ("segmenter",)])
+def test_runs_of_one_stage(trained, tmp_path, monkeypatch, stages):
+    write_nifti(tmp_path / "a.nii", VALUES[:1])
+    both = Screener.from_workdir(trained[0])
+    one = Screener({name: both.stages[name] for name in stages}, both.variables)
+    monkeypatch.setattr(screening.Screener, "from_workdir", lambda *arguments: one)
+    screen(trained[0], tmp_path / "a.nii", tmp_path / "out", window="lung")
+    (row,), (summed,) = (read(tmp_path / "out" / f"{name}.csv") for name in ("predictions", "scans"))
+    masks = "segmenter" in stages
+    assert (row["mask"] != "") == masks == (tmp_path / "out" / "masks").exists() == (summed["infected_ml"] != "")
+    assert (row["probability_infected"] != "") == ("classifier" in stages) == (summed["highest_probability"] != "")
+    assert (tmp_path / "out" / "overlays" / "a" / "0000.png").is_file()
+    assert build_screening(tmp_path / "out").is_file()
+
+
+class Links(HTMLParser):
+    def __init__(self, path):
+        super().__init__()
+        self.found = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [value for name, value in attributes if name in ("href", "src") and not value.startswith("#")]
+
+
+def test_pages_link_to_what_is_there_and_escape_what_they_are_given(trained, pictures, tmp_path):
+    write_nifti(pictures / "<b>&'#1.nii", VALUES)
+    (pictures / "z.png").write_bytes(b"<i>not a picture</i>")
+    screen(trained[0], pictures, tmp_path / "out", window="lung", on_error="skip")
+    index = build_screening(tmp_path / "out")
+    pages = [index, *(tmp_path / "out" / "scans").rglob("*.html")]
+    assert len(pages) == 4
+    for page in pages:
+        links, text = Links(page).found, page.read_text(encoding="utf-8")
+        assert links and all((page.parent / unquote(link)).is_file() for link in links)
+        assert "<b>&" not in text and "<i>" not in text and "not a medical device" in text
+    named = "".join(page.read_text(encoding="utf-8") for page in pages[1:])
+    sources = [unquote(source) for source in re.findall(r'"src": "([^"]+)"', named)]
+    assert len(sources) == 8 and "z.png" in index.read_text(encoding="utf-8")
+    (tmp_path / "out" / "scans.csv").write_text("scan\n")
+    with pytest.raises(InputError, match="scans.csv: lacks columns"):
+        build_screening(tmp_path / "out")
+
+
+def test_nothing_is_overwritten(trained, pictures, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    with pytest.raises(InputError, match="--output"):
+        screen(trained[0], pictures, tmp_path / "out")
+    with pytest.raises(InputError, match="--input: .* does not exist"):
+        screen(trained[0], tmp_path / "nowhere", tmp_path / "other")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="holds no scan"):
+        screen(trained[0], tmp_path / "none", tmp_path / "other")
+
+
+def test_pictures_are_refused_by_a_run_that_saw_hu(trained, pictures, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "checkpoints", *(path.name for path in trained[0].glob("statistics_*.json"))):
+        (run / name).symlink_to(trained[0] / name)
+    write_json(run / "intensity.json", {"values": ["hu"], "window": [-600, 1500]})
+    with pytest.raises(InputError, match="--window=as_is"):
+        screen(run, pictures, tmp_path / "out")
+    write_nifti(pictures / "scan.nii", VALUES)
+    assert "screened 8" in screen(run, pictures, tmp_path / "out", window="as_is")
+    assert {r["scan"]: r["window"] for r in read(tmp_path / "out" / "scans.csv")}["scan"] == "-600,1500"
+    assert read_config(run).data.window == "lung"
+    (run / "intensity.json").write_text("[1]")
+    with pytest.raises(InputError, match="intensity.json: damaged"):
+        screen(run, pictures, tmp_path / "other")
+
+
+def test_overlay_draws_the_contour_only():
+    image, mask = np.full((5, 5), 100, np.uint8), np.zeros((5, 5), np.uint8)
+    mask[1:4, 1:4] = 1
+    changed = (overlay(image, mask) != 100).any(-1)
+    assert changed.sum() == 8 and not changed[2, 2]
