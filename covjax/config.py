@@ -218,10 +218,11 @@ def read_config(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(f"{workdir}: no config.json, this is not the workdir of a run")
-    config = ConfigDict(_with_added(_read(path))).lock()
+    values = _with_added(_read(path))
     try:
+        config = ConfigDict(values).lock()
         check_config(config)
-    except InputError as error:
+    except ValueError as error:
         raise InputError(f"{path}: damaged ({error}), restore it or use another --workdir") from error
     return config
 

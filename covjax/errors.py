@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Input that covjax cannot use: names the file or field, the reason and the remedy, in one line."""
 
+    def __init__(self, message: str):
+        """Takes the message; what would break or hide its line (files may be called anything) is escaped."""
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
 
 def unknown(what: str, name: object, valid: Iterable[str]) -> InputError:
     """Returns the error for a name that is not in a table: lists the valid ones and the nearest match."""

@@ -30,7 +30,7 @@ def find_scans(
     share one. Hidden files, links out of the folder and files of other kinds are left out; with `files`, all but those.
     `told` says what the values are (volumes.INTENSITIES). Openers raise InputError for what cannot be read. So does
     this function for a DICOM file that cannot be used, unless `skip` takes the error and returns; when there is
-    nothing; or when two scans have one name.
+    nothing, not even what was skipped; or when two scans have one name.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder, check the path")
@@ -38,6 +38,11 @@ def find_scans(
         files = [path] if path.is_file() else list_files(path)
     root = path.parent if path.is_file() else path
     found: dict[str, Opener] = {}
+    skipped = []
+
+    def passed_over(error: InputError) -> None:
+        skip(error)
+        skipped.append(error)
 
     def add(name: str, opener: Opener, of: Path) -> None:
         if name in found:
@@ -48,9 +53,9 @@ def find_scans(
         name = (file.relative_to(root).parent / bare_name(file.name)).as_posix()
         add(name, lambda file=file: nifti.open_nifti(file, told), file)
     rest = [file for file in files if not is_nifti(file) and (dicom.is_dicom(file) or file == path)]
-    for name, place, (tags, frames) in _named(read_series(rest, skip), root):
+    for name, place, (tags, frames) in _named(read_series(rest, passed_over), root):
         add(name, lambda p=place, t=tags, f=frames: open_series(p, t, f, told), place)
-    if not found:
+    if not found and not skipped:
         raise InputError(f"{path}: holds no CT volume (.nii, .nii.gz or DICOM), point to scans")
     return dict(sorted(found.items()))
 
