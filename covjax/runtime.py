@@ -3,6 +3,8 @@
 import os
 import platform
 import resource
+import zlib
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,58 @@ XLA_FLAGS = {
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 _compile_seconds = [0.0]
 
+MAX_KERNELS = 600
+SHORT_COMPILE = 1.0  # seconds in which no program of so many kernels is compiled
+SMALL_PROGRAM = 100_000  # bytes into which so many kernels are never packed
+ZSTANDARD, OBJECT_FILE = bytes.fromhex("28b52ffd"), b"\x7fELF"
+
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that the next start of the same run does not compile again."""
+    """Keeps compiled programs on disk, so that the next start of the same run does not compile again.
+
+    Programs for a CPU of more than MAX_KERNELS kernels are not kept: XLA would crash when it reads them back.
+    """
     if not jax.config.jax_compilation_cache_dir:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "covjax" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    cache, checked = Path(jax.config.jax_compilation_cache_dir), set()
+
+    def listen(event: str, seconds: float, **_: Any) -> None:
+        if event == COMPILE_EVENT and seconds > SHORT_COMPILE:
+            drop_unreadable(cache, checked)
+
+    drop_unreadable(cache, checked)  # of earlier versions and of processes that were killed
+    jax.monitoring.register_event_duration_secs_listener(listen)
+
+
+def drop_unreadable(cache: Path, checked: set[str]) -> None:
+    """Deletes the programs of a compilation cache that XLA could write but not read; adds what it saw to `checked`.
+
+    XLA:CPU (jaxlib 0.10.2) links the kernels of a program that it reads by recursion, on a thread whose stack is 2 MB:
+    some 1,000 nested kernels end it with a segmentation fault. Programs just compiled are not linked that way.
+    """
+    for path in cache.glob("*-cache"):
+        if path.name in checked:
+            continue
+        checked.add(path.name)
+        try:
+            if path.stat().st_size > SMALL_PROGRAM and _kernels(path.read_bytes()) > MAX_KERNELS:
+                path.unlink()
+        except OSError:  # removed by another process meanwhile
+            continue
+
+
+def _kernels(entry: bytes) -> int:
+    """Counts the object files in an entry of the cache; a damaged one counts as none, jax replaces it."""
+    try:
+        # jax packs with zstandard where that is installed, else with zlib.
+        zstandard = import_module("zstandard") if entry.startswith(ZSTANDARD) else None
+        unpacked = zstandard.ZstdDecompressor().decompress(entry) if zstandard else zlib.decompress(entry)
+    except Exception:
+        return 0
+    return unpacked.count(OBJECT_FILE)
 
 
 def use_xla_flags(preset: str) -> None:

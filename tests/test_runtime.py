@@ -1,12 +1,14 @@
-"""XLA flags: added to the user's own, announced, and set before jax starts."""
+"""XLA flags: added to the user's own, announced, and set before jax starts. Compiled programs kept on disk."""
 
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
+from covjax import runtime
 from covjax.errors import InputError
 from covjax.runtime import XLA_FLAGS, use_xla_flags
 
@@ -50,3 +52,49 @@ def test_train_sets_them_before_jax_starts_and_this_jax_knows_them(preset, tmp_p
         "1",
         "report: None",
     ]
+
+
+# Compiles a program of as many kernels as it is told, with the cache in a folder of its own.
+COMPILE = """
+import sys, jax, jax.numpy as jnp
+from covjax import runtime
+folder, kernels = sys.argv[1], int(sys.argv[2])
+jax.config.update("jax_compilation_cache_dir", folder)
+runtime.enable_compilation_cache()
+def chain(x):
+    for k in range(kernels):
+        x = jax.lax.reduce_window(x, 0.0, jax.lax.add, (3,), (1,), "SAME") + k
+    return x
+print(jax.jit(chain)(jnp.arange(8.0))[0])
+"""
+
+
+def compiled(folder, kernels):
+    """Runs COMPILE; returns the programs that it leaves in the cache."""
+    command = [sys.executable, "-c", COMPILE, str(folder), str(kernels)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return {path.name for path in folder.glob("jit_chain-*-cache")}
+
+
+def test_programs_that_xla_could_not_read_back_are_not_kept(tmp_path):
+    assert compiled(tmp_path / "small", 20) == compiled(tmp_path / "small", 20) != set()
+    assert compiled(tmp_path / "large", runtime.MAX_KERNELS + 50) == set()
+
+
+@pytest.mark.parametrize("pack", ["zlib", "zstandard", "damaged"])
+def test_programs_left_by_others_are_looked_through_once(tmp_path, monkeypatch, pack):
+    def packed(kernels):
+        data = b"\x7fELF" * kernels + bytes(range(256))
+        if pack == "zstandard":
+            return pytest.importorskip("zstandard").ZstdCompressor().compress(data)
+        return zlib.compress(data) if pack == "zlib" else data
+
+    monkeypatch.setattr(runtime, "SMALL_PROGRAM", 10)
+    for name, kernels in (("few", runtime.MAX_KERNELS), ("many", runtime.MAX_KERNELS + 1)):
+        (tmp_path / f"{name}-cache").write_bytes(packed(kernels))
+    checked = set()
+    runtime.drop_unreadable(tmp_path, checked)
+    kept = {"few-cache"} if pack != "damaged" else {"few-cache", "many-cache"}
+    assert {path.name for path in tmp_path.iterdir()} == kept and checked == {"few-cache", "many-cache"}
+    runtime.drop_unreadable(tmp_path / "nowhere", checked)
