@@ -15,7 +15,7 @@ from covjax.config import read_config, write_json
 from covjax.data.intensity import choose_window, eight_bit
 from covjax.data.lungs import lung_field
 from covjax.data.nifti import write_mask
-from covjax.data.screened import Opener, Scan, find_screened
+from covjax.data.screened import Opener, Scan, Skip, find_screened
 from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options
 from covjax.files import encode_table, write_whole
@@ -35,7 +35,6 @@ SCAN_COLUMNS = (
 
 Line = dict[str, Any]
 Window = tuple[float, float] | None  # centre and width in HU; None: values as they are
-Skip = Callable[[InputError], None]
 
 
 class Job(NamedTuple):
