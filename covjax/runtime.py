@@ -30,7 +30,8 @@ _compile_seconds = [0.0]
 MAX_KERNELS = 600
 SHORT_COMPILE = 1.0  # seconds in which no program of so many kernels is compiled
 SMALL_PROGRAM = 100_000  # bytes into which so many kernels are never packed
-ZSTANDARD, OBJECT_FILE = bytes.fromhex("28b52ffd"), b"\x7fELF"
+ZSTANDARD = bytes.fromhex("28b52ffd")
+OBJECT_FILES = (b"\x7fELF", bytes.fromhex("cffaedfe"))  # of Linux and macOS
 
 
 def enable_compilation_cache() -> None:
@@ -78,7 +79,7 @@ def _kernels(entry: bytes) -> int:
         unpacked = zstandard.ZstdDecompressor().decompress(entry) if zstandard else zlib.decompress(entry)
     except Exception:
         return 0
-    return unpacked.count(OBJECT_FILE)
+    return sum(unpacked.count(mark) for mark in OBJECT_FILES)
 
 
 def use_xla_flags(preset: str) -> None:

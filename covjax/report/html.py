@@ -10,8 +10,8 @@ from covjax.files import encode_table, write_together
 from covjax.report.parts import Picture, Section
 from covjax.report.style import CSS
 
-# Figures of an earlier page would pass for this one's, so a new page removes them; other files stay.
 FOOTER = "Every figure is also a file beside this page, NAME.png, with its numbers in NAME.csv."
+# Figures of an earlier page would pass for this one's, so a new page removes them; other files stay.
 OURS = re.compile(r"(training|classifier|segmenter|framework|audit)_.*\.(png|csv)")
 
 
