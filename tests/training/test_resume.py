@@ -69,7 +69,6 @@ KILLS = [
     ("before shard 5 SIGKILL", "classifier"),  # in the last epoch
     ("after write 2 SIGKILL", "segmenter"),  # recorded, but not yet saved: the record must not come twice
     ("after write 1 SIGTERM", "segmenter"),
-    ("after save 2 SIGKILL", "segmenter"),
 ]
 STATUS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}
 
