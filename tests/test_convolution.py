@@ -61,7 +61,7 @@ def test_large_images(channels, size, options):
     compare(normal(0, 2, 37, 46, channels[0]), normal(1, size, size, *channels), **options)
 
 
-@pytest.mark.parametrize("image", [(1, 1), (9, 8), (35, 40)])
+@pytest.mark.parametrize("image", [(1, 1), (35, 40)])
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (3, 1)])
 def test_every_size_stride_and_dilation(image, size, stride, dilation):
@@ -122,7 +122,7 @@ def single_rounding(x):
     return 2.0**-8 * float(jnp.abs(x).max())
 
 
-@pytest.mark.parametrize("image", [(5, 6), (11, 12), (33, 49)])
+@pytest.mark.parametrize("image", [(5, 6), (33, 49)])
 @pytest.mark.parametrize(("channels", "groups"), [((3, 64), 1), ((64, 2), 1), ((48, 64), 1), ((8, 8), 8), ((8, 8), 2)])
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 2}])
 def test_bfloat16_against_float32(image, channels, groups, options):
@@ -137,7 +137,7 @@ def test_bfloat16_against_float32(image, channels, groups, options):
         np.testing.assert_allclose(got.astype(jnp.float32), want, rtol=0, atol=single_rounding(want))
 
 
-@pytest.mark.parametrize("image", [(1, 1), (2, 9), (8, 8), (17, 5), (33, 3)])
+@pytest.mark.parametrize("image", [(1, 1), (2, 9), (33, 3)])
 @pytest.mark.parametrize("form", ["_shift_first", "_shift_both", "_patch_weight_gradient"])
 @pytest.mark.parametrize("geometry", [square(3, 1, 1), square(3, 2, 2), square(3, 2, 1), square(5, 1, 2)])
 def test_weight_gradients_of_any_image(form, image, geometry):
