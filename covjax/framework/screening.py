@@ -1,4 +1,4 @@
-"""Screening whatever lies below a path: scan by scan, in memory that does not grow, resumed where it was stopped."""
+"""Screening whatever lies below a path: scan by scan, a few batches of slices at a time, resumed where stopped."""
 
 import json
 import shutil

@@ -164,7 +164,7 @@ def _viewer(slices: Sequence[Mapping[str, str]], links: Sequence[str], texts: Se
 
 
 def _chart(slices: Sequence[Mapping[str, str]], heights: Sequence[float]) -> str:
-    count, top = len(slices), max(*heights, 1e-9) if len(heights) > 1 else max(heights[0], 1e-9)
+    count, top = len(slices), max([*heights, 1e-9])
     bars = "".join(
         f'<rect x="{k}" y="{1 - h / top:.4f}" width="1" height="{h / top:.4f}" fill="#d55e00"/>'
         for k, h in enumerate(heights)
