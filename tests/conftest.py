@@ -12,8 +12,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
 ON_DEVICES = ("evaluation/test_predict.py", "training/test_program.py", "training/test_step.py")
-# Compiling is most of the work: let LLVM do less of it. XLA_FLAGS= runs the tests with what users run.
-QUICK = "--xla_backend_optimization_level=1"
+# Compiling is most of the work, and few programs run more than once. XLA_FLAGS= runs the tests with what users run.
+QUICK = "--xla_backend_optimization_level=0"
 os.environ.setdefault("XLA_FLAGS", QUICK)
 sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
 
@@ -24,12 +24,14 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """Keeps each file in one process, and the files that share `on_devices` too."""
+    """Keeps each file in one process, and those together that share the fixture `on_devices` or `trained`."""
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             name = nodeid.split("::")[0]
-            return "devices" if name.endswith(ON_DEVICES) else name
+            if name.endswith(ON_DEVICES):
+                return "devices"
+            return "framework" if "/framework/" in name else name
 
     return ByFile(config, log)
 

@@ -107,7 +107,7 @@ def test_extension_is_that_of_pywavelets(length, mode):
 FORMULATIONS = [("haar", (6, 5)), ("db4", (9, 14)), ("bior3.5", (13, 4)), ("dmey", (9, 40))]
 
 
-@pytest.mark.parametrize("mode", ["symmetric", "periodization", "antireflect"])
+@pytest.mark.parametrize("mode", ["periodization", "antireflect"])
 @pytest.mark.parametrize(("name", "shape"), FORMULATIONS)
 def test_both_formulations_are_the_same_function(name, shape, mode):
     bank = pywt.Wavelet(name)
@@ -133,20 +133,19 @@ def test_accelerators_convolve_and_a_cpu_does_not():
     assert "stablehlo.convolution" not in traced.lower(lowering_platforms=("cpu",)).as_text()
 
 
-@pytest.mark.parametrize("count", [1, 4, 5, 7])
+@pytest.mark.parametrize("count", [1, 4, 5])
 def test_blocks_of_images_cover_every_batch(count, monkeypatch):
     monkeypatch.setattr(subbands, "CACHED", 3 * 8 * 6)  # three images, or fewer once they are many bands
     axes = (axis_of(6, "db2", "reflect")._replace(axis=-1), axis_of(8, "db2", "zero")._replace(axis=-2))
     x = values(count, 8, 6)
-    whole = [np.asarray(b) for b in subbands._split(jnp.asarray(x), axes=axes, decimate=subbands._add_slices)]
+    whole = jax.jit(lambda x: subbands._split(x, axes=axes, decimate=subbands._add_slices))(x)
     jax.clear_caches()
     bands = jax.jit(lambda x: split(x, axes))(x)
     for got, expected in zip(bands, whole, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-4)
     back = jax.jit(lambda *b: merge(b, axes))(*bands)
-    adjoint = jax.linear_transpose(
-        lambda x: subbands._split(x, axes=axes, decimate=subbands._convolve), jnp.asarray(x)
-    )(list(bands))[0]
+    convolved = jax.linear_transpose(lambda x: subbands._split(x, axes=axes, decimate=subbands._convolve), x)
+    (adjoint,) = jax.jit(convolved)(list(bands))
     np.testing.assert_allclose(back, adjoint, atol=2e-3)
 
 

@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,11 +20,14 @@ def integers(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).integers(-4, 5, shape), jnp.float32)
 
 
-def assert_same_with_gradients(own, want, x):
-    """Against functions whose sums are exact."""
-    np.testing.assert_array_equal(own(x), want(x))
-    g = integers(1, *want(x).shape)
-    np.testing.assert_array_equal(jax.vjp(own, x)[1](g)[0], jax.vjp(want, x)[1](g)[0])
+def with_gradient(function, x):
+    """What `function` makes of x, and the gradient of its sum weighted by small integers."""
+
+    def both(x):
+        y, backward = jax.vjp(function, x)
+        return y, backward(integers(1, *y.shape))[0]
+
+    return jax.jit(both)(x)  # one program: compiling every operation by itself takes several times as long
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -35,7 +39,10 @@ def test_max_pool_is_that_of_flax(image, window, stride, padding):
         pytest.skip("the window does not fit into this image")
     around = "SAME" if padding == "same" else ((padding, padding),) * 2
     want = partial(nn.max_pool, window_shape=(window, window), strides=(stride, stride), padding=around)
-    assert_same_with_gradients(lambda x: max_pool(x, window, stride, padding), want, integers(0, 2, *image, 5))
+    x = integers(0, 2, *image, 5)
+    chex.assert_trees_all_equal(
+        with_gradient(lambda x: max_pool(x, window, stride, padding), x), with_gradient(want, x)
+    )
 
 
 def windows(side, window, stride, padding, round_up):
@@ -53,11 +60,9 @@ def test_max_pool_over_loops(image, round_up, window, stride, padding):
     x = np.asarray(integers(0, 1, *image, 2))
     rows, columns = (windows(side, window, stride, padding, round_up) for side in image)
     want = [[x[0, rs.start : rs.stop, cs.start : cs.stop].max((0, 1)) for cs in columns] for rs in rows]
-    got = max_pool(jnp.asarray(x), window, stride, padding, round_up=round_up)
+    got, gradient = with_gradient(lambda x: max_pool(x, window, stride, padding, round_up=round_up), jnp.asarray(x))
     np.testing.assert_array_equal(got[0], want)
-    # Every output's gradient arrives at one pixel.
-    (gradient,) = jax.vjp(lambda x: max_pool(x, window, stride, padding, round_up=round_up), x)[1](jnp.ones(got.shape))
-    assert gradient.sum() == got.size
+    assert gradient.sum() == integers(1, *got.shape).sum()  # every output's gradient arrives at one pixel
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -75,9 +80,9 @@ def test_average_pool_is_that_of_flax(image, count_padding, window, stride, padd
         return average_pool(x, window, stride, padding, count_padding=count_padding)
 
     x = integers(0, 2, *image, 5)
-    np.testing.assert_allclose(own(x), want(x), rtol=1e-6, atol=1e-6)
-    g = integers(1, *want(x).shape)
-    np.testing.assert_allclose(jax.vjp(own, x)[1](g)[0], jax.vjp(want, x)[1](g)[0], rtol=1e-5, atol=1e-5)
+    (value, gradient), (value_wanted, gradient_wanted) = with_gradient(own, x), with_gradient(want, x)
+    np.testing.assert_allclose(value, value_wanted, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(gradient, gradient_wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_average_pool_adds_bfloat16_in_float32():
@@ -94,5 +99,5 @@ def test_adaptive_average_pool_over_loops(image, sides):
         for side, bins in zip(image, sides, strict=True)
     ]
     want = [[x[:, top:bottom, left:right].mean((1, 2)) for left, right in edges[1]] for top, bottom in edges[0]]
-    got = adaptive_average_pool(jnp.asarray(x), sides)
+    got = jax.jit(adaptive_average_pool, static_argnums=1)(jnp.asarray(x), sides)
     np.testing.assert_allclose(got, np.moveaxis(np.array(want), 2, 0), rtol=1e-5, atol=1e-5)

@@ -7,7 +7,6 @@ import pytest
 
 from covjax.models import create_model
 from covjax.pooling import FITS, POOLINGS, SMOOTHINGS
-from tests.pooling.loops import jitted
 
 PAIRS = [(pooling, unpooling) for unpooling, poolings in FITS.items() for pooling in poolings]
 # Every pooling once, every unpooling and every smoothing on either side at least once.
@@ -73,7 +72,7 @@ def test_one_step_of_training_then_evaluation(names):
         logits, updated = model.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"pooling": key})
         return -(jax.nn.log_softmax(logits) * jax.nn.one_hot(truth, 2)).sum(-1).mean(), updated
 
-    @jitted
+    @jax.jit
     def once(key):
         variables = model.init(key, x)
         (value, updated), gradients = jax.value_and_grad(loss, has_aux=True)(

@@ -38,7 +38,6 @@ GOLDENS = [(name, options, sides[0]) for name, options, sides in NETWORKS]
 TRAINED = ["efficientnet_lite0", "googlenet", "inception_v3", "shufflenet_v1", "shufflenet_v2_x1_0", "xception"]
 BY_HAND = [*dict.fromkeys(name for name, *_ in NETWORKS), "vgg16_bn", "vgg19", "vgg19_bn"]
 CLASSES = 5
-QUICKLY = {"xla_backend_optimization_level": 0}  # compiled for the sake of a single run
 
 
 def relative_error(got, want):
@@ -57,7 +56,7 @@ def make(name, options, side):
     return model, seeded_variables(model, 3), seeded_input(2, side, side, 3) / 50
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
+@partial(jax.jit, static_argnums=0)
 def evaluated(model, variables, x):
     logits, kept = model.apply(variables, x, mutable=["intermediates"])
     assert "auxiliary" not in kept["intermediates"]
@@ -95,7 +94,7 @@ def training_error(peer, name, side):
         patch.setattr(Dropout, "__call__", lambda self, x, train: x)
         wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
         step = partial(model.clone(dtype=jnp.float64).apply, train=True, mutable=["intermediates", "batch_stats"])
-        logits, kept = jax.jit(step, compiler_options=QUICKLY)(wide, x.astype(np.float64))
+        logits, kept = jax.jit(step)(wide, x.astype(np.float64))
     ours = [logits, *kept["intermediates"].get("auxiliary", ())]
     errors = [relative_error(*pair) for pair in zip(ours, want, strict=True)]
     for path, leaf in jax.tree_util.tree_leaves_with_path(kept.get("batch_stats", {})):

@@ -1,13 +1,8 @@
 """Poolings and unpoolings as slow numpy loops over windows, straight from their definitions, in float64."""
 
 import math
-from functools import partial
 
-import jax
 import numpy as np
-
-# What is compiled to run once on a few pixels need not be fast.
-jitted = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def sigmoid(z):

@@ -12,7 +12,6 @@ from jax.test_util import check_grads
 from covjax.pooling import POOLINGS, SMOOTHINGS, Switches, pool2d
 from covjax.pooling.down import parameter_shapes
 from tests.pooling import loops
-from tests.pooling.loops import jitted
 
 GRIDS = ((2, 2), (2, 1), (3, 2))
 ON_GRIDS = [kind for kind in POOLINGS if not kind.startswith("haar")]
@@ -30,7 +29,7 @@ def pooled(kind, x, parameters, grids):
 
 
 def value_and_gradients(kind, grid, x, parameters):
-    return jitted(jax.value_and_grad(lambda x, p: pool2d(x, kind, *grid, p)[0].sum(), (0, 1)))(x, parameters)
+    return jax.jit(jax.value_and_grad(lambda x, p: pool2d(x, kind, *grid, p)[0].sum(), (0, 1)))(x, parameters)
 
 
 def test_every_pooling_is_explained_with_its_source():
@@ -46,7 +45,7 @@ def test_against_loops_with_exact_gradients_and_in_bfloat16(kind):
     x[1, :3, :3] = 0
     want = [loops.pool(x, kind, *grid, parameters[grid[0]]) for grid in GRIDS]
     for dtype, grids, tolerance in ((jnp.float32, GRIDS, 1e-5), (jnp.bfloat16, GRIDS[:1], 0.06)):
-        several = jitted(lambda x, p, grids=grids: pooled(kind, x, p, grids))
+        several = jax.jit(lambda x, p, grids=grids: pooled(kind, x, p, grids))
         for got, value in zip(several(jnp.asarray(x, dtype), parameters), want, strict=False):
             assert got.dtype == dtype
             np.testing.assert_allclose(got.astype(np.float32), value, rtol=1e-5, atol=tolerance)
@@ -62,7 +61,7 @@ def test_the_gradient_of_a_tie_goes_to_the_first_maximum(kind, grid):
     """All pixels alike: what the maximum passes on is the largest part of every gradient, and comes first."""
     parameters = {name: np.zeros(p.shape) for name, p in parameters_of(kind, grid[0], 1).items()}
     x = jnp.ones((1, 2, 2, 1)) if grid == (2, 2) else jnp.ones((1, 3, 3, 1))
-    value, gradient = jitted(jax.value_and_grad(lambda x: pool2d(x, kind, *grid, parameters)[0][0, 0, 0, 0]))(x)
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: pool2d(x, kind, *grid, parameters)[0][0, 0, 0, 0]))(x)
     assert float(gradient.sum()) == pytest.approx(float(value))  # every one of these is of degree one
     assert gradient[0, 0, 0, 0] > 2 * jnp.abs(gradient).ravel()[1:].max() or kind in ("avg_then_max", "blur")
     if kind == "avg_then_max":  # smoothed, only the first of the window is the mean of four ones, the others less
@@ -72,7 +71,7 @@ def test_the_gradient_of_a_tie_goes_to_the_first_maximum(kind, grid):
 @pytest.mark.parametrize("kind", ON_GRIDS)
 def test_no_nan_vanishes(kind):
     x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 2, 0].set(jnp.nan)
-    got = jitted(lambda x, p: pool2d(x, kind, 2, 2, p)[0])(x, parameters_of(kind, 2, 1))
+    got = jax.jit(lambda x, p: pool2d(x, kind, 2, 2, p)[0])(x, parameters_of(kind, 2, 1))
     assert np.isnan(got[0, 0, 1]).any()
 
 

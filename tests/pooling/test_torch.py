@@ -7,7 +7,6 @@ import pytest
 
 from covjax.grids import grid_of
 from covjax.pooling import pool2d, unpool2d
-from tests.pooling.loops import jitted
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -26,7 +25,7 @@ def compare(ours, theirs, x, *parameters):
     out = jax.eval_shape(ours, x, *parameters)
     weights = np.random.default_rng(9).integers(-3, 4, out.shape).astype(np.float32)
 
-    @jitted
+    @jax.jit
     def both(weights, *arguments):
         out, pull = jax.vjp(ours, *arguments)
         return out, pull(weights)

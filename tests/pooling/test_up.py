@@ -29,7 +29,7 @@ def test_against_loops_with_exact_gradients_and_in_bfloat16(kind, stride):
         return [unpool2d(x, None, kind, size, stride, parameters) for size in SIZES[stride]]
 
     for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.05)):
-        for got, size in zip(loops.jitted(by_all_sizes)(jnp.asarray(x, dtype), parameters), SIZES[stride], strict=True):
+        for got, size in zip(jax.jit(by_all_sizes)(jnp.asarray(x, dtype), parameters), SIZES[stride], strict=True):
             assert got.dtype == dtype
             want = loops.unpool(x, kind, size, stride, parameters)
             np.testing.assert_allclose(got.astype(np.float64), want, rtol=tolerance, atol=tolerance)
@@ -65,7 +65,7 @@ def test_every_pair_runs_and_learns_if_it_fits_and_else_says_what_would(pooling)
         outputs = down_and_up(variables, x)
         return sum((y**2).mean() for y in outputs.values()), outputs
 
-    @loops.jitted
+    @jax.jit
     def once(key, x):
         (pooled, kept), down = Pool(pooling).init_with_output(key, x)
         variables = {"down": down} | {up: Unpool(up).init(key, pooled, kept, size) for up in fitting}
