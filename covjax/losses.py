@@ -6,6 +6,7 @@ that compare regions are computed on every slice by itself and averaged over the
 whole batch.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ SampleLoss = tuple[jax.Array, jax.Array]
 LOSSES = {
     "cross_entropy": "-log p of the true class, mean over pixels (the paper's, arXiv:2009.08864)",
     "focal": "cross entropy times (1 - p)^focal_gamma: easy pixels count little (RetinaNet, arXiv:1708.02002)",
-    "dice": "1 - soft Dice of every infected class, slice by slice (V-Net, arXiv:1606.04797)",
+    "dice": "1 - soft Dice of every class but the background, slice by slice (V-Net, arXiv:1606.04797)",
     "generalized_dice": "1 - soft Dice of all classes, each weighed by 1 / its pixels squared (arXiv:1707.03237)",
     "tversky": "as dice, false alarms weighing tversky_alpha, misses tversky_beta (arXiv:1706.05721)",
     "ce_dice": "cross entropy plus dice, both slice by slice (nnU-Net, arXiv:1904.08128)",
@@ -176,17 +177,17 @@ def _each(loss: jax.Array, true: jax.Array) -> SampleLoss:
     return loss * weight, weight
 
 
-def check_loss(where: str, config: Any, regions: bool) -> None:
+def check_loss(where: str, config: Any, regions: bool, classes: int = 2) -> None:
     """Raises InputError naming the field of `config`, the `loss` section called `where`, that cannot be used.
 
-    `regions` says whether the task has regions to compare, as segmentation does.
+    `regions` says whether the task has regions to compare, as segmentation does; `classes` how many it tells apart.
     """
     if config.name not in LOSSES:
         raise unknown(f"{where}.name", config.name, LOSSES)
     if config.name not in PER_PIXEL and not regions:
         raise InputError(f"{where}.name: '{config.name}' compares regions, use {' or '.join(PER_PIXEL)}")
     if "," in config.class_weights:
-        class_weights(config.class_weights, np.ones(2))
+        class_weights(config.class_weights, np.ones(classes))
     elif config.class_weights not in CLASS_WEIGHTS:
         raise unknown(f"{where}.class_weights", config.class_weights, CLASS_WEIGHTS)
     if config.class_weights != "none" and config.name not in WEIGHTED:
@@ -209,11 +210,11 @@ def _numbers(rule: str | tuple[float, ...]) -> np.ndarray:
         raise InputError(f"class_weights: '{rule}' is not a list of numbers, write e.g. '0.5,2'") from None
 
 
-def class_weights(rule: str | tuple[float, ...], counts: np.ndarray) -> np.ndarray:
+def class_weights(rule: str | tuple[float, ...], counts: np.ndarray, names: Sequence[str] | None = None) -> np.ndarray:
     """Returns the weight of each class [K] from its number of samples or pixels `counts` [K] in the training part.
 
-    `rule` is a name in CLASS_WEIGHTS, or the K weights themselves, as numbers or as "0.5,2". Raises InputError for
-    another name, a wrong number of weights or a class that never occurs.
+    `rule` is a name in CLASS_WEIGHTS, or the K weights themselves, as numbers or as "0.5,2"; `names` are those of the
+    classes. Raises InputError for another rule, a wrong number of weights or a class that never occurs.
     """
     counts = np.asarray(counts, np.float64)
     if not isinstance(rule, str) or "," in rule:
@@ -227,6 +228,7 @@ def class_weights(rule: str | tuple[float, ...], counts: np.ndarray) -> np.ndarr
         return np.ones(len(counts), np.float32)
     if (counts == 0).any():
         missing = int(np.flatnonzero(counts == 0)[0])
+        missing = names[missing] if names else missing
         raise InputError(f"class_weights: class {missing} never occurs in the training part, use class_weights='none'")
     frequency = counts / counts.sum()
     if rule == "median_frequency":

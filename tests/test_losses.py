@@ -106,7 +106,7 @@ def maps(classes, seed=0):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("classes", [2, 3, 4])
 def test_against_numpy(name, classes):
     logits, truth, valid = maps(classes)
     weights = np.linspace(0.5, 2, classes).astype(np.float32) if name in WEIGHTED else np.ones(classes)
@@ -215,6 +215,11 @@ def test_class_weights_by_hand():
     assert all(class_weights(rule, counts).dtype == np.float32 for rule in CLASS_WEIGHTS)
     # Three classes: the median is a class's own frequency, so that class weighs 1.
     np.testing.assert_allclose(class_weights("median_frequency", np.array([70, 20, 10])), [2 / 7, 1, 2], rtol=1e-6)
+
+
+def test_a_class_that_never_occurs_is_named():
+    with pytest.raises(InputError, match="class effusion never occurs"):
+        class_weights("median_frequency", (5, 3, 0), ("background", "consolidation", "effusion"))
 
 
 def test_median_frequency_gives_the_weights_of_the_release():

@@ -8,7 +8,14 @@ from covjax.metrics.intervals import hanley_mcneil, score, wilson
 from covjax.metrics.paired import holm, mcnemar, paired_bootstrap
 from covjax.metrics.resampling import bootstrap, mean_of
 from covjax.metrics.roc_area import delong, delong_test
-from covjax.metrics.segmentation import per_image_dice, per_image_iou, segmentation_scores, surface_summary
+from covjax.metrics.segmentation import (
+    infected_or_not,
+    infection_scores,
+    per_image_dice,
+    per_image_iou,
+    segmentation_scores,
+    surface_summary,
+)
 from covjax.metrics.surface import bf_score, surface_scores
 
 # Version of the definitions of all scores; it goes up whenever a score of the same predictions changes.
@@ -27,6 +34,8 @@ __all__ = [
     "fit_temperature",
     "hanley_mcneil",
     "holm",
+    "infected_or_not",
+    "infection_scores",
     "mcnemar",
     "mean_of",
     "paired_bootstrap",

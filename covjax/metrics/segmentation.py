@@ -1,6 +1,7 @@
 """Overlap scores of a segmentation, as formulas over confusion matrices: data-set level and per image."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from covjax.metrics.intervals import score
 from covjax.metrics.resampling import MIN_UNITS, bootstrap, mean_of, ratio
 
 SURFACE_SCORES = ("bf_score", "hd95", "assd", "nsd")
+SHARED = ("global_accuracy", "mean_accuracy", "mean_iou", "weighted_iou")  # of all classes together
 
 
 def segmentation_scores(
@@ -44,23 +46,74 @@ def segmentation_scores(
     frequency weighted IU); leaving absent classes out is not in it.
     """
     confusions = _check(confusions)
-    n = len(confusions)
     if len(set(classes)) != len(classes) or len(classes) != confusions.shape[1]:
         raise InputError(f"classes: {tuple(classes)}, give {confusions.shape[1]} distinct names, one per class")
-    single = _values(confusions, classes)
+    return _overlap(confusions, partial(_values, classes=classes), _reasons(classes), patients)
+
+
+def infection_scores(
+    confusions: np.ndarray, classes: tuple[str, ...], patients: Sequence[str] | None = None
+) -> dict[str, dict]:
+    """Overlap scores of the infected region as a whole, and where it has several classes, of each of them.
+
+    Args:
+      confusions, patients: as of `segmentation_scores`.
+      classes: names of the K classes, the background first.
+
+    Returns:
+      What `segmentation_scores` returns of background and infected, for which all classes but the first are joined. If
+      these are several, also mean_dice, their mean of dice_<class>, and accuracy_<class>, iou_<class> and dice_<class>
+      of each, all with `_per_image` too.
+
+    Raises:
+      InputError: as `segmentation_scores`.
+    """
+    confusions = _check(confusions)
+    scores = segmentation_scores(infected_or_not(confusions), ("background", "infected"), patients)
+    if len(classes) == 2:
+        return scores
+    reasons = {"mean_dice": "no class is in truth or prediction"}
+    reasons |= {name: reason for name, reason in _reasons(classes[1:]).items() if name not in SHARED}
+
+    def of_classes(confusions):
+        values = _values(confusions, classes)
+        dice = _columns({name: values[f"dice_{name}"] for name in classes[1:]})
+        values["mean_dice"] = _mean_over_classes(dice)
+        return {name: values[name] for name in reasons}
+
+    return scores | _overlap(confusions, of_classes, reasons, patients)
+
+
+def infected_or_not(confusions: np.ndarray) -> np.ndarray:
+    """Joins all classes but the first, the background: integers [..., K, K] -> int64 [..., 2, 2]."""
+    confusions = np.asarray(confusions, np.int64)
+    if confusions.shape[-1] == 2:
+        return confusions
+    return np.add.reduceat(np.add.reduceat(confusions, [0, 1], -2), [0, 1], -1)
+
+
+def _overlap(
+    confusions: np.ndarray,
+    values_of: Callable[[np.ndarray], dict[str, np.ndarray]],
+    reasons: dict[str, str],
+    patients: Sequence[str] | None,
+) -> dict[str, dict]:
+    """Scores over all images and as means over images; `reasons` say by their names why they may be undefined."""
+    n = len(confusions)
+    single = values_of(confusions)
     means = _columns(single)
     per_image = [f"{name}_per_image" for name in single]
     flat = confusions.reshape(n, confusions.shape[1] ** 2).astype(np.float64)
 
     def statistic(weights):
         sums = (weights @ flat).reshape(-1, *confusions.shape[1:])
-        return np.concatenate([_columns(_values(sums, classes)), mean_of(means)(weights)], 1)
+        return np.concatenate([_columns(values_of(sums)), mean_of(means)(weights)], 1)
 
     values = statistic(np.ones((1, n)))[0]
     counts = [n] * len(single) + [int(c) for c in np.sum(~np.isnan(means), 0)]
-    reasons = [*_reasons(classes).values()]
-    reasons += [f"{reason}, in every image" for reason in reasons]
-    return _scored([*single, *per_image], values, counts, reasons, statistic, n, patients)
+    why = [reasons[name] for name in single]
+    why += [f"{reason}, in every image" for reason in why]
+    return _scored([*single, *per_image], values, counts, why, statistic, n, patients)
 
 
 def surface_summary(
@@ -188,8 +241,7 @@ def _mean_over_classes(values: np.ndarray) -> np.ndarray:
 
 
 def _reasons(classes: tuple[str, ...]) -> dict[str, str]:
-    shared = ("global_accuracy", "mean_accuracy", "mean_iou", "weighted_iou")
-    reasons = dict.fromkeys(shared, "no pixel is counted")  # in the order of _values
+    reasons = dict.fromkeys(SHARED, "no pixel is counted")
     for name in classes:
         reasons[f"accuracy_{name}"] = f"{name} is absent from the truth"
         reasons[f"iou_{name}"] = reasons[f"dice_{name}"] = f"{name} is absent from truth and prediction"

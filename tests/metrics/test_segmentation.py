@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from covjax.errors import InputError
-from covjax.metrics import confusion_matrix, per_image_dice, per_image_iou, segmentation_scores
+from covjax.metrics import (
+    confusion_matrix,
+    infected_or_not,
+    infection_scores,
+    per_image_dice,
+    per_image_iou,
+    segmentation_scores,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -229,3 +236,49 @@ def test_class_index_is_checked(function):
     for cls in (-1, 2):
         with pytest.raises(InputError, match="index of a class in 0..1"):
             function(np.zeros((1, 2, 2), int), cls)
+
+
+def by_pixels(truth, predicted, cls):
+    """Accuracy, IoU and Dice of a class over pixels that count; NaN where undefined."""
+    true, found = (truth == cls)[truth != 255], (predicted == cls)[truth != 255]
+    hit = (true & found).sum()
+    with np.errstate(invalid="ignore"):
+        return np.array([hit, hit, 2 * hit]) / [true.sum(), (true | found).sum(), true.sum() + found.sum()]
+
+
+@pytest.mark.parametrize("k", [3, 4])
+def test_infection_as_a_whole_and_its_classes(k):
+    truth, predicted = masks(k, n=6, k=k)
+    predicted[0][predicted[0] == k - 1] = 0
+    truth[0][truth[0] == k - 1] = 0  # absent from both
+    classes, patients = ("background", "a", "b", "c")[:k], ["p", "p", "q", "r", "s", "t"]
+    scores = infection_scores(np.asarray(confusion_matrix(truth, predicted, k)), classes, patients)
+    lesion = np.where(truth == 255, 255, truth > 0)
+    binary = np.asarray(confusion_matrix(lesion, (predicted > 0).astype(int), 2))
+    union = segmentation_scores(binary, CLASSES, patients)
+    assert {name: scores.pop(name) for name in union} == union
+    assert len(scores) == 2 * (1 + 3 * (k - 1))
+    expected = {"mean_dice": [], "mean_dice_per_image": []}
+    for cls in range(1, k):
+        whole = by_pixels(truth, predicted, cls)
+        single = np.array([by_pixels(t, p, cls) for t, p in zip(truth, predicted, strict=True)])
+        for kind, value, each in zip(("accuracy", "iou", "dice"), whole, single.T, strict=True):
+            name = f"{kind}_{classes[cls]}"
+            expected |= {name: value, f"{name}_per_image": np.nanmean(each)}
+            assert scores[f"{name}_per_image"]["n"] == 6 - np.isnan(each).sum()
+        expected["mean_dice"].append(whole[2])
+        expected["mean_dice_per_image"].append(single[:, 2])
+    assert np.isnan(single[0]).all()
+    expected["mean_dice"] = np.mean(expected["mean_dice"])
+    expected["mean_dice_per_image"] = np.nanmean(expected["mean_dice_per_image"], 0).mean()
+    for name, value in expected.items():
+        assert scores[name]["value"] == pytest.approx(value, abs=1e-12), name
+        low, high = scores[name]["interval"]
+        assert low < scores[name]["value"] < high, name
+
+
+def test_two_classes_are_scored_as_ever():
+    confusions = np.random.default_rng(0).integers(0, 9, (6, 2, 2)).astype(np.int32)
+    assert infection_scores(confusions, CLASSES, ["p"] * 6) == segmentation_scores(confusions, CLASSES, ["p"] * 6)
+    np.testing.assert_array_equal(infected_or_not(confusions), confusions)
+    assert infected_or_not(np.zeros((0, 4, 4), np.int32)).shape == (0, 2, 2)
