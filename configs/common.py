@@ -37,7 +37,9 @@ def run() -> ConfigDict:
                 cache=True,  # keep decoded slices in memory, as uint8, up to 4 GB of a part
                 bits=16,  # bits used in 16-bit pictures: 12 or 16
                 mask_threshold=0,  # above 0: a mask pixel above it is infected (masks saved as JPEG: 127)
-                classes="",  # of masks with several: "1:infected,2:infected,3:background"; empty: above 0 is infected
+                # Of masks with several: "1:infected,2:infected,3:background", or with names that are kept apart,
+                # "1:ground_glass,2:consolidation,3:ignore"; empty: above 0 is infected.
+                classes="",
                 intensity="auto",  # of scans: hu, 8bit, or auto: told by the range of the values
                 window="lung",  # brings HU to 0..255: lung, mediastinum, or "centre,width"
                 lung_crop=False,  # crop slices to the lungs, in training and use
@@ -124,7 +126,7 @@ def _stage(*, input: dict, augment: dict, loss: dict, learning_rate: float, **fi
             loss=dict(
                 **loss,
                 # Of cross_entropy, focal and ce_dice, from counts of the training part: none, median_frequency,
-                # inverse_frequency, sqrt_inverse_frequency, or the weights: "0.5,2"
+                # inverse_frequency, sqrt_inverse_frequency, or the weights, background first: "0.5,2"
                 class_weights="none",
                 focal_gamma=2.0,  # of focal: 0 is cross entropy
             ),

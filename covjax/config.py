@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from covjax.augment import check_augmentation
-from covjax.data.classes import parse_classes
+from covjax.data.classes import class_names
 from covjax.data.intensity import parse_window
 from covjax.data.patients import check_pattern
 from covjax.data.sources import PRLAB21_FRAMES, SOURCES
@@ -26,7 +26,7 @@ from covjax.models import published
 from covjax.optimizer import OPTIMIZERS, SCHEDULES
 from covjax.pretrained.convert import FIRST
 from covjax.runtime import XLA_FLAGS
-from covjax.stages import TASKS, check_fine_tuning, make_model, settled_stage
+from covjax.stages import TASKS, check_fine_tuning, make_model, settled_stage, task_of
 
 CALIBRATIONS = {"none": "as the network says", "temperature": "log-odds divided by a number fitted on the val part"}
 # Fields that runs of earlier versions lack, with the value by which they were made.
@@ -92,7 +92,7 @@ def _check_run(config: ConfigDict) -> None:
     for field in ("path", "patient_column", "prepared_dir", "cache", "show_patients", "lung_crop"):
         _get(config.data, field)
     check_pattern(config.data.patient_pattern)
-    parse_classes(config.data.classes)
+    class_names(config.data.classes)
     _among("data.intensity", config.data.intensity, INTENSITIES)
     parse_window(config.data.window)
     for field in ("patients", "slices_per_patient", "size"):
@@ -104,11 +104,11 @@ def _check_run(config: ConfigDict) -> None:
     if (config.split.by == "file") != bool(config.split.path):
         raise InputError("split.path: goes with split.by=file, set both or neither")
     for name in stage_names(config):
-        _check_stage(name, config[name])
+        _check_stage(name, config[name], config.data)
 
 
-def _check_stage(name: str, config: ConfigDict) -> None:
-    model = make_model(name, config)
+def _check_stage(name: str, config: ConfigDict, data: ConfigDict) -> None:
+    model, task = make_model(name, config, data=data), task_of(name, data)
     _check_start(name, config, model)
     _among(f"{name}.input.enhance", config.input.enhance, PRESETS)
     _among(f"{name}.input.gain", config.input.gain, ("orthonormal", "unit"))
@@ -117,7 +117,7 @@ def _check_stage(name: str, config: ConfigDict) -> None:
     _among(f"{name}.optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     _among(f"{name}.batch_norm", config.batch_norm, BATCH_NORMS)
     check_fine_tuning(name, config)
-    check_loss(f"{name}.loss", config.loss, regions=TASKS[name].name == "segmentation")
+    check_loss(f"{name}.loss", config.loss, regions=task.name == "segmentation", classes=len(task.classes))
     for field in ("size", "slice_size"):
         sides = config.input[field]
         if len(sides) != 2 or not all(isinstance(s, int) and 16 <= s <= 4096 for s in sides):

@@ -6,6 +6,7 @@ The same loop, evaluation and checkpoints serve both; what differs stands in the
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -15,11 +16,12 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from covjax.data.classes import class_names
 from covjax.errors import InputError
 from covjax.freezing import check_parts, frozen_statistics
 from covjax.inputs import Normalization, enhanced, network_input, pretrained_normalization
 from covjax.losses import class_weights, sample_losses
-from covjax.metrics import classification_scores, confusion_matrix, segmentation_scores, surface_summary
+from covjax.metrics import classification_scores, confusion_matrix, infection_scores, surface_summary
 from covjax.metrics.segmentation import SURFACE_SCORES
 from covjax.models import create_model, list_models, model_options, published
 
@@ -38,6 +40,7 @@ class Task:
     """
 
     name: str
+    classes: tuple[str, ...]  # by their numbers in truth and logits
     truth: Callable[[Batch], jax.Array]
     rows: Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
     scores: Callable[[Rows, float, Sequence[str] | None], dict[str, dict]]
@@ -50,20 +53,38 @@ def _classification_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.A
 
 
 def _segmentation_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
-    predicted = (logits[..., 1] > logits[..., 0]).astype(jnp.uint8)  # a tie is background
-    return {"confusion": confusion_matrix(truth, predicted, 2), "predicted": predicted}
+    classes = logits.shape[-1]
+    # Of a tie the first class, background above all.
+    predicted = logits[..., 1] > logits[..., 0] if classes == 2 else logits.argmax(-1)
+    predicted = predicted.astype(jnp.uint8)
+    return {"confusion": confusion_matrix(truth, predicted, classes), "predicted": predicted}
 
 
-def _segmentation_scores(rows: Rows, _: float, patients: Sequence[str] | None) -> dict[str, dict]:
-    scores = segmentation_scores(rows["confusion"], SEGMENTATION_CLASSES, patients)
+def _segmentation_scores(
+    rows: Rows, _: float, patients: Sequence[str] | None, classes: tuple[str, ...]
+) -> dict[str, dict]:
+    scores = infection_scores(rows["confusion"], classes, patients)
     if SURFACE_SCORES[0] in rows:
         scores |= surface_summary({name: rows[name] for name in SURFACE_SCORES}, SEGMENTATION_CLASSES, patients)
     return scores
 
 
+def segmentation_task(classes: tuple[str, ...] = SEGMENTATION_CLASSES) -> Task:
+    """The task of telling `classes` apart, background first; several of infection select the best by their mean."""
+    return Task(
+        name="segmentation",
+        classes=classes,
+        truth=lambda batch: batch["mask"].astype(jnp.int32),
+        rows=_segmentation_rows,
+        scores=partial(_segmentation_scores, classes=classes),
+        best="dice_infected" if len(classes) == 2 else "mean_dice",
+    )
+
+
 TASKS = {
     "classifier": Task(
         name="classification",
+        classes=CLASSIFICATION_CLASSES,
         truth=lambda batch: batch["label"],
         rows=_classification_rows,
         scores=lambda rows, threshold, patients: classification_scores(
@@ -71,14 +92,13 @@ TASKS = {
         ),
         best="mcc",
     ),
-    "segmenter": Task(
-        name="segmentation",
-        truth=lambda batch: batch["mask"].astype(jnp.int32),
-        rows=_segmentation_rows,
-        scores=_segmentation_scores,
-        best="dice_infected",
-    ),
+    "segmenter": segmentation_task(),
 }
+
+
+def task_of(name: str, data: Any = None) -> Task:
+    """The task of stage `name` of a run whose `data` section is given: its classes are those of the masks."""
+    return TASKS[name] if name != "segmenter" or data is None else segmentation_task(class_names(data.classes))
 
 
 class Statistics(NamedTuple):
@@ -165,8 +185,11 @@ class Stage:
         return sums, weights, updated.get("batch_stats", {})
 
 
-def make_model(name: str, config: Any, axis_name: str | None = None) -> nn.Module:
-    """Builds the network of stage `name`. Raises InputError if the model is unknown or of the other task."""
+def make_model(name: str, config: Any, axis_name: str | None = None, data: Any = None) -> nn.Module:
+    """Builds the network of stage `name` for the classes of `data`, a run's section; None: infected or not.
+
+    Raises InputError if the model is unknown or of the other task.
+    """
     options = {k: v for k, v in config.model.items() if k != "name"}
     network = config.model.name
     if name == "segmenter" and network in list_models(TASKS[name].name) and options.keys() - model_options(network):
@@ -176,7 +199,8 @@ def make_model(name: str, config: Any, axis_name: str | None = None) -> nn.Modul
             f"start from --config configs/segment.py:model={network}"
         )
     common = {"dtype": config.dtype, "axis_name": axis_name, "remat": config.remat}
-    return create_model(config.model.name, task=TASKS[name].name, **common, **options)
+    task = task_of(name, data)
+    return create_model(config.model.name, len(task.classes), task=task.name, **common, **options)
 
 
 def settled_stage(config: Any) -> Any:
@@ -188,9 +212,18 @@ def settled_stage(config: Any) -> Any:
     return config
 
 
-def make_stage(name: str, config: Any, statistics: Statistics, axis_name: str | None = None) -> Stage:
-    """Puts a stage together from its configuration and its statistics."""
-    return Stage(name, settled_stage(config), TASKS[name], make_model(name, config, axis_name), statistics)
+def make_stage(name: str, config: Any, statistics: Statistics, axis_name: str | None = None, data: Any = None) -> Stage:
+    """Puts a stage together from its configuration, its statistics and the run's section `data` (see `make_model`).
+
+    Raises InputError if the statistics are of other classes.
+    """
+    task, counted = task_of(name, data), len(statistics.class_counts)
+    if counted != len(task.classes):
+        raise InputError(
+            f"data.classes: {len(task.classes)} classes ({', '.join(task.classes)}), but the statistics of the "
+            f"{name} count {counted}, restore the run's config.json or use another --workdir"
+        )
+    return Stage(name, settled_stage(config), task, make_model(name, config, axis_name, data), statistics)
 
 
 def init_variables(model: nn.Module, config: Any, seed: int) -> Any:
@@ -212,19 +245,21 @@ def _initialiser(model: nn.Module, config: Any) -> Callable[[jax.Array], Any]:
     return lambda key: model.clone(axis_name=None).init(key, x)
 
 
-def measure_statistics(name: str, config: Any, batches: Iterable[dict[str, np.ndarray]]) -> Statistics:
+def measure_statistics(
+    name: str, config: Any, batches: Iterable[dict[str, np.ndarray]], data: Any = None
+) -> Statistics:
     """Measures normalisation and class counts over batches of the training part (with `valid` marking padding).
 
     With input.normalize="pretrained" the normalisation is not measured, but what the published weights expect.
-    Raises InputError for an unknown class_weights rule or a class that never occurs.
+    Of `data` see `make_model`. Raises InputError for an unknown class_weights rule or a class that never occurs.
     """
-    task = TASKS[name]
+    task = task_of(name, data)
 
     @jax.jit
     def sums(batch):
         x = enhanced(batch["image"], config.input) * batch["valid"][:, None, None, None]
         truth = jnp.where(batch["valid"].reshape(-1, *[1] * (task.truth(batch).ndim - 1)), task.truth(batch), 255)
-        counts = jnp.stack([(truth == k).sum() for k in range(2)])
+        counts = jnp.stack([(truth == k).sum() for k in range(len(task.classes))])
         return x.mean((1, 2)), (x**2).mean((1, 2)), counts
 
     first, second, counts, n = 0.0, 0.0, 0, 0
@@ -232,7 +267,7 @@ def measure_statistics(name: str, config: Any, batches: Iterable[dict[str, np.nd
         mean, square, count = jax.device_get(sums({k: batch[k] for k in ("image", "mask", "label", "valid")}))
         first, second = first + mean.astype(np.float64).sum(0), second + square.astype(np.float64).sum(0)
         counts, n = counts + count.astype(np.int64), n + int(batch["valid"].sum())
-    weights = class_weights(config.loss.class_weights, counts)
+    weights = class_weights(config.loss.class_weights, counts, task.classes)
     if settled_stage(config).input.normalize == "pretrained":
         mean, std, _ = published(make_model(name, config)).pretrained_input
         return Statistics(pretrained_normalization(mean, std, config.input.channels), counts, weights)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from covjax.data.source import IGNORE, Slice
+from covjax.data.source import IGNORE, Slice, infected
 from covjax.errors import InputError
 
 SIDE = 64  # of the thumbnails that are compared
@@ -85,14 +85,14 @@ def _row(s: Slice) -> dict[str, Any]:
     border = np.ones(s.image.shape, bool)
     border[inner[0] : inner[2], inner[1] : inner[3]] = False
     counted = np.ones(s.image.shape, bool) if s.mask is None else s.mask != IGNORE
-    infected = np.zeros(s.image.shape, bool) if s.mask is None else s.mask == 1
+    lesion = np.zeros(s.image.shape, bool) if s.mask is None else infected(s.mask)
     flat = np.abs(s.image.astype(np.int16) - grey) <= SAME_GREY
     return {
         "ids": s.id, "labels": np.int32(s.label), "patients": s.patient, "splits": s.split,
         "size": s.image.shape, "mean": s.image.mean(), "std": s.image.std(), "inner": inner,
-        "pixels": int(counted.sum()), "infected": -1 if s.mask is None else int(infected.sum()),
-        "infected_in_border": int((infected & border).sum()),
-        "infected_on_flat": int((infected & border & flat).sum()),
+        "pixels": int(counted.sum()), "infected": -1 if s.mask is None else int(lesion.sum()),
+        "infected_in_border": int((lesion & border).sum()),
+        "infected_on_flat": int((lesion & border & flat).sum()),
         "pixels_in_border": int((counted & border).sum()),
         "picture": _digest(s.image), "mask": "" if s.mask is None else _digest(s.mask),
         "thumbnails": np.asarray(Image.fromarray(s.image).resize((SIDE, SIDE), Image.Resampling.BOX)),

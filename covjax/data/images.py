@@ -62,7 +62,7 @@ def read_image(path: Path, bits: int = 16) -> np.ndarray:
 
 
 def read_mask(path: Path, threshold: int = 0, classes: Mapping[int, int] = MappingProxyType({})) -> np.ndarray:
-    """Reads a mask as uint8 [H, W] of 0 (background) and 1 (infected).
+    """Reads a mask as uint8 [H, W] of 0 (background) and 1 (infected), or of what `classes` makes of it.
 
     The file holds 0 and 1, or 0 and 255; with a `threshold` above 0 any grey counts and values above it are infected
     (for masks saved as JPEG), and with `classes` ({value in the file: in the mask}) it holds those values. Raises

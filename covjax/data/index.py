@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from covjax.data.images import SUFFIXES
+from covjax.data.source import infected
 from covjax.errors import InputError
 
 LABELS = {"0": 0, "1": 1, "healthy": 0, "infected": 1}
@@ -83,4 +84,4 @@ def label_of(row: dict[str, str], mask: np.ndarray | None, path: Path) -> int:
         return LABELS[row["label"].lower()]
     if mask is None:
         raise InputError(f"{path}: neither a label in index.csv nor a mask in masks/, add one")
-    return int(mask.any())
+    return int(infected(mask).any())

@@ -49,7 +49,7 @@ class Prepared:
         return len(self.ids)
 
     def decode(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns image uint8 [H, W] and mask uint8 [H, W] (0, 1, 255 ignore) of slice i."""
+        """Returns image uint8 [H, W] and mask uint8 [H, W] (0, 1 or more, 255 ignore) of slice i."""
         record = self.records[int(i)]
         return _pixels(record["image"]), _pixels(record["mask"])
 

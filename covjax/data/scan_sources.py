@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from covjax.data.classes import map_classes, parse_classes
+from covjax.data.classes import map_classes, parse_classes, stamp
 from covjax.data.index import LABELS, bare_name, read_index
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.masks import read_labels
 from covjax.data.patients import match, pseudonym
 from covjax.data.scans import Opener, find_scans, is_nifti, list_files
-from covjax.data.source import Slice, Source, fingerprint, stamps
+from covjax.data.source import Slice, Source, fingerprint, infected, stamps
 from covjax.errors import InputError
 
 ENDINGS = ("", "_mask", "_seg", "_label", "-mask", "-seg", "-label", "_infection")  # of a mask's name after its scan's
@@ -115,11 +115,11 @@ def scan_source(name: str, root: Path, scans: Sequence[Scan], config: Any, *, sh
         else:
             mask = map_classes(read_labels(scan.mask, volume, k), classes, scan.mask)
         lungs = None if scan.lungs is None else read_labels(scan.lungs, volume, k) > 0
-        label = 0 if scan.label == 0 else int((mask == 1).any())
+        label = 0 if scan.label == 0 else int(infected(mask).any())
         patient = scan.patient if show else pseudonym(scan.patient)
         return Slice(ids[i], image, mask, label, patient, scan.split, volume.intensity, lungs)
 
-    settings = [config.intensity, window, sorted(classes.items()), config.patient_pattern, config.patient_column, show]
+    settings = [config.intensity, window, stamp(config.classes), config.patient_pattern, config.patient_column, show]
     known = {} if show else {pseudonym(scan.patient): scan.patient for scan in scans}
     return Source(name, ids, load, fingerprint([name, settings, stamps(root, list_files(root))]), known)
 

@@ -14,8 +14,16 @@ from covjax.errors import InputError
 IGNORE = 255  # mask value of a pixel that counts nowhere
 
 
+def infected(mask: np.ndarray) -> np.ndarray:
+    """Returns where a mask says infected, of whatever class: bool of its shape."""
+    return (mask > 0) & (mask != IGNORE)
+
+
 class Slice(NamedTuple):
-    """One decoded slice: image uint8 [H, W], mask uint8 [H, W] (0, 1, 255) or None, label 0 healthy or 1 infected."""
+    """One decoded slice: image uint8 [H, W], mask uint8 [H, W] or None, label 0 healthy or 1 infected.
+
+    The mask is 0 (background), 1 (infected; or 1, 2, .. where classes are kept apart) and 255 (ignored).
+    """
 
     id: str
     image: np.ndarray
@@ -40,7 +48,7 @@ class Source:
 
 def check_slice(found: Slice) -> None:
     """Raises InputError for a slice that cannot be trained on. Apart from `load`, so that an audit sees them all."""
-    if found.label == 0 and found.mask is not None and (found.mask == 1).any():
+    if found.label == 0 and found.mask is not None and infected(found.mask).any():
         raise InputError(
             f"{found.id}: labelled healthy in index.csv, but its mask marks infection, correct the label or the mask"
         )

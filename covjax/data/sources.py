@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from covjax.data import phantom
-from covjax.data.classes import parse_classes
+from covjax.data.classes import class_names, parse_classes, stamp
 from covjax.data.images import list_images, read_image, read_mask
 from covjax.data.index import label_of, read_index
 from covjax.data.lungs import lung_box
@@ -25,6 +25,8 @@ def open_source(config: Any) -> Source:
     """
     if config.source not in SOURCES:
         raise unknown("data.source", config.source, SOURCES)
+    if config.source in INFECTED_ONLY and len(class_names(config.classes)) > 2:
+        raise InputError(f"data.classes: the masks of {config.source} know infected or not only, leave it empty")
     if config.source == "phantom":
         return open_phantom(config)
     if not config.path:
@@ -104,7 +106,8 @@ def open_folder(root: Path, config: Any) -> Source:
 
     files = [*images.values(), *masks.values(), *([root / "index.csv"] if rows else [])]
     named = [column] if column != "patient" else []  # what is not the default, so that earlier fingerprints hold
-    named += [f"pattern {pattern}"] * bool(pattern) + [sorted(classes.items())] * bool(classes)
+    named += [f"pattern {pattern}"] * bool(pattern) + [stamp(config.classes)] * bool(classes)
+    named += ["ignored is not infected"] * (IGNORE in classes.values())
     named += ["hidden"] * (not show and any(patients))
     return Source(
         "folder",
@@ -162,6 +165,7 @@ def _margin(path: Path, picture: np.ndarray) -> np.ndarray:
     return margin
 
 
+INFECTED_ONLY = ("phantom", "prlab21")  # sources whose masks are made, not read by data.classes
 SOURCES = {
     "folder": open_folder,
     "phantom": open_phantom,

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from covjax.data.loader import Batch
+from covjax.data.source import infected
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.postprocess import remove_small
 from covjax.evaluation.tta import averaged_outputs
@@ -26,9 +27,9 @@ def make_predictor(
 
     Rows are per-slice arrays: "loss", "weight" and what the task says ("probability"; "confusion"). Those in
     ON_REQUEST stay on the device unless named in `keep`: masks "predicted" uint8 [n, h, w], "pixel_probability" of
-    infection float32 [n, h, w], a classifier's penultimate "features" float32 [n, D]. With "surface" in `keep` the
-    host adds the scores of the masks' boundaries, float64 [n, 2] each. The device starts on a batch before the rows of
-    the one before are fetched, so that it need not wait for the host.
+    infection of any class float32 [n, h, w], a classifier's penultimate "features" float32 [n, D]. With "surface" in
+    `keep` the host adds the scores of the boundaries of the infected region, float64 [n, 2] each. The device starts on
+    a batch before the rows of the one before are fetched, so that it need not wait for the host.
     """
     clean = options.min_size if stage.name == "segmenter" else 0
     fetched = {*keep, "predicted"} if clean or "surface" in keep else set(keep)
@@ -37,10 +38,10 @@ def make_predictor(
     def fetch(rows, batch):
         rows = unshard(rows)
         if clean:
-            rows |= _cleaned(rows["predicted"], batch["mask"], clean)
+            rows |= _cleaned(rows, batch["mask"], clean)
         rows = {k: v[batch["valid"]] for k, v in rows.items()}
         if "surface" in keep:
-            rows |= surface_scores(batch["mask"][batch["valid"]], rows["predicted"])
+            rows |= _of_boundaries(batch["mask"][batch["valid"]], rows["predicted"])
         return {k: v for k, v in rows.items() if k in keep or k not in ON_REQUEST}
 
     def predict(variables, batches):
@@ -64,15 +65,26 @@ def _rows(
     loss, weight = stage.loss(logits, batch)
     rows = stage.task.rows(logits / stage.calibration.temperature, stage.task.truth(batch)) | outputs
     if "pixel_probability" in keep:
-        rows["pixel_probability"] = jax.nn.softmax(logits)[..., 1]
+        rows["pixel_probability"] = _of_infection(jax.nn.softmax(logits))
     rows = {k: v for k, v in rows.items() if k in keep or k not in ON_REQUEST}
     return rows | {"loss": loss, "weight": weight}
 
 
-def _cleaned(predicted: np.ndarray, truth: np.ndarray, min_size: int) -> Rows:
+def _of_infection(probability: jax.Array) -> jax.Array:
+    """The probability [..., K] of any class but the first, the background."""
+    return probability[..., 1] if probability.shape[-1] == 2 else probability[..., 1:].sum(-1)
+
+
+def _cleaned(rows: Rows, truth: np.ndarray, min_size: int) -> Rows:
     """Returns masks without small components and what is counted in them."""
-    predicted = remove_small(predicted, min_size)
-    return {"predicted": predicted, "confusion": np.asarray(confusion_matrix(truth, predicted, 2))}
+    predicted = remove_small(rows["predicted"], min_size)
+    confusion = confusion_matrix(truth, predicted, rows["confusion"].shape[-1])
+    return {"predicted": predicted, "confusion": np.asarray(confusion)}
+
+
+def _of_boundaries(truth: np.ndarray, predicted: np.ndarray) -> Rows:
+    """Boundary scores of the infected region, whatever its classes."""
+    return surface_scores(np.where(infected(truth), 1, truth), (predicted > 0).astype(np.uint8))
 
 
 def collect(rows: Iterable[Rows]) -> Rows:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from covjax.colours import COLOURS, rgb
 from covjax.errors import InputError
 from covjax.stages import Rows
 
@@ -17,19 +18,20 @@ Save = Callable[[Sequence[str], Rows], None]
 
 
 @contextmanager
-def saved_predictions(folder: Path, form: str | None) -> Iterator[Save | None]:
+def saved_predictions(folder: Path, form: str | None, several: bool = False) -> Iterator[Save | None]:
     """Yields save(ids, rows), which writes a file per slice; at the end they are what `folder` holds.
 
-    "png" is the mask, 0 and 255; "npz" holds it as "mask" uint8 [H, W] of 0 and 1, and "probability" of infection
-    float32 [H, W] before any post-processing. Both have the size of the network's input. If anything fails, `folder`
-    stays as it was. Without a `form` nothing is written, and what an earlier evaluation left is removed.
+    "png" is the mask, see `mask_picture`; "npz" holds it as "mask" uint8 [H, W] of 0 and 1 (or more, with `several`
+    classes), and "probability" of infection, of any class, float32 [H, W] before any post-processing. Both have the
+    size of the network's input. If anything fails, `folder` stays as it was. Without a `form` nothing is written, and
+    what an earlier evaluation left is removed.
 
     Raises InputError for an id that cannot name a file inside the folder.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        yield (lambda ids, rows: _write(partial, ids, rows, form)) if form else None
+        yield (lambda ids, rows: _write(partial, ids, rows, form, several)) if form else None
         shutil.rmtree(folder, ignore_errors=True)
         if partial.exists():
             partial.rename(folder)
@@ -37,15 +39,24 @@ def saved_predictions(folder: Path, form: str | None) -> Iterator[Save | None]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(folder: Path, ids: Sequence[str], rows: Rows, form: str) -> None:
+def _write(folder: Path, ids: Sequence[str], rows: Rows, form: str, several: bool) -> None:
     for k, slice_id in enumerate(ids):
         path = file_of(folder, slice_id, f".{form}")
         path.parent.mkdir(parents=True, exist_ok=True)
         mask = rows["predicted"][k].astype(np.uint8)
         if form == "png":
-            Image.fromarray(mask * 255).save(path)
+            mask_picture(mask, several).save(path)
         else:
             np.savez_compressed(path, mask=mask, probability=rows["pixel_probability"][k])
+
+
+def mask_picture(mask: np.ndarray, several: bool) -> Image.Image:
+    """Returns a mask uint8 [H, W] as a picture: 0 and 255; with `several` classes their numbers, shown in colours."""
+    if not several:
+        return Image.fromarray(mask * 255)
+    picture = Image.fromarray(mask)
+    picture.putpalette([0, 0, 0] + [value for colour in COLOURS for value in rgb(colour)])
+    return picture
 
 
 def file_of(folder: Path, slice_id: str, suffix: str) -> Path:

@@ -15,6 +15,7 @@ from covjax.evaluation.predict import scores_of
 from covjax.files import encode_table, write_together
 from covjax.metrics import (
     DEFINITIONS,
+    infected_or_not,
     per_image_dice,
     per_image_iou,
     precision_recall_curve,
@@ -24,7 +25,7 @@ from covjax.metrics import (
 from covjax.metrics.classification import THRESHOLDS
 from covjax.metrics.segmentation import SURFACE_SCORES
 from covjax.metrics.surface import THETA, TOLERANCE
-from covjax.stages import CLASSIFICATION_CLASSES, SEGMENTATION_CLASSES, Rows, Stage
+from covjax.stages import CLASSIFICATION_CLASSES, Rows, Stage
 
 
 class Evaluated(NamedTuple):
@@ -33,7 +34,7 @@ class Evaluated(NamedTuple):
     section: dict[str, Any]
     columns: dict[str, np.ndarray]  # name -> values [N] of the slices that the stage saw
     indices: np.ndarray  # [N], which slices of the data these are
-    confusion: np.ndarray | None = None  # int64 [N, 2, 2] of the pixels, None where none are segmented
+    confusion: np.ndarray | None = None  # int64 [N, 2, 2] of pixels infected or not, None where none are segmented
 
 
 def evaluate_classifier(stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> Evaluated:
@@ -63,21 +64,37 @@ def evaluate_classifier(stage: Stage, rows: Rows, data: Prepared, indices: np.nd
 
 def evaluate_segmenter(stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> Evaluated:
     """Returns scores and per-slice columns of stage 2 over the slices it works on."""
-    confusion = rows["confusion"].astype(np.int64)
+    classes, confusion = stage.task.classes, rows["confusion"].astype(np.int64)
+    infection = infected_or_not(confusion)
     section = {
-        **heading(stage.config.model.name, SEGMENTATION_CLASSES, data, indices),
+        **heading(stage.config.model.name, classes, data, indices),
         "slices": stage.config.slices,
         "confusion": confusion.sum(0).tolist(),
         "surface": {"theta_diagonals": THETA, "nsd_tolerance_pixels": TOLERANCE},
         "scores": scores_of(stage, rows, patients_of(data, indices)),
     }
-    true, predicted = shares(confusion)
+    true, predicted = shares(infection)
     columns = {
-        "dice": per_image_dice(confusion), "iou": per_image_iou(confusion),
+        "dice": per_image_dice(infection), "iou": per_image_iou(infection),
         **{name: rows[name][:, 1] for name in SURFACE_SCORES}, "true_share": true,
         "predicted_share": predicted, "segmenter_loss": _slice_loss(rows),
     }  # fmt: skip
-    return Evaluated(section, columns, indices, confusion)
+    if len(classes) > 2:
+        columns |= _class_columns(confusion, classes)
+    return Evaluated(section, columns, indices, infection)
+
+
+def _class_columns(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Returns Dice and shares of every class but the background, from confusion matrices [N, K, K]."""
+    columns = {}
+    for k, name in list(enumerate(classes))[1:]:
+        true, predicted = shares(confusion, k)
+        columns |= {
+            f"dice_{name}": per_image_dice(confusion, k),
+            f"true_share_{name}": true,
+            f"predicted_share_{name}": predicted,
+        }
+    return columns
 
 
 def patients_of(data: Prepared, indices: np.ndarray) -> list[str]:
@@ -157,10 +174,10 @@ def example_arrays(reader: SliceReader, predicted: np.ndarray, dice: np.ndarray,
     }
 
 
-def shares(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the true and predicted infected share [N] of each slice from its confusion matrix [N, 2, 2]."""
+def shares(confusion: np.ndarray, cls: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the true and predicted share [N] of a class in each slice from its confusion matrix [N, K, K]."""
     pixels = np.maximum(confusion.sum((1, 2)), 1)
-    return confusion[:, 1].sum(1) / pixels, confusion[:, :, 1].sum(1) / pixels
+    return confusion[:, cls].sum(1) / pixels, confusion[:, :, cls].sum(1) / pixels
 
 
 def rank_examples(dice: np.ndarray, each: int = 4) -> dict[str, np.ndarray]:

@@ -6,12 +6,13 @@ import numpy as np
 
 from covjax.data.loader import SliceReader
 from covjax.data.prepared import Prepared
+from covjax.data.source import infected
 from covjax.evaluation.results import Evaluated, heading, patients_of, shares
 from covjax.metrics import per_image_dice, segmentation_scores
 from covjax.metrics.means import mean_score, share_score
 from covjax.stages import SEGMENTATION_CLASSES, Rows
 
-Segment = Callable[[SliceReader], Rows]
+Segment = Callable[[SliceReader], np.ndarray]
 
 
 def evaluate_framework(
@@ -48,29 +49,30 @@ def gated_confusions(
     Args:
       called: bool [N], which slices stage 1 called infected; only those go through stage 2.
       reader: all slices of the part, at stage 2's size.
-      known: [2, 2] of the slices that stage 2 segmented already, by their index; `segment` is stage 2 for the others.
+      known: [2, 2] of the slices that stage 2 segmented already, by their index.
+      segment: stage 2 for the others, confusion matrices [n, 2, 2] of the slices of a reader.
     """
     confusion = np.zeros((len(reader), 2, 2), np.int64)
     for i in np.flatnonzero(~called):
         mask = reader[i]["mask"]
-        confusion[i, :, 0] = (mask == 0).sum(), (mask == 1).sum()
+        confusion[i, :, 0] = (mask == 0).sum(), infected(mask).sum()
     seen = np.isin(reader.indices, list(known))
     for i in np.flatnonzero(called & seen):
         confusion[i] = known[reader.indices[i]]
     left = called & ~seen
     if left.any():
         some = SliceReader(reader.data, reader.indices[left], reader.sizes, cache=False)
-        confusion[left] = segment(some)["confusion"]
+        confusion[left] = segment(some)
     return confusion
 
 
 def _screening_scores(
     label: np.ndarray, called: np.ndarray, true: np.ndarray, predicted: np.ndarray, patients: list[str]
 ) -> dict[str, dict]:
-    infected, healthy = np.flatnonzero(label == 1), np.flatnonzero(label == 0)
+    sick, healthy = np.flatnonzero(label == 1), np.flatnonzero(label == 0)
     of = lambda some: [patients[i] for i in some]  # noqa: E731
     return {
-        "missed_infected_slices": share_score(~called[infected], of(infected), "no infected slice"),
+        "missed_infected_slices": share_score(~called[sick], of(sick), "no infected slice"),
         "false_alarm_slices": share_score(called[healthy], of(healthy), "no healthy slice"),
         "share_mean_absolute_error": mean_score(np.abs(true - predicted), patients, "no slice"),
     }

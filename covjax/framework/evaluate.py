@@ -12,6 +12,7 @@ from absl import logging
 from tqdm import tqdm
 
 from covjax.config import read_config, stage_names, write_json
+from covjax.data.classes import class_names
 from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared import Prepared
 from covjax.data.splits import PARTS, part_indices, read_splits
@@ -31,7 +32,7 @@ from covjax.evaluation.results import (
 from covjax.framework.end_to_end import evaluate_framework, gated_confusions
 from covjax.framework.slices import open_run_data, part_reader
 from covjax.framework.trained import load_trained
-from covjax.metrics import per_image_dice
+from covjax.metrics import infected_or_not, per_image_dice
 from covjax.parallel import round_up
 from covjax.stages import Rows, Stage
 
@@ -70,7 +71,8 @@ def evaluate_run(
     splits = read_splits(workdir / "splits.json")
     data = open_run_data(config, splits)
     folder, indices = workdir / "results" / part, part_indices(data, splits, part)
-    with saved_predictions(folder / "predictions", save_predictions) as save:
+    several = len(class_names(config.data.classes)) > 2
+    with saved_predictions(folder / "predictions", save_predictions, several) as save:
         stages, arrays, seen, run, speed = {}, {}, {}, {}, {}
         for name in stage_names(config):
             stages[name], variables = load_trained(name, config, workdir)
@@ -100,11 +102,15 @@ def evaluate_run(
 
 
 def _framework(reader: SliceReader, seen: Mapping[str, Seen], run: Callable) -> Seen:
-    """Returns what both stages together say of the slices of `reader`: those that stage 1 called go through stage 2."""
+    """Returns what both stages together say of the slices of `reader`: those that stage 1 called go through stage 2.
+
+    Of several classes, only whether pixels are infected or not.
+    """
     known = {}
     if "segmenter" in seen:
-        known = dict(zip(seen["segmenter"].indices.tolist(), seen["segmenter"].rows["confusion"], strict=True))
-    segment = lambda some: run(some, keep=())[0]  # noqa: E731
+        confusions = infected_or_not(seen["segmenter"].rows["confusion"])
+        known = dict(zip(seen["segmenter"].indices.tolist(), confusions, strict=True))
+    segment = lambda some: infected_or_not(run(some, keep=())[0]["confusion"])  # noqa: E731
     called = seen["classifier"].rows["called"]
     return Seen(reader.indices, {"confusion": gated_confusions(called, reader, known, segment)})
 
@@ -230,7 +236,7 @@ def _explanations(stage: Stage, variables: Any, reader: SliceReader, rows: Rows)
 
 def _examples(run: Callable, reader: SliceReader, rows: Rows) -> dict[str, dict[str, np.ndarray]]:
     """Segments the best, median and worst slices once more, this time keeping the pictures."""
-    dice = per_image_dice(rows["confusion"])
+    dice = per_image_dice(infected_or_not(rows["confusion"]))
     ranks = rank_examples(dice)
     positions = np.concatenate(list(ranks.values()))
     if not len(positions):

@@ -20,7 +20,7 @@ from covjax.evaluation.results import rank_examples, write_part
 from covjax.framework.calibrate import read_calibration
 from covjax.framework.evaluate import Seen, evaluate_seen, rows_from_arrays, rows_to_arrays
 from covjax.framework.trained import read_statistics
-from covjax.metrics import DEFINITIONS, per_image_dice
+from covjax.metrics import DEFINITIONS, infected_or_not, per_image_dice
 from covjax.stages import Calibration, make_stage
 
 # Fields in which the runs of one cross-validation may differ: which fold, and where the data lie.
@@ -47,7 +47,10 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     _check_apart(workdirs, [content["id"] for content in arrays], part)
     data, seen = _joined(splits[0], arrays)
     config = read_config(workdirs[0])
-    stages = {name: make_stage(name, config[name], read_statistics(name, workdirs[0])) for name in stage_names(config)}
+    stages = {
+        name: make_stage(name, config[name], read_statistics(name, workdirs[0]), data=config.data)
+        for name in stage_names(config)
+    }
     if "classifier" in stages:
         stages["classifier"] = replace(stages["classifier"], calibration=_calibration(workdirs, config))
     indices = np.arange(len(data))
@@ -131,7 +134,7 @@ def _examples(workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], dat
     if not kept:
         return {}
     kept = {name: np.concatenate([arrays[name] for arrays in kept]) for name in kept[0]}
-    median = np.nanmedian(per_image_dice(seen["segmenter"].rows["confusion"]))
+    median = np.nanmedian(per_image_dice(infected_or_not(seen["segmenter"].rows["confusion"])))
     each = max(len(places) for places in rank_examples(kept["dice"]).values())
     order = np.argsort(-kept["dice"], kind="stable")
     best, worst = order[:each], order[len(order) - each :]

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 from tqdm import tqdm
 
@@ -21,7 +22,7 @@ from covjax.framework.start import find_start, init_path, told
 from covjax.framework.trained import load_trained, read_statistics, statistics_path
 from covjax.parallel import AXIS
 from covjax.runtime import environment
-from covjax.stages import Stage, make_stage, measure_statistics, statistics_to_json
+from covjax.stages import Stage, make_stage, measure_statistics, statistics_to_json, task_of
 from covjax.training.loop import train_stage
 
 
@@ -90,10 +91,13 @@ def _splits(config: Any, data: Prepared, workdir: Path) -> dict[str, Any]:
 def _measured_stage(name: str, config: Any, reader: SliceReader, workdir: Path) -> Stage:
     """Puts a stage together for training, measuring its statistics on the training part the first time."""
     if statistics_path(name, workdir).is_file():
-        return make_stage(name, config[name], read_statistics(name, workdir), axis_name=AXIS)
+        return make_stage(name, config[name], read_statistics(name, workdir), AXIS, config.data)
     batches = eval_batches(reader, batch_size=config[name].batch_size)
     total = -(-len(reader) // config[name].batch_size)
     batches = tqdm(batches, total=total, desc=f"{name}: measuring training slices", unit="batch", leave=False)
-    statistics = measure_statistics(name, config[name], batches)
+    statistics = measure_statistics(name, config[name], batches, config.data)
+    for missing in np.flatnonzero(statistics.class_counts == 0):
+        never = task_of(name, config.data).classes[missing]
+        logging.warning("%s: %s never occurs in the training part, it will not be learned", name, never)
     write_json(statistics_path(name, workdir), statistics_to_json(statistics))
-    return make_stage(name, config[name], statistics, axis_name=AXIS)
+    return make_stage(name, config[name], statistics, AXIS, config.data)

@@ -33,7 +33,7 @@ def find_start(name: str, config: Any, workdir: Path) -> Start | None:
         return None
     source = PACKAGE if settings.weights == PACKAGE else Path(settings.weights).expanduser()
     skip = [pattern for pattern in map(str.strip, settings.skip.split(",")) if pattern]
-    model = make_model(name, config[name])
+    model = make_model(name, config[name], data=config.data)
     variables = init_variables(model, config[name], config.seed)
     variables, record = load_pretrained(model, variables, source, skip=skip, first=settings.first)
     _check_same(init_path(name, workdir), record, settings.weights)

@@ -32,7 +32,7 @@ def load_trained(name: str, config: Any, workdir: Path, *, calibrated: bool = Tr
 
     Raises InputError or RunError; never random weights, never a classifier without the calibration it asks for.
     """
-    stage = make_stage(name, config[name], read_statistics(name, workdir))
+    stage = make_stage(name, config[name], read_statistics(name, workdir), data=config.data)
     if name == "classifier" and calibrated:
         stage = replace(stage, calibration=read_calibration(config, workdir))
     folder = workdir / "checkpoints" / name / "best"

@@ -10,7 +10,7 @@ import covjax
 from covjax.config import flat_fields
 from covjax.framework.evaluate import rows_from_arrays
 from covjax.framework.pool import read_arrays
-from covjax.metrics import bootstrap, holm, mean_of, paired_bootstrap, per_image_dice, score
+from covjax.metrics import bootstrap, holm, infected_or_not, mean_of, paired_bootstrap, per_image_dice, score
 from covjax.metrics.resampling import MIN_UNITS, Statistic, ratio
 from covjax.study.grid import STAGE, Run, variant_names
 
@@ -66,14 +66,14 @@ def compare_variants(
 
 
 def _read_rows(run: Run) -> tuple[list[str], list[str], np.ndarray]:
-    """Returns id, patient and confusion matrix [n, 2, 2] of the slices that a run was tested on."""
+    """Returns id, patient and confusion matrix [n, 2, 2], infected or not, of the slices that a run was tested on."""
     path = run.workdir / "results" / "test" / "rows.npz"
     arrays = read_arrays(path)
     seen = rows_from_arrays(arrays).get(STAGE)
     if seen is None:  # a fold without infection: there is nothing to segment
         return [], [], np.zeros((0, 2, 2), np.int64)
     ids, patients = (arrays[name][seen.indices].tolist() for name in ("id", "patient"))
-    return ids, patients, seen.rows["confusion"].astype(np.int64)
+    return ids, patients, infected_or_not(seen.rows["confusion"])
 
 
 def _counts(name: str, seeds: Sequence[int], rows: Mapping[tuple, tuple], ids: Sequence[str]) -> Counts:

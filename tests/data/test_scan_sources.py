@@ -7,6 +7,7 @@ from PIL import Image
 
 from configs import common
 from covjax.data import phantom
+from covjax.data.classes import class_names, parse_classes
 from covjax.data.intensity import choose_window, eight_bit, parse_window
 from covjax.data.lungs import lung_box, lung_field, otsu
 from covjax.data.patients import pseudonym
@@ -138,8 +139,43 @@ def test_masks_with_several_classes(tmp_path):
     classes = "1:infected,2:infected,3:background,4:ignore"
     same(loaded(tmp_path, classes=classes).values(), np.array([0, 1, 1, 0, 255], np.uint8)[several])
     fails("value 3", "data.classes", path=tmp_path, classes="1:infected,2:infected,4:ignore")
-    fails("'lesion' is unknown", path=tmp_path, classes="1:lesion")
     fails("number of the mask", path=tmp_path, classes="infected")
+
+
+def test_classes_that_are_kept(tmp_path):
+    several = MASK * (1 + np.arange(5, dtype=np.uint8)[:, None, None] % 4)  # 1..4, by slice
+    write_nifti(tmp_path / "a.nii", VALUES)
+    write_nifti(tmp_path / "a_mask.nii", several)
+    classes = "2:consolidation,1:ground_glass,3:ignore,4:consolidation"
+    assert class_names(classes) == ("background", "consolidation", "ground_glass")
+    kept = loaded(tmp_path, classes=classes).values()
+    for s, truth in zip(kept, np.array([0, 2, 1, 255, 1], np.uint8)[several], strict=True):
+        np.testing.assert_array_equal(s.mask, truth)
+        assert s.label == ((truth > 0) & (truth < 255)).any()
+    assert sum(s.label for s in kept) == 3  # the first slice is healthy, the infection of another is ignored
+    fails("a_mask.nii", "value 4", "data.classes", path=tmp_path, classes="1:ground_glass,2:effusion,3:fibrosis")
+    names = [open_source(config(tmp_path, classes=f"1:{a},2:{b}")) for a, b in ("ab", "ba", "ac")]
+    assert len({source.fingerprint for source in names}) == 3
+    with pytest.raises(InputError, match="data.classes: the masks of phantom"):
+        open_source(config("", "phantom", classes=classes))
+
+
+@pytest.mark.parametrize(
+    "classes, word",
+    [
+        ("1:lesion", "lesion is the only class"),
+        ("1:infectd,2:b", "did you mean 'infected'"),
+        ("1:infected,2:b", "infected is all classes together"),
+        ("1:Ground Glass,2:b", "names no class"),
+        ("1:lung,2:b", "names no class"),
+        ("1:,2:b", "names no class"),
+        ("1:a,1:b", "1 is both a and b"),
+        (",".join(f"{k}:class{k}" for k in range(1, 9)), "at most 7"),
+    ],
+)
+def test_classes_that_are_none(classes, word):
+    with pytest.raises(InputError, match=word):
+        parse_classes(classes)
 
 
 def test_a_fourth_axis_holds_classes(tmp_path):

@@ -9,6 +9,8 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 
+from covjax.data.phantom import phantom_slice
+
 SPACING = (2.5, 0.8, 0.7)  # mm between slices, rows, columns
 
 
@@ -87,3 +89,15 @@ def write_frames(path: Path, values):
         del data[name]
     del data.RescaleSlope, data.RescaleIntercept
     save(data, path)
+
+
+def write_class_scans(folder: Path, patients=8, slices=5, size=48):
+    """Writes scans of the phantom, in whose masks infection is 1 on the left, 2 on the right, 7 in the lowest third."""
+    side, height = np.arange(size), np.arange(size)[:, None]
+    kinds = np.where(height >= 2 * size // 3, 7, np.where(side < size // 2, 1, 2)).astype(np.uint8)
+    for patient in range(patients):
+        found = [phantom_slice(patient, k, slices_per_patient=slices, size=size, seed=0) for k in range(slices)]
+        images, masks = (np.stack([one[k] for one in found]) for k in range(2))
+        write_nifti(folder / "images" / f"p{patient}.nii.gz", images.astype(np.int16))
+        write_nifti(folder / "masks" / f"p{patient}.nii.gz", masks * kinds)
+    return folder

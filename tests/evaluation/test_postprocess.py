@@ -68,6 +68,14 @@ def test_equals_a_flood_fill_of_each_mask(masks, min_size):
     np.testing.assert_array_equal(remove_small(got, min_size), got)
 
 
+def test_classes_stay_and_touch_each_other():
+    masks = BY_HAND[None] * np.uint8(2)
+    masks[0, 0, :2] = 1  # of the component of three pixels
+    want = np.where(remove_small(BY_HAND[None], 3), masks, 0)
+    np.testing.assert_array_equal(remove_small(masks, 3), want)
+    assert set(want[want > 0].tolist()) == {1, 2}
+
+
 def test_refused():
     with pytest.raises(InputError, match=r"shape \(4, 4\)"):
         remove_small(np.zeros((4, 4), np.uint8), 2)

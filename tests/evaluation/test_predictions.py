@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from covjax.data.images import read_mask
 from covjax.errors import InputError
 from covjax.evaluation.predictions import file_of, saved_predictions
 
@@ -41,3 +42,14 @@ def test_all_or_none(tmp_path):
     with saved_predictions(folder, None) as save:
         assert save is None
     assert not any(tmp_path.iterdir())
+
+
+def test_classes_are_numbers_shown_in_colours(tmp_path):
+    rows = {"predicted": np.tile(np.array([[[0, 1], [2, 1]]], np.uint8), (1, 8, 8))}
+    with saved_predictions(tmp_path / "predictions", "png", several=True) as save:
+        save(["a"], rows)
+    picture = Image.open(tmp_path / "predictions" / "a.png")
+    np.testing.assert_array_equal(np.asarray(picture), rows["predicted"][0])
+    np.testing.assert_array_equal(read_mask(tmp_path / "predictions" / "a.png", classes={0: 0, 1: 1, 2: 2}), picture)
+    shown = np.asarray(picture.convert("RGB"))
+    assert shown[0, 0].tolist() == [0, 0, 0] and shown[0, 1].tolist() == [213, 94, 0]

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from covjax.evaluation.results import Evaluated, write_part
+from covjax.framework import evaluate
 from covjax.framework.end_to_end import evaluate_framework, gated_confusions
+from covjax.framework.evaluate import Seen
 
 
 class FakeReader:
@@ -32,7 +34,7 @@ def segment_everything(reader):
     lesion = FakeReader.masks[reader.indices].sum((1, 2))
     confusion = np.zeros((len(reader), 2, 2), int)
     confusion[:, 0, 1], confusion[:, 1, 1] = 4 - lesion, lesion
-    return {"confusion": confusion}
+    return confusion
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +88,19 @@ def test_scores_and_tables(tmp_path):
         "c,q,0,1,0,0,1",
         "d,q,0,0,0,,0",
     ]
+
+
+def test_classes_are_joined(monkeypatch):
+    monkeypatch.setattr(FakeReader, "masks", FakeReader.masks * np.array([[1, 2], [2, 255]], np.uint8))
+
+    def segment(reader, keep):
+        return {"confusion": np.full((len(reader), 3, 3), 1)}, 0.0
+
+    rows = {"called": np.array([False, True, True, False])}
+    stages = {"classifier": Seen(np.arange(4), rows)}
+    stages["segmenter"] = Seen(np.array([1]), {"confusion": np.arange(9).reshape(1, 3, 3)})
+    found = evaluate._framework(FakeReader(), stages, segment)
+    np.testing.assert_array_equal(
+        found.rows["confusion"],
+        [[[3, 0], [1, 0]], [[0, 1 + 2], [3 + 6, 4 + 5 + 7 + 8]], [[1, 2], [2, 4]], [[4, 0], [0, 0]]],
+    )
