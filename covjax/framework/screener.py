@@ -32,7 +32,7 @@ class Screened(NamedTuple):
 
     probability: float | None  # of infection
     infected: bool  # called infected
-    mask: np.ndarray | None  # uint8 [H, W] of 0 and 1, in the slice's own size
+    mask: np.ndarray | None  # uint8 [H, W] of 0 and 1 (or more: Screener.classes), in the slice's own size
     share: float | None  # infected pixels / all pixels of the slice
 
 
@@ -79,7 +79,7 @@ class Screener:
                 for mask, box, shape in zip(masks, boxes, shapes, strict=True)
             ]
             for p, infected, mask in zip(probability, called, masks, strict=True):
-                share = None if mask is None else float(mask.mean())
+                share = None if mask is None else float((mask > 0).mean())
                 yield Screened(p, bool(infected) if p is not None else bool(mask.any()), mask, share)
 
     def _masks(self, images: list[np.ndarray], called: np.ndarray) -> list[np.ndarray]:
@@ -105,6 +105,12 @@ class Screener:
 
         batches = (batch(images[start : start + self.batch_size]) for start in range(0, len(images), self.batch_size))
         return collect(self._predict[name](self.variables[name], batches))[row]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of infection that masks keep apart, by their numbers from 1 on; () for infected or not."""
+        classes = self.stages["segmenter"].task.classes[1:] if "segmenter" in self.stages else ()
+        return classes if len(classes) > 1 else ()
 
 
 def _placed(mask: np.ndarray, box: Box, shape: tuple[int, int]) -> np.ndarray:

@@ -11,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from covjax import __version__
+from covjax.colours import COLOURS
 from covjax.config import read_config, write_json
 from covjax.data.intensity import choose_window, eight_bit
 from covjax.data.lungs import lung_field
@@ -18,12 +19,13 @@ from covjax.data.nifti import write_mask
 from covjax.data.screened import Opener, Scan, Skip, find_screened
 from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options
+from covjax.evaluation.predictions import mask_picture
 from covjax.files import encode_table, write_whole
 from covjax.framework.intensity import read_intensity
+from covjax.framework.masks import class_areas, class_volumes, overlay, scan_columns, slice_columns
 from covjax.framework.screener import Screened, Screener
 
 ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
-CONTOUR = (213, 94, 0)  # vermilion of the Okabe-Ito palette: told from grey by everyone
 SLICE_COLUMNS = (
     "id", "scan", "slice", "file", "probability_infected", "called_infected", "infected_pixels", "infected_share",
     "infected_mm2", "infected_share_of_lung", "mask",
@@ -53,9 +55,10 @@ def screen(
     """Screens a scan, a picture, or every scan and picture below a folder, into `output`.
 
     Writes predictions.csv (a line per slice), scans.csv (a line per scan), masks (NIfTI in the scan's own geometry, PNG
-    for pictures), overlays/ID.png, and screening.json: with which run and options, and what was skipped. Everything is
-    written beside `output` first and moved there at the end; when it stops, scans that are done are kept there, and the
-    same call goes on after them. Returns a few lines that say what was found.
+    for pictures; 1, 2, .. where classes are kept apart), overlays/ID.png, and screening.json: with which run and
+    options, and what was skipped. Everything is written beside `output` first and moved there at the end; when it
+    stops, scans that are done are kept there, and the same call goes on after them. Returns a few lines that say what
+    was found.
 
     Args:
       workdir: of a finished run.
@@ -88,6 +91,7 @@ def screen(
     told = _told(workdir, path, options, window, intensity)
     partial = output.with_name(output.name + ".partial")
     job = Job(Screener.from_workdir(workdir, batch_size, options), window_of, partial, skip)
+    told |= {"classes": dict(zip(classes, COLOURS, strict=False))} if (classes := job.screener.classes) else {}
     _begin(partial, told)
     try:
         done = [scan for name, opener in found.items() if (scan := _screened(job, name, opener))]
@@ -150,7 +154,8 @@ def _screened(job: Job, name: str, opener: Opener) -> dict[str, Any] | None:
 
 def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
     """Screens one scan, writes its masks and overlays, and returns its line of scans.csv and those of its slices."""
-    lines, window = [], job.window_of(scan)
+    lines, window, classes = [], job.window_of(scan), job.screener.classes
+    spacing = scan.volume.spacing if scan.volume else None
     volumes = {"infected": 0, "lung": 0, "either": 0}  # in pixels
     segments = "segmenter" in job.screener.stages
     mask_file = f"masks/{scan.name}.nii.gz" if scan.volume and segments else ""
@@ -164,7 +169,9 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
                 for part, count in counts.items():
                     volumes[part] += count
                 line["mask"] = mask_file or f"masks/{scan.ids[index]}.png"
-            _save(overlay(image, found.mask) if segments else image, job.output / "overlays" / f"{scan.ids[index]}.png")
+                line |= class_areas(found.mask, classes, spacing)
+            drawn = Image.fromarray(overlay(image, found.mask) if segments else image)
+            _save(drawn, job.output / "overlays" / f"{scan.ids[index]}.png")
             lines.append(line)
             yield found.mask
 
@@ -173,9 +180,10 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
     else:
         for mask in masks():
             if segments:
-                _save(mask * 255, job.output / lines[-1]["mask"])
+                _save(mask_picture(mask, bool(classes)), job.output / lines[-1]["mask"])
     summed = _scan_line(scan, window, lines, volumes if segments else None)
-    return {"scan": summed | {"mask": mask_file}, "slices": lines}
+    summed |= class_volumes(lines, classes, spacing) | {"mask": mask_file}
+    return {"scan": summed, "slices": lines}
 
 
 def _slices(job: Job, scan: Scan, window: Window) -> Iterator[tuple[int, np.ndarray, Screened]]:
@@ -202,7 +210,7 @@ def _counts(mask: np.ndarray, image: np.ndarray) -> dict[str, int]:
     """Counts the pixels of infection, of lung, and of either; all but infection 0 where no lung is found."""
     lungs = lung_field(image)
     either = int((lungs | (mask > 0)).sum()) if lungs.any() else 0
-    return {"infected": int(mask.sum()), "lung": int(lungs.sum()), "either": either}
+    return {"infected": int((mask > 0).sum()), "lung": int(lungs.sum()), "either": either}
 
 
 def _share(counts: dict[str, int]) -> float | None:
@@ -212,7 +220,7 @@ def _share(counts: dict[str, int]) -> float | None:
 
 def _line(scan: Scan, index: int, found: Screened) -> Line:
     spacing = scan.volume.spacing if scan.volume else None
-    pixels = None if found.mask is None else int(found.mask.sum())
+    pixels = None if found.mask is None else int((found.mask > 0).sum())
     return {
         "id": scan.ids[index],
         "scan": scan.name,
@@ -252,8 +260,9 @@ def _finish(partial: Path, output: Path, done: Sequence[dict[str, Any]], told: d
         rows = [["" if line.get(column) is None else line[column] for column in columns] for line in lines]
         write_whole(partial / name, encode_table(columns, rows))
 
-    write("predictions.csv", SLICE_COLUMNS, [line for scan in done for line in scan["slices"]])
-    write("scans.csv", SCAN_COLUMNS, [scan["scan"] for scan in done if scan["slices"]])
+    of_slices, of_scans = (columns(told.get("classes", ())) for columns in (slice_columns, scan_columns))
+    write("predictions.csv", SLICE_COLUMNS + of_slices, [line for scan in done for line in scan["slices"]])
+    write("scans.csv", SCAN_COLUMNS + of_scans, [scan["scan"] for scan in done if scan["slices"]])
     write_json(partial / "screening.json", told)
     shutil.rmtree(partial / "done")
     if output.exists():
@@ -270,16 +279,6 @@ def _summary(done: Sequence[dict[str, Any]], skipped: Sequence[str], others: int
     return "\n".join(lines)
 
 
-def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draws the contour of a mask [H, W] over its slice uint8 [H, W]; returns uint8 [H, W, 3]."""
-    padded = np.pad(mask.astype(bool), 1)
-    inside = padded[1:-1, 1:-1]
-    eroded = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    picture = np.repeat(image[..., None], 3, -1)
-    picture[inside & ~eroded] = CONTOUR
-    return picture
-
-
-def _save(pixels: np.ndarray, path: Path) -> None:
+def _save(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    picture.save(path)
