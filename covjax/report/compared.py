@@ -117,6 +117,8 @@ def incomparable(runs: Sequence[Run], part: str) -> list[tuple[str, str]]:
     other_data = [run for run in runs if _data(run) != _data(first)]
     if other_data:
         text = f"{_named(other_data)}: not the data of {first.label}. Scores on different data cannot be compared."
+        if any(run.settings.get("data.classes") != first.settings.get("data.classes") for run in other_data):
+            text += " If only data.classes differs and infected means the same, scores of the infected region can."
         found.append(("Other data", text))
     apart: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:

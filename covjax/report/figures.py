@@ -12,15 +12,14 @@ from covjax.report import plots
 from covjax.report.parts import HEADLINES, SPLIT_TITLES, STAGE_TITLES, Picture, Section, split_title
 from covjax.report.results import Results, number, primary
 
-MAIN_SCORE = {"classifier": "mcc", "segmenter": "dice_infected"}
+MAIN_SCORES = {"classifier": ("mcc",), "segmenter": ("dice_infected", "mean_dice")}  # those that a run has
 
 
 def training(results: Results) -> Section:
     content: list[str | list[Picture]] = []
     for stage, rows in results.history.items():
-        if stage not in MAIN_SCORE:
+        if stage not in MAIN_SCORES:
             continue
-        score = MAIN_SCORE[stage]
         best = (results.timing.get(stage) or {}).get("best_epoch")
         keep = f"; the dotted line marks epoch {best}, whose weights were kept" if isinstance(best, int) else ""
         loss = _curves(
@@ -33,20 +32,19 @@ def training(results: Results) -> Section:
             "Loss on the training and validation part after each epoch, lower is better: a validation "
             f"curve that rises while the training curve falls means overfitting{keep}.",
         )
-        label = HEADLINES[stage][score][0]
-        main = _curves(
-            rows,
-            stage,
-            score,
-            ("val",),
-            f"{label} (validation)",
-            best,
-            f"{label} on the validation part after each epoch, higher is better{keep}.",
-        )
-        pictures = [picture for picture in (loss, main) if picture]
+        pictures = [picture for picture in (loss, *_main(rows, stage, best, keep)) if picture]
         if pictures:
             content += [f"<h3>{STAGE_TITLES[stage]}</h3>", pictures]
     return Section("Training", content)
+
+
+def _main(rows: Sequence[Mapping[str, Any]], stage: str, best: Any, keep: str) -> list[Picture | None]:
+    pictures = []
+    for score in MAIN_SCORES[stage]:
+        label = HEADLINES[stage][score][0]
+        caption = f"{label} on the validation part after each epoch, higher is better{keep}."
+        pictures.append(_curves(rows, stage, score, ("val",), f"{label} (validation)", best, caption))
+    return pictures
 
 
 def _curves(

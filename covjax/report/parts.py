@@ -25,6 +25,7 @@ HEADLINES = {
         "dice_infected": ("Dice, pooled", "overlap of the infected pixels of all slices together"),
         "dice_infected_per_image": ("Dice, per slice", "mean over slices, each slice counts the same"),
         "iou_infected": ("IoU, pooled", "intersection over union of the infected pixels"),
+        "mean_dice": ("Dice, mean over classes", "overlap of the pixels of each class, pooled, averaged"),
         "bf_score_infected_per_image": ("BF score, per slice", "agreement of the outlines, 1 is perfect"),
         "hd95_infected_per_image": (
             "HD95, per slice [pixels]",
@@ -104,6 +105,11 @@ def table(
 
 def details(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def class_words(name: str) -> str:
+    """Returns the name of a class in words."""
+    return name.replace("_", " ").capitalize()
 
 
 def split_title(split: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from covjax.colours import COLOURS, rgb
 from covjax.report.plots import ORANGE, SKY, to_png
 
 TRUTH, PREDICTED = SKY, ORANGE  # missed pixels have the colour of the truth, invented ones that of the prediction
@@ -29,6 +30,26 @@ def example_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -
         _outline(panels[1], infected(mask), colour, line, thickness)
     panels[2].imshow(errors(truth, predicted))
     return to_png(figure)
+
+
+def class_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> bytes:
+    """Draws a slice ([H, W] uint8) four times: as it is, with the classes as marked, as predicted, and the errors.
+
+    Errors as of `example_slice`: of infected or not, whatever the class.
+    """
+    figure, panels = _panels(image, 4)
+    for axes, mask in zip(panels[1:3], (truth, predicted), strict=True):
+        axes.imshow(class_colours(mask))
+    panels[3].imshow(errors(truth, predicted))
+    return to_png(figure)
+
+
+def class_colours(mask: np.ndarray) -> np.ndarray:
+    """Returns a mask of classes as RGBA [H, W, 4], 0 to 1: clear where it says background or nothing."""
+    picture = np.zeros((*mask.shape, 4))
+    for k, colour in enumerate(COLOURS, start=1):
+        picture[mask == k] = (*(value / 255 for value in rgb(colour)), 0.75)
+    return picture
 
 
 def heat_slice(image: np.ndarray, heat: np.ndarray) -> bytes:
@@ -96,7 +117,7 @@ def errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     for chosen, colour, alpha in (
         (true & called, BOTH, 0.55), (~true & called & counted, PREDICTED, 0.85), (true & ~called, TRUTH, 0.85),
     ):  # fmt: skip
-        picture[chosen] = (*(int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)), alpha)
+        picture[chosen] = (*(value / 255 for value in rgb(colour)), alpha)
     return picture
 
 

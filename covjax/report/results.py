@@ -72,6 +72,12 @@ def primary(results: Results, stage: str) -> str | None:
     return next(iter(results.scores.get(stage, {})), None)
 
 
+def kept_classes(scored: Mapping[str, Any]) -> list[str]:
+    """Returns the classes of infection that a segmenter's section keeps apart, [] where it is infected or not."""
+    classes = [str(name) for name in scored.get("classes") or ()]
+    return classes[1:] if len(classes) > 2 else []
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the JSON object in a file, {} if the file does not exist."""
     if not path.is_file():

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from covjax.errors import InputError
 from covjax.files import write_together
 from covjax.report.html import banner, page
-from covjax.report.parts import Section, details, table
+from covjax.report.parts import Section, class_words, details, table
 from covjax.report.results import options_text, read_json
 
 SCANS = {
@@ -65,6 +65,16 @@ show(+slider.value);
 """
 
 
+class Shown(NamedTuple):
+    """What all pages of a screening share."""
+
+    output: Path
+    scans: Mapping[str, str]  # columns of scans.csv that are shown, and their titles
+    slices: Mapping[str, str]  # those of predictions.csv
+    classes: Mapping[str, str]  # of infection that are kept apart, and their colours
+    version: str
+
+
 def build_screening(output: Path) -> Path:
     """Writes OUTPUT/index.html and OUTPUT/scans/NAME.html for every scan, and returns the first page's path.
 
@@ -72,11 +82,15 @@ def build_screening(output: Path) -> Path:
     """
     output = Path(output)
     told = read_json(output / "screening.json")
-    scans, slices = _read(output / "scans.csv", SCANS), _read(output / "predictions.csv", SLICES)
+    classes = told.get("classes") or {}
+    of_scans = SCANS | {f"{name}_ml": f"{class_words(name)}, ml" for name in classes}
+    of_slices = SLICES | {f"{name}_mm2": f"{class_words(name)}, mm²" for name in classes}
+    scans, slices = _read(output / "scans.csv", of_scans), _read(output / "predictions.csv", of_slices)
     by_scan = {name: list(lines) for name, lines in groupby(slices, key=lambda line: line["scan"])}
     version = str(told.get("covjax", ""))
-    files = {_place(output, scan): _scan_page(output, scan, by_scan[scan["scan"]], version) for scan in scans}
-    files[output / "index.html"] = _index(output, scans, told, version)
+    show = Shown(output, of_scans, of_slices, classes, version)
+    files = {_place(output, scan): _scan_page(show, scan, by_scan[scan["scan"]]) for scan in scans}
+    files[output / "index.html"] = _index(show, scans, told)
     write_together(files)
     return output / "index.html"
 
@@ -96,7 +110,7 @@ def _place(output: Path, scan: Mapping[str, str]) -> Path:
     return output / "scans" / f"{scan['scan']}.html"
 
 
-def _index(output: Path, scans: Sequence[Mapping[str, str]], told: Mapping[str, Any], version: str) -> bytes:
+def _index(show: Shown, scans: Sequence[Mapping[str, str]], told: Mapping[str, Any]) -> bytes:
     facts = {"Run": told.get("run", "not recorded"), "Input": told.get("input", "not recorded")}
     facts |= {"Window": told["window"]} if told.get("window") else {}
     facts |= {"Evaluation options": options_text(told["options"])} if told.get("options") else {}
@@ -104,25 +118,26 @@ def _index(output: Path, scans: Sequence[Mapping[str, str]], told: Mapping[str, 
     skipped = [escape(str(reason)) for reason in told.get("skipped") or ()]
     listed = f"<ul>{''.join(f'<li>{reason}</li>' for reason in skipped)}</ul>"
     warning = banner("Skipped", f"{len(skipped)} that could not be used: {listed}") if skipped else ""
-    shown = {column: title for column, title in SCANS.items() if any(scan[column] for scan in scans)}
+    shown = {column: title for column, title in show.scans.items() if any(scan[column] for scan in scans)}
     rows = [
         (
-            f'<a href="{_link(_place(output, scan), output)}">{escape(scan["scan"])}</a>',
+            f'<a href="{_link(_place(show.output, scan), show.output)}">{escape(scan["scan"])}</a>',
             *(_text(c, scan[c]) for c in shown),
         )
         for scan in scans
     ]
     section = Section("Scans", [table(("Scan", *shown.values()), rows)])
-    return page("covjax: screening", _header("Screening", facts) + warning, [section], version, footer=FOOTER)
+    return page("covjax: screening", _header("Screening", facts) + warning, [section], show.version, footer=FOOTER)
 
 
-def _scan_page(output: Path, scan: Mapping[str, str], slices: Sequence[Mapping[str, str]], version: str) -> bytes:
+def _scan_page(show: Shown, scan: Mapping[str, str], slices: Sequence[Mapping[str, str]]) -> bytes:
+    output = show.output
     place = _place(output, scan)
-    facts = {title: _text(column, scan[column]) for column, title in SCANS.items() if scan[column]}
+    facts = {title: _text(column, scan[column]) for column, title in show.scans.items() if scan[column]}
     facts |= {"Spacing, mm": scan["spacing_mm"].replace("x", " x ")} if scan.get("spacing_mm") else {}
     facts |= {"Lung, ml": _text("", scan["lung_ml"])} if scan.get("lung_ml") else {}
     facts |= {"Window, HU": scan["window"].replace(",", ", ")} if scan.get("values") == "hu" else {}
-    shown = {column: title for column, title in SLICES.items() if any(line[column] for line in slices)}
+    shown = {column: title for column, title in show.slices.items() if any(line[column] for line in slices)}
     links = [_link(output / "overlays" / f"{line['id']}.png", place.parent) for line in slices]
     head = ("Slice", *shown.values())
     cells = [[_text(column, line[column]) for column in shown] for line in slices]
@@ -132,12 +147,12 @@ def _scan_page(output: Path, scan: Mapping[str, str], slices: Sequence[Mapping[s
         "; ".join([f"slice {name}", *(f"{t}: {v}" for t, v in zip(shown.values(), row, strict=True) if v)])
         for name, row in zip(names, cells, strict=True)
     ]
-    viewer = Section("Slice by slice", [_viewer(slices, links, texts)])
+    viewer = Section("Slice by slice", [_viewer(slices, links, texts, show.classes)])
     numbers = Section("Numbers", [details(f"{len(rows)} slices", table(head, rows, kind="tall"))])
     back = f'<p><a href="{_link(output / "index.html", place.parent)}">All scans</a></p>'
     header = _header(escape(scan["scan"]), facts) + back
     script = f"<script>{SCRIPT}</script>\n"
-    return page(f"covjax: {scan['scan']}", header, [viewer, numbers], version, script=script, footer=FOOTER)
+    return page(f"covjax: {scan['scan']}", header, [viewer, numbers], show.version, script=script, footer=FOOTER)
 
 
 def _header(title: str, facts: Mapping[str, Any]) -> str:
@@ -145,7 +160,9 @@ def _header(title: str, facts: Mapping[str, Any]) -> str:
     return f'<h1>{title}</h1><p class="soft">Research software, not a medical device.</p><dl>{listed}</dl>'
 
 
-def _viewer(slices: Sequence[Mapping[str, str]], links: Sequence[str], texts: Sequence[str]) -> str:
+def _viewer(
+    slices: Sequence[Mapping[str, str]], links: Sequence[str], texts: Sequence[str], classes: Mapping[str, str]
+) -> str:
     """Returns picture, chart and slider; it opens at the slice with most infection."""
     data = [{"src": link, "told": text} for link, text in zip(links, texts, strict=True)]
     heights = [float(line["infected_share"] or 0) for line in slices]
@@ -154,13 +171,22 @@ def _viewer(slices: Sequence[Mapping[str, str]], links: Sequence[str], texts: Se
     encoded, text = json.dumps(data).replace("<", "\\u003c"), escape(texts[first])
     return (
         f'<div class="viewer"><div class="card"><img id="image" src="{links[first]}" alt="{text}"></div>'
-        f'<output id="told" for="slider">{text}</output>{_chart(slices, heights)}'
+        f'{_legend(classes)}<output id="told" for="slider">{text}</output>{_chart(slices, heights)}'
         f'<input id="slider" type="range" min="0" max="{len(slices) - 1}" value="{first}" aria-label="Slice">'
         '<p class="soft">The predicted infection is outlined. Slider, wheel, arrow keys or a click on the chart choose '
         "the slice: bars are the infected share (highest: "
         f"{_text('infected_share', str(max(heights))) or 'none'}), the line is the probability, 0 to 1.</p>"
         f'<script type="application/json" id="slices">{encoded}</script></div>'
     )
+
+
+def _legend(classes: Mapping[str, str]) -> str:
+    """Returns the colours of the classes whose outlines are drawn; '' where infection has none."""
+    keys = "".join(
+        f'<li><span class="key" style="color:{escape(colour)}"></span>{escape(class_words(name))}</li>'
+        for name, colour in classes.items()
+    )
+    return f'<ul class="legend"><li>Outlines:</li>{keys}</ul>' if keys else ""
 
 
 def _chart(slices: Sequence[Mapping[str, str]], heights: Sequence[float]) -> str:

@@ -1,13 +1,14 @@
 """The segmentation slice by slice: overlap, infected share, and examples; each section is empty without its files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
 
+from covjax.colours import COLOURS
 from covjax.report import pictures, plots
-from covjax.report.parts import Picture, Section, split_title
-from covjax.report.results import RANKS, Results, primary, read_arrays, read_table, score_text
+from covjax.report.parts import Picture, Section, class_words, split_title
+from covjax.report.results import RANKS, Results, kept_classes, primary, read_arrays, read_table, score_text
 
 EXAMPLES_PER_RANK = 4
 SHAPES = {"id": 1, "rank": 1, "dice": 1, "image": 3, "truth": 3, "predicted": 3}
@@ -114,41 +115,56 @@ def examples(results: Results) -> Section:
     arrays = read_arrays(results.file(split, "examples.npz"), SHAPES) if split else None
     if arrays is None or not len(arrays["id"]):
         return Section("Example slices", [])
-    content: list[str | list[Picture]] = [_legend(split)]
+    classes = kept_classes(results.scores["segmenter"][split])
+    content: list[str | list[Picture]] = [_legend(split, classes)]
     for rank in RANKS:
         chosen = np.flatnonzero(arrays["rank"] == rank)[:EXAMPLES_PER_RANK]
-        shown = [_example(split, rank, k, {n: v[i] for n, v in arrays.items()}) for k, i in enumerate(chosen, start=1)]
+        picked = [{name: values[i] for name, values in arrays.items()} for i in chosen]
+        shown = [_example(split, rank, k, one, classes) for k, one in enumerate(picked, start=1)]
         if shown:
             content += [f"<h3>{rank.capitalize()}</h3>", shown]
     return Section("Example slices", content, slices=True)
 
 
-def _legend(split: str) -> str:
+def _legend(split: str, classes: Sequence[str]) -> str:
     keys = (
         (pictures.TRUTH, "border-top-style:solid", "marked"),
         (pictures.PREDICTED, "border-top-style:dashed", "predicted"),
     )
     outlines = "".join(f'<li><span class="key" style="color:{c};{line}"></span>{name}</li>' for c, line, name in keys)
-    fills = "".join(
-        f'<li><span class="patch" style="background:{colour}"></span>{name}</li>'
-        for colour, name in (
-            (pictures.TRUTH, "missed (marked only)"),
-            (pictures.PREDICTED, "invented (predicted only)"),
-            (pictures.BOTH, "correct"),
-        )
+    fills = _patches(
+        {
+            "missed (marked only)": pictures.TRUTH,
+            "invented (predicted only)": pictures.PREDICTED,
+            "correct": pictures.BOTH,
+        }
     )
+    text, head, shown = "in the middle the outlines of the infection", "Outlines", outlines
+    if classes:
+        text, head = "then its classes as marked and as predicted", "Classes"
+        shown = _patches(dict(zip(map(class_words, classes), COLOURS, strict=False)))
+        fills += "<li>of infected or not, whatever the class</li>"
     return (
-        f"<p>Slices of the {escape(split_title(split))} part by their Dice. On the left the slice, in the middle the "
-        "outlines of the infection, on the right the errors.</p>"
-        f'<ul class="legend"><li>Outlines:</li>{outlines}</ul><ul class="legend"><li>Errors:</li>{fills}</ul>'
+        f"<p>Slices of the {escape(split_title(split))} part by their Dice. On the left the slice, {text}, on the "
+        "right the errors.</p>"
+        f'<ul class="legend"><li>{head}:</li>{shown}</ul><ul class="legend"><li>Errors:</li>{fills}</ul>'
     )
 
 
-def _example(split: str, rank: str, place: int, one: dict) -> Picture:
-    png = pictures.example_slice(one["image"], one["truth"], one["predicted"])
+def _patches(colours: Mapping[str, str]) -> str:
+    return "".join(
+        f'<li><span class="patch" style="background:{colour}"></span>{escape(name)}</li>'
+        for name, colour in colours.items()
+    )
+
+
+def _example(split: str, rank: str, place: int, one: dict, classes: Sequence[str]) -> Picture:
+    draw = pictures.class_slice if classes else pictures.example_slice
+    png = draw(one["image"], one["truth"], one["predicted"])
     identity, dice = str(one["id"]), score_text({"value": float(one["dice"])})
     counts = pictures.error_counts(one["truth"], one["predicted"])
     caption = f"<strong>Dice {dice}</strong><br>{escape(identity)}"
     numbers = {"id": [identity], "rank": [rank], "dice": [float(one["dice"])], **{k: [v] for k, v in counts.items()}}
-    alt = f"Slice {identity}: as it is, with true and predicted outline, and with the errors"
+    drawn = "its classes as marked and as predicted" if classes else "true and predicted outline"
+    alt = f"Slice {identity}: as it is, with {drawn}, and with the errors"
     return Picture(f"segmenter_{split}_example_{rank}_{place}", png, caption, alt, numbers)

@@ -1,15 +1,22 @@
 """The short text table of a run for the terminal."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from covjax.errors import InputError
-from covjax.report.results import interval_text, options_text, read_results, score_text
+from covjax.report.results import interval_text, kept_classes, options_text, read_results, score_text
 
 KEY_SCORES = {
     "classifier": ("accuracy", "roc_auc", "mcc"),
     "segmenter": ("dice_infected", "dice_infected_per_image", "iou_infected"),
     "framework": ("dice_infected", "missed_infected_slices"),
 }
+
+
+def _names(stage: str, scored: Mapping[str, Any]) -> tuple[str, ...]:
+    classes = kept_classes(scored) if stage == "segmenter" else ()
+    return KEY_SCORES[stage] + tuple(f"dice_{name}" for name in classes)
 
 
 def summary_table(workdir: Path) -> str:
@@ -30,7 +37,7 @@ def summary_table(workdir: Path) -> str:
         )
         for stage, splits in results.scores.items()
         for split, scored in splits.items()
-        for name in KEY_SCORES[stage]
+        for name in _names(stage, scored)
         if name in scored["scores"]
     ]
     if not rows:

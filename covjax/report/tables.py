@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from covjax.report.parts import HEADLINES, STAGE_TITLES, Section, details, score_label, split_title, table
+from covjax.report.parts import HEADLINES, STAGE_TITLES, Section, class_words, details, score_label, split_title, table
 from covjax.report.results import (
     SPLITS,
     STAGES,
     Results,
     interval_text,
+    kept_classes,
     number,
     options_text,
     read_table,
@@ -76,7 +77,9 @@ def scores(results: Results) -> Section:
     for stage, splits in results.scores.items():
         first, *others = splits
         content.append(f"<h3>{STAGE_TITLES[stage]}</h3>" + _score_table(results, stage, first, headline=True))
-        hidden = "".join(_score_table(results, stage, split, headline=True) for split in others)
+        content.append(_class_table(results, stage, first))
+        shown = (_score_table(results, stage, split, True) + _class_table(results, stage, split) for split in others)
+        hidden = "".join(shown)
         if hidden:
             content.append(details("Scores on " + ", ".join(map(split_title, others)), hidden))
         rest = "".join(_score_table(results, stage, split, headline=False) for split in splits)
@@ -109,6 +112,31 @@ def _score_table(results: Results, stage: str, split: str, headline: bool) -> st
     caption = _scored_on(scored, split) + (f", with {options}" if options else "")
     caption += f". Intervals: {methods[0]}" if len(methods) == 1 else ""
     return table(["Score", "Value", "Interval", "n"], rows, caption=escape(caption), kind="scores")
+
+
+def _class_table(results: Results, stage: str, split: str) -> str:
+    """Returns the overlap of each class of infection; '' where the stage keeps none apart."""
+    scored = results.scores[stage][split]
+    classes = kept_classes(scored) if stage == "segmenter" else []
+    if not classes:
+        return ""
+    columns = {"Dice, pooled": "dice_{}", "Dice, per slice": "dice_{}_per_image", "IoU, pooled": "iou_{}",
+               "IoU, per slice": "iou_{}_per_image"}  # fmt: skip
+    rows = [
+        [
+            escape(class_words(name)),
+            *(_class_cell(scored["scores"].get(form.format(name)) or {}) for form in columns.values()),
+        ]
+        for name in classes
+    ]
+    caption = f"Class by class, {_scored_on(scored, split)}; a mean over slices leaves out those without the class"
+    return table(["Class", *columns], rows, caption=escape(caption), kind="compared")
+
+
+def _class_cell(score: Mapping[str, Any]) -> str:
+    notes = [interval_cell(score, named=False), f"n = {score['n']:,}" if isinstance(score.get("n"), int) else ""]
+    note = "; ".join(filter(None, notes))
+    return f"<strong>{escape(score_text(score))}</strong><small>{note}</small>"
 
 
 def interval_methods(scores: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -136,6 +136,10 @@ def test_runs_that_cannot_be_compared_are_named(three, tmp_path, undrawn):
         "Other data", "Other slices", "Other definitions of scores", "Other evaluation options",
     }  # fmt: skip
     assert found["Other data"].startswith("more_0: not the data of base.")
+    assert "infected region" not in found["Other data"]
+    change(second / "config.json", data={"classes": "1:a,2:b"})
+    (_, text), *_ = incomparable(read_runs(three, "test"), "test")
+    assert text.endswith("scores of the infected region can.")
     assert found["Other slices"].startswith("more_1: not the slices of the test part that base was scored on")
     shown = Page(build_comparison(three, "test", tmp_path / "out"))
     for what, text in found.items():

@@ -20,6 +20,7 @@ from covjax.errors import InputError
 from covjax.metrics import classification_scores
 from covjax.report import build_report, page, pictures, plots, summary_table
 from covjax.report.classifier import principal_components, reliability_bins
+from covjax.report.pictures import class_colours
 from covjax.report.results import interval_text, read_results, score_text
 from tests.report.runs import (
     Page,
@@ -518,3 +519,29 @@ def test_summary_table(built):
     column = lines[0].index("value")
     assert all(line[column - 1] == " " and line[column] != " " for line in lines[2:])
     assert len(lines) == 2 + 2 * 8 and max(map(len, lines)) < 80
+
+
+def test_classes_that_are_kept_apart(tmp_path):
+    write_run(tmp_path)
+    write_segmenter(tmp_path)
+    path = tmp_path / "results" / "test" / "summary.json"
+    summary = json.loads(path.read_text())
+    section = summary["segmenter"]
+    section |= {"classes": ["background", "ground_glass", "<b>"], "confusion": np.diag([9, 5, 3]).tolist()}
+    for name in ("ground_glass", "<b>"):
+        for score in ("dice_{}", "iou_{}", "dice_{}_per_image", "iou_{}_per_image"):
+            section["scores"][score.format(name)] = {"value": 0.625, "n": 41, "interval": [0.5, 0.75]}
+    section["scores"]["mean_dice"] = {"value": 0.5, "n": 86}
+    path.write_text(json.dumps(summary))
+    page = Page(build_report(tmp_path))
+    assert "Class by class" in page.text and "Dice, mean over classes" in page.text and "<b>" not in page.html
+    assert page.text.count("0.500 to 0.750; n = 41") == 8 and "Ground glass" in page.text
+    assert "its classes as marked and as predicted" in page.text and "#56B4E9" in page.html
+    assert re.search(r"segmenter +test +41 +dice_ground_glass +0.625", summary_table(tmp_path))
+
+
+def test_class_colours():
+    mask = np.array([[0, 1, 2, 255]], np.uint8)
+    alpha, shown = class_colours(mask)[..., 3], class_colours(mask)[..., :3] * 255
+    assert alpha.tolist() == [[0, 0.75, 0.75, 0]]
+    assert shown[0, 1].round().tolist() == [213, 94, 0] and shown[0, 2].round().tolist() == [86, 180, 233]
