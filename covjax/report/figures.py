@@ -87,7 +87,7 @@ def confusion(results: Results) -> Section:
             "diagonal."
         )
         classes = [str(name) for name in classes]
-        png = plots.confusion(matrix.astype(float), classes)
+        png = plots.confusion(matrix.astype(float), [name.replace("_", " ") for name in classes])
         numbers = {
             "true": np.repeat(classes, len(classes)).tolist(),
             "predicted": classes * len(classes),

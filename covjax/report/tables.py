@@ -129,7 +129,7 @@ def _class_table(results: Results, stage: str, split: str) -> str:
         ]
         for name in classes
     ]
-    caption = f"Class by class, {_scored_on(scored, split)}; a mean over slices leaves out those without the class"
+    caption = f"Class by class. {_scored_on(scored, split)}. A mean over slices leaves out those without the class"
     return table(["Class", *columns], rows, caption=escape(caption), kind="compared")
 
 
