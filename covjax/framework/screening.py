@@ -14,29 +14,27 @@ from covjax import __version__
 from covjax.colours import COLOURS
 from covjax.config import read_config, write_json
 from covjax.data.intensity import choose_window, eight_bit
-from covjax.data.lungs import lung_field
 from covjax.data.nifti import write_mask
 from covjax.data.screened import Opener, Scan, Skip, find_screened
 from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predictions import mask_picture
 from covjax.files import encode_table, write_whole
+from covjax.framework.extent import (
+    SCAN_COLUMNS,
+    SLICE_COLUMNS,
+    Line,
+    Window,
+    count_pixels,
+    scan_line,
+    share_of_lung,
+    slice_line,
+)
 from covjax.framework.intensity import read_intensity
 from covjax.framework.masks import class_areas, class_volumes, overlay, scan_columns, slice_columns
 from covjax.framework.screener import Screened, Screener
 
 ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
-SLICE_COLUMNS = (
-    "id", "scan", "slice", "file", "probability_infected", "called_infected", "infected_pixels", "infected_share",
-    "infected_mm2", "infected_share_of_lung", "mask",
-)  # fmt: skip
-SCAN_COLUMNS = (
-    "scan", "file", "values", "window", "slices", "called_infected", "highest_probability", "spacing_mm", "infected_ml",
-    "lung_ml", "infected_share_of_lung", "mask",
-)  # fmt: skip
-
-Line = dict[str, Any]
-Window = tuple[float, float] | None  # centre and width in HU; None: values as they are
 
 
 class Job(NamedTuple):
@@ -162,10 +160,10 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
 
     def masks() -> Iterator[np.ndarray]:
         for index, image, found in _slices(job, scan, window):
-            line = _line(scan, index, found) | {"mask": mask_file}
+            line = slice_line(scan, index, found) | {"mask": mask_file}
             if segments:
-                counts = _counts(found.mask, image)
-                line["infected_share_of_lung"] = _share(counts)
+                counts = count_pixels(found.mask, image)
+                line["infected_share_of_lung"] = share_of_lung(counts)
                 for part, count in counts.items():
                     volumes[part] += count
                 line["mask"] = mask_file or f"masks/{scan.ids[index]}.png"
@@ -181,7 +179,7 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
         for mask in masks():
             if segments:
                 _save(mask_picture(mask, bool(classes)), job.output / lines[-1]["mask"])
-    summed = _scan_line(scan, window, lines, volumes if segments else None)
+    summed = scan_line(scan, window, lines, volumes if segments else None)
     summed |= class_volumes(lines, classes, spacing) | {"mask": mask_file}
     return {"scan": summed, "slices": lines}
 
@@ -204,53 +202,6 @@ def _slices(job: Job, scan: Scan, window: Window) -> Iterator[tuple[int, np.ndar
 
     for found in tqdm(job.screener.screen(reading()), total=len(scan), desc=f"screening {scan.name}", unit="slice"):
         yield (*held.pop(0), found)
-
-
-def _counts(mask: np.ndarray, image: np.ndarray) -> dict[str, int]:
-    """Counts the pixels of infection, of lung, and of either; all but infection 0 where no lung is found."""
-    lungs = lung_field(image)
-    either = int((lungs | (mask > 0)).sum()) if lungs.any() else 0
-    return {"infected": int((mask > 0).sum()), "lung": int(lungs.sum()), "either": either}
-
-
-def _share(counts: dict[str, int]) -> float | None:
-    """Infected share of the lung: dense infection at the chest wall, which the lung field misses, is lung too."""
-    return min(1.0, counts["infected"] / counts["either"]) if counts["either"] else None
-
-
-def _line(scan: Scan, index: int, found: Screened) -> Line:
-    spacing = scan.volume.spacing if scan.volume else None
-    pixels = None if found.mask is None else int((found.mask > 0).sum())
-    return {
-        "id": scan.ids[index],
-        "scan": scan.name,
-        "slice": index,
-        "file": scan.files[index if scan.volume is None else 0].name,
-        "probability_infected": found.probability,
-        "called_infected": int(found.infected),
-        "infected_pixels": pixels,
-        "infected_share": found.share,
-        "infected_mm2": None if spacing is None or pixels is None else pixels * spacing[1] * spacing[2],
-    }
-
-
-def _scan_line(scan: Scan, window: Window, lines: Sequence[Line], pixels: dict[str, int] | None) -> Line:
-    spacing = scan.volume.spacing if scan.volume else None
-    ml = np.prod(spacing) / 1000 if spacing and pixels else None
-    probabilities = [line["probability_infected"] for line in lines]
-    return {
-        "scan": scan.name,
-        "file": scan.path.name,
-        "values": scan.intensity,
-        "window": ",".join(f"{part:g}" for part in window) if window else "as_is",
-        "slices": len(lines),
-        "called_infected": sum(line["called_infected"] for line in lines),
-        "highest_probability": max(probabilities) if lines and probabilities[0] is not None else None,
-        "spacing_mm": "x".join(f"{side:g}" for side in spacing) if spacing else None,
-        "infected_ml": pixels["infected"] * ml if ml else None,
-        "lung_ml": pixels["lung"] * ml if ml and pixels["lung"] else None,
-        "infected_share_of_lung": _share(pixels) if pixels else None,
-    }
 
 
 def _finish(partial: Path, output: Path, done: Sequence[dict[str, Any]], told: dict[str, Any]) -> None:

@@ -1,0 +1,71 @@
+"""How much of slices and scans is infected: the lines of predictions.csv and scans.csv."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from covjax.data.lungs import lung_field
+from covjax.data.screened import Scan
+from covjax.framework.screener import Screened
+
+SLICE_COLUMNS = (
+    "id", "scan", "slice", "file", "probability_infected", "called_infected", "infected_pixels", "infected_share",
+    "infected_mm2", "infected_share_of_lung", "mask",
+)  # fmt: skip
+SCAN_COLUMNS = (
+    "scan", "file", "values", "window", "slices", "called_infected", "highest_probability", "spacing_mm", "infected_ml",
+    "lung_ml", "infected_share_of_lung", "mask",
+)  # fmt: skip
+
+Line = dict[str, Any]
+Window = tuple[float, float] | None  # centre and width in HU; None: values as they are
+
+
+def count_pixels(mask: np.ndarray, image: np.ndarray) -> dict[str, int]:
+    """Counts the pixels of infection, of lung, and of either; all but infection 0 where no lung is found."""
+    lungs = lung_field(image)
+    either = int((lungs | (mask > 0)).sum()) if lungs.any() else 0
+    return {"infected": int((mask > 0).sum()), "lung": int(lungs.sum()), "either": either}
+
+
+def share_of_lung(counts: dict[str, int]) -> float | None:
+    """Infected share of the lung: dense infection at the chest wall, which the lung field misses, is lung too."""
+    return min(1.0, counts["infected"] / counts["either"]) if counts["either"] else None
+
+
+def slice_line(scan: Scan, index: int, found: Screened) -> Line:
+    """Returns what is known of slice `index` of a scan, areas in mm2 where its spacing is known."""
+    spacing = scan.volume.spacing if scan.volume else None
+    pixels = None if found.mask is None else int((found.mask > 0).sum())
+    return {
+        "id": scan.ids[index],
+        "scan": scan.name,
+        "slice": index,
+        "file": scan.files[index if scan.volume is None else 0].name,
+        "probability_infected": found.probability,
+        "called_infected": int(found.infected),
+        "infected_pixels": pixels,
+        "infected_share": found.share,
+        "infected_mm2": None if spacing is None or pixels is None else pixels * spacing[1] * spacing[2],
+    }
+
+
+def scan_line(scan: Scan, window: Window, lines: Sequence[Line], pixels: dict[str, int] | None) -> Line:
+    """Sums up the lines of a scan's slices and its `pixels` (`count_pixels`, added up; None without a segmenter)."""
+    spacing = scan.volume.spacing if scan.volume else None
+    ml = np.prod(spacing) / 1000 if spacing and pixels else None
+    probabilities = [line["probability_infected"] for line in lines]
+    return {
+        "scan": scan.name,
+        "file": scan.path.name,
+        "values": scan.intensity,
+        "window": ",".join(f"{part:g}" for part in window) if window else "as_is",
+        "slices": len(lines),
+        "called_infected": sum(line["called_infected"] for line in lines),
+        "highest_probability": max(probabilities) if lines and probabilities[0] is not None else None,
+        "spacing_mm": "x".join(f"{side:g}" for side in spacing) if spacing else None,
+        "infected_ml": pixels["infected"] * ml if ml else None,
+        "lung_ml": pixels["lung"] * ml if ml and pixels["lung"] else None,
+        "infected_share_of_lung": share_of_lung(pixels) if pixels else None,
+    }
