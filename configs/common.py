@@ -42,6 +42,7 @@ def run() -> ConfigDict:
                 classes="",
                 intensity="auto",  # of scans: hu, 8bit, or auto: told by the range of the values
                 window="lung",  # brings HU to 0..255: lung, mediastinum, or "centre,width"
+                spacing=0.0,  # of scans: mm per pixel to which slices are brought, in training and use; 0: as stored
                 lung_crop=False,  # crop slices to the lungs, in training and use
                 phantom=dict(patients=24, slices_per_patient=12, size=304, seed=0),
             ),

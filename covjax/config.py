@@ -12,6 +12,7 @@ from covjax.augment import check_augmentation
 from covjax.data.classes import class_names
 from covjax.data.intensity import parse_window
 from covjax.data.patients import check_pattern
+from covjax.data.resizing import check_spacing
 from covjax.data.sources import PRLAB21_FRAMES, SOURCES
 from covjax.data.splits import RULES, check_folds, split_shares
 from covjax.data.volumes import INTENSITIES
@@ -43,6 +44,7 @@ ADDED = {
     "data.intensity": "auto",
     "data.window": "lung",
     "data.lung_crop": False,
+    "data.spacing": 0.0,
     "classifier.threshold_rule": "fixed",
     "classifier.calibration": "none",
     **{f"{stage}.loss.name": "cross_entropy" for stage in TASKS},
@@ -95,6 +97,7 @@ def _check_run(config: ConfigDict) -> None:
     class_names(config.data.classes)
     _among("data.intensity", config.data.intensity, INTENSITIES)
     parse_window(config.data.window)
+    check_spacing(config.data.spacing, config.data.source)
     for field in ("patients", "slices_per_patient", "size"):
         _positive(f"data.phantom.{field}", config.data.phantom[field])
     _positive("data.phantom.seed", config.data.phantom.seed, zero=True)

@@ -41,7 +41,12 @@ def pretrained_normalization(mean: Sequence[float], std: Sequence[float], channe
 
 def slice_size(config: Any) -> tuple[int, int]:
     """Returns the size to which slices are brought before enhancement; without enhancement, the network's own."""
-    return tuple(config.size if config.enhance == "none" else config.slice_size)
+    return tuple(getattr(config, size_field(config)))
+
+
+def size_field(config: Any) -> str:
+    """Returns the name of the field that says what `slice_size` does."""
+    return "size" if config.enhance == "none" else "slice_size"
 
 
 def enhanced(images: jax.Array, config: Any) -> jax.Array:

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from covjax.data.prepared import Prepared
+from covjax.data.resizing import padded, resize
+from covjax.data.source import IGNORE
 from covjax.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -20,10 +22,11 @@ CACHE_BYTES = 4 * 2**30  # of a part that is kept in memory; what is beyond is d
 
 
 class SliceSizes(NamedTuple):
-    """Height and width to which images and masks are resized on the host."""
+    """Height and width to which images and masks are brought on the host."""
 
     image: tuple[int, int]
     mask: tuple[int, int]
+    stretched: bool = True  # False: slices keep their scale, in the centre of black that counts nowhere
 
 
 class SliceReader:
@@ -45,6 +48,8 @@ class SliceReader:
             return self._cached[position]
         index = self.indices[position]
         image, mask = self.data.decode(index)
+        if not self.sizes.stretched:
+            image, mask = padded(image, self.sizes.image, 0), padded(mask, self.sizes.image, IGNORE)
         item = {
             "image": resize(image, self.sizes.image, Image.Resampling.BILINEAR),
             "mask": resize(mask, self.sizes.mask, Image.Resampling.NEAREST),
@@ -54,13 +59,6 @@ class SliceReader:
         if len(self._cached) < self._room:
             self._cached[position] = item
         return item
-
-
-def resize(pixels: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> np.ndarray:
-    """Resizes uint8 [H, W] to `size` (height, width); bilinear is antialiased when it reduces."""
-    if pixels.shape == tuple(size):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), how))
 
 
 def train_batches(

@@ -44,6 +44,7 @@ class Prepared:
     has_mask: np.ndarray  # bool [M]
     records: Any  # tfds data source
     values: frozenset[str] = frozenset({"8bit"})  # what the files held: 8bit, hu or both
+    shapes: tuple[tuple[int, int], ...] = ()  # rows and columns of every slice; () if prepared by an earlier version
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -123,6 +124,7 @@ def open_prepared(folder: Path) -> Prepared:
             has_mask=np.array([r["has_mask"] for r in rows], bool),
             records=records,
             values=frozenset(r.get("values", "8bit") for r in rows),
+            shapes=tuple(tuple(r["shape"]) for r in rows if "shape" in r),
         )
     # Which of these it is depends on the file that is missing, cut short or overwritten.
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:

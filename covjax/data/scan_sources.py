@@ -13,6 +13,7 @@ from covjax.data.index import LABELS, bare_name, read_index
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.masks import read_labels
 from covjax.data.patients import match, pseudonym
+from covjax.data.resizing import scaled_shape
 from covjax.data.scans import Opener, find_scans, is_nifti, list_files
 from covjax.data.source import Slice, Source, fingerprint, infected, stamps
 from covjax.errors import InputError
@@ -109,6 +110,8 @@ def scan_source(name: str, root: Path, scans: Sequence[Scan], config: Any, *, sh
         j = int(np.searchsorted(starts, i, side="right")) - 1
         k, scan, volume = int(i - starts[j]), scans[j], opened(j)
         hu = volume.intensity == "hu"
+        if config.spacing:  # here, where errors can name the file
+            scaled_shape(volume.path, volume.shape[1:], volume.spacing, config.spacing)
         image = eight_bit(volume.read(k), window if hu else None)
         if scan.mask is None:
             mask = np.zeros_like(image)
@@ -117,7 +120,8 @@ def scan_source(name: str, root: Path, scans: Sequence[Scan], config: Any, *, sh
         lungs = None if scan.lungs is None else read_labels(scan.lungs, volume, k) > 0
         label = 0 if scan.label == 0 else int(infected(mask).any())
         patient = scan.patient if show else pseudonym(scan.patient)
-        return Slice(ids[i], image, mask, label, patient, scan.split, volume.intensity, lungs)
+        spacing = volume.spacing and volume.spacing[1:]
+        return Slice(ids[i], image, mask, label, patient, scan.split, volume.intensity, lungs, spacing)
 
     settings = [config.intensity, window, stamp(config.classes), config.patient_pattern, config.patient_column, show]
     known = {} if show else {pseudonym(scan.patient): scan.patient for scan in scans}

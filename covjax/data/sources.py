@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from covjax.data import phantom
 from covjax.data.classes import class_names, parse_classes, stamp
@@ -13,6 +14,7 @@ from covjax.data.index import label_of, read_index
 from covjax.data.lungs import lung_box
 from covjax.data.patients import disguised, match, pseudonym
 from covjax.data.public import OPENERS, PUBLIC
+from covjax.data.resizing import check_spacing, resize, scaled_shape
 from covjax.data.scan_sources import open_dicom_folder, open_nifti_folder
 from covjax.data.source import IGNORE, Slice, Source, fingerprint, stamps
 from covjax.errors import InputError, unknown
@@ -27,6 +29,7 @@ def open_source(config: Any) -> Source:
         raise unknown("data.source", config.source, SOURCES)
     if config.source in INFECTED_ONLY and len(class_names(config.classes)) > 2:
         raise InputError(f"data.classes: the masks of {config.source} know infected or not only, leave it empty")
+    check_spacing(config.spacing, config.source)
     if config.source == "phantom":
         return open_phantom(config)
     if not config.path:
@@ -36,7 +39,22 @@ def open_source(config: Any) -> Source:
     if not root.is_dir():
         raise InputError(f"data.path: {root} is not a folder, check the path")
     source = SOURCES[config.source](root, config)
+    source = scaled(source, config.spacing) if config.spacing else source
     return cropped(source) if config.lung_crop else source
+
+
+def scaled(source: Source, spacing: float) -> Source:
+    """Returns a source of scans whose slices have square pixels of `spacing` mm, the images antialiased."""
+
+    def load(i: int) -> Slice:
+        s = source.load(i)
+        size = scaled_shape(s.id, s.image.shape, s.spacing, spacing)
+        image = resize(s.image, size, Image.Resampling.BILINEAR)
+        mask = None if s.mask is None else resize(s.mask, size, Image.Resampling.NEAREST)
+        lungs = None if s.lungs is None else resize(s.lungs.astype(np.uint8), size, Image.Resampling.NEAREST) > 0
+        return s._replace(image=image, mask=mask, lungs=lungs, spacing=(spacing, spacing))
+
+    return replace(source, load=load, fingerprint=fingerprint([source.fingerprint, "spacing", spacing]))
 
 
 def cropped(source: Source) -> Source:

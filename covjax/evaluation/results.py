@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from covjax.config import encode_json
-from covjax.data.loader import SliceReader, resize
+from covjax.data.loader import SliceReader
 from covjax.data.prepared import Prepared
+from covjax.data.resizing import resize
 from covjax.evaluation.predict import scores_of
 from covjax.files import encode_table, write_together
 from covjax.metrics import (

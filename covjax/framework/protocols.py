@@ -12,8 +12,9 @@ from PIL import Image
 
 import covjax
 from covjax.config import check_config, write_json
-from covjax.data.loader import SliceReader, SliceSizes, eval_batches, resize
+from covjax.data.loader import SliceReader, SliceSizes, eval_batches
 from covjax.data.prepared import prepare
+from covjax.data.resizing import resize
 from covjax.data.sources import PRLAB21_CT
 from covjax.data.splits import part_indices, read_splits
 from covjax.errors import InputError

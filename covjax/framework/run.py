@@ -17,7 +17,7 @@ from covjax.errors import InputError
 from covjax.framework.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.framework.evaluate import evaluate_run, record_timing
 from covjax.framework.intensity import record_intensity
-from covjax.framework.slices import part_reader
+from covjax.framework.slices import check_sizes, part_reader
 from covjax.framework.start import find_start, init_path, told
 from covjax.framework.trained import load_trained, read_statistics, statistics_path
 from covjax.parallel import AXIS
@@ -37,6 +37,7 @@ def train_run(config: Any, workdir: Path) -> None:
         if (workdir / "config.json").is_file():
             claim_workdir(workdir, config)
         data = prepare(config.data)
+        check_sizes(config, data)
         splits = _splits(config, data, workdir)
         check_calibration(config, data, splits)
         starts = {name: find_start(name, config, workdir) for name in stage_names(config)}

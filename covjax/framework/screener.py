@@ -13,18 +13,20 @@ import numpy as np
 from PIL import Image
 
 from covjax.config import read_config, stage_names
-from covjax.data.loader import pad_batch, resize
+from covjax.data.loader import pad_batch
 from covjax.data.lungs import Box, lung_box
+from covjax.data.resizing import Shape, check_fits, padded, resize, scaled_shape, unpadded
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.framework.evaluate import check_asked
 from covjax.framework.trained import load_trained
-from covjax.inputs import slice_size
+from covjax.inputs import size_field, slice_size
 from covjax.parallel import round_up
 from covjax.stages import Stage
 
 CHUNK = 8  # batches screened together, so that stage 2 runs on full batches of the slices called infected
 WHOLE = (slice(None), slice(None))
+Spacing = tuple[float, ...] | None  # mm between rows and columns, and perhaps between slices before
 
 
 class Screened(NamedTuple):
@@ -36,18 +38,34 @@ class Screened(NamedTuple):
     share: float | None  # infected pixels / all pixels of the slice
 
 
+class _Seen(NamedTuple):
+    """What the networks see of a slice, and the way back to it."""
+
+    image: np.ndarray  # uint8, the box of the scaled slice
+    box: Box
+    scaled: Shape
+    stored: Shape
+
+    def back(self, mask: np.ndarray) -> np.ndarray:
+        """Returns a mask of `image` as one of the slice as stored; what lies out of the box is 0."""
+        whole = np.zeros(self.scaled, mask.dtype)
+        whole[self.box] = mask
+        return resize(whole, self.stored, Image.Resampling.NEAREST)
+
+
 class Screener:
     """A trained run, ready to screen slices: `Screener.from_workdir(path).screen(images)`."""
 
     def __init__(
         self, stages: dict[str, Stage], variables: dict[str, Any], batch_size: int | None = None,
-        options: Options = PLAIN, lung_crop: bool = False,
+        options: Options = PLAIN, lung_crop: bool = False, spacing: float = 0.0,
     ):  # fmt: skip
         """Takes stages ("classifier", "segmenter", or one of them) and the variables of each, by the same names.
 
-        With `lung_crop` the networks see slices cropped to the lungs, as in training with data.lung_crop.
+        With `lung_crop` the networks see slices cropped to the lungs, as in training with data.lung_crop; with
+        `spacing` above 0 at that many mm per pixel, as in training with data.spacing.
         """
-        self.stages, self.variables, self.lung_crop = stages, variables, lung_crop
+        self.stages, self.variables, self.lung_crop, self.spacing = stages, variables, lung_crop, spacing
         self.batch_size = round_up(batch_size or next(iter(stages.values())).config.batch_size)
         self._predict = {name: make_predictor(stage, ("predicted",), options) for name, stage in stages.items()}
 
@@ -60,50 +78,76 @@ class Screener:
         trained = {name: load_trained(name, config, workdir) for name in stage_names(config)}
         stages = {name: stage for name, (stage, _) in trained.items()}
         variables = {name: variables for name, (_, variables) in trained.items()}
-        return cls(stages, variables, batch_size, options, config.data.lung_crop)
+        return cls(stages, variables, batch_size, options, config.data.lung_crop, config.data.spacing)
 
-    def screen(self, images: Iterable[np.ndarray]) -> Iterator[Screened]:
-        """Screens slices, each uint8 [H, W] of any size, in order and in constant memory."""
+    def screen(
+        self, images: Iterable[np.ndarray], spacing: Spacing = None, name: object = "images"
+    ) -> Iterator[Screened]:
+        """Screens slices, each uint8 [H, W] of any size, in order and in constant memory.
+
+        Args:
+          images: the slices.
+          spacing: mm between their rows and columns, needed where the run was trained with data.spacing only.
+          name: what errors call them.
+
+        Raises:
+          InputError: the run was trained with data.spacing, and that of the slices is not known or they do not fit.
+        """
         source = iter(images)
-        while chunk := list(islice(source, CHUNK * self.batch_size)):
-            shapes = [image.shape for image in chunk]
-            boxes = [lung_box(image) if self.lung_crop else WHOLE for image in chunk]
-            chunk = [image[box] for image, box in zip(chunk, boxes, strict=True)]
+        while chunk := [self._seen(image, spacing, name) for image in islice(source, CHUNK * self.batch_size)]:
             probability, called = [None] * len(chunk), np.ones(len(chunk), bool)
             if "classifier" in self.stages:
                 probability = self._run("classifier", chunk, "probability").astype(float).tolist()
                 called = self.stages["classifier"].calls(probability)
             masks = self._masks(chunk, called) if "segmenter" in self.stages else [None] * len(chunk)
-            masks = [
-                mask if mask is None else _placed(mask, box, shape)
-                for mask, box, shape in zip(masks, boxes, shapes, strict=True)
-            ]
             for p, infected, mask in zip(probability, called, masks, strict=True):
                 share = None if mask is None else float((mask > 0).mean())
                 yield Screened(p, bool(infected) if p is not None else bool(mask.any()), mask, share)
 
-    def _masks(self, images: list[np.ndarray], called: np.ndarray) -> list[np.ndarray]:
-        masks = [np.zeros_like(image) for image in images]
+    def _seen(self, image: np.ndarray, spacing: Spacing, name: object) -> _Seen:
+        stored = image.shape
+        if self.spacing:
+            size = scaled_shape(name, stored, spacing, self.spacing)
+            image = resize(image, size, Image.Resampling.BILINEAR)
+        box, scaled = lung_box(image) if self.lung_crop else WHOLE, image.shape
+        for stage, which in self.stages.items() if self.spacing else ():
+            settings = which.config.input
+            field = f"{stage}.input.{size_field(settings)}"
+            check_fits(name, image[box].shape, slice_size(settings), self.spacing, field)
+        return _Seen(image[box], box, scaled, stored)
+
+    def _masks(self, seen: list[_Seen], called: np.ndarray) -> list[np.ndarray]:
+        masks = [np.zeros(one.stored, np.uint8) for one in seen]
         chosen = np.flatnonzero(called)
         if len(chosen):
-            predicted = self._run("segmenter", [images[i] for i in chosen], "predicted")
+            predicted = self._run("segmenter", [seen[i] for i in chosen], "predicted")
             for i, mask in zip(chosen, predicted, strict=True):
-                masks[i] = resize(mask, images[i].shape, Image.Resampling.NEAREST)
+                masks[i] = seen[i].back(self._unfitted(mask, seen[i].image.shape))
         return masks
 
-    def _run(self, name: str, images: list[np.ndarray], row: str) -> np.ndarray:
+    def _unfitted(self, mask: np.ndarray, shape: Shape) -> np.ndarray:
+        """Returns a mask of the network's size as one of the picture that `_fitted` brought to it."""
+        if not self.spacing:
+            return resize(mask, shape, Image.Resampling.NEAREST)
+        size = slice_size(self.stages["segmenter"].config.input)
+        return unpadded(resize(mask, size, Image.Resampling.NEAREST), shape)
+
+    def _fitted(self, image: np.ndarray, size: Shape) -> np.ndarray:
+        return padded(image, size, 0) if self.spacing else resize(image, size, Image.Resampling.BILINEAR)
+
+    def _run(self, name: str, seen: list[_Seen], row: str) -> np.ndarray:
         config = self.stages[name].config
         size = slice_size(config.input)
 
         def batch(some):
             found = {
-                "image": np.stack([resize(image, size, Image.Resampling.BILINEAR) for image in some]),
+                "image": np.stack([self._fitted(one.image, size) for one in some]),
                 "mask": np.zeros((len(some), *config.input.size), np.uint8),
                 "label": np.zeros(len(some), np.int32),
             }
             return pad_batch(found, self.batch_size)
 
-        batches = (batch(images[start : start + self.batch_size]) for start in range(0, len(images), self.batch_size))
+        batches = (batch(seen[start : start + self.batch_size]) for start in range(0, len(seen), self.batch_size))
         return collect(self._predict[name](self.variables[name], batches))[row]
 
     @property
@@ -111,10 +155,3 @@ class Screener:
         """The classes of infection that masks keep apart, by their numbers from 1 on; () for infected or not."""
         classes = self.stages["segmenter"].task.classes[1:] if "segmenter" in self.stages else ()
         return classes if len(classes) > 1 else ()
-
-
-def _placed(mask: np.ndarray, box: Box, shape: tuple[int, int]) -> np.ndarray:
-    """Returns a mask of `shape` with that of a crop in its place."""
-    whole = np.zeros(shape, mask.dtype)
-    whole[box] = mask
-    return whole

@@ -200,7 +200,8 @@ def _slices(job: Job, scan: Scan, window: Window) -> Iterator[tuple[int, np.ndar
             held.append((index, image))
             yield image
 
-    for found in tqdm(job.screener.screen(reading()), total=len(scan), desc=f"screening {scan.name}", unit="slice"):
+    results = job.screener.screen(reading(), scan.volume and scan.volume.spacing, scan.path)
+    for found in tqdm(results, total=len(scan), desc=f"screening {scan.name}", unit="slice"):
         yield (*held.pop(0), found)
 
 

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from covjax.config import stage_names
 from covjax.data.loader import SliceReader, SliceSizes
 from covjax.data.prepared import Prepared, open_prepared, prepare, prepared_dir
+from covjax.data.resizing import check_fits
 from covjax.data.splits import part_indices
 from covjax.errors import InputError
-from covjax.inputs import slice_size
+from covjax.inputs import size_field, slice_size
 
 
 def open_run_data(config: Any, splits: dict[str, Any]) -> Prepared:
@@ -38,8 +40,18 @@ def part_reader(
     if not len(indices):
         raise InputError(f"{name}: the {part} part has no slice to work on, add slices or change split.shares or seed")
     stage = config[name]
-    sizes = SliceSizes(slice_size(stage.input), tuple(stage.input.size))
+    check_sizes(config, data)
+    sizes = SliceSizes(slice_size(stage.input), tuple(stage.input.size), stretched=not config.data.spacing)
     return SliceReader(data, indices, sizes, config.data.cache if cache is None else cache)
+
+
+def check_sizes(config: Any, data: Prepared) -> None:
+    """Raises InputError if slices keep their scale and one is larger than a stage takes."""
+    for name in stage_names(config) if config.data.spacing else ():
+        field = size_field(config[name].input)
+        size = config[name].input[field]
+        for slice_id, shape in zip(data.ids, data.shapes, strict=True):
+            check_fits(slice_id, shape, size, config.data.spacing, f"{name}.input.{field}")
 
 
 def _check_masks(data: Prepared, indices: np.ndarray) -> None:

@@ -12,10 +12,10 @@ from covjax.data.loader import (
     SliceSizes,
     eval_batches,
     pad_batch,
-    resize,
     steps_per_epoch,
     train_batches,
 )
+from covjax.data.resizing import resize
 from covjax.errors import InputError
 
 SIZES = SliceSizes((10, 14), (6, 8))

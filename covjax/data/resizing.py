@@ -1,0 +1,98 @@
+"""Sizes of slices: stretched to what a network takes, or at one physical scale, centred in it."""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from covjax.data.images import MAX_PIXELS, MIN_SIDE
+from covjax.errors import InputError
+
+SPACINGS = (0.1, 10.0)  # mm, least and most
+WITHOUT = ("folder", "phantom", "prlab21")  # sources of pictures, which hold no spacing
+
+Shape = tuple[int, int]  # rows, columns
+
+
+def resize(pixels: np.ndarray, size: Shape, how: Image.Resampling) -> np.ndarray:
+    """Resizes uint8 [H, W] to `size` (height, width); bilinear is antialiased when it reduces."""
+    if pixels.shape == tuple(size):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), how))
+
+
+def check_spacing(wanted: float, source: str) -> None:
+    """Raises InputError if slices of a source cannot be brought to `wanted` mm per pixel (0: they are not)."""
+    if not wanted:
+        return
+    if not SPACINGS[0] <= wanted <= SPACINGS[1]:
+        low, high = SPACINGS
+        raise InputError(f"data.spacing: {wanted} must be 0 (as stored) or {low:g} to {high:g} mm per pixel")
+    if source in WITHOUT:
+        raise InputError(
+            f"data.spacing: {wanted:g}, but slices of data.source={source} hold no spacing, set 0 or use nifti or dicom"
+        )
+
+
+def scaled_shape(name: object, shape: Shape, spacing: tuple[float, ...] | None, wanted: float) -> Shape:
+    """Returns rows and columns of a slice once its pixels have sides of `wanted` mm, to half a pixel a side.
+
+    Args:
+      name: of the slice or scan, for errors.
+      shape: rows and columns as stored.
+      spacing: mm between slices, rows and columns, or between the last two; None when unknown.
+      wanted: mm per pixel.
+
+    Raises:
+      InputError: the spacing is not known, or makes a slice that is none.
+    """
+    if spacing is None:
+        raise InputError(
+            f"{name}: holds no spacing (mm per pixel), which data.spacing={wanted:g} needs; export it with its spacing "
+            "(DICOM PixelSpacing, NIfTI pixdim), or train with data.spacing=0"
+        )
+    # Rounded first, so that a spacing stored in single precision gives the same size as in decimals.
+    rows, columns = (
+        math.floor(round(side * step / wanted, 3) + 0.5) for side, step in zip(shape, spacing[-2:], strict=True)
+    )
+    if min(rows, columns) < MIN_SIDE or rows * columns > MAX_PIXELS:
+        sides = "x".join(f"{step:g}" for step in spacing[-2:])
+        raise InputError(
+            f"{name}: {shape[0]}x{shape[1]} pixels of {sides} mm are no CT slice ({rows}x{columns} at data.spacing="
+            f"{wanted:g}), correct its spacing or train with another data.spacing"
+        )
+    return rows, columns
+
+
+def check_fits(name: object, shape: Shape, size: Shape, spacing: float, field: str) -> None:
+    """Raises InputError if a slice is larger than `size`, to which `field` of a configuration brings it.
+
+    Because whatever were cut off, lesions among it, would not be seen. `name` and `spacing` (mm) are for the error.
+    """
+    if shape[0] <= size[0] and shape[1] <= size[1]:
+        return
+    least = math.ceil(100 * spacing * max(shape[0] / size[0], shape[1] / size[1])) / 100
+    raise InputError(
+        f"{name}: {shape[0]}x{shape[1]} pixels at data.spacing={spacing:g}, more than {field}={tuple(size)} takes; "
+        f"train with a larger {field}, or data.spacing={least:g} or more, so that nothing is cut off"
+    )
+
+
+def padded(pixels: np.ndarray, size: Shape, value: int) -> np.ndarray:
+    """Returns pixels [H, W] in the centre of an array [*size] of `value`. Raises ValueError if they do not fit."""
+    gaps = [(whole - side) // 2 for whole, side in zip(size, pixels.shape, strict=True)]
+    if min(gaps) < 0:
+        raise ValueError(f"{pixels.shape} do not fit into {size}")
+    out = np.full(tuple(size), value, pixels.dtype)
+    out[_centre(pixels.shape, size)] = pixels
+    return out
+
+
+def unpadded(pixels: np.ndarray, shape: Shape) -> np.ndarray:
+    """Returns what `padded` put into the centre of an array: pixels [*shape]."""
+    return pixels[_centre(shape, pixels.shape)]
+
+
+def _centre(shape: Shape, size: Shape) -> tuple[slice, slice]:
+    first, second = ((whole - side) // 2 for whole, side in zip(size, shape, strict=True))
+    return slice(first, first + shape[0]), slice(second, second + shape[1])
