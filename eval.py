@@ -22,7 +22,7 @@ from covjax.data.volumes import INTENSITIES
 from covjax.evaluation.options import Options, make_options
 from covjax.evaluation.paired import paired_differences
 from covjax.framework import audit_run, audit_source, evaluate_run, pool_runs, run_protocols, screen
-from covjax.framework.screening import ON_ERROR
+from covjax.framework.screening import MASKS, ON_ERROR
 from covjax.runtime import use_xla_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
@@ -35,6 +35,9 @@ _WINDOW = flags.DEFINE_string(
 )
 _INTENSITY = flags.DEFINE_enum("intensity", "auto", list(INTENSITIES), "Of scans to screen: what their values are.")
 _ON_ERROR = flags.DEFINE_enum("on_error", "stop", list(ON_ERROR), "At a file that cannot be used: stop, or skip it.")
+_MASKS = flags.DEFINE_enum(
+    "masks", "nifti", list(MASKS), "Of scans: nifti; dicom_seg, of DICOM scans, holds the patient's name as they do."
+)
 _TTA = flags.DEFINE_list("tta", [], "Average over mirror images (flips), sizes (scales) or both (flips,scales).")
 _MIN_SIZE = flags.DEFINE_integer("min_size", 0, "Drop components of a mask of fewer pixels, at the network's size.")
 _SAVE_PREDICTIONS = flags.DEFINE_string("save_predictions", None, "Write masks: png, or npz (with probability).")
@@ -49,7 +52,7 @@ SERIOUS = 3  # exit status of an audit that found something serious
 # The flags that ask for each job, and those that may go with them.
 JOBS = {
     ("workdir",): ("split", "batch_size", "tta", "min_size", "save_predictions", "explain"),
-    ("workdir", "input", "output"): ("batch_size", "window", "intensity", "on_error", "tta", "min_size"),
+    ("workdir", "input", "output"): ("batch_size", "window", "intensity", "on_error", "masks", "tta", "min_size"),
     ("compare", "output"): ("split",),
     ("pool", "output"): ("split",),
     ("audit", "workdir"): ("output",),
@@ -85,7 +88,8 @@ def show(workdir: Path) -> None:
 
 
 def screening(workdir: Path, path: Path, output: Path, options: Options) -> None:
-    told = {"window": _WINDOW.value, "intensity": _INTENSITY.value, "on_error": _ON_ERROR.value}
+    told = {"window": _WINDOW, "intensity": _INTENSITY, "on_error": _ON_ERROR, "masks": _MASKS}
+    told = {name: flag.value for name, flag in told.items()}
     print(screen(workdir, path, output, _BATCH_SIZE.value, options, **told))
     print(f"page: {report.build_screening(output)}")
 

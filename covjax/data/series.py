@@ -61,6 +61,7 @@ def open_series(path: Path, tags: Tags, frames: list[Frame], told: str = "auto")
         patient=tags.patient,
         study=tags.study,
         inverted=frames[0].inverted,
+        frames=frames,
     )
 
 

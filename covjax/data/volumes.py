@@ -8,12 +8,12 @@ import struct
 import tempfile
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
@@ -59,6 +59,7 @@ class Volume:
     study: str = ""
     inverted: bool = False  # 8-bit values are stored white on black
     header: object = None  # of NIfTI: what a mask inherits
+    frames: Sequence[Any] = ()  # of DICOM: its pictures, as the last stored axis has them
 
     def __len__(self) -> int:
         return self.shape[0]

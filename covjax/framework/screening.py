@@ -13,10 +13,12 @@ from tqdm import tqdm
 from covjax import __version__
 from covjax.colours import COLOURS
 from covjax.config import read_config, write_json
+from covjax.data.dicom_seg import check_installed, read_sources, write_segmentation
 from covjax.data.intensity import choose_window, eight_bit
 from covjax.data.nifti import write_mask
 from covjax.data.screened import Opener, Scan, Skip, find_screened
-from covjax.errors import InputError
+from covjax.data.source import fingerprint
+from covjax.errors import InputError, unknown
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predictions import mask_picture
 from covjax.files import encode_table, write_whole
@@ -35,6 +37,7 @@ from covjax.framework.masks import class_areas, class_volumes, overlay, scan_col
 from covjax.framework.screener import Screened, Screener
 
 ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
+MASKS = {"nifti": "NIfTI, of scans of all kinds", "dicom_seg": "DICOM segmentations of DICOM scans, NIfTI of others"}
 
 
 class Job(NamedTuple):
@@ -44,19 +47,20 @@ class Job(NamedTuple):
     window_of: Callable[[Scan], Window]
     output: Path  # where it is written until all is done
     skip: Skip
+    segmentations: bool  # of DICOM scans
+    run: str  # tells the run
 
 
 def screen(
     workdir: Path, path: Path, output: Path, batch_size: int | None = None, options: Options = PLAIN, *,
-    window: str = "", intensity: str = "auto", on_error: str = "stop",
+    window: str = "", intensity: str = "auto", on_error: str = "stop", masks: str = "nifti",
 ) -> str:  # fmt: skip
     """Screens a scan, a picture, or every scan and picture below a folder, into `output`.
 
-    Writes predictions.csv (a line per slice), scans.csv (a line per scan), masks (NIfTI in the scan's own geometry, PNG
-    for pictures; 1, 2, .. where classes are kept apart), overlays/ID.png, and screening.json: with which run and
-    options, and what was skipped. Everything is written beside `output` first and moved there at the end; when it
-    stops, scans that are done are kept there, and the same call goes on after them. Returns a few lines that say what
-    was found.
+    Writes predictions.csv (a line per slice), scans.csv (a line per scan), masks (in the scan's own geometry, PNG for
+    pictures; 1, 2, .. where classes are kept apart), overlays/ID.png, and screening.json: with which run and options,
+    and what was skipped. Everything is written beside `output` first and moved there at the end; when it stops, scans
+    that are done are kept there, and the same call goes on after them. Returns a few lines that say what was found.
 
     Args:
       workdir: of a finished run.
@@ -67,9 +71,11 @@ def screen(
       window: what brings values unlike those trained on to 0..255 (covjax.data.intensity.choose_window).
       intensity: what the values of volumes are (covjax.data.volumes.INTENSITIES).
       on_error: one of ON_ERROR.
+      masks: one of MASKS; dicom_seg copies the patient's name and number from a DICOM scan into its mask.
 
     Raises:
-      InputError: a file cannot be used; nothing can; `output` holds something else; or the run is unfinished.
+      InputError: a file cannot be used; nothing can; `output` holds something else; the run is unfinished, or has no
+        segmenter to ask for masks; or what `masks` needs is not installed.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output: {output} exists and is not an empty folder, name another one")
@@ -84,11 +90,14 @@ def screen(
     def window_of(scan: Scan) -> Window:
         return choose_window(scan.path, scan.intensity, trained_on, config.data.window, window)
 
+    _check_masks(masks, config)
     trained_on = read_intensity(workdir)
     found, others = find_screened(path, intensity, config.data.bits, skip)
-    told = _told(workdir, path, options, window, intensity)
+    told = _told(workdir, path, options, window, intensity, masks)
     partial = output.with_name(output.name + ".partial")
-    job = Job(Screener.from_workdir(workdir, batch_size, options), window_of, partial, skip)
+    run = fingerprint([told["run"], told["trained"]])
+    screener = Screener.from_workdir(workdir, batch_size, options)
+    job = Job(screener, window_of, partial, skip, masks == "dicom_seg", run)
     told |= {"classes": dict(zip(classes, COLOURS, strict=False))} if (classes := job.screener.classes) else {}
     _begin(partial, told)
     try:
@@ -105,7 +114,16 @@ def screen(
     return _summary(done, skipped, others)
 
 
-def _told(workdir: Path, path: Path, options: Options, window: str, intensity: str) -> dict[str, Any]:
+def _check_masks(masks: str, config: Any) -> None:
+    if masks not in MASKS:
+        raise unknown("--masks", masks, MASKS)
+    if masks == "dicom_seg":
+        if "segmenter" not in config:
+            raise InputError("--masks: this run has no segmenter, leave the flag out")
+        check_installed()
+
+
+def _told(workdir: Path, path: Path, options: Options, window: str, intensity: str, masks: str) -> dict[str, Any]:
     """What results depend on: those of a stopped call are used only if all of it is the same."""
     metrics = workdir / "metrics.jsonl"
     return {
@@ -116,6 +134,7 @@ def _told(workdir: Path, path: Path, options: Options, window: str, intensity: s
         "options": options.in_force(),
         "window": window,
         "intensity": intensity,
+        "masks": masks,
     }
 
 
@@ -156,7 +175,8 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
     spacing = scan.volume.spacing if scan.volume else None
     volumes = {"infected": 0, "lung": 0, "either": 0}  # in pixels
     segments = "segmenter" in job.screener.stages
-    mask_file = f"masks/{scan.name}.nii.gz" if scan.volume and segments else ""
+    sources = read_sources(scan.volume) if job.segmentations and scan.volume and scan.volume.frames else []
+    mask_file = f"masks/{scan.name}.{'dcm' if sources else 'nii.gz'}" if scan.volume and segments else ""
 
     def masks() -> Iterator[np.ndarray]:
         for index, image, found in _slices(job, scan, window):
@@ -173,7 +193,9 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
             lines.append(line)
             yield found.mask
 
-    if mask_file:
+    if sources:
+        write_segmentation(job.output / mask_file, masks(), scan.volume, sources, job.run, classes or ("infection",))
+    elif mask_file:
         write_mask(job.output / mask_file, masks(), scan.volume)
     else:
         for mask in masks():

@@ -39,6 +39,7 @@ def dicom_slice(values, k, **tags):
     data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, f"1.2.3.{k}"
     data.Modality, data.PatientID = "CT", "Doe^Jane 7"
     data.StudyInstanceUID, data.SeriesInstanceUID, data.InstanceNumber = "1.2.4", "1.2.5", k + 1
+    data.FrameOfReferenceUID = "1.2.6"
     data.ImagePositionPatient, data.ImageOrientationPatient = [10.0, 20.0, 30 + k * slices], [1, 0, 0, 0, 1, 0]
     data.PixelSpacing, data.SliceThickness = [rows, columns], slices
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
