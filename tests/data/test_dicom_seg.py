@@ -101,6 +101,24 @@ def test_what_it_says_of_itself_and_its_patient(tmp_path):
     assert referred.SeriesInstanceUID == "1.2.5" and len(referred.ReferencedInstanceSequence) == 5
 
 
+def test_classes_are_segments_of_their_own(tmp_path):
+    write_series(tmp_path / "in", VALUES, **TAGS)
+    scanned = volume(tmp_path / "in")
+    masks = [np.uint8(scanned.read(k) > 0) + np.uint8(scanned.read(k) > 300) for k in range(5)]
+    write_segmentation(tmp_path / "a.dcm", masks, scanned, read_sources(scanned), "run", ("ground_glass", "effusion"))
+    seg = pydicom.dcmread(tmp_path / "a.dcm")
+    assert [s.SegmentLabel for s in seg.SegmentSequence] == ["ground_glass", "effusion"]
+    again = np.zeros((5, 18, 20), np.uint8)
+    uids = {pydicom.dcmread(path).SOPInstanceUID: pydicom.dcmread(path) for path in (tmp_path / "in").iterdir()}
+    heights = sorted(data.ImagePositionPatient[2] for data in uids.values())
+    for frame, mask in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array, strict=True):
+        (source,) = frame.DerivationImageSequence[0].SourceImageSequence
+        place = heights.index(uids[source.ReferencedSOPInstanceUID].ImagePositionPatient[2])
+        again[place] += mask * np.uint8(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+    np.testing.assert_array_equal(again, masks)
+    assert set(np.unique(again)) == {0, 1, 2}
+
+
 def test_empty_slices_are_left_out_unless_all_are(tmp_path):
     write_series(tmp_path / "in", VALUES)
     one = np.zeros(VALUES.shape, np.uint8)
