@@ -29,6 +29,17 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int | str = 0, *, 
     return maximum(Grid(sides, window, stride, around), x)[0]
 
 
+def global_max_pool(x: jax.Array) -> jax.Array:
+    """Returns the maximum over the pixels of [N, H, W, C], [N, C]; its gradient goes to the first pixel that has it.
+
+    XLA's own looks for the pixels that equal the maximum, and if it computes them again, rounded otherwise, finds other
+    ones or none.
+    """
+    pixels = x.reshape(x.shape[0], -1, x.shape[-1])
+    place = jnp.arange(pixels.shape[1])[:, None] == pixels.argmax(1)[:, None]
+    return jnp.where(place, pixels, 0).sum(1)
+
+
 def _rounding_up(side: int, window: int, stride: int, padding: int) -> int:
     """Pixels to pad after the last, so that the last window, if it starts inside, is whole."""
     outputs = -(-(side + 2 * padding - window) // stride) + 1

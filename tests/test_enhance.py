@@ -162,7 +162,7 @@ def test_uint8_and_float_agree_and_jit_equals_eager(preset):
 def test_a_slice_gets_the_same_bits_in_every_batch(preset, size):
     images = slices(count=5)
     together = np.asarray(jitted(images, preset=preset, size=size))
-    for count in (1, 2, 3):
+    for count in (1, 3):
         np.testing.assert_array_equal(jitted(images[:count], preset=preset, size=size), together[:count])
     np.testing.assert_array_equal(enhance(images, preset, size=size), together)
     mapped = jax.pmap(lambda x: enhance(x, preset, size=size) - 100)(images[None, :2])  # as in a training step

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from covjax.windows import adaptive_average_pool, average_pool, max_pool
+from covjax.windows import adaptive_average_pool, average_pool, global_max_pool, max_pool
 
 IMAGES = [(41, 42), (9, 10), (3, 3), (1, 2)]
 
@@ -43,6 +43,18 @@ def test_max_pool_is_that_of_flax(image, window, stride, padding):
     chex.assert_trees_all_equal(
         with_gradient(lambda x: max_pool(x, window, stride, padding), x), with_gradient(want, x)
     )
+
+
+def test_global_max_pool_gives_its_gradient_to_the_first_maximum():
+    x = np.asarray(integers(0, 3, 5, 4, 6))
+    got, gradient = with_gradient(global_max_pool, jnp.asarray(x))
+    np.testing.assert_array_equal(got, x.max((1, 2)))
+    for n, c in np.ndindex(got.shape):
+        first = np.unravel_index(x[n, :, :, c].argmax(), (5, 4))
+        assert gradient[n, *first, c] == integers(1, *got.shape)[n, c]
+    assert np.count_nonzero(gradient) == np.count_nonzero(integers(1, *got.shape))
+    x[0, 2, 1, 0] = np.nan
+    assert np.isnan(global_max_pool(jnp.asarray(x))[0, 0])  # must not vanish: training has to stop
 
 
 def windows(side, window, stride, padding, round_up):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.layers import ConvBN, Dropout, Dtype, expose, glorot
-from covjax.windows import max_pool
+from covjax.windows import global_max_pool, max_pool
 
 
 class ResidualUnit(nn.Module):
@@ -57,7 +57,7 @@ class CovCTNet(nn.Module):
                 stride = 2 if stage > 0 and unit == 0 else 1
                 name = f"stage{stage + 1}_unit{unit + 1}"
                 x = unit_class(features, stride, self.dtype, self.axis_name, name=name)(x, train)
-        x = expose(self, "feature_map", x).max(axis=(1, 2))
+        x = global_max_pool(expose(self, "feature_map", x))
         for k, (features, rate) in enumerate(((264, 0.5), (64, 0.2)), 1):
             x = nn.Dense(features, dtype=self.dtype, kernel_init=glorot, name=f"fc{k}")(x)
             x = nn.relu(x) if self.head_relu else x

@@ -66,9 +66,7 @@ KILLS = [
     ("before shard 2 SIGTERM", "classifier"),  # inside an epoch
     ("after save 1 SIGKILL", "classifier"),  # while a checkpoint is being written
     ("before collect 1 SIGINT", "classifier"),  # between the last step and validation
-    ("before shard 5 SIGKILL", "classifier"),  # in the last epoch
-    ("after write 2 SIGKILL", "segmenter"),  # recorded, but not yet saved: the record must not come twice
-    ("after write 1 SIGTERM", "segmenter"),
+    ("after write 3 SIGKILL", "segmenter"),  # recorded, but not yet saved: the record must not come twice
 ]
 STATUS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}
 
