@@ -92,7 +92,7 @@ def test_padding_of_tensorflow(image, size, options, groups):
 
 @pytest.mark.parametrize("image", [(5, 4), (35, 33)])
 @pytest.mark.parametrize(
-    ("size", "options"), [(1, {}), (3, {}), (3, {"stride": 2}), (3, {"dilation": 2}), (5, {"padding": 0}), (7, {})]
+    ("size", "options"), [(3, {}), (3, {"stride": 2}), (3, {"dilation": 2}), (5, {"padding": 0}), (7, {})]
 )
 @pytest.mark.parametrize(("channels", "groups"), [((12, 12), 12), ((4, 12), 4), ((12, 36), 3)])
 def test_groups(image, size, options, channels, groups):
@@ -138,7 +138,7 @@ def test_bfloat16_against_float32(image, channels, groups, options):
 
 @pytest.mark.parametrize("image", [(1, 1), (2, 9), (33, 3)])
 @pytest.mark.parametrize("form", ["_shift_first", "_shift_both", "_patch_weight_gradient"])
-@pytest.mark.parametrize("geometry", [square(3, 1, 1), square(3, 2, 2), square(3, 2, 1), square(5, 1, 2)])
+@pytest.mark.parametrize("geometry", [square(3, 1, 1), square(3, 2, 1), square(5, 1, 2)])
 def test_weight_gradients_of_any_image(form, image, geometry):
     if min(image) + 2 * geometry.padding[0] <= geometry.reach[0]:
         pytest.skip("the kernel does not fit into this image")
