@@ -46,7 +46,7 @@ def test_max_pool_is_that_of_flax(image, window, stride, padding):
 
 
 def test_global_max_pool_gives_its_gradient_to_the_first_maximum():
-    x = np.asarray(integers(0, 3, 5, 4, 6))
+    x = np.array(integers(0, 3, 5, 4, 6))
     got, gradient = with_gradient(global_max_pool, jnp.asarray(x))
     np.testing.assert_array_equal(got, x.max((1, 2)))
     for n, c in np.ndindex(got.shape):
