@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.commands import Commands
+
 ROOT = Path(__file__).parents[1]
 ON_DEVICES = ("evaluation/test_predict.py", "training/test_program.py", "training/test_step.py")
 # Compiling is most of the work, and few programs run more than once. XLA_FLAGS= runs the tests with what users run.
@@ -44,6 +46,14 @@ def compilation_cache(tmp_path_factory):
     """Tests that train the same network again need not compile it again."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def run_command():
+    """run_command("train.py", "--config=...") runs it as a user would; see commands.py."""
+    commands = Commands()
+    yield commands
+    commands.close()
 
 
 @pytest.fixture(scope="session")

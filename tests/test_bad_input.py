@@ -1,52 +1,17 @@
 """What a user sees who gives bad input to the two commands: one line, the right exit status, nothing half-written."""
 
-import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
 TINY = (
     "--config=configs/cov_raseg.py", "--config.data.phantom.patients=6", "--config.data.phantom.slices_per_patient=3",
     "--config.data.phantom.size=64", "--config.segmenter.input.size=(32,32)", "--config.segmenter.model.features=2",
     "--config.segmenter.epochs=1", "--config.segmenter.batch_size=2",
 )  # fmt: skip
-# Each command in a process of its own, forked after the imports, which take longest.
-MANY = """
-import json, os, runpy, sys, traceback
-sys.path.insert(0, ".")
-import covjax.cli, covjax.framework, covjax.report
-codes = []
-for k, command in enumerate(json.loads(sys.argv[1])):
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(f"{sys.argv[2]}/{k}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
-        sys.argv, code = command, 0
-        try:
-            runpy.run_path(command[0], run_name="__main__")
-        except SystemExit as stop:
-            code = stop.code
-        except BaseException:
-            traceback.print_exc()
-            code = 99
-        sys.stderr.flush()
-        os._exit(code)
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(json.dumps(codes))
-"""
-LIMITED = """
-import resource, runpy, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-sys.argv = sys.argv[2:]
-sys.path.insert(0, ".")
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -54,29 +19,13 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
 
 
-def run(home, *command, limit=None):
-    prefix = [sys.executable] if limit is None else [sys.executable, "-c", LIMITED, str(limit)]
-    environment = os.environ | {"XDG_CACHE_HOME": str(home / "cache")}
-    done = subprocess.run(
-        [*prefix, *map(str, command)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    return done.returncode, done.stderr
+@pytest.fixture
+def run(home, run_command):
+    def run(*command, limit=None):
+        done = run_command(*command, limit=limit, XDG_CACHE_HOME=home / "cache")
+        return done.returncode, done.stderr
 
-
-def run_many(home, commands):
-    said = home / "said"
-    said.mkdir(exist_ok=True)
-    command = [sys.executable, "-W", "ignore", "-c", MANY, json.dumps(commands, default=str), str(said)]
-    environment = os.environ | {"XDG_CACHE_HOME": str(home / "cache")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300)
-    codes = json.loads(done.stdout.splitlines()[-1])
-    return [(code, (said / str(k)).read_text()) for k, code in enumerate(codes)]
+    return run
 
 
 def refused(result, status, *words):
@@ -89,9 +38,9 @@ def refused(result, status, *words):
 
 
 @pytest.fixture(scope="module")
-def trained(home):
-    code, stderr = run(home, "train.py", *TINY, "--workdir", home / "run")
-    assert code == 0, stderr[-2000:]
+def trained(home, run_command):
+    done = run_command("train.py", *TINY, "--workdir", home / "run", XDG_CACHE_HOME=home / "cache")
+    assert done.returncode == 0, done.stderr[-2000:]
     return home / "run"
 
 
@@ -147,13 +96,10 @@ CASES = {
 }
 
 
-def test_flags_and_configuration(home):
-    given = [
-        (*flags, *TINY[1:]) if flags[0].startswith("--config=") else (*TINY, *flags) for flags, _, _ in CASES.values()
-    ]
-    commands = [("train.py", "--workdir", home / "none", *flags) for flags in given]
-    for (_, status, words), result in zip(CASES.values(), run_many(home, commands), strict=True):
-        refused(result, status, *words)
+def test_flags_and_configuration(run, home):
+    for flags, status, words in CASES.values():
+        given = (*flags, *TINY[1:]) if flags[0].startswith("--config=") else (*TINY, *flags)
+        refused(run("train.py", "--workdir", home / "none", *given), status, *words)
     assert not (home / "none").exists()
 
 
@@ -170,23 +116,19 @@ JOBS = {
 }
 
 
-def test_flags_of_evaluation(home):
-    results = run_many(home, [("eval.py", *given) for given, _ in JOBS.values()])
-    for (_, words), result in zip(JOBS.values(), results, strict=True):
-        refused(result, 2, *words)
+@pytest.mark.parametrize(("given", "words"), JOBS.values(), ids=JOBS)
+def test_flags_of_evaluation(run, given, words):
+    refused(run("eval.py", *given), 2, *words)
 
 
-def test_status_of_an_audit(home):
+def test_status_of_an_audit(run, home):
     """3 where something serious was found, 0 where not, 1 for data that cannot be read at all."""
     audit = ("eval.py", "--audit", *TINY[:4])
-    commands = [
-        (*audit, "--output", home / "clean"),
-        (*audit, "--output", home / "leaky", "--config.split.by=slice"),
-        (*audit, "--output", home / "none", "--config.data.source=folder", "--config.data.path=nowhere"),
-    ]
-    clean, leaky, unread = run_many(home, commands)
+    clean = run(*audit, "--output", home / "clean")
+    leaky = run(*audit, "--output", home / "leaky", "--config.split.by=slice")
     assert clean[0] == 0 and leaky[0] == 3, (clean, leaky)
-    refused(unread, 1, "data.path: nowhere is not a folder")
+    unread = (*audit, "--output", home / "none", "--config.data.source=folder", "--config.data.path=nowhere")
+    refused(run(*unread), 1, "data.path: nowhere is not a folder")
     assert (home / "clean" / "index.html").is_file() and not (home / "none").exists()
 
 
@@ -216,28 +158,27 @@ FOLDERS = {
 }
 
 
-def test_data(home):
+def test_data(run, home):
     for name, (damage, _) in FOLDERS.items():
         damage(pictures(home / name))
-    commands = [("train.py", *TINY, "--workdir", home / "none", *folder_flags(home, name)) for name in FOLDERS]
-    one_patient = ("train.py", *TINY, "--workdir", home / "none", "--config.data.phantom.patients=1")
-    *results, result = run_many(home, [*commands, one_patient])
-    for (_, words), other in zip(FOLDERS.values(), results, strict=True):
-        refused(other, 1, *words)
-    refused(result, 1, "1 patient(s) cannot be split", "--config.split.by=slice")
+    train = ("train.py", *TINY, "--workdir", home / "none")
+    for name, (_, words) in FOLDERS.items():
+        refused(run(*train, *folder_flags(home, name)), 1, *words)
+    one_patient = run(*train, "--config.data.phantom.patients=1")
+    refused(one_patient, 1, "1 patient(s) cannot be split", "--config.split.by=slice")
     assert not (home / "none").exists()
     prepared = [p for p in (home / "cache/covjax/prepared").glob("folder-*") if p.is_dir()]
     assert all((p / "index.json").is_file() for p in prepared) and len(prepared) == 1  # the healthy one: data are fine
 
 
-def test_workdirs(home, trained):
+def test_workdirs(run, home, trained):
     before = files(trained)
     refused(
-        run(home, "train.py", *TINY, "--workdir", trained, "--config.segmenter.epochs=2"),
+        run("train.py", *TINY, "--workdir", trained, "--config.segmenter.epochs=2"),
         1,
         "segmenter.epochs: 1 there, 2 now",
     )
-    refused(run(home, "eval.py", "--workdir", home / "nowhere"), 1, "nowhere: no config.json")
+    refused(run("eval.py", "--workdir", home / "nowhere"), 1, "nowhere: no config.json")
     assert files(trained) == before and not (home / "nowhere").exists()
 
 
@@ -250,46 +191,44 @@ EVALUATIONS = {
 }
 
 
-def test_evaluation_options(home, trained):
+def test_evaluation_options(run, home, trained):
     before = files(trained)
-    commands = [("eval.py", "--workdir", trained, *flags) for flags, _, _ in EVALUATIONS.values()]
-    pool = ("eval.py", "--pool", trained, trained, "--output", home / "pooled")
-    *results, result = run_many(home, [*commands, pool])
-    for (_, status, words), other in zip(EVALUATIONS.values(), results, strict=True):
-        refused(other, status, *words)
-    refused(result, 1, "are in the test part of", "split.folds")
+    for flags, status, words in EVALUATIONS.values():
+        refused(run("eval.py", "--workdir", trained, *flags), status, *words)
+    pooled = run("eval.py", "--pool", trained, trained, "--output", home / "pooled")
+    refused(pooled, 1, "are in the test part of", "split.folds")
     assert files(trained) == before and not (home / "pooled").exists()
 
 
-def test_places_that_cannot_be_written(home, trained):
+def test_places_that_cannot_be_written(run, home, trained):
     (home / "file").write_text("")
-    refused(run(home, "train.py", *TINY, "--workdir", home / "file" / "run"), 1, "file/run", "cannot be made")
+    refused(run("train.py", *TINY, "--workdir", home / "file" / "run"), 1, "file/run", "cannot be made")
     assert (home / "file").read_text() == ""
 
 
-def test_results_that_cannot_be_written(home, trained):
+def test_results_that_cannot_be_written(run, home, trained):
     before = files(trained / "results")
-    refused(run(home, "eval.py", "--workdir", trained, limit=100), 1, str(trained), "File too large")
+    refused(run("eval.py", "--workdir", trained, limit=100), 1, str(trained), "File too large")
     after = files(trained / "results")
     assert {p: after[p] for p in before} == before and not [p for p in after if "partial" in p.name]
 
 
-def test_checkpoints_that_cannot_be_written(home, trained):
+def test_checkpoints_that_cannot_be_written(run, home, trained):
     """And the run goes on where it stopped once there is room."""
     workdir = home / "full"
-    refused(run(home, "train.py", *TINY, "--workdir", workdir, limit=3000), 1, str(workdir), "File too large")
+    refused(run("train.py", *TINY, "--workdir", workdir, limit=3000), 1, str(workdir), "File too large")
     assert not list(workdir.glob("checkpoints/*/*/[0-9]"))
-    code, stderr = run(home, "train.py", *TINY, "--workdir", workdir)
+    code, stderr = run("train.py", *TINY, "--workdir", workdir)
     assert code == 0, stderr[-2000:]
 
 
-def test_a_full_disk(home, trained):
+def test_a_full_disk(run, home, trained):
     disk = home / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=20k", "tmpfs", str(disk)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a small disk")
     try:
-        refused(run(home, "train.py", *TINY, "--workdir", disk / "run"), 1, str(disk / "run"), "No space left")
+        refused(run("train.py", *TINY, "--workdir", disk / "run"), 1, str(disk / "run"), "No space left")
     finally:
         subprocess.run(["umount", str(disk)], check=True)

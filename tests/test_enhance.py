@@ -3,8 +3,6 @@
 import functools
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -211,20 +209,18 @@ def test_unusable_input(call, message):
         call(slices(16, 16))
 
 
-def command(*arguments):
+@pytest.fixture
+def command(run_command):
     """Runs `python -m covjax.enhance` and returns (exit status, what it says on the error stream)."""
-    done = subprocess.run(
-        [sys.executable, "-m", "covjax.enhance", *map(str, arguments)],
-        cwd=Path(__file__).parents[1],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stderr
+
+    def run(*arguments):
+        done = run_command("covjax.enhance", *arguments)
+        return done.returncode, done.stderr
+
+    return run
 
 
-def test_command_writes_the_enhanced_slice(tmp_path):
+def test_command_writes_the_enhanced_slice(command, tmp_path):
     image = slices(64, 64)[0, ..., 0]
     Image.fromarray(image).save(tmp_path / "slice.png")
     out = tmp_path / "out.png"
@@ -249,6 +245,6 @@ def test_command_writes_the_enhanced_slice(tmp_path):
         (["--prest=none"], 2, "Unknown command line flag 'prest'"),
     ],
 )
-def test_command_refuses_in_one_line(arguments, status, words):
+def test_command_refuses_in_one_line(command, arguments, status, words):
     code, said = command(*arguments)
     assert code == status and said.count("\n") == 1 and re.search(words, said), said

@@ -1,18 +1,13 @@
 """Resuming with real processes and real kills: the result is the same to the bit as if nothing had happened."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-ROOT = Path(__file__).parents[2]
 SEGMENTER_FLAGS = [
     "--config.data.phantom.patients=8",
     "--config.data.phantom.slices_per_patient=4",
@@ -38,13 +33,13 @@ FLAGS = [
 ]
 STEPS = {"classifier": 10, "segmenter": 6}  # 5 and 2 steps an epoch
 
-# Runs train.py and sends this process a signal right before or after the n-th call of a function of the training loop:
-# a real kill, at a moment that does not depend on the speed of the machine.
+# Sends the process a signal right before or after the n-th call of a function of the training loop: a real kill, at a
+# moment that does not depend on the speed of the machine.
 DRIVER = """
-import os, runpy, signal, sys
+import os, signal
 from covjax.training import checkpoint, history, loop
-owners = {"shard": loop, "collect": loop, "save": checkpoint.Checkpoints, "write": history.History}
-when, name, count, kind = sys.argv.pop(1).split()
+owners = {{"shard": loop, "collect": loop, "save": checkpoint.Checkpoints, "write": history.History}}
+when, name, count, kind = "{}".split()
 original, calls = getattr(owners[name], name), []
 def counted(*args, **kwargs):
     calls.append(name)
@@ -56,8 +51,6 @@ def counted(*args, **kwargs):
         os.kill(os.getpid(), getattr(signal, kind))
     return result
 setattr(owners[name], name, counted)
-sys.argv[0] = "train.py"
-runpy.run_path("train.py", run_name="__main__")
 """
 # shard: a training step; collect: a validation; write: the record of an epoch; save: a checkpoint (still being written
 # when the call returns). Counted from the start of each process.
@@ -71,16 +64,28 @@ KILLS = [
 STATUS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}
 
 
-def start(command, workdir, cache, config="cov_raseg", flags=SEGMENTER_FLAGS):
-    command = [sys.executable, *command, f"--config=configs/{config}.py", f"--workdir={workdir}", *flags]
-    environment = os.environ | {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
 
 
-def train(workdir, cache, **kwargs):
-    done = start(["train.py"], workdir, cache, **kwargs)
-    assert done.returncode == 0, done.stderr
-    return done
+@pytest.fixture(scope="module")
+def start(run_command, cache):
+    def start(workdir, config="cov_raseg", flags=SEGMENTER_FLAGS, before=""):
+        command = ("train.py", f"--config=configs/{config}.py", f"--workdir={workdir}", *flags)
+        return run_command(*command, before=before, XDG_CACHE_HOME=cache)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def train(start):
+    def train(workdir, **kwargs):
+        done = start(workdir, **kwargs)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return train
 
 
 def arrays(workdir, stage, kind):
@@ -120,23 +125,18 @@ def damage(folder):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, cache):
+def whole(tmp_path_factory, train):
     """Workdir of a run of both stages that nobody interrupted."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    train(workdir, cache, config="framework", flags=FLAGS)
+    train(workdir, config="framework", flags=FLAGS)
     return workdir
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, cache):
+def small(tmp_path_factory, train):
     """Workdir of a run of the segmenter alone, the first one of its configuration."""
     workdir = tmp_path_factory.mktemp("small") / "run"
-    train(workdir, cache)
+    train(workdir)
     return workdir
 
 
@@ -151,19 +151,17 @@ def test_reference_run_is_what_it_is_meant_to_be(whole):
 
 
 @pytest.mark.slow
-def test_killed_runs_end_with_the_same_bits(whole, cache, tmp_path):
+def test_killed_runs_end_with_the_same_bits(whole, start, train, tmp_path):
     workdir = tmp_path / "run"
-    driver = tmp_path / "driver.py"
-    driver.write_text(DRIVER, encoding="utf-8")
     for kill, stage in KILLS:
-        done = start([str(driver), kill], workdir, cache, "framework", FLAGS)
+        done = start(workdir, "framework", FLAGS, before=DRIVER.format(kill))
         kind = kill.split()[-1]
         assert done.returncode == STATUS[kind], f"{kill}: {done.returncode}\n{done.stderr}"
         assert (workdir / "checkpoints" / "segmenter").exists() == (stage == "segmenter"), kill
         if kind != "SIGKILL":
             last = done.stderr.strip().splitlines()[-1]
             assert last.startswith(f"{stage}: stopped at step") and "run the same command to resume" in last
-    done = train(workdir, cache, config="framework", flags=FLAGS)
+    done = train(workdir, config="framework", flags=FLAGS)
     assert "segmenter: resuming at step" in done.stdout
     assert records(workdir) == records(whole)
     for stage in STEPS:
@@ -172,32 +170,32 @@ def test_killed_runs_end_with_the_same_bits(whole, cache, tmp_path):
         assert (workdir / "results" / name).read_bytes() == (whole / "results" / name).read_bytes()
 
 
-def test_second_run_compiles_nothing_and_gives_the_same(small, cache, tmp_path):
+def test_second_run_compiles_nothing_and_gives_the_same(small, train, cache, tmp_path):
     def programs():
         return {path.name for path in cache.rglob("*-cache")}
 
     before = programs()
-    train(tmp_path / "run", cache)
+    train(tmp_path / "run")
     assert before and programs() == before
     assert_same_checkpoints(tmp_path / "run", small, "segmenter")
 
 
-def test_finished_run_is_not_trained_again(small, cache, tmp_path):
+def test_finished_run_is_not_trained_again(small, train, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(small, workdir)
-    done = train(workdir, cache)
+    done = train(workdir)
     assert f"segmenter: resuming at step {STEPS['segmenter']} of {STEPS['segmenter']}" in done.stdout
     assert (workdir / "metrics.jsonl").read_bytes() == (small / "metrics.jsonl").read_bytes()
     assert timing(workdir)["segmenter"]["train_seconds"] == timing(small)["segmenter"]["train_seconds"]
     assert timing(workdir)["segmenter"]["compile_seconds"] >= timing(small)["segmenter"]["compile_seconds"]
 
 
-def test_damaged_checkpoints(small, cache, tmp_path):
+def test_damaged_checkpoints(small, start, train, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(small, workdir)
     latest = workdir / "checkpoints" / "segmenter" / "latest"
     damage(latest / str(STEPS["segmenter"]))
-    done = train(workdir, cache)
+    done = train(workdir)
     assert f"{latest / '6'}: damaged checkpoint" in done.stderr and "going back to the one before" in done.stderr
     assert "segmenter: resuming at step 5 of 6" in done.stdout
     assert records(workdir) == records(small)
@@ -206,7 +204,7 @@ def test_damaged_checkpoints(small, cache, tmp_path):
     for folder in latest.iterdir():
         damage(folder)
     before = sorted((workdir / "checkpoints").rglob("*"))
-    done = start(["train.py"], workdir, cache)
+    done = start(workdir)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith(f"error: {latest}: every checkpoint is damaged")
     assert "Traceback" not in done.stderr
@@ -214,10 +212,10 @@ def test_damaged_checkpoints(small, cache, tmp_path):
     assert records(workdir) == records(small)
 
 
-def test_absurd_learning_rate_stops_with_one_line_and_keeps_no_broken_state(cache, tmp_path):
+def test_absurd_learning_rate_stops_with_one_line_and_keeps_no_broken_state(start, tmp_path):
     workdir = tmp_path / "run"
     flags = [*SEGMENTER_FLAGS, "--config.segmenter.optimizer.learning_rate=1e30"]
-    done = start(["train.py"], workdir, cache, flags=flags)
+    done = start(workdir, flags=flags)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: segmenter: the loss or the parameters are not finite at step ")
