@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 ON_DEVICES = ("evaluation/test_predict.py", "training/test_program.py", "training/test_step.py")
 # Compiling is most of the work, and few programs run more than once. XLA_FLAGS= runs the tests with what users run.
 QUICK = "--xla_backend_optimization_level=0"
+if jax.__version_info__ < (0, 11):  # the older way to compile fusions takes half the time; later versions lack it
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
 # Tracing makes so many objects that looking for cycles among them takes a seventh of the time.
 gc.set_threshold(200_000, 20, 50)
@@ -46,6 +48,12 @@ def compilation_cache(tmp_path_factory):
     """Tests that train the same network again need not compile it again."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def users_fusions():
+    """Compiler options for what depends on how a program rounds: fusions are compiled as they are for users."""
+    return {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ["XLA_FLAGS"] else {}
 
 
 @pytest.fixture(scope="session")

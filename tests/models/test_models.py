@@ -62,7 +62,7 @@ def test_bfloat16_computes_low_and_returns_float32(name, options, seeded):
 
 
 @pytest.mark.parametrize(("name", "size"), [("cov_ctnet", 82), ("cov_raseg", 64)])
-def test_remat_halves_activation_memory_and_changes_no_gradient(name, size, seeded):
+def test_remat_halves_activation_memory_and_changes_no_gradient(name, size, seeded, users_fusions):
     x = seeded[1](4, size, size, CHANNELS[name])
     variables = seeded[0](create_model(name), CHANNELS[name])
 
@@ -75,7 +75,7 @@ def test_remat_halves_activation_memory_and_changes_no_gradient(name, size, seed
     outcome, memory = [], []
     for remat in (False, True):
         step = jax.jit(jax.value_and_grad(partial(loss, model=create_model(name, remat=remat)), has_aux=True))
-        step = step.lower(variables["params"]).compile()
+        step = step.lower(variables["params"]).compile(users_fusions)
         memory.append(step.memory_analysis().temp_size_in_bytes)
         outcome.append(step(variables["params"]))
     chex.assert_trees_all_close(*outcome, rtol=1e-4, atol=1e-5)
