@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -50,15 +50,17 @@ def data(results: Results) -> Section:
             continue
         healthy, infected = int(slices[split].get("healthy", 0)), int(slices[split].get("infected", 0))
         counts = np.array([healthy, infected, healthy + infected])
-        people = f"{len(patients[split]):,}" if split in patients else "not recorded"
-        rows.append([split_title(split), people, *_counted(counts)])
+        rows.append([split_title(split), _number_of(patients.get(split)), *_counted(counts)])
         total += counts
     if not rows:
         return Section("Data", [])
-    everyone = len({patient for part in patients.values() for patient in part})
-    foot = ["all", f"{everyone:,}" if patients else "not recorded", *_counted(total)]
+    foot = ["all", _number_of({patient for part in patients.values() for patient in part}), *_counted(total)]
     head = ["Part", "Patients", "Healthy", "Infected (share)", "All"]
     return Section("Data", [table(head, rows, caption="Patients and slices of each part", foot=foot)])
+
+
+def _number_of(patients: Collection[str] | None) -> str:
+    return f"{len(patients):,}" if patients else "unknown"
 
 
 def _counted(counts: np.ndarray) -> list[str]:

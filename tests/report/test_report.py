@@ -332,6 +332,15 @@ def test_patients_in_two_parts_raise_a_banner_whatever_the_rule(tmp_path, undraw
     assert "1 of the patients are in more than one part" in Page(build_report(tmp_path)).text
 
 
+def test_patients_that_are_not_known_are_not_counted_as_none(tmp_path, undrawn):
+    write_run(tmp_path, by="block")
+    splits = json.loads((tmp_path / "splits.json").read_text())
+    for patients in (dict.fromkeys(splits["patients"], []), {}):
+        write_json(tmp_path / "splits.json", splits | {"patients": patients})
+        shown = Page(build_report(tmp_path)).text
+        assert "training unknown" in shown and "all unknown" in shown
+
+
 @pytest.mark.parametrize(
     ("score", "text"),
     [
