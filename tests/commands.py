@@ -29,6 +29,7 @@ class Commands:
         self.server = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        assert self.server.stdout.readline() == "ready\n", "it says above what kept it from starting"
 
     def __call__(self, program, *arguments, before="", limit=None, **environment):
         """Runs a file or a module, after the statements `before`, allowed files of `limit` bytes."""
@@ -85,6 +86,7 @@ if __name__ == "__main__":
 
     gc.set_threshold(200_000, 20, 50)
     gc.freeze()
+    print("ready", flush=True)
     request = next_request()
     prepare(**request)
     if request["argv"][0].endswith(".py"):
