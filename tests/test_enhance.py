@@ -167,6 +167,10 @@ def test_a_slice_gets_the_same_bits_in_every_batch(preset, size, users_fusions):
     for count in (1, 3):
         np.testing.assert_array_equal(enhanced(images[:count]), together[:count])
     np.testing.assert_array_equal(enhanced(images[:2], less=100), together[:2] - 100)  # as in a training step
+    if not users_fusions:  # else these two, which take no options, are not compiled as for users
+        np.testing.assert_array_equal(enhance(images, preset, size=size), together)
+        mapped = jax.pmap(lambda x: enhance(x, preset, size=size) - 100)(images[None, :2])
+        np.testing.assert_array_equal(mapped[0], together[:2] - 100)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the slices of prlab21 in {REAL.parent}")
