@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.commands import Commands
+from tests.commands import FEW_COLLECTIONS, Commands
 
 ROOT = Path(__file__).parents[1]
 ON_DEVICES = ("evaluation/test_predict.py", "training/test_program.py", "training/test_step.py")
@@ -20,8 +20,7 @@ QUICK = "--xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11):  # the older way to compile fusions takes half the time; later versions lack it
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
-# Tracing makes so many objects that looking for cycles among them takes a seventh of the time.
-gc.set_threshold(200_000, 20, 50)
+gc.set_threshold(*FEW_COLLECTIONS)
 sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
 
 
