@@ -26,7 +26,7 @@ from covjax.models.deeplab_v1 import DeepLabV1
 from covjax.models.deeplab_v3 import DeepLabV3
 from covjax.models.densenet import DenseNet
 from covjax.models.efficientnet_lite import EfficientNetLite0
-from covjax.models.fcn import FCN
+from covjax.models.fcn import FCN, FCNResNet50
 from covjax.models.googlenet import GoogLeNet
 from covjax.models.inception_v3 import InceptionV3
 from covjax.models.resnet import ResNet
@@ -35,6 +35,7 @@ from covjax.models.shufflenet_v1 import ShuffleNetV1
 from covjax.models.shufflenet_v2 import ShuffleNetV2
 from covjax.models.u_segnet import USegNet
 from covjax.models.unet import UNet
+from covjax.models.unet_backbone import BackboneUNet
 from covjax.models.vgg import VGG
 from covjax.models.xception import Xception
 
@@ -63,10 +64,12 @@ MODELS = {
         "fcn16s": partial(FCN, stride=16),
         "fcn32s": partial(FCN, stride=32),
         "fcn8s": partial(FCN, stride=8),
+        "fcn_resnet50": FCNResNet50,
         "segnet": partial(SegNet, depth=16),
         "segnet_plain": PlainSegNet,
         "u_segnet": USegNet,
         "unet": UNet,
+        "unet_backbone": BackboneUNet,
         "vgg16_seg": partial(SegNet, depth=16),
         "vgg19_seg": partial(SegNet, depth=19),
     },

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.errors import InputError, unknown
+from covjax.errors import InputError
 from covjax.layers import Conv, ConvBN, Dropout, Dtype
-from covjax.models.backbones import BACKBONES
+from covjax.models.backbones import BACKBONES, check_backbone
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # dilation of the parallel convolutions, by the backbone's output stride
 
@@ -35,8 +35,7 @@ class DeepLabV3(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.backbone not in BACKBONES:
-            raise unknown("model option backbone", self.backbone, BACKBONES)
+        check_backbone(self.backbone)
         if self.output_stride not in RATES:
             raise InputError(f"model option output_stride: {self.output_stride} must be 8 or 16")
 
@@ -51,7 +50,7 @@ class DeepLabV3(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         size, feature_maps = x.shape[1:3], BACKBONES[self.backbone]
-        first, *_, last = feature_maps(self, x, train=train, output_stride=self.output_stride)
+        _, first, *_, last = feature_maps(self, x, train=train, output_stride=self.output_stride)
         head = nn.remat(Head, static_argnums=(3,)) if self.remat else Head
         rates, common = RATES[self.output_stride], {"dtype": self.dtype, "axis_name": self.axis_name}
         x = head(self.num_classes, rates, self.decoder, **common, name="head")(last, first, train)

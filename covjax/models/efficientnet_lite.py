@@ -43,7 +43,7 @@ IN_TIMM = {
     "project": ("conv_pwl", "bn3"),
 }
 IN_TIMM_WITHOUT_EXPANSION = {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")}
-MAPPED = (1, 2, 4, 6)  # stages whose output is the last at its size
+MAPPED = (0, 1, 2, 4, 6)  # stages whose output is the last at its size
 conv_bn = partial(ConvBN, padding="same", activation="relu6", epsilon=1e-3)
 
 
@@ -107,7 +107,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def feature_maps(net: nn.Module, x: jax.Array, *, train: bool, output_stride: int = 32) -> list[jax.Array]:
-    """Returns what the blocks give at 1/4 of the side, 1/8, 1/16 and 1/32, but not below 1/`output_stride`.
+    """Returns what the blocks give at 1/2 of the side, 1/4, 1/8, 1/16 and 1/32, not below 1/`output_stride`.
 
     Where a stage would be smaller, its blocks are dilated instead of strided, as in timm. `net` has the fields `dtype`,
     `axis_name` and `remat`; the layers are named in its scope.

@@ -78,16 +78,16 @@ class ResNet(nn.Module):
 
 
 def feature_maps(net: nn.Module, x: jax.Array, *, depth: int, train: bool, output_stride: int = 32) -> list[jax.Array]:
-    """Returns what the four stages give, at 1/4 of the side, 1/8, 1/16 and 1/32, but not below 1/`output_stride`.
+    """Returns maps at 1/2 of the side (the stem), 1/4, 1/8, 1/16 and 1/32 (the stages), not below 1/`output_stride`.
 
     Where a stage would be smaller, its units are dilated instead of strided, as in torchvision. `net` has the fields
     `dtype`, `axis_name` and `remat`; the layers are named in its scope.
     """
     common = {"dtype": net.dtype, "axis_name": net.axis_name}
     x = ConvBN(64, 7, 2, name="conv1", **common)(x, train=train)
-    x = max_pool(x, 3, 2, 1)
+    maps, x = [x], max_pool(x, 3, 2, 1)
     unit = nn.remat(ResidualUnit, static_argnums=(2,)) if net.remat else ResidualUnit
-    maps, reached, dilation = [], 4, 1
+    reached, dilation = 4, 1
     for stage, units in enumerate(DEPTHS[depth]):
         stride = 2 if stage > 0 and reached < output_stride else 1
         reached *= stride

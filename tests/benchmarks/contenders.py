@@ -69,7 +69,8 @@ def covjax_parts(network, dtype, batch_size):
     config.update(dtype=dtype, batch_size=batch_size)
     config.input.update(enhance="none", size=(height, width), slice_size=(height, width))
     config.augment.flip = False
-    statistics = Statistics(Normalization(np.full(channels, 127, np.float32), np.ones(1)), np.ones(2), np.ones(2))
+    standardised = Normalization(np.full(channels, 127, np.float32), np.full(1, 74, np.float32))
+    statistics = Statistics(standardised, np.ones(2), np.ones(2))
     stage = make_stage(name, config, statistics, axis_name=AXIS)
     optimizer = make_optimizer(config.optimizer, lambda step: config.optimizer.learning_rate)
     step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))

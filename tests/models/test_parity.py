@@ -27,13 +27,19 @@ CASES = [
     ("deeplab_v3plus", {"backbone": "efficientnet_lite0"}, (1, 45, 53, 3)),
     ("deeplab_v1", {"hidden": 64, "batch_norm": True}, (1, 77, 45, 3)),
     ("fcn8s", {"hidden": 64}, (1, 77, 45, 3)),
+    ("fcn_resnet50", {}, (1, 37, 45, 3)),
     ("segnet", {}, (1, 37, 45, 3)),
     ("segnet_plain", {"width": 16}, (2, 37, 45, 3)),
     ("u_segnet", {}, (1, 37, 45, 3)),
     ("unet", {"width": 8}, (2, 37, 45, 3)),
     ("unet", {"width": 8, "batch_norm": True}, (2, 52, 38, 3)),
+    ("unet_backbone", {}, (1, 77, 45, 3)),
+    ("unet_backbone", {"backbone": "resnet18"}, (1, 77, 45, 3)),
 ]
-NAMES = [f"{name} {'x'.join(map(str, shape))} {options.get('final', '')}".strip() for name, options, shape in CASES]
+NAMES = [
+    f"{name} {'x'.join(map(str, shape))} {options.get('final', options.get('backbone', ''))}".strip()
+    for name, options, shape in CASES
+]
 
 
 def torch_or_skip():

@@ -76,6 +76,13 @@ RESNET18, RESNET50 = 11_689_512 - 513 * 1000, 25_557_032 - 2049 * 1000
 LITE0 = 4_652_008 - 1281 * 1000 - bare(320, 1280, 1)  # and less the convolution before
 
 
+def unet_backbone(encoder, *maps):
+    total, before = encoder, maps[0]
+    for finer, width in zip((*maps[1:], 0), (256, 128, 64, 32, 16), strict=True):
+        total, before = total + bare(before + finer, width) + bare(width, width), width
+    return total + conv(16, 2, norm=False)
+
+
 VGG16_CONVOLUTIONS = 14_714_688  # of vgg16 (138,357,544) less its three dense layers
 
 
@@ -98,6 +105,7 @@ DEEPLAB_V1 = (
         ("fcn8s", {}, fcn(4, 3), 134_271_430),
         ("fcn16s", {}, fcn(4), 134_273_924),
         ("fcn32s", {}, fcn(), 134_285_122),
+        ("fcn_resnet50", {}, RESNET50 + bare(2048, 512) + conv(512, 2, 1, norm=False), 32_947_266),
         ("segnet", {}, vgg_segnet(VGG16), 29_444_162),
         ("vgg16_seg", {}, vgg_segnet(VGG16), 29_444_162),
         ("vgg19_seg", {}, vgg_segnet(VGG19), 40_068_674),
@@ -107,6 +115,9 @@ DEEPLAB_V1 = (
         ("unet", {}, u_net(4, 64, False), 31_031_810),
         ("unet", {"batch_norm": True}, u_net(4, 64, True), 31_043_586),
         ("unet", {"depth": 3, "width": 16}, u_net(3, 16, False), 482_050),
+        ("unet_backbone", {}, unet_backbone(LITE0, 320, 112, 40, 24, 16), 5_198_306),
+        ("unet_backbone", {"backbone": "resnet18"}, unet_backbone(RESNET18, 512, 256, 128, 64, 64), 14_328_354),
+        ("unet_backbone", {"backbone": "resnet50"}, unet_backbone(RESNET50, 2048, 1024, 512, 256, 64), 32_521_250),
         ("deeplab_v3", {}, deeplab_v3(RESNET50, 2048, False), 39_633_986),  # as torchvision's deeplabv3_resnet50
         ("deeplab_v3", {"backbone": "resnet18"}, deeplab_v3(RESNET18, 512, False), 15_899_202),
         ("deeplab_v3", {"backbone": "efficientnet_lite0"}, deeplab_v3(LITE0, 320, False), 6_256_130),
@@ -121,6 +132,7 @@ def test_parameters_counted_by_hand(name, options, by_hand, number):
 
 EVERY = [(name, {}) for name in list_models("segmentation")]
 EVERY += [("deeplab_v3", {"backbone": "resnet18"}), ("deeplab_v3plus", {"backbone": "efficientnet_lite0"})]
+EVERY += [("unet_backbone", {"backbone": "resnet18"})]
 
 
 @pytest.mark.parametrize(("name", "options"), EVERY, ids=[" ".join([name, *o.values()]) for name, o in EVERY])
@@ -133,7 +145,7 @@ def test_any_size_and_every_layer_that_devices_share_knows_it(name, options):
         return call(*args, **kwargs)
 
     keys = {"params": jax.random.PRNGKey(0), "dropout": jax.random.PRNGKey(1)}
-    for size in ((9, 2) if name.startswith(("deeplab", "fcn")) else (304, 304), (37, 45)):
+    for size in ((9, 2) if name.startswith(("deeplab", "fcn", "unet_backbone")) else (304, 304), (37, 45)):
         with nn.intercept_methods(noting):
             make = jax.vmap(partial(model.init_with_output, train=size == (37, 45)), (None, 0), axis_name="devices")
             logits, _ = jax.eval_shape(make, keys, jax.ShapeDtypeStruct((1, 2, *size, 1), jnp.float32))

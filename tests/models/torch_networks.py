@@ -130,7 +130,7 @@ def build(name, options):
 
     if name in torch_segmenters.NETWORKS:
         return torch_segmenters.build(name, options)
-    return torchvision_segmenters.build(name == "deeplab_v3plus", options)
+    return torchvision_segmenters.build(name, options)
 
 
 def to_torch(x):

@@ -1,4 +1,5 @@
-"""DeepLab v3 of torchvision, and v3+ out of its and timm's parts: oracles of the parity tests. Without dropout."""
+"""DeepLab v3 and FCN of torchvision, DeepLab v3+ out of its and timm's parts, and the U-Net of segmentation_models:
+oracles of the parity tests. Without dropout."""
 
 import pytest
 import torch
@@ -50,19 +51,7 @@ class Lite0(nn.Module):
         return self.body(x)
 
     def named(self):
-        """timm's names are those that our classifier gives for weight files."""
-        named = {}
-        for name, layer in self.body.named_modules():
-            if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
-                named[name] = layer
-        ours = {}
-        classifier = create_model("efficientnet_lite0")
-        for block, part, kind in ((b, p, k) for b in blocks() for p in parts(b) for k in KINDS):
-            path = (*block, part, kind)
-            leaf = "kernel" if kind == "conv" else "scale"
-            ours["/".join(path)] = named.pop(classifier.reference_key((*path, leaf)).removesuffix(".weight"))
-        assert not named
-        return ours
+        return named_lite0(self.body)
 
 
 def blocks():
@@ -123,6 +112,43 @@ class DeepLabV3(nn.Module):
         return named_resnet(self.net.backbone) | named_head(aspp, top)
 
 
+class FCNResNet50(nn.Module):
+    """torchvision's fcn_resnet50 as it is."""
+
+    def __init__(self):
+        super().__init__()
+        make = published().torchvision.models.segmentation.fcn_resnet50
+        self.net = make(weights=None, weights_backbone=None, num_classes=2)
+
+    def forward(self, x):
+        return self.net(x)["out"].permute(0, 2, 3, 1)
+
+    def named(self):
+        conv, bn, _, _, logits = self.net.classifier
+        return named_resnet(self.net.backbone) | paired({"last": (conv, bn)}) | {"logits": logits}
+
+
+class BackboneUNet(nn.Module):
+    """The Unet of segmentation_models_pytorch, past its check that 32 divides the sides."""
+
+    def __init__(self, backbone="efficientnet_lite0"):
+        super().__init__()
+        smp = pytest.importorskip("segmentation_models_pytorch")
+        self.resnet = backbone.startswith("resnet")
+        name = backbone if self.resnet else f"tu-tf_{backbone}"
+        self.net = smp.Unet(name, encoder_weights=None, classes=2)
+
+    def forward(self, x):
+        return self.net.segmentation_head(self.net.decoder(self.net.encoder(x))).permute(0, 2, 3, 1)
+
+    def named(self):
+        encoder, pairs = self.net.encoder, {}
+        layers = named_resnet(encoder) if self.resnet else named_lite0(encoder.model)
+        for stage, block in zip(range(5, 0, -1), self.net.decoder.blocks, strict=True):
+            pairs |= {f"decoder{stage}_conv{k}": tuple(getattr(block, f"conv{k}"))[:2] for k in (1, 2)}
+        return layers | paired(pairs) | {"logits": self.net.segmentation_head[0]}
+
+
 def paired(pairs):
     return {f"{name}/{kind}": layer for name, two in pairs.items() for kind, layer in zip(KINDS, two, strict=True)}
 
@@ -131,11 +157,23 @@ def named_resnet(body):
     pairs = {"conv1": (body.conv1, body.bn1)}
     for stage in range(1, 5):
         for k, unit in enumerate(getattr(body, f"layer{stage}")):
-            for j in (1, 2, 3):
+            for j in (1, 2, 3) if hasattr(unit, "conv3") else (1, 2):
                 pairs[f"layer{stage}_{k}/conv{j}"] = getattr(unit, f"conv{j}"), getattr(unit, f"bn{j}")
             if unit.downsample:
                 pairs[f"layer{stage}_{k}/downsample"] = tuple(unit.downsample)
     return paired(pairs)
+
+
+def named_lite0(body):
+    """timm's names are those that our classifier gives for weight files."""
+    named = {n: layer for n, layer in body.named_modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)}
+    ours, classifier = {}, create_model("efficientnet_lite0")
+    for block, part, kind in ((b, p, k) for b in blocks() for p in parts(b) for k in KINDS):
+        path = (*block, part, kind)
+        leaf = "kernel" if kind == "conv" else "scale"
+        ours["/".join(path)] = named.pop(classifier.reference_key((*path, leaf)).removesuffix(".weight"))
+    assert not named
+    return ours
 
 
 def named_head(aspp, top):
@@ -144,8 +182,15 @@ def named_head(aspp, top):
     return paired(pairs | {"head/last": tuple(top)[:2]}) | {"head/logits": top[-1]}
 
 
-def build(decoder, options):
-    net = DeepLabV3() if not decoder and options == {"output_stride": 8} else DeepLabPlus(decoder, **options)
+def build(name, options):
+    if name == "fcn_resnet50":
+        net = FCNResNet50()
+    elif name == "unet_backbone":
+        net = BackboneUNet(**options)
+    elif name == "deeplab_v3" and options == {"output_stride": 8}:
+        net = DeepLabV3()
+    else:
+        net = DeepLabPlus(name == "deeplab_v3plus", **options)
     with torch.no_grad():
         for path, layer in net.named().items():
             (fill_bn if path.endswith("/bn") else fill_conv)(layer, path)

@@ -49,6 +49,14 @@ def decoder(convolutions, *more):
             ("conv_stem.", "bn1.", "blocks."),
         ),
         ("deeplab_v1", {}, "vgg16", {"fc6", "fc7", "fc8"}, ("features.",)),
+        ("fcn_resnet50", {}, "resnet50", {"last", "logits"}, ("conv1.", "bn1.", "layer")),
+        (
+            "unet_backbone",
+            {},
+            "efficientnet_lite0",
+            decoder((2,) * 5, "logits"),
+            ("conv_stem.", "bn1.", "blocks."),
+        ),
         (
             "fcn16s",
             {"hidden": 8},

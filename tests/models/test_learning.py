@@ -1,0 +1,89 @@
+"""Every classifier learns: on 64 phantom slices the training loss falls to half of what guessing costs.
+
+Compiling most of them takes a minute, so the tests take two; `python -m tests.models.test_learning` takes all, in
+float32 and bfloat16, and prints in which epoch each got there.
+"""
+
+import time
+from functools import cache, partial
+
+import jax
+import numpy as np
+import pytest
+
+from configs import common
+from covjax.data.phantom import phantom_slice
+from covjax.models import list_models, model_options
+from covjax.optimizer import make_optimizer
+from covjax.parallel import AXIS, pmap_train, replicate, shard
+from covjax.stages import init_variables, make_stage, measure_statistics
+from covjax.training.state import create_state
+from covjax.training.step import train_step
+
+EPOCHS, BATCH, SIZE = 40, 8, 82
+RATES = {"vgg": 1e-4}  # of what has another rate than 1e-3, by how its name begins
+
+
+@cache
+def batches():
+    """64 slices of 16 patients, 4 of each, in batches."""
+    places = [(patient, k) for patient in range(16) for k in (2, 4, 6, 8)]
+    slices = [phantom_slice(patient, k, slices_per_patient=12, size=SIZE) for patient, k in places]
+    image, mask, label = (np.stack(part) for part in zip(*slices, strict=True))
+    assert 16 < label.sum() < 48
+    order = np.random.default_rng(0).permutation(len(label)).reshape(-1, BATCH)
+    valid = np.ones(BATCH, bool)
+    return [{"image": image[k], "mask": mask[k], "label": label[k], "valid": valid} for k in order]
+
+
+def losses(name, dtype="float32"):
+    """Yields the mean training loss, that of auxiliary heads included, of one epoch after another."""
+    config = common.classifier().unlock()
+    config.model = {"name": name, **model_options(name)}
+    config.update(dtype=dtype, batch_size=BATCH)
+    config.input.update(enhance="none", size=(SIZE, SIZE), slice_size=(SIZE, SIZE), normalize="standardize")
+    rate = next((rate for beginning, rate in RATES.items() if name.startswith(beginning)), 1e-3)
+    config.optimizer.update(name="adamw", learning_rate=rate)
+    stage = make_stage("classifier", config, measure_statistics("classifier", config, batches()), AXIS)
+    optimizer = make_optimizer(config.optimizer, lambda step: rate)
+    step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))
+    state = replicate(create_state(init_variables(stage.model, config, 0), optimizer, 0, ema=False))
+    while True:
+        epoch = []
+        for batch in batches():
+            state, metrics = step(state, shard(batch))
+            assert bool(metrics["finite"]), f"{name} in {dtype}: the loss or a parameter is not finite"
+            epoch.append(float(metrics["loss"]))
+        yield np.mean(epoch)
+
+
+def halved(name, dtype="float32"):
+    """Returns the epoch in which the loss is half of log 2 for the first time, or None, and the losses up to there."""
+    history = []
+    for loss, _ in zip(losses(name, dtype), range(EPOCHS), strict=False):
+        history.append(loss)
+        if loss <= np.log(2) / 2:
+            return len(history), history
+    return None, history
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x1_0"])
+def test_the_loss_falls_by_half(name):
+    epoch, history = halved(name)
+    assert epoch is not None, history
+
+
+def main():
+    for name in list_models("classification"):
+        for dtype in ("float32", "bfloat16"):
+            begun = time.perf_counter()
+            epoch, history = halved(name, dtype)
+            first, last = history[0], history[-1]
+            seconds = time.perf_counter() - begun
+            print(f"{name:20} {dtype:9} epoch {epoch}  {first:.3f} -> {last:.3f}  {seconds:.0f} s", flush=True)
+            jax.clear_caches()
+
+
+if __name__ == "__main__":
+    main()
