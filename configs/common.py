@@ -107,6 +107,7 @@ def _stage(*, input: dict, augment: dict, loss: dict, learning_rate: float, **fi
             ),
             init=dict(
                 weights="none",  # or package (what a pip extra installs), or a weight file: .safetensors, .pth, .h5
+                run="",  # instead: workdir of an earlier run of the same network, whose best checkpoint is gone on from
                 skip="",  # names in the file to leave as initialised: patterns separated by commas
                 first="sum",  # first convolution for one channel: colours summed; fresh: as initialised
             ),

@@ -61,6 +61,7 @@ ADDED = {
     "segmenter.loss.tversky_beta": 0.7,
     "segmenter.loss.smooth": 1.0,
     **{f"{stage}.init": {"weights": "none", "skip": "", "first": "sum"} for stage in TASKS},
+    **{f"{stage}.init.run": "" for stage in TASKS},
 }
 # What the field `pooling`, which CoV-RASeg had before its four fields, stood for: encoder_pooling, decoder_unpooling.
 SUPERSEDED_POOLING = {"max": ("max", "indices"), "haar": ("haar", "haar"), "haar_bands": ("haar_bands", "haar")}
@@ -164,6 +165,8 @@ def _check_start(name: str, config: ConfigDict, model: Any) -> None:
         raise InputError(f"{name}.init.weights: {network} has no published weights, set none or use another model")
     if settings.weights == "none" and (settings.skip or settings.first != "sum"):
         raise InputError(f"{name}.init: skip and first are for weights, set init.weights too")
+    if settings.weights != "none" and settings.run:
+        raise InputError(f"{name}.init: weights and run are both set, set one of them")
     if settled_stage(config).input.normalize == "pretrained":
         if reference is None:
             raise InputError(f"{name}.input.normalize: {network} has no published weights, use zero_center")

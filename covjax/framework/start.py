@@ -1,18 +1,26 @@
-"""What the training of a stage starts from: published weights where asked, known before a run writes anything."""
+"""What the training of a stage starts from, if asked: published weights or an earlier run's, read before it writes."""
 
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from covjax.config import read_config, stage_names
 from covjax.errors import InputError
+from covjax.framework.trained import load_trained
 from covjax.pretrained import PACKAGE, load_pretrained
 from covjax.stages import init_variables, make_model
+from covjax.training.checkpoint import digest
 
 LISTED = 8  # names in one line
+SEEN_ALIKE = ("enhance", "gain", "channels", "normalize")  # of input: what must be as in the run that is gone on from
 
 
 class Start(NamedTuple):
-    """Variables with published weights in them, and what was done, for init_STAGE.json."""
+    """Variables with what was learned before in them, and what was done, for init_STAGE.json."""
 
     variables: Any
     record: dict[str, Any]
@@ -26,11 +34,15 @@ def init_path(name: str, workdir: Path) -> Path:
 def find_start(name: str, config: Any, workdir: Path) -> Start | None:
     """Returns what a stage starts from, or None for fresh variables and where a checkpoint to go on from exists.
 
-    Raises InputError for a weight file that cannot be used or is not the one that this run began with.
+    Raises InputError for weights that cannot be used or are not those that this run began with.
     """
     settings = config[name].init
-    if settings.weights == "none" or _begun(name, workdir):
+    if (settings.weights == "none" and not settings.run) or _begun(name, workdir):
         return None
+    if settings.run:
+        start = _of_run(name, config, Path(settings.run).expanduser())
+        _check_same(init_path(name, workdir), start.record, settings.run)
+        return start
     source = PACKAGE if settings.weights == PACKAGE else Path(settings.weights).expanduser()
     skip = [pattern for pattern in map(str.strip, settings.skip.split(",")) if pattern]
     model = make_model(name, config[name], data=config.data)
@@ -45,9 +57,47 @@ def told(name: str, record: dict[str, Any], normalize: str) -> str:
     kept = [*record["fresh"], *record["skipped"], *record["replaced"]]
     listed = ", ".join(ascii(entry)[1:-1] for entry in kept[:LISTED]) or "nothing"
     more = f" and {len(kept) - LISTED} more (see {init_path(name, Path()).name})" if len(kept) > LISTED else ""
-    unlike = "" if normalize == "pretrained" else f"; input.normalize is {normalize}, these weights expect pretrained"
+    unlike = (
+        ""
+        if normalize == "pretrained" or record["input"] is None
+        else f"; input.normalize is {normalize}, these weights expect pretrained"
+    )
     arrays = f"{record['loaded']} arrays of {record['network']} from {record['file']}"
     return f"{name}: {arrays}; anew: {listed}{more}{unlike}"
+
+
+def _of_run(name: str, config: Any, folder: Path) -> Start:
+    """Takes what the best checkpoint of an earlier run holds; only the layers of another number of classes start anew.
+
+    Raises InputError for a run of another network, or that saw its slices in another way.
+    """
+    earlier = read_config(folder)
+    if name not in stage_names(earlier):
+        raise InputError(f"{name}.init.run: {folder} trained no {name}, name a run that did")
+    ours, theirs = ({**c[name].model} | {f: c[name].input[f] for f in SEEN_ALIKE} for c in (config, earlier))
+    for field in [*theirs, *ours]:
+        if ours.get(field) != theirs.get(field):
+            section = "input" if field in SEEN_ALIKE else "model"
+            raise InputError(
+                f"{name}.{section}.{field}: {ours.get(field)}, but {folder} was trained with {theirs.get(field)}, "
+                f"set it to that or name another init.run"
+            )
+    _, learned = load_trained(name, earlier, folder, calibrated=False)
+    learned = flatten_dict(jax.device_get(learned))
+    fresh = flatten_dict(init_variables(make_model(name, config[name], data=config.data), config[name], config.seed))
+    anew = {path[1] for path, leaf in fresh.items() if learned[path].shape != leaf.shape}
+    variables = {path: leaf if path[1] in anew else np.asarray(learned[path]) for path, leaf in fresh.items()}
+    record = {
+        "file": str(folder),
+        "sha256": digest(learned, {}),
+        "network": config[name].model.name,
+        "loaded": sum(path[1] not in anew for path in fresh),
+        "fresh": [],
+        "skipped": [],
+        "replaced": sorted(anew),
+        "input": None,
+    }
+    return Start({"batch_stats": {}} | unflatten_dict(variables), record)
 
 
 def _begun(name: str, workdir: Path) -> bool:
@@ -63,4 +113,4 @@ def _check_same(path: Path, record: dict[str, Any], weights: str) -> None:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}), use another --workdir") from None
     if began_with != record["sha256"]:
-        raise InputError(f"init.weights: {weights} changed since this run began, restore it or use another --workdir")
+        raise InputError(f"init: {weights} changed since this run began, restore it or use another --workdir")

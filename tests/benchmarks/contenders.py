@@ -69,6 +69,7 @@ def covjax_parts(network, dtype, batch_size):
     config.update(dtype=dtype, batch_size=batch_size)
     config.input.update(enhance="none", size=(height, width), slice_size=(height, width))
     config.augment.flip = False
+    config.optimizer.learning_rate = 1e-6  # VGG does not stand the same noise over and over at more
     standardised = Normalization(np.full(channels, 127, np.float32), np.full(1, 74, np.float32))
     statistics = Statistics(standardised, np.ones(2), np.ones(2))
     stage = make_stage(name, config, statistics, axis_name=AXIS)

@@ -1,4 +1,4 @@
-"""A run that starts from published weights: from which, with which input, and what a second start makes of it."""
+"""A run that starts from published weights or from an earlier run: from which, with which input, what is refused."""
 
 import json
 import shutil
@@ -14,6 +14,7 @@ from configs import cov_ctnet
 from covjax.config import check_config, read_config
 from covjax.errors import InputError
 from covjax.framework import evaluate_run, train_run
+from covjax.framework.start import find_start, told
 from covjax.framework.trained import load_trained
 from covjax.layers import ConvBN
 from covjax.models import MODELS
@@ -161,3 +162,72 @@ def test_networks_without_published_weights(tmp_path):
     settings = cov_ctnet.get_config()
     settings.classifier.input.normalize = "pretrained"
     refused(settings, "cov_ctnet has no published weights, use zero_center")
+
+
+def going_on(trained, tmp_path, **changes):
+    """(name of the network, what a run that goes on from `trained` starts with), its configuration changed."""
+    workdir, settings = trained
+    settings = settings.copy_and_resolve_references().unlock()
+    del settings.classifier
+    settings.segmenter.init.run = str(workdir)
+    settings.segmenter.input.normalize = "zero_center"
+    settings.update_from_flattened_dict(changes)
+    check_config(settings)
+    return find_start("segmenter", settings, tmp_path)
+
+
+def test_a_run_goes_on_from_another(trained, tmp_path):
+    workdir, settings = trained
+    _, learned = load_trained("segmenter", read_config(workdir), workdir)
+    learned = flatten_dict(jax.device_get(learned))
+    start = going_on(trained, tmp_path, **{"segmenter.input.size": (64, 48), "segmenter.loss.name": "dice"})
+    begun = flatten_dict(start.variables)
+    assert begun.keys() == learned.keys() and len(learned) == start.record["loaded"]
+    for path, value in begun.items():
+        np.testing.assert_array_equal(value, learned[path], err_msg=str(path))
+    assert start.record["replaced"] == [] and start.record["file"] == str(workdir)
+    assert told("segmenter", start.record, "zero_center").endswith("anew: nothing")
+
+
+def test_only_the_layers_of_another_number_of_classes_start_anew(trained, tmp_path):
+    start = going_on(trained, tmp_path, **{"data.classes": "1:a,2:b,3:c"})
+    assert start.record["replaced"] == ["decoder1_conv1"]
+    kernel = start.variables["params"]["decoder1_conv1"]["conv"]["kernel"]
+    assert kernel.shape[-1] == 4 and np.isfinite(kernel).all()
+    told_as = told("segmenter", start.record, "zero_center")
+    assert told_as.endswith("anew: decoder1_conv1") and str(trained[0]) in told_as
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"segmenter.model.features": 16}, "segmenter.model.features: 16, but .* was trained with 8, set it to that"),
+        ({"segmenter.input.normalize": "standardize"}, "input.normalize: standardize, but .* was trained with zero_ce"),
+        ({"segmenter.init.run": "nowhere"}, "nowhere: no config.json, this is not the workdir of a run"),
+        ({"segmenter.init.weights": "package"}, "cov_raseg has no published weights"),
+    ],
+)
+def test_runs_that_cannot_be_gone_on_from(trained, tmp_path, changes, words):
+    with pytest.raises(InputError, match=words) as error:
+        going_on(trained, tmp_path, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_without_that_stage_and_two_starts_at_once(started, trained, tmp_path):
+    _, workdir, _ = started
+    with pytest.raises(InputError, match="trained no segmenter, name a run that did"):
+        going_on(trained, tmp_path, **{"segmenter.init.run": str(workdir)})
+    settings = config(tmp_path, "x.pth")
+    settings.classifier.init.run = str(workdir)
+    refused(settings, "weights and run are both set, set one of them")
+
+
+def test_training_goes_on_from_what_a_run_learned(started, tmp_path):
+    folder, workdir, settings = started
+    settings = settings.copy_and_resolve_references().unlock()
+    settings.classifier.init.update(weights="none", run=str(workdir))
+    settings.classifier.input.normalize = "pretrained"
+    train_run(settings.lock(), tmp_path / "next")
+    before, after = (load_trained("classifier", read_config(place), place)[1] for place in (workdir, tmp_path / "next"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *map(jax.device_get, (before, after)))
+    assert json.loads((tmp_path / "next" / "init_classifier.json").read_text())["file"] == str(workdir)
