@@ -57,11 +57,9 @@ def told(name: str, record: dict[str, Any], normalize: str) -> str:
     kept = [*record["fresh"], *record["skipped"], *record["replaced"]]
     listed = ", ".join(ascii(entry)[1:-1] for entry in kept[:LISTED]) or "nothing"
     more = f" and {len(kept) - LISTED} more (see {init_path(name, Path()).name})" if len(kept) > LISTED else ""
-    unlike = (
-        ""
-        if normalize == "pretrained" or record["input"] is None
-        else f"; input.normalize is {normalize}, these weights expect pretrained"
-    )
+    unlike = ""
+    if record["input"] is not None and normalize != "pretrained":
+        unlike = f"; input.normalize is {normalize}, these weights expect pretrained"
     arrays = f"{record['loaded']} arrays of {record['network']} from {record['file']}"
     return f"{name}: {arrays}; anew: {listed}{more}{unlike}"
 

@@ -180,7 +180,7 @@ def test_a_run_goes_on_from_another(trained, tmp_path):
     workdir, settings = trained
     _, learned = load_trained("segmenter", read_config(workdir), workdir)
     learned = flatten_dict(jax.device_get(learned))
-    start = going_on(trained, tmp_path, **{"segmenter.input.size": (64, 48), "segmenter.loss.name": "dice"})
+    start = going_on(trained, tmp_path, **{"segmenter.input.size": (64, 48), "segmenter.loss.name": "ce_dice"})
     begun = flatten_dict(start.variables)
     assert begun.keys() == learned.keys() and len(learned) == start.record["loaded"]
     for path, value in begun.items():
