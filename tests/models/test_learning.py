@@ -1,9 +1,10 @@
 """Every classifier learns: on 64 phantom slices the training loss falls to half of what guessing costs.
 
-Compiling most of them takes a minute, so the tests take two; `python -m tests.models.test_learning` takes all, in
-float32 and bfloat16, and prints in which epoch each got there.
+Compiling most of them takes a minute, so the tests take two; `python -m tests.models.test_learning [NAME ..]` takes
+all, or those that are named, in float32 and bfloat16, and prints in which epoch each got there.
 """
 
+import sys
 import time
 from functools import cache, partial
 
@@ -75,7 +76,7 @@ def test_the_loss_falls_by_half(name):
 
 
 def main():
-    for name in list_models("classification"):
+    for name in sys.argv[1:] or list_models("classification"):
         for dtype in ("float32", "bfloat16"):
             begun = time.perf_counter()
             epoch, history = halved(name, dtype)
