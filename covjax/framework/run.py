@@ -40,7 +40,7 @@ def train_run(config: Any, workdir: Path) -> None:
         check_sizes(config, data)
         splits = _splits(config, data, workdir)
         check_calibration(config, data, splits)
-        starts = {name: find_start(name, config, workdir) for name in stage_names(config)}
+        starts = {name: find_start(name, config, splits, workdir) for name in stage_names(config)}
         claim_workdir(workdir, config)
     write_json(workdir / "environment.json", environment())
     write_json(workdir / "splits.json", splits)

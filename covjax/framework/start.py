@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from covjax.config import read_config, stage_names
+from covjax.data.splits import read_splits
 from covjax.errors import InputError
 from covjax.framework.trained import load_trained
 from covjax.pretrained import PACKAGE, load_pretrained
@@ -31,7 +33,7 @@ def init_path(name: str, workdir: Path) -> Path:
     return workdir / f"init_{name}.json"
 
 
-def find_start(name: str, config: Any, workdir: Path) -> Start | None:
+def find_start(name: str, config: Any, splits: dict[str, Any], workdir: Path) -> Start | None:
     """Returns what a stage starts from, or None for fresh variables and where a checkpoint to go on from exists.
 
     Raises InputError for weights that cannot be used or are not those that this run began with.
@@ -40,7 +42,9 @@ def find_start(name: str, config: Any, workdir: Path) -> Start | None:
     if (settings.weights == "none" and not settings.run) or _begun(name, workdir):
         return None
     if settings.run:
-        start = _of_run(name, config, Path(settings.run).expanduser())
+        folder = Path(settings.run).expanduser()
+        start = _of_run(name, config, folder)
+        _check_unseen(name, splits, folder)
         _check_same(init_path(name, workdir), start.record, settings.run)
         return start
     source = PACKAGE if settings.weights == PACKAGE else Path(settings.weights).expanduser()
@@ -96,6 +100,25 @@ def _of_run(name: str, config: Any, folder: Path) -> Start:
         "input": None,
     }
     return Start({"batch_stats": {}} | unflatten_dict(variables), record)
+
+
+def _check_unseen(name: str, splits: dict[str, Any], folder: Path) -> None:
+    """Raises InputError if the earlier run learned from what this one will be judged on, warns if it may have."""
+    earlier = read_splits(folder / "splits.json")
+    val, test = {*splits["val"]}, {*splits["test"]}
+    seen = {*earlier["train"]} & (val | test) | {*earlier["val"]} & test  # its val part chose the checkpoint
+    if not seen or earlier["source"] != splits["source"]:
+        return
+    if earlier["fingerprint"] != splits["fingerprint"]:
+        logging.warning(
+            "%s.init.run: %d slices of the val and test parts have names that %s learned from; if they are the same "
+            "slices, scores will be optimistic", name, len(seen), folder,
+        )  # fmt: skip
+        return
+    raise InputError(
+        f"{name}.init.run: {folder} learned from {len(seen)} slices of this run's val and test parts, first "
+        f"{min(seen)}; split as it did (split.by=file, split.path={folder / 'splits.json'}) or name another run"
+    )
 
 
 def _begun(name: str, workdir: Path) -> bool:

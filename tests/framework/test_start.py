@@ -173,7 +173,8 @@ def going_on(trained, tmp_path, **changes):
     settings.segmenter.input.normalize = "zero_center"
     settings.update_from_flattened_dict(changes)
     check_config(settings)
-    return find_start("segmenter", settings, tmp_path)
+    splits = {"source": "phantom", "fingerprint": "of other data", "val": [], "test": []}
+    return find_start("segmenter", settings, splits, tmp_path)
 
 
 def test_a_run_goes_on_from_another(trained, tmp_path):
@@ -220,6 +221,23 @@ def test_a_run_without_that_stage_and_two_starts_at_once(started, trained, tmp_p
     settings = config(tmp_path, "x.pth")
     settings.classifier.init.run = str(workdir)
     refused(settings, "weights and run are both set, set one of them")
+
+
+def test_a_run_is_not_judged_on_what_the_earlier_one_learned_from(trained, tmp_path, caplog):
+    workdir, settings = trained
+    splits, place = json.loads((workdir / "splits.json").read_text()), {"data.prepared_dir": str(tmp_path)}
+    settings = settings.copy_and_resolve_references().unlock()
+    settings.segmenter.init.run, settings.segmenter.input.normalize = str(workdir), "zero_center"
+    settings.update_from_flattened_dict(place)
+    start = find_start("segmenter", settings, splits, tmp_path)  # split as it did
+    assert start.record["loaded"]
+    turned = splits | {"train": splits["test"], "test": splits["train"]}
+    words = rf"learned from {len(splits['train'])} slices of this run's val and test parts, first "
+    with pytest.raises(InputError, match=words) as error:
+        find_start("segmenter", settings, turned, tmp_path)
+    assert "\n" not in str(error.value)
+    find_start("segmenter", settings, turned | {"fingerprint": "of other data"}, tmp_path)
+    assert "if they are the same slices, scores will be optimistic" in caplog.text
 
 
 def test_training_goes_on_from_what_a_run_learned(started, tmp_path):
