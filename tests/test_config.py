@@ -43,6 +43,8 @@ def test_a_segmentation_network_from_published_weights():
         InputError, match="segmenter.init.weights: empty, name the file that holds the weights of resnet50"
     ):
         check_config(c)
+    packaged = runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"]("model=unet_backbone,init=tl")
+    assert packaged.segmenter.init.weights == "package"
     c.segmenter.init.weights = "weights.pth"
     check_config(c)
     assert c.segmenter.input.normalize == "pretrained"
