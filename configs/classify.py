@@ -13,8 +13,9 @@ model is any of `covjax.models.list_models("classification")`; what is left out 
 scratch, slices are 82x82x1 as in the paper (or as large as the network needs); with published weights (TL) they have
 the size and the three channels of the weights, whose file --config.classifier.init.weights names.
 
-The training is the paper's, for scratch but for the rate (1e-4, not 1e-3, by which CoV-CTNet diverges). Every field is
-a flag, those of the network too: --config.classifier.model.FIELD.
+The training is the paper's, for scratch but for the rate (1e-4, not 1e-3, by which CoV-CTNet diverges) and, of VGG
+without BatchNorm, the input: standardised, because zero-centred it diverges within five steps. Every field is a flag,
+those of the network too: --config.classifier.model.FIELD.
 """
 
 from ml_collections import ConfigDict
@@ -24,6 +25,7 @@ from covjax.errors import InputError, unknown
 from covjax.models import list_models, model_class, model_options
 from covjax.pretrained import PACKAGE, PACKAGES
 
+WITHOUT_BATCH_NORM = ("vgg16", "vgg19")  # whose loss is not finite after a few steps on the paper's scale of 0..255
 CHOICES = {"model": list_models("classification"), "init": ("scratch", "tl"), "input": ("dwt", "original")}
 
 
@@ -37,6 +39,8 @@ def get_config(arguments=""):
     config.classifier = stage = common.classifier()
     stage.model = ConfigDict({"name": name, **model_options(name)})
     stage.input.enhance = "paper_text" if chosen["input"] == "dwt" else "none"
+    if name in WITHOUT_BATCH_NORM and chosen["init"] == "scratch":
+        stage.input.normalize = "standardize"
     side = max(82, getattr(network, "smallest", 1))
     if chosen["init"] == "tl":
         if not hasattr(network, "pretrained_input"):
