@@ -1,10 +1,10 @@
 """Every classifier learns: on 64 phantom slices the training loss falls to half of what guessing costs.
 
-Compiling most of them takes a minute, so the tests take two; `python -m tests.models.test_learning [NAME ..]` takes
-all, or those that are named, in float32 and bfloat16, and prints in which epoch each got there.
+Compiling most of them takes a minute, so the tests take one; for all, or those named, in both precisions, and in which
+epoch each gets there: python -m tests.models.test_learning [NAME ..] [--dtypes bfloat16] [--size 48]
 """
 
-import sys
+import argparse
 import time
 from functools import cache, partial
 
@@ -21,15 +21,15 @@ from covjax.stages import init_variables, make_stage, measure_statistics
 from covjax.training.state import create_state
 from covjax.training.step import train_step
 
-EPOCHS, BATCH, SIZE = 40, 8, 82
+EPOCHS, BATCH, SIZE = 40, 8, 82  # the paper's size
 RATES = {"vgg": 3e-5}  # of what has another rate than 1e-3, by how its name begins
 
 
 @cache
-def batches():
+def batches(size):
     """64 slices of 16 patients, 4 of each, in batches."""
     places = [(patient, k) for patient in range(16) for k in (2, 4, 6, 8)]
-    slices = [phantom_slice(patient, k, slices_per_patient=12, size=SIZE) for patient, k in places]
+    slices = [phantom_slice(patient, k, slices_per_patient=12, size=size) for patient, k in places]
     image, mask, label = (np.stack(part) for part in zip(*slices, strict=True))
     assert 16 < label.sum() < 48
     order = np.random.default_rng(0).permutation(len(label)).reshape(-1, BATCH)
@@ -37,7 +37,7 @@ def batches():
     return [{"image": image[k], "mask": mask[k], "label": label[k], "valid": valid} for k in order]
 
 
-def losses(name, dtype="float32"):
+def losses(name, dtype="float32", size=SIZE):
     """Yields the mean training loss, that of auxiliary heads included, of one epoch after another."""
     config = common.classifier().unlock()
     options = model_options(name)
@@ -45,26 +45,26 @@ def losses(name, dtype="float32"):
         options["dropout"] = 0.0
     config.model = {"name": name, **options}
     config.update(dtype=dtype, batch_size=BATCH)
-    config.input.update(enhance="none", size=(SIZE, SIZE), slice_size=(SIZE, SIZE), normalize="standardize")
+    config.input.update(enhance="none", size=(size, size), slice_size=(size, size), normalize="standardize")
     rate = next((rate for beginning, rate in RATES.items() if name.startswith(beginning)), 1e-3)
     config.optimizer.update(name="adamw", learning_rate=rate)
-    stage = make_stage("classifier", config, measure_statistics("classifier", config, batches()), AXIS)
+    stage = make_stage("classifier", config, measure_statistics("classifier", config, batches(size)), AXIS)
     optimizer = make_optimizer(config.optimizer, lambda step: rate)
     step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))
     state = replicate(create_state(init_variables(stage.model, config, 0), optimizer, 0, ema=False))
     while True:
         epoch = []
-        for batch in batches():
+        for batch in batches(size):
             state, metrics = step(state, shard(batch))
             assert bool(metrics["finite"]), f"{name} in {dtype}: the loss or a parameter is not finite"
             epoch.append(float(metrics["loss"]))
         yield np.mean(epoch)
 
 
-def halved(name, dtype="float32"):
+def halved(name, dtype="float32", size=SIZE):
     """Returns the epoch in which the loss is half of log 2 for the first time, or None, and the losses up to there."""
     history = []
-    for loss, _ in zip(losses(name, dtype), range(EPOCHS), strict=False):
+    for loss, _ in zip(losses(name, dtype, size), range(EPOCHS), strict=False):
         history.append(loss)
         if loss <= np.log(2) / 2:
             return len(history), history
@@ -79,10 +79,15 @@ def test_the_loss_falls_by_half(name):
 
 
 def main():
-    for name in sys.argv[1:] or list_models("classification"):
-        for dtype in ("float32", "bfloat16"):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list_models("classification"))
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--size", type=int, default=SIZE, help="side of the slices, in pixels")
+    options = parser.parse_args()
+    for name in options.names:
+        for dtype in options.dtypes:
             begun = time.perf_counter()
-            epoch, history = halved(name, dtype)
+            epoch, history = halved(name, dtype, options.size)
             first, last = history[0], history[-1]
             seconds = time.perf_counter() - begun
             print(f"{name:20} {dtype:9} epoch {epoch}  {first:.3f} -> {last:.3f}  {seconds:.0f} s", flush=True)
