@@ -18,6 +18,7 @@ from covjax.stages import init_variables, make_model
 from covjax.training.checkpoint import digest
 
 LISTED = 8  # names in one line
+IDENTITY = ("sha256", "digest")  # by which a record tells its weights: of a file, of a checkpoint's arrays
 SEEN_ALIKE = ("enhance", "gain", "channels", "normalize")  # of input: what must be as in the run that is gone on from
 
 
@@ -45,15 +46,10 @@ def find_start(name: str, config: Any, splits: dict[str, Any], workdir: Path) ->
         folder = Path(settings.run).expanduser()
         start = _of_run(name, config, folder)
         _check_unseen(name, splits, folder)
-        _check_same(init_path(name, workdir), start.record, settings.run)
-        return start
-    source = PACKAGE if settings.weights == PACKAGE else Path(settings.weights).expanduser()
-    skip = [pattern for pattern in map(str.strip, settings.skip.split(",")) if pattern]
-    model = make_model(name, config[name], data=config.data)
-    variables = init_variables(model, config[name], config.seed)
-    variables, record = load_pretrained(model, variables, source, skip=skip, first=settings.first)
-    _check_same(init_path(name, workdir), record, settings.weights)
-    return Start(variables, record)
+    else:
+        start = _of_weights(name, config)
+    _check_same(init_path(name, workdir), start.record, settings.run or settings.weights)
+    return start
 
 
 def told(name: str, record: dict[str, Any], normalize: str) -> str:
@@ -66,6 +62,16 @@ def told(name: str, record: dict[str, Any], normalize: str) -> str:
         unlike = f"; input.normalize is {normalize}, these weights expect pretrained"
     arrays = f"{record['loaded']} arrays of {record['network']} from {record['file']}"
     return f"{name}: {arrays}; anew: {listed}{more}{unlike}"
+
+
+def _of_weights(name: str, config: Any) -> Start:
+    """Takes published weights."""
+    settings = config[name].init
+    source = PACKAGE if settings.weights == PACKAGE else Path(settings.weights).expanduser()
+    skip = [pattern for pattern in map(str.strip, settings.skip.split(",")) if pattern]
+    model = make_model(name, config[name], data=config.data)
+    variables = init_variables(model, config[name], config.seed)
+    return Start(*load_pretrained(model, variables, source, skip=skip, first=settings.first))
 
 
 def _of_run(name: str, config: Any, folder: Path) -> Start:
@@ -91,7 +97,7 @@ def _of_run(name: str, config: Any, folder: Path) -> Start:
     variables = {path: leaf if path[1] in anew else np.asarray(learned[path]) for path, leaf in fresh.items()}
     record = {
         "file": str(folder),
-        "sha256": digest(learned, {}),
+        "digest": digest(learned, {}),
         "network": config[name].model.name,
         "loaded": sum(path[1] not in anew for path in fresh),
         "fresh": [],
@@ -130,8 +136,9 @@ def _check_same(path: Path, record: dict[str, Any], weights: str) -> None:
     if not path.is_file():
         return
     try:
-        began_with = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+        before = json.loads(path.read_text(encoding="utf-8"))
+        began_with = {kind: before[kind] for kind in IDENTITY if kind in record}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}), use another --workdir") from None
-    if began_with != record["sha256"]:
+    if began_with != {kind: record[kind] for kind in began_with}:
         raise InputError(f"init: {weights} changed since this run began, restore it or use another --workdir")
