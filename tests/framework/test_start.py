@@ -248,4 +248,10 @@ def test_training_goes_on_from_what_a_run_learned(started, tmp_path):
     train_run(settings.lock(), tmp_path / "next")
     before, after = (load_trained("classifier", read_config(place), place)[1] for place in (workdir, tmp_path / "next"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *map(jax.device_get, (before, after)))
-    assert json.loads((tmp_path / "next" / "init_classifier.json").read_text())["file"] == str(workdir)
+    kept = tmp_path / "next" / "init_classifier.json"
+    record = json.loads(kept.read_text())
+    assert record["file"] == str(workdir)
+    shutil.rmtree(tmp_path / "next" / "checkpoints")
+    kept.write_text(json.dumps(record | {"digest": "of other arrays"}))
+    with pytest.raises(InputError, match=f"init: {workdir} changed since this run began"):
+        train_run(settings, tmp_path / "next")
