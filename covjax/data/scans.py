@@ -60,15 +60,18 @@ def find_scans(
     return dict(sorted(found.items()))
 
 
-def list_files(folder: Path) -> list[Path]:
-    """Returns the files below a folder, sorted, without hidden ones and links that lead out of it."""
+def list_files(folder: Path, skip: Callable[[InputError], None] = _stop) -> list[Path]:
+    """Returns the files below a folder, sorted, without hidden ones and links that lead out of it.
+
+    Raises InputError for a link to nothing, unless `skip` takes the error and returns.
+    """
     home, found = folder.resolve(), []
     for path in sorted(folder.rglob("*")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_symlink() and not path.exists():
-            raise InputError(f"{path}: a link to nothing, restore what it points to or remove it")
-        if path.is_file() and path.resolve().is_relative_to(home):
+            skip(InputError(f"{path}: a link to nothing, restore what it points to or remove it"))
+        elif path.is_file() and path.resolve().is_relative_to(home):
             found.append(path)
     return found
 

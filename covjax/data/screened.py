@@ -14,6 +14,7 @@ from covjax.data.scans import find_scans, is_nifti, list_files
 from covjax.data.volumes import Volume
 from covjax.errors import InputError
 
+KINDS = ("picture", "volume", "other")
 PICTURES = "_pictures"  # added to the name of a folder's pictures where a volume has that name
 
 Skip = Callable[[InputError], None]
@@ -43,16 +44,16 @@ def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[st
 
     `told` as in volumes.INTENSITIES is for volumes, `bits` for pictures of 16 bits. Openers raise InputError for what
     cannot be read; so does this function when there is nothing or when names clash, while DICOM files that cannot be
-    used are handed to `skip`.
+    used and links to nothing are handed to `skip`.
     """
     if not path.exists():
         raise InputError(f"--input: {path} does not exist, name a scan, a picture or a folder of them")
-    files = [path] if path.is_file() else list_files(path)
+    files = [path] if path.is_file() else list_files(path, skip)
     if path.is_file() and is_directory(path):
         files, path = directory_files(path), path.parent
     root = path.parent if path.is_file() else path
-    pictures = [file for file in files if file.suffix.lower() in images.SUFFIXES]
-    volumes = [file for file in files if file.suffix.lower() not in images.SUFFIXES and _is_volume(file, skip)]
+    kinds = {file: _kind(file, skip) for file in files}
+    pictures, volumes, others = ([file for file in files if kinds[file] == kind] for kind in KINDS)
     if not pictures and not volumes:
         raise InputError(f"--input: {path} holds no scan (.nii, .nii.gz, DICOM) and no picture, name another")
     found: dict[str, Opener] = {}
@@ -65,15 +66,18 @@ def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[st
             name += PICTURES
             ids = {f"{name}/{file.stem}": file for file in ids.values()}
         found[name] = partial(_pictures, name, folder, ids, bits)
-    return dict(sorted(found.items())), len(files) - len(pictures) - len(volumes)
+    return dict(sorted(found.items())), len(others)
 
 
-def _is_volume(file: Path, skip: Skip) -> bool:
+def _kind(file: Path, skip: Skip) -> str | None:
+    """Returns which of KINDS a file is; None for one that cannot be read, handed to `skip`."""
+    if file.suffix.lower() in images.SUFFIXES:
+        return "picture"
     try:
-        return is_nifti(file) or is_dicom(file)
+        return "volume" if is_nifti(file) or is_dicom(file) else "other"
     except InputError as error:
         skip(error)
-        return False
+        return None
 
 
 def _volume(name: str, opener: Callable[[], Volume]) -> Scan:

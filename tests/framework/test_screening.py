@@ -141,13 +141,17 @@ def test_what_cannot_be_used_stops_or_is_listed(trained, pictures, tmp_path):
     (pictures / "notes.txt").write_text("no scan")
     with pytest.raises(InputError, match="cut.nii.gz.*--on_error=skip"):
         screen(trained[0], pictures, tmp_path / "out", window="lung")
+    (pictures / "gone.png").symlink_to(pictures / "nothing.png")
+    with pytest.raises(InputError, match="gone.png: a link to nothing.*--on_error=skip"):
+        screen(trained[0], pictures, tmp_path / "out", window="lung")
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
     summary = screen(trained[0], pictures, tmp_path / "out", window="lung", on_error="skip")
-    assert "8 slices of 3 scans" in summary and "skipped 2" in summary and "left out 1" in summary
+    assert "8 slices of 3 scans" in summary and "skipped 3" in summary and "left out 1" in summary
     told = json.loads((tmp_path / "out" / "screening.json").read_text(encoding="utf-8"))
-    assert [bool(re.search(name, text)) for name, text in zip(("cut.nii.gz", "z.png"), told["skipped"], strict=True)]
+    names = ("gone.png", "cut.nii.gz", "z.png")
+    assert all(re.search(name, text) for name, text in zip(names, told["skipped"], strict=True))
     assert not list((tmp_path / "out").rglob("*cut*"))
-    for name in ("scan.nii", "a b.png", "c.jpg", "sub/ü%20.png"):
+    for name in ("scan.nii", "a b.png", "c.jpg", "sub/ü%20.png", "gone.png"):
         (pictures / name).unlink()
     with pytest.raises(InputError, match="nothing of .* can be used, the first reason: .*cut.nii.gz"):
         screen(trained[0], pictures, tmp_path / "other", window="lung", on_error="skip")
