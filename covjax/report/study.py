@@ -52,8 +52,10 @@ def build_study_page(folder: Path) -> Path:
 
 def _header(folder: Path, told: Mapping[str, Any]) -> str:
     values = {SETTINGS[key]: _plain(key, value) for key, value in told["settings"].items() if key in SETTINGS}
-    if told["settings"].get("folds") == list(range(told["settings"].get("split.folds") or 0)):
+    folds = told["settings"].get("split.folds") or 0
+    if told["settings"].get("folds") == list(range(folds)):
         values.pop("Folds run", None)
+        values["Folds"] = f"{folds} (every slice is tested once per seed)" if folds else "none, one split per seed"
     facts = {"Compared with": told["reference"], **{name: values[name] for name in SETTINGS.values() if name in values}}
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items() if value)
     of_runs = [run["workdir"] for one in told["variants"] for run in one["runs"]]
@@ -73,8 +75,6 @@ def _plain(key: str, value: Any) -> str:
         return SPLIT_RULES.get(value, str(value))
     if key == "patients":
         return f"{value:,}" if value else "unknown"
-    if key == "split.folds":
-        return f"{value} (every slice is tested once per seed)" if value else "none, one split per seed"
     separator = " x " if key.endswith("size") else ", "
     return (
         separator.join(map(str, value)) if isinstance(value, list) else f"{value:,}" if key == "slices" else str(value)

@@ -57,11 +57,21 @@ def test_text(folder):
     assert "-0.050 (-0.120 to 0.010)  0.080  0.160" in other
 
 
+@pytest.mark.parametrize(("folds", "told"), [(2, "2 (every slice is tested once per seed)"), (0, "none, one split")])
+def test_page_of_all_folds(folder, undrawn, folds, told):
+    path = folder / "study.json"
+    study = json.loads(path.read_text())
+    study["settings"] |= {"split.folds": folds, "folds": [*range(folds)]}
+    path.write_text(json.dumps(study))
+    text = build_study_page(folder).read_text()
+    assert f"<dt>Folds</dt><dd>{told}" in text and "Folds run" not in text
+
+
 def test_page_and_files(folder, undrawn):
     page = build_study_page(folder)
     text = page.read_text()
     assert "max|&lt;b&gt;" in text and "<b>" not in text and "&lt;0.001" in text and "nan" not in text
-    assert "64 x 48" in text and "1,370" in text and "<dt>Folds run</dt><dd>0</dd>" in text
+    assert "64 x 48" in text and "1,370" in text and "<dt>Folds</dt><dd>2</dd><dt>Folds run</dt><dd>0</dd>" in text
     rows = list(csv.DictReader((page.parent / "table.csv").read_text().splitlines()))
     assert [row["variant"] for row in rows] == ["paper", "max|<b>"]
     assert float(rows[1]["dice_infected_per_image_difference_low"]) == -0.12
