@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from covjax.config import read_config, write_json
+from covjax.data import screened
 from covjax.data.intensity import eight_bit
 from covjax.data.nifti import open_labels
 from covjax.data.volumes import canonical
@@ -155,6 +156,21 @@ def test_what_cannot_be_used_stops_or_is_listed(trained, pictures, tmp_path):
         (pictures / name).unlink()
     with pytest.raises(InputError, match="nothing of .* can be used, the first reason: .*cut.nii.gz"):
         screen(trained[0], pictures, tmp_path / "other", window="lung", on_error="skip")
+
+
+def test_a_file_that_cannot_be_read_is_not_counted_as_of_another_kind(tmp_path, monkeypatch):
+    for name in ("a.png", "locked", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+
+    def is_dicom(path):
+        if path.name == "locked":
+            raise InputError("locked")
+        return False
+
+    monkeypatch.setattr(screened, "is_dicom", is_dicom)
+    skipped = []
+    found, others = screened.find_screened(tmp_path, "auto", 16, skipped.append)
+    assert len(found) == 1 and others == 1 and [*map(str, skipped)] == ["locked"]
 
 
 def test_scans_that_are_done_are_kept_and_not_screened_again(trained, tmp_path, monkeypatch):
