@@ -118,26 +118,26 @@ def conv2d(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.platform_dependent(x, kernel, cpu=partial(_cpu_conv, geometry), default=partial(_xla_conv, geometry))
+    return _by_platform(_conv_form(geometry, x, kernel), _xla_conv, geometry)(x, kernel)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _input_gradient(geometry: Geometry, sides: Pair, g: jax.Array, kernel: jax.Array) -> jax.Array:
     """Returns the gradient [N, *sides, C] to the input, of the gradient g [N, H', W', F] to the output."""
-    return lax.platform_dependent(
-        g,
-        kernel,
-        cpu=partial(_cpu_input_gradient, geometry, sides),
-        default=partial(_xla_input_gradient, geometry, sides),
-    )
+    return _by_platform(_input_gradient_form(geometry, g, kernel), _xla_input_gradient, geometry, sides)(g, kernel)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     """Returns the gradient [kh, kw, C / groups, F] to the kernel, of the gradient g [N, H', W', F] to the output."""
-    return lax.platform_dependent(
-        x, g, cpu=partial(_cpu_weight_gradient, geometry), default=partial(_xla_weight_gradient, geometry)
-    )
+    return _by_platform(_weight_gradient_form(geometry, x, g), _xla_weight_gradient, geometry)(x, g)
+
+
+def _by_platform(cpu: Callable, xla: Callable, *geometry: Geometry | Pair) -> Callable:
+    """Returns the function of two arrays that is `cpu` on a CPU and `xla` elsewhere; tracing both takes time."""
+    if cpu is xla:
+        return partial(xla, *geometry)
+    return partial(lax.platform_dependent, cpu=partial(cpu, *geometry), default=partial(xla, *geometry))
 
 
 def _conv_backward(geometry, operands, g):
@@ -197,46 +197,49 @@ def _flipped(kernel: jax.Array) -> jax.Array:
     return kernel[::-1, ::-1].transpose(0, 1, 3, 2)
 
 
-# What a CPU runs: the fastest form for the shape.
+# What a CPU runs: the fastest form for the shapes, of which some are XLA's.
 
 
-def _cpu_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _conv_form(geometry: Geometry, x: jax.Array, kernel: jax.Array | jax.ShapeDtypeStruct) -> Callable:
     if geometry.groups > 1:
-        return (_depthwise_conv if kernel.shape[2] == 1 else partial(_per_group, _cpu_conv))(geometry, x, kernel)
+        return _depthwise_conv if kernel.shape[2] == 1 else partial(_per_group, _conv_form)
     height, width = geometry.output_sides(x)
     if height * width <= TINY:
-        return _patch_conv(geometry, x, kernel)
+        return _patch_conv
     if height * width >= LARGE and x.dtype == jnp.bfloat16 and kernel.shape[-1] > FEW_CHANNELS and _sliding(geometry):
-        return _blocked_conv(geometry, x, kernel)
-    return _xla_conv(geometry, x, kernel)
+        return _blocked_conv
+    return _xla_conv
 
 
-def _cpu_input_gradient(geometry: Geometry, sides: Pair, g: jax.Array, kernel: jax.Array) -> jax.Array:
+def _input_gradient_form(geometry: Geometry, g: jax.Array, kernel: jax.Array) -> Callable:
+    *size, inputs, features = kernel.shape
     if geometry.groups > 1:
-        if kernel.shape[2] == 1:
-            return _depthwise_input_gradient(geometry, sides, g, kernel)
-        return _per_group(lambda group, g, kernel: _cpu_input_gradient(group, sides, g, kernel), geometry, g, kernel)
+        return _depthwise_input_gradient if inputs == 1 else partial(_per_group, _input_gradient_form)
     if g.shape[1] * g.shape[2] <= SMALL:
-        return _patch_input_gradient(geometry, sides, g, kernel)
-    if geometry.stride == 1:
-        return _cpu_conv(geometry.opposite, g, _flipped(kernel))
-    return _xla_input_gradient(geometry, sides, g, kernel)
+        return _patch_input_gradient
+    flipped = jax.ShapeDtypeStruct((*size, features, inputs), kernel.dtype)
+    if geometry.stride == 1 and _conv_form(geometry.opposite, g, flipped) is not _xla_conv:
+        return _opposite_conv
+    return _xla_input_gradient
 
 
-def _cpu_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
+def _weight_gradient_form(geometry: Geometry, x: jax.Array, g: jax.Array) -> Callable:
     if geometry.groups > 1:
         depthwise = x.shape[-1] == geometry.groups
-        return (_depthwise_weight_gradient if depthwise else partial(_per_group, _cpu_weight_gradient))(geometry, x, g)
+        return _depthwise_weight_gradient if depthwise else partial(_per_group, _weight_gradient_form)
     pixels, ci, co = g.shape[1] * g.shape[2], x.shape[-1], g.shape[-1]
     if geometry.size == (1, 1) or pixels <= (TINY if geometry.stride == 1 else SMALL):
-        return _patch_weight_gradient(geometry, x, g)
+        return _patch_weight_gradient
     if pixels < LARGE or not _sliding(geometry) or max(ci, co) <= FEW_CHANNELS:
-        return _xla_weight_gradient(geometry, x, g)
+        return _xla_weight_gradient
     if min(ci, co) > NARROW:
-        return _shift_both(geometry, x, g)
-    if ci <= co:
-        return _shift_first(geometry, x, g)
-    return _flipped(_shift_first(geometry.opposite, g, x))
+        return _shift_both
+    return _shift_first if ci <= co else _shift_second
+
+
+def _opposite_conv(geometry: Geometry, sides: Pair, g: jax.Array, kernel: jax.Array) -> jax.Array:
+    opposite, kernel = geometry.opposite, _flipped(kernel)
+    return _conv_form(opposite, g, kernel)(opposite, g, kernel)
 
 
 def _sliding(geometry: Geometry) -> bool:
@@ -300,9 +303,11 @@ def _patch_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> ja
 # By groups.
 
 
-def _per_group(function: Callable, geometry: Geometry, a: jax.Array, b: jax.Array) -> jax.Array:
+def _per_group(form: Callable, geometry: Geometry, *operands: Pair | jax.Array) -> jax.Array:
+    """Runs the form for one group on the channels of every group, the parts of the last two operands."""
+    *sides, a, b = operands
     group, parts = geometry._replace(groups=1), (jnp.split(array, geometry.groups, -1) for array in (a, b))
-    return jnp.concatenate([function(group, *pair) for pair in zip(*parts, strict=True)], -1)
+    return jnp.concatenate([form(group, *pair)(group, *sides, *pair) for pair in zip(*parts, strict=True)], -1)
 
 
 def _depthwise_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -380,6 +385,10 @@ def _shift_first(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
 
     taps = _sum_over_blocks(block, 16, n, height, jnp.zeros((len(geometry.taps) * ci, co), _wide(x)))
     return taps.reshape(*geometry.size, ci, co).astype(x.dtype)
+
+
+def _shift_second(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
+    return _flipped(_shift_first(geometry.opposite, g, x))
 
 
 def _shift_both(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:

@@ -201,3 +201,11 @@ def test_accelerators_keep_the_convolutions_of_their_library(image):
         found[platform] = [text.count(f"stablehlo.{name}") for name in ("convolution", "dot_general", "while")]
     assert found["cuda"] == found["tpu"] == [3, 0, 0]
     assert found["cpu"] == ([0, 3, 0] if image == 3 else [2, 1, 1])
+
+
+@pytest.mark.parametrize(("image", "choices"), [(3, 3), (16, 0), (64, 1)])
+def test_a_platform_is_asked_only_where_its_form_differs(image, choices):
+    """Tracing two forms of every convolution would delay the first step."""
+    x, kernel = jnp.zeros((2, image, image, 64)), jnp.zeros((3, 3, 64, 64))
+    gradients = jax.make_jaxpr(jax.value_and_grad(lambda x, kernel: (conv2d(x, kernel) ** 2).sum(), (0, 1)))
+    assert str(gradients(x, kernel)).count("platform_index") == choices

@@ -32,7 +32,7 @@ def create_state(
         step=jnp.int32(0),
         params=params,
         batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(trainable),
+        opt_state=jax.jit(optimizer.init)(trainable),  # one program, not one for every array
         rng=jax.random.PRNGKey(seed),
         ema=jax.tree.map(jnp.copy, trainable) if ema else None,
     )
