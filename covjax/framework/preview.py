@@ -13,6 +13,7 @@ from covjax.data.prepared import Prepared, prepare
 from covjax.data.splits import CLASSES, make_splits
 from covjax.errors import InputError
 from covjax.framework.slices import part_reader
+from covjax.training.step import step_keys
 
 SLICES, DRAWS = 6, 7
 
@@ -49,7 +50,7 @@ def _preview(name: str, config: Any, data: Prepared, splits: dict[str, Any]) -> 
 
     @jax.jit
     def step(number, batch):
-        key, _ = jax.random.split(jax.random.fold_in(jax.random.PRNGKey(config.seed), number))  # as train_step does
+        key, _ = step_keys(jax.random.PRNGKey(config.seed), number)
         return augment_batch(key, jnp.arange(count), batch, how)
 
     drawn = [batch, *(jax.device_get(step(number, batch)) for number in range(DRAWS))]

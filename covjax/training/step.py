@@ -27,7 +27,7 @@ def train_step(
     Metrics: loss, weight (what the loss was divided by) and finite (bool: the loss and the new state are). A step with
     a finite loss may still leave parameters that are not.
     """
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.rng, state.step))
+    augment_key, dropout_key = step_keys(state.rng, state.step)
     batch = _augmented(augment_key, batch, stage)
     trainable, frozen = split_frozen(state.params, stage.config.optimizer.freeze)
     (loss, (weight, batch_stats)), gradients = jax.value_and_grad(_loss, has_aux=True)(
@@ -46,6 +46,12 @@ def train_step(
     # Behind a barrier, lest XLA computes the new parameters a second time for the check.
     finite = _all_finite((loss, lax.optimization_barrier(params), batch_stats))
     return state, {"loss": loss, "weight": weight, "finite": finite}
+
+
+def step_keys(rng: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the keys of a step's augmentation and dropout."""
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(rng, step))
+    return augment_key, dropout_key
 
 
 def _augmented(key: jax.Array, batch: Batch, stage: Stage) -> Batch:
