@@ -303,11 +303,11 @@ def _patch_weight_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> ja
 # By groups.
 
 
-def _per_group(form: Callable, geometry: Geometry, *operands: Pair | jax.Array) -> jax.Array:
-    """Runs the form for one group on the channels of every group, the parts of the last two operands."""
+def _per_group(choose: Callable, geometry: Geometry, *operands: Pair | jax.Array) -> jax.Array:
+    """Runs the form chosen for one group on the channels of every group, the parts of the last two operands."""
     *sides, a, b = operands
     group, parts = geometry._replace(groups=1), (jnp.split(array, geometry.groups, -1) for array in (a, b))
-    return jnp.concatenate([form(group, *pair)(group, *sides, *pair) for pair in zip(*parts, strict=True)], -1)
+    return jnp.concatenate([choose(group, *pair)(group, *sides, *pair) for pair in zip(*parts, strict=True)], -1)
 
 
 def _depthwise_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
