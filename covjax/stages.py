@@ -228,21 +228,29 @@ def make_stage(name: str, config: Any, statistics: Statistics, axis_name: str | 
 
 def init_variables(model: nn.Module, config: Any, seed: int) -> Any:
     """Returns freshly initialised variables of a stage's network, the same for any number of devices."""
-    variables = jax.jit(_initialiser(model, config))(jax.random.PRNGKey(seed))
-    return {k: variables.get(k, {}) for k in ("params", "batch_stats")}
+    return _collections(jax.jit(_initialiser(model, config))(jax.random.PRNGKey(seed)))
+
+
+def variable_shapes(model: nn.Module, config: Any) -> Any:
+    """Returns the shapes and types of what `init_variables` returns; nothing is compiled or computed for it."""
+    return _collections(jax.eval_shape(_initialiser(model, config), jax.random.PRNGKey(0)))
 
 
 def check_fine_tuning(name: str, config: Any) -> None:
     """Raises InputError if what stage `name` is to freeze, or its rates, do not fit its network's parameters."""
     settings = config.optimizer
     if settings.freeze or settings.rates:
-        variables = jax.eval_shape(_initialiser(make_model(name, config), config), jax.random.PRNGKey(0))
-        check_parts(f"{name}.optimizer", variables["params"], settings.freeze, settings.rates)
+        shapes = variable_shapes(make_model(name, config), config)
+        check_parts(f"{name}.optimizer", shapes["params"], settings.freeze, settings.rates)
 
 
 def _initialiser(model: nn.Module, config: Any) -> Callable[[jax.Array], Any]:
     x = jnp.zeros((1, *config.input.size, config.input.channels))
     return lambda key: model.clone(axis_name=None).init(key, x)
+
+
+def _collections(variables: Any) -> Any:
+    return {k: variables.get(k, {}) for k in ("params", "batch_stats")}
 
 
 def measure_statistics(

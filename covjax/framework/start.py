@@ -14,7 +14,7 @@ from covjax.data.splits import read_splits
 from covjax.errors import InputError
 from covjax.framework.trained import load_trained
 from covjax.pretrained import PACKAGE, load_pretrained
-from covjax.stages import init_variables, make_model
+from covjax.stages import init_variables, make_model, variable_shapes
 from covjax.training.checkpoint import digest
 
 LISTED = 8  # names in one line
@@ -92,14 +92,16 @@ def _of_run(name: str, config: Any, folder: Path) -> Start:
             )
     _, learned = load_trained(name, earlier, folder, calibrated=False)
     learned = flatten_dict(jax.device_get(learned))
-    fresh = flatten_dict(init_variables(make_model(name, config[name], data=config.data), config[name], config.seed))
-    anew = {path[1] for path, leaf in fresh.items() if learned[path].shape != leaf.shape}
-    variables = {path: leaf if path[1] in anew else np.asarray(learned[path]) for path, leaf in fresh.items()}
+    model = make_model(name, config[name], data=config.data)
+    shapes = flatten_dict(variable_shapes(model, config[name]))
+    anew = {path[1] for path, leaf in shapes.items() if learned[path].shape != leaf.shape}
+    fresh = flatten_dict(init_variables(model, config[name], config.seed)) if anew else {}
+    variables = {path: fresh[path] if path[1] in anew else np.asarray(learned[path]) for path in shapes}
     record = {
         "file": str(folder),
         "digest": digest(learned, {}),
         "network": config[name].model.name,
-        "loaded": sum(path[1] not in anew for path in fresh),
+        "loaded": sum(path[1] not in anew for path in shapes),
         "fresh": [],
         "skipped": [],
         "replaced": sorted(anew),

@@ -7,7 +7,7 @@ from typing import Any
 
 from covjax.errors import InputError, RunError
 from covjax.framework.calibrate import read_calibration
-from covjax.stages import Stage, Statistics, init_variables, make_stage, statistics_from_json
+from covjax.stages import Stage, Statistics, make_stage, statistics_from_json, variable_shapes
 from covjax.training.checkpoint import Checkpoints
 
 
@@ -39,7 +39,7 @@ def load_trained(name: str, config: Any, workdir: Path, *, calibrated: bool = Tr
     if not folder.is_dir():
         raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")
     checkpoints = Checkpoints(folder)
-    restored = checkpoints.restore(init_variables(stage.model, config[name], config.seed))
+    restored = checkpoints.restore(variable_shapes(stage.model, config[name]))
     checkpoints.close()
     if restored is None:
         raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")

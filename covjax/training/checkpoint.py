@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
+from jax.sharding import SingleDeviceSharding
 
 from covjax.errors import RunError
 from covjax.parallel import replicate
@@ -48,6 +49,7 @@ class Checkpoints:
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
         """Returns (tree, info) of the newest intact checkpoint, or None if none was ever written.
 
+        Of the arrays of `template` only shapes and types matter: jax.ShapeDtypeStruct will do.
         A damaged one is named and passed over; a training then deletes it, to write it again. Raises RunError if all
         are damaged, and deletes none.
         """
@@ -80,7 +82,8 @@ class Checkpoints:
         self._manager.close()
 
     def _read(self, step: int, template: Any) -> tuple[Any, Any, str | None]:
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        place = SingleDeviceSharding(jax.local_devices()[0])
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), template)
         try:
             items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), info=ocp.args.JsonRestore())
             restored = self._manager.restore(step, args=items)

@@ -21,11 +21,11 @@ from covjax.freezing import split_frozen
 from covjax.optimizer import make_optimizer, make_schedule
 from covjax.parallel import pmap_train, replicate, round_up, shard
 from covjax.runtime import compile_seconds, peak_memory_mb
-from covjax.stages import Stage, init_variables
+from covjax.stages import Stage, init_variables, variable_shapes
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.checkpoint import Checkpoints
 from covjax.training.history import History
-from covjax.training.state import create_state, eval_variables
+from covjax.training.state import TrainState, create_state, eval_variables
 from covjax.training.step import train_step
 
 LOG_EVERY = 20  # steps between two fetches of the loss: the device must not wait for the host more often
@@ -97,22 +97,32 @@ class _Training:
         self.step_fn = pmap_train(partial(train_step, stage=stage, optimizer=self.optimizer))
         self.predict = make_predictor(stage)
         self.finalise = make_finaliser(stage)
-        variables = start or init_variables(stage.model, self.config, self.seed)
-        ema, freeze = self.config.optimizer.ema > 0, self.config.optimizer.freeze
-        self.state = replicate(create_state(variables, self.optimizer, self.seed, ema, freeze))
         self.latest = Checkpoints(workdir / "checkpoints" / stage.name / "latest", write=True)
         self.best = Checkpoints(workdir / "checkpoints" / stage.name / "best", write=True)
-        self.progress, self.pending = Progress(), Pending()
+        self.state, self.progress = self._resumed() or (self._fresh(start), Progress())
+        self.pending = Pending()
+        params = self.state.params
         self.parameters, self.trainable = (
             sum(p.size for p in jax.tree.leaves(tree))
-            for tree in (variables["params"], split_frozen(variables["params"], freeze)[0])
+            for tree in (params, split_frozen(params, self.config.optimizer.freeze)[0])
         )
 
+    def _resumed(self) -> tuple[TrainState, Progress] | None:
+        """Reads the latest checkpoint, if there is one, into shapes alone: nothing is initialised for it."""
+        if self.latest.newest() is None:
+            return None
+        shapes = jax.eval_shape(self._create_state, variable_shapes(self.stage.model, self.config))
+        state, info = self.latest.restore(shapes)
+        return state, Progress(**info)
+
+    def _fresh(self, start: Any) -> TrainState:
+        return replicate(self._create_state(start or init_variables(self.stage.model, self.config, self.seed)))
+
+    def _create_state(self, variables: Any) -> TrainState:
+        settings = self.config.optimizer
+        return create_state(variables, self.optimizer, self.seed, settings.ema > 0, settings.freeze)
+
     def run(self, received: list[int]) -> dict[str, Any]:
-        restored = self.latest.restore(self.state)
-        if restored is not None:
-            self.state, info = restored
-            self.progress = Progress(**info)
         self.step = int(self.state.step)
         self.history = History(self.workdir, self.stage.name, self.step)
         if self.verbose and self.step:

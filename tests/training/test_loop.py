@@ -117,6 +117,13 @@ def test_last_good_checkpoint_is_named(run, tmp_path, monkeypatch):
     assert f"last good checkpoint: {tmp_path / 'run/checkpoints/segmenter/latest/2'};" in str(error.value)
 
 
+def test_a_run_that_goes_on_initialises_nothing(run, monkeypatch):
+    with pytest.raises(Interrupted):
+        run(start=lambda *args, verbose: _Training(*args, None, verbose).run([signal.SIGTERM]))
+    monkeypatch.setattr("covjax.training.loop.init_variables", lambda *_: pytest.fail("compiled for nothing"))
+    assert run()["steps"] == 4
+
+
 def test_a_signal_before_the_first_step_is_not_lost(run):
     with pytest.raises(Interrupted) as stop:
         run(start=lambda *args, verbose: _Training(*args, None, verbose).run([signal.SIGTERM]))
