@@ -245,8 +245,13 @@ def score_bars(
     return to_png(figure)
 
 
-def differences(names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray, xlabel: str) -> bytes:
-    """Draws a point per name ([B], NaN for none) with a whisker from low to high, and a line at no difference."""
+def differences(
+    names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray, xlabel: str, dots: Sequence = ()
+) -> bytes:
+    """Draws a point per name ([B], NaN for none) with a whisker from low to high, and a line at no difference.
+
+    `dots` are the values of each name that its point is the mean of.
+    """
     names = [short(name) for name in names]
     room = max(map(len, names), default=0)
     figure, axes = new_axes(textwrap.fill(xlabel, 34), "", (3.8 + 0.05 * max(room - 12, 0), 0.9 + 0.36 * len(names)))
@@ -254,7 +259,9 @@ def differences(names: Sequence[str], values: np.ndarray, low: np.ndarray, high:
     axes.axvline(0, color=GREY, linewidth=1.2)
     span = np.nan_to_num(np.maximum(np.stack([values - low, high - values]), 0))
     axes.errorbar(values, places, xerr=span, fmt="o", color=BLUE, ecolor="#1c1f24", capsize=3, markersize=6)
-    reach = 1.15 * max(1e-3, *np.abs(np.nan_to_num([*low, *high, *values])))
+    for place, ones in zip(places, dots, strict=False):
+        axes.plot(ones, np.full(len(ones), place), "o", color=VERMILLION, markersize=4, mec="white", mew=0.6)
+    reach = 1.15 * max(1e-3, *np.abs(np.nan_to_num([*low, *high, *values, *np.concatenate([[0.0], *dots])])))
     axes.set_xlim(-reach, reach)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.set_yticks(places, names, parse_math=False)

@@ -31,7 +31,7 @@ def study_table(folder: Path) -> str:
 
     Raises InputError as `build_study_page`.
     """
-    head, *rows = ([*row[:6], *row[9:]] for row in _cells(_read(Path(folder))))
+    head, *rows = _cells(_read(Path(folder)), differences=(MAIN,))
     widths = [max(len(row[k]) for row in (head, *rows)) for k in range(len(head))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
@@ -105,11 +105,12 @@ def _comparison(told: Mapping[str, Any]) -> Section:
 
 def _table(variants: Sequence[Mapping[str, Any]], what: str, reference: str) -> str:
     label, meaning = score_label(STAGE, what)
-    head, rows = ["Variant", label, "Difference", "p"], []
+    several = _several_seeds(variants, what)
+    head, rows = ["Variant", label, "Difference", *(["By seed"] if several else []), "p"], []
     for one in variants:
         score = one["scores"][what]
         row = [_named(one, reference), _small(escape(score_text(score)), interval_text(score))]
-        row += _difference_cells(_difference(one, what))
+        row += _difference_cells(_difference(one, what), several)
         rows.append(row + [_parameters(one), _milliseconds(one), _finished(one)] if what == MAIN else row)
     head += ["Parameters", "ms per slice", "Runs"] if what == MAIN else []
     return f"<h3>{escape(label)}: {escape(meaning)}</h3>" + table(head, rows, kind="compared")
@@ -131,12 +132,13 @@ def _difference(one: Mapping[str, Any], what: str) -> Mapping[str, Any] | None:
     return (one.get("differences") or {}).get(what)
 
 
-def _difference_cells(difference: Mapping[str, Any] | None) -> list[str]:
+def _difference_cells(difference: Mapping[str, Any] | None, several: bool) -> list[str]:
     if difference is None:
-        return ["", ""]
+        return [""] * (3 if several else 2)
     p, adjusted = _p_text(difference["p_value"]), _p_text(difference["p_holm"])
     return [
         _small(_signed(difference), interval_text(difference)),
+        *([_by_seed(difference)] if several else []),
         _small(escape(p), f"Holm {escape(adjusted)}" if adjusted else ""),
     ]
 
@@ -191,11 +193,14 @@ def _forest(variants: Sequence[Mapping[str, Any]], reference: str, what: str) ->
     scores = [_difference(one, what) or {} for one in variants]
     values, (low, high) = np.array([number(score.get("value")) for score in scores]), _ends(scores)
     names, label = [one["name"] for one in variants], score_label(STAGE, what)[0]
-    png = plots.differences(names, values, low, high, f"{label}: difference to {reference}")
+    dots = [np.array([number(value) for value in score.get("by_seed", ())]) for score in scores]
+    dots = dots if _several_seeds(variants, what) else []
+    png = plots.differences(names, values, low, high, f"{label}: difference to {reference}", dots)
     caption = (
         f"<strong>{escape(label)}</strong>, each variant minus {escape(reference)}, with its interval: right of the "
         "line is better, an interval that crosses the line leaves it open."
     )
+    caption += " Each small dot is one seed." if dots else ""
     numbers = {"variant": names, "difference": values, "low": low, "high": high}
     return Picture(f"study_differences_{what}", png, caption, f"{label}: differences to {reference}", numbers)
 
@@ -218,22 +223,39 @@ def _three(value: Any) -> str:
     return "undefined" if math.isnan(number(value)) else f"{value:.3f}"
 
 
-def _cells(told: Mapping[str, Any]) -> list[list[str]]:
-    """The table as plain text, its head first."""
-    rows = []
-    for one in told["variants"]:
-        cells = [one["name"]]
-        for what in SCORES:
-            score, difference = one["scores"][what], _difference(one, what)
-            cells.append(_with_interval(score_text(score), interval_text(score)))
-            cells.append(_with_interval(_signed(difference), interval_text(difference)) if difference else "")
-            cells.append(_p_text(difference["p_value"]) if difference else "")
-            cells.append(_p_text(difference["p_holm"]) if difference else "")
-        rows.append([*cells, _parameters(one), _milliseconds(one), _finished(one)])
-    head = ["Variant"]
+def _cells(told: Mapping[str, Any], differences: Sequence[str] = SCORES) -> list[list[str]]:
+    """The table as plain text, its head first, with the differences of some of the scores."""
+    variants, head = told["variants"], ["Variant"]
+    rows = [[one["name"]] for one in variants]
     for what in SCORES:
-        head += [score_label(STAGE, what)[0], f"Minus {told['reference']}", "p", "p (Holm)"]
+        head.append(score_label(STAGE, what)[0])
+        for row, one in zip(rows, variants, strict=True):
+            row.append(_with_interval(score_text(one["scores"][what]), interval_text(one["scores"][what])))
+        if what not in differences:
+            continue
+        several = _several_seeds(variants, what)
+        head += [f"Minus {told['reference']}", *(["By seed"] if several else []), "p", "p (Holm)"]
+        for row, one in zip(rows, variants, strict=True):
+            row += _difference_texts(_difference(one, what), several)
+    for row, one in zip(rows, variants, strict=True):
+        row += [_parameters(one), _milliseconds(one), _finished(one)]
     return [[*head, "Parameters", "ms per slice", "Runs"], *rows]
+
+
+def _difference_texts(difference: Mapping[str, Any] | None, several: bool) -> list[str]:
+    if difference is None:
+        return [""] * (4 if several else 3)
+    texts = [_with_interval(_signed(difference), interval_text(difference))]
+    texts += [_by_seed(difference)] if several else []
+    return [*texts, _p_text(difference["p_value"]), _p_text(difference["p_holm"])]
+
+
+def _several_seeds(variants: Sequence[Mapping[str, Any]], what: str) -> bool:
+    return any(len((_difference(one, what) or {}).get("by_seed", ())) > 1 for one in variants)
+
+
+def _by_seed(difference: Mapping[str, Any]) -> str:
+    return ", ".join(_signed({"value": value}) for value in difference.get("by_seed", ()))
 
 
 def _with_interval(text: str, interval: str) -> str:

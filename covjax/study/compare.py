@@ -127,11 +127,20 @@ def _score(make: Callable[[Counts], Statistic], counts: Counts, patients: Sequen
 def _difference(
     make: Callable[[Counts], Statistic], one: Counts, other: Counts, patients: Sequence[str]
 ) -> dict[str, Any]:
-    """A variant minus the reference, over the slices and seeds that both were tested on."""
+    """A variant minus the reference, over the slices and seeds that both were tested on, and under each seed alone."""
     both = one.tested & other.tested
-    some, owners = _of_slices(Counts(one.confusion, both), both.any(0), patients)
-    rest, _ = _of_slices(Counts(other.confusion, both), both.any(0), patients)
-    return paired_bootstrap(make(some), make(rest), owners)
+    one, other = one._replace(tested=both), other._replace(tested=both)
+    some, owners = _of_slices(one, both.any(0), patients)
+    rest, _ = _of_slices(other, both.any(0), patients)
+    by_seed = [_value(make, one, seed) - _value(make, other, seed) for seed in range(len(both))]
+    told = [None if np.isnan(value) else float(value) for value in by_seed]
+    return paired_bootstrap(make(some), make(rest), owners) | {"by_seed": told}
+
+
+def _value(make: Callable[[Counts], Statistic], counts: Counts, seed: int) -> float:
+    """The score under one seed; of several, they show how much trainings differ, which no interval tells."""
+    alone = Counts(*(array[seed : seed + 1] for array in counts))
+    return make(alone)(np.ones((1, alone.tested.shape[1])))[0]
 
 
 def _of_slices(counts: Counts, chosen: np.ndarray, patients: Sequence[str]) -> tuple[Counts, list[str]]:

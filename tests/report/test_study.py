@@ -57,6 +57,22 @@ def test_text(folder):
     assert "-0.050 (-0.120 to 0.010)  0.080  0.160" in other
 
 
+def test_differences_of_several_seeds_are_told_one_by_one(folder, undrawn):
+    path = folder / "study.json"
+    study = json.loads(path.read_text())
+    for seeds, told in (([-0.07, None], "-0.070, undefined"), ([-0.05], None)):
+        for one in study["variants"][1]["differences"].values():
+            one["by_seed"] = seeds
+        path.write_text(json.dumps(study))
+        page = build_study_page(folder)
+        markdown, text = (page.parent / "table.md").read_text(), study_table(folder)
+        assert [made.count("By seed") for made in (markdown, text)] == ([2, 1] if told else [0, 0])
+        assert len({len(line.split(" | ")) for line in markdown.splitlines()}) == 1
+        assert ("Each small dot is one seed" in page.read_text()) == bool(told)
+        if told:
+            assert told in markdown and f"{told}  0.080" in text and page.read_text().count(told) == 2
+
+
 @pytest.mark.parametrize(("folds", "told"), [(2, "2 (every slice is tested once per seed)"), (0, "none, one split")])
 def test_page_of_all_folds(folder, undrawn, folds, told):
     path = folder / "study.json"

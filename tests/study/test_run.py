@@ -106,6 +106,10 @@ def test_scores_and_differences_against_brute_force(tmp_path, made):
     main = differences["dice_infected_per_image"]
     apart = each["dice"] - each["cross_entropy"]
     assert main["value"] == pytest.approx(apart.mean()) and main["p_holm"] == main["p_value"]
+    of_seed = [[np.mean([dice(c) for c in every[v][k]]) for k in (0, 1)] for v in ("dice", "cross_entropy")]
+    assert main["by_seed"] == pytest.approx(np.subtract(*of_seed))
+    of_seed = [[dice(every[v][k].sum(0)) for k in (0, 1)] for v in ("dice", "cross_entropy")]
+    assert differences["dice_infected"]["by_seed"] == pytest.approx(np.subtract(*of_seed))
     # The same interval, resampling patients by hand.
     drawn = np.random.default_rng(1).integers(0, PATIENTS, (4000, PATIENTS))
     means = apart.reshape(PATIENTS, 4).mean(1)[drawn].mean(1)
