@@ -106,7 +106,7 @@ def _comparison(told: Mapping[str, Any]) -> Section:
 def _table(variants: Sequence[Mapping[str, Any]], what: str, reference: str) -> str:
     label, meaning = score_label(STAGE, what)
     several = _several_seeds(variants, what)
-    head, rows = ["Variant", label, "Difference", *(["By seed"] if several else []), "p"], []
+    head, rows = ["Variant", label, "Difference", "p"], []
     for one in variants:
         score = one["scores"][what]
         row = [_named(one, reference), _small(escape(score_text(score)), interval_text(score))]
@@ -134,11 +134,11 @@ def _difference(one: Mapping[str, Any], what: str) -> Mapping[str, Any] | None:
 
 def _difference_cells(difference: Mapping[str, Any] | None, several: bool) -> list[str]:
     if difference is None:
-        return [""] * (3 if several else 2)
+        return ["", ""]
     p, adjusted = _p_text(difference["p_value"]), _p_text(difference["p_holm"])
+    by_seed = f"<small>by seed {_by_seed(difference)}</small>" if several else ""
     return [
-        _small(_signed(difference), interval_text(difference)),
-        *([_by_seed(difference)] if several else []),
+        _small(_signed(difference), interval_text(difference)) + by_seed,
         _small(escape(p), f"Holm {escape(adjusted)}" if adjusted else ""),
     ]
 
