@@ -34,9 +34,12 @@ def stage_config(name):
     config = framework.get_config().copy_and_resolve_references()[name]
     config.unlock()
     config.input.update(size=(48, 40), slice_size=(64, 64))
-    config.augment.update(flip=True, rotation=15.0, scale=0.1, intensity=0.1)
-    # No cutout: in an area of one value every window of a max-pool is a tie that rounding decides.
-    config.augment.update({"mixup": 0.4, "noise": 0.05} if name == "classifier" else {"elastic": 0.1})
+    # An area of one value, cut out or moved in from outside, makes ties in a max-pool, which rounding decides. So
+    # nothing is cut out, and only the segmenter's slices are moved.
+    moved = {"rotation": 15.0, "scale": 0.1, "elastic": 0.1} if name == "segmenter" else {"rotation": 0.0, "scale": 0.0}
+    config.augment.update({"flip": True, "intensity": 0.1, **moved})
+    if name == "classifier":
+        config.augment.update(mixup=0.4, noise=0.05)
     config.optimizer.update(learning_rate=1e-6, momentum=0.0, weight_decay=0.0, schedule="constant", warmup_epochs=0.0)
     if name == "segmenter":
         config.model.features = 8

@@ -43,9 +43,8 @@ def test_gradients(on_devices, stage):
         assert one.keys() == four.keys() and len(one) > 20
         one, four = (np.concatenate([g[name].ravel() for name in one]).astype(float) for g in (one, four))
         errors.append(np.linalg.norm(four - one) / np.linalg.norm(one))
-    # Where two pixels of a max-pool are alike but for rounding, the gradient of that step may go to either, on some
-    # CPUs in three steps of five. Whatever devices did wrong would be wrong in all.
-    assert min(errors) <= 1e-5 and max(errors) < 0.1, errors
+    # Where two pixels of a max-pool are alike but for rounding, the gradient of that step may go to either.
+    assert np.median(errors) <= 1e-5 and max(errors) < 0.1, errors
 
 
 @pytest.mark.parametrize("stage", STAGES)
