@@ -272,7 +272,14 @@ def _intensities(m: Measured, parts: np.ndarray) -> Finding:
     return _of_slices(m, "intensity_outliers", "Unusual intensities", "note", chosen, text, detail)
 
 
+def _notes(m: Measured, parts: np.ndarray) -> Finding:
+    text = "What was uncertain when these slices were read. Results show it too, as notes."
+    chosen = np.array(sorted(m.notes, key=lambda i: (m.notes[i], i)), int)
+    return _of_slices(m, "notes", "Slices with notes", "note", chosen, text, lambda i: "; ".join(m.notes[i]))
+
+
 CHECKS = (
     _unreadable, _margin, _patients_across, _near_duplicates, _exact_duplicates, _empty_masks, _healthy_with_mask,
     _full_masks, _no_masks, _imbalance, _few_patients, _unknown_patients, _sizes, _intensities,
+    _notes,
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ CONSTANT = 0.9  # share of the whole border in its grey; less, and it is a part 
 class Measured:
     """Every readable slice of a data set in numbers. `M` slices, in the order of the source.
 
-    The fields up to `splits` are what `covjax.data.splits.make_splits` needs of a data set.
+    The fields up to `notes` are what `covjax.data.splits.make_splits` needs of a data set.
     """
 
     source: str
@@ -33,6 +33,7 @@ class Measured:
     labels: np.ndarray  # int32 [M], 0 healthy, 1 infected
     patients: tuple[str, ...]  # "" when unknown
     splits: tuple[str, ...]  # "" unless the source comes with a split
+    notes: Mapping[int, tuple[str, ...]]  # of those slices that have any, by their positions
     size: np.ndarray  # int [M, 2], height and width
     mean: np.ndarray  # float [M], grey levels
     std: np.ndarray  # float [M], grey levels
@@ -70,6 +71,7 @@ def measure(name: str, fingerprint: str, ids: Sequence[str], load: Callable[[int
     arrays = ("labels", "size", "mean", "std", "inner", "pixels", "infected", "infected_in_border", "infected_on_flat",
               "pixels_in_border", "thumbnails")  # fmt: skip
     columns = {key: np.array(values) if key in arrays else tuple(values) for key, values in columns.items()}
+    columns["notes"] = {i: notes for i, notes in enumerate(columns["notes"]) if notes}
     return Measured(source=name, fingerprint=fingerprint, unreadable=unreadable, **columns)
 
 
@@ -88,7 +90,7 @@ def _row(s: Slice) -> dict[str, Any]:
     lesion = np.zeros(s.image.shape, bool) if s.mask is None else infected(s.mask)
     flat = np.abs(s.image.astype(np.int16) - grey) <= SAME_GREY
     return {
-        "ids": s.id, "labels": np.int32(s.label), "patients": s.patient, "splits": s.split,
+        "ids": s.id, "labels": np.int32(s.label), "patients": s.patient, "splits": s.split, "notes": s.notes,
         "size": s.image.shape, "mean": s.image.mean(), "std": s.image.std(), "inner": inner,
         "pixels": int(counted.sum()), "infected": -1 if s.mask is None else int(lesion.sum()),
         "infected_in_border": int((lesion & border).sum()),

@@ -11,8 +11,8 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +45,7 @@ class Prepared:
     records: Any  # tfds data source
     values: frozenset[str] = frozenset({"8bit"})  # what the files held: 8bit, hu or both
     shapes: tuple[tuple[int, int], ...] = ()  # rows and columns of every slice; () if prepared by an earlier version
+    notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # of those slices that have any
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -125,6 +126,7 @@ def open_prepared(folder: Path) -> Prepared:
             records=records,
             values=frozenset(r.get("values", "8bit") for r in rows),
             shapes=tuple(tuple(r["shape"]) for r in rows if "shape" in r),
+            notes={i: tuple(r["notes"]) for i, r in enumerate(rows) if "notes" in r},
         )
     # Which of these it is depends on the file that is missing, cut short or overwritten.
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:

@@ -31,6 +31,7 @@ class Scan:
     files: Sequence[Path]  # one per picture, or that of the volume
     read: Callable[[int], np.ndarray]  # values [H, W] of a slice; raises InputError
     volume: Volume | None = None
+    notes: tuple[str, ...] = ()  # what is uncertain but usable, shown wherever results are
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,7 +84,7 @@ def _kind(file: Path, skip: Skip) -> str | None:
 def _volume(name: str, opener: Callable[[], Volume]) -> Scan:
     volume = opener()
     ids = [f"{name}/{k:04d}" for k in range(len(volume))]
-    return Scan(name, volume.path, volume.intensity, ids, [volume.path], volume.read, volume)
+    return Scan(name, volume.path, volume.intensity, ids, [volume.path], volume.read, volume, volume.notes)
 
 
 def _pictures(name: str, folder: Path, files: dict[str, Path], bits: int) -> Scan:

@@ -11,6 +11,7 @@ from covjax.data.volumes import Geometry, Volume, canonical, canonical_shape, ca
 from covjax.errors import InputError
 
 UNEVEN = 0.1  # share of the distance between slices by which they may differ
+UNEVEN_NOTE = "slices are not evenly spaced, one may be missing; volumes are approximate"
 
 
 def read_series(files: Sequence[Path], skip: Callable[[InputError], None]) -> dict[str, tuple[Tags, list[Frame]]]:
@@ -39,8 +40,6 @@ def open_series(path: Path, tags: Tags, frames: list[Frame], told: str = "auto")
     axis = int(geometry.orientation[2, 0])
     if axis != 2:
         raise InputError(f"{path}: a {('sagittal', 'coronal')[axis]} series, export the axial one")
-    if not even:
-        logging.warning("%s: slices are not evenly spaced, is one missing? Volumes are approximate", path)
     last_first = geometry.orientation[2, 1] < 0
     flat = Geometry((*geometry.shape[:2], 1), geometry.affine, geometry.known)
 
@@ -62,6 +61,7 @@ def open_series(path: Path, tags: Tags, frames: list[Frame], told: str = "auto")
         study=tags.study,
         inverted=frames[0].inverted,
         frames=frames,
+        notes=() if even else (UNEVEN_NOTE,),
     )
 
 

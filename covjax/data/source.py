@@ -34,6 +34,7 @@ class Slice(NamedTuple):
     values: str = "8bit"  # what the file held: 8bit, or hu brought to 0..255 through the window of the configuration
     lungs: np.ndarray | None = None  # bool [H, W] where the source knows them
     spacing: tuple[float, float] | None = None  # mm between rows and columns where the source knows it
+    notes: tuple[str, ...] = ()  # what is uncertain but usable, a sentence each; without names, which may be patients'
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
         "patients": {name: sorted({data.patients[i] for i in indices[name]} - {""}) for name in PARTS},
         "slices": {name: _label_counts(data.labels[indices[name]]) for name in PARTS},
     }  # fmt: skip
+    if data.notes:
+        splits["notes"] = {name: count_notes(data, indices[name]) for name in PARTS}
     if (part < 0).any():
         splits["left_out"] = [data.ids[i] for i in np.flatnonzero(part < 0)]
     check_splits(splits)
@@ -158,6 +161,11 @@ def check_folds(folds: int, fold: int) -> None:
 
 def _label_counts(labels: np.ndarray) -> dict[str, int]:
     return {name: int((labels == k).sum()) for k, name in enumerate(CLASSES)}
+
+
+def count_notes(data: Prepared, indices: np.ndarray) -> dict[str, int]:
+    """Returns of how many of the slices at `indices` each note is, the most frequent first."""
+    return dict(Counter(note for i in indices.tolist() for note in data.notes.get(i, ())).most_common())
 
 
 def _groups(data: Prepared, by: str) -> np.ndarray:

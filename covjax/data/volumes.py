@@ -60,6 +60,7 @@ class Volume:
     inverted: bool = False  # 8-bit values are stored white on black
     header: object = None  # of NIfTI: what a mask inherits
     frames: Sequence[Any] = ()  # of DICOM: its pictures, as the last stored axis has them
+    notes: tuple[str, ...] = ()  # what is uncertain but usable, a sentence each; without names, which may be patients'
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -158,6 +158,7 @@ def per_image_columns(data: Prepared, indices: np.ndarray, stages: Mapping[str, 
             known[rows] = values
             before = columns.get(name)
             columns[name] = known if before is None else np.where(np.isnan(before), known, before)
+    columns["notes"] = np.array(["; ".join(data.notes.get(i, ())) for i in indices.tolist()])
     return columns
 
 

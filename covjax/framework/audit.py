@@ -42,7 +42,9 @@ def audit_run(workdir: Path, output: Path) -> bool:
     def load(i: int) -> Slice:
         image, mask = data.decode(i)
         mask = mask if data.has_mask[i] else None
-        return Slice(data.ids[i], image, mask, int(data.labels[i]), data.patients[i], data.splits[i])
+        return Slice(
+            data.ids[i], image, mask, int(data.labels[i]), data.patients[i], data.splits[i], notes=data.notes.get(i, ())
+        )
 
     m = measure(data.source, data.fingerprint, data.ids, load)
     position = {name: i for i, name in enumerate(data.ids)}

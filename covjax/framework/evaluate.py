@@ -148,6 +148,7 @@ def rows_to_arrays(seen: Mapping[str, Seen], data: Prepared, indices: np.ndarray
         "id": np.array([data.ids[i] for i in indices]),
         "patient": np.array([data.patients[i] for i in indices]),
         "label": data.labels[indices],
+        "notes": np.array(["; ".join(data.notes.get(i, ())) for i in indices.tolist()]),
     }
     position = {index: place for place, index in enumerate(indices.tolist())}
     for name, (some, rows) in seen.items():

@@ -15,7 +15,7 @@ SLICE_COLUMNS = (
 )  # fmt: skip
 SCAN_COLUMNS = (
     "scan", "file", "values", "window", "slices", "called_infected", "highest_probability", "spacing_mm", "infected_ml",
-    "lung_ml", "infected_share_of_lung", "mask",
+    "lung_ml", "infected_share_of_lung", "mask", "notes",
 )  # fmt: skip
 
 Line = dict[str, Any]

@@ -14,7 +14,7 @@ from absl import logging
 
 from covjax.config import flat_fields, read_config, stage_names, write_json
 from covjax.data.prepared import Prepared
-from covjax.data.splits import CLASSES, read_splits
+from covjax.data.splits import CLASSES, count_notes, read_splits
 from covjax.errors import InputError
 from covjax.evaluation.results import rank_examples, write_part
 from covjax.framework.calibrate import read_calibration
@@ -103,12 +103,13 @@ def _check_apart(workdirs: Sequence[Path], ids: Sequence[np.ndarray], part: str)
 
 def _joined(splits: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]) -> tuple[Prepared, dict[str, Seen]]:
     """Returns the slices of all runs as one data set without pictures, and what every stage says of them."""
-    ids, patients, labels = (
-        np.concatenate([content[name] for content in arrays]) for name in ("id", "patient", "label")
+    ids, patients, labels, notes = (
+        np.concatenate([content[name] for content in arrays]) for name in ("id", "patient", "label", "notes")
     )
     data = Prepared(
         fingerprint=splits["fingerprint"], source=splits["source"], ids=tuple(ids.tolist()), labels=labels,
         patients=tuple(patients.tolist()), splits=("",) * len(ids), has_mask=np.ones(len(ids), bool), records=None,
+        notes={i: (text,) for i, text in enumerate(notes.tolist()) if text},
     )  # fmt: skip
     parts, first = {}, 0
     for content in arrays:
@@ -168,6 +169,7 @@ def _pooled_splits(splits: Mapping[str, Any], data: Prepared, part: str) -> dict
     same = {name: splits[name] for name in ("source", "fingerprint", "by", "seed", "shares", "folds") if name in splits}
     counts = {name: int((data.labels == k).sum()) for k, name in enumerate(CLASSES)}
     patients = sorted(set(data.patients) - {""})
+    same |= {"notes": {part: count_notes(data, np.arange(len(data)))}} if data.notes else {}
     return same | {part: list(data.ids), "patients": {part: patients}, "slices": {part: counts}}
 
 

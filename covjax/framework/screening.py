@@ -59,8 +59,9 @@ def screen(
 
     Writes predictions.csv (a line per slice), scans.csv (a line per scan), masks (in the scan's own geometry, PNG for
     pictures; 1, 2, .. where classes are kept apart), overlays/ID.png, and screening.json: with which run and options,
-    and what was skipped. Everything is written beside `output` first and moved there at the end; when it stops, scans
-    that are done are kept there, and the same call goes on after them. Returns a few lines that say what was found.
+    what was skipped, and what is uncertain (notes, by scan). Everything is written beside `output` first and moved
+    there at the end; when it stops, scans that are done are kept there, and the same call goes on after them. Returns a
+    few lines that say what was found.
 
     Args:
       workdir: of a finished run.
@@ -110,7 +111,8 @@ def screen(
             shutil.rmtree(partial, ignore_errors=True)
             raise
         raise InputError(f"{error} ({kept} scans are done and kept: mend it and run the same command again)") from error
-    _finish(partial, output, done, told | {"left_out": others, "skipped": skipped})
+    notes = {scan["scan"]["scan"]: scan["notes"] for scan in done if scan["notes"]}
+    _finish(partial, output, done, told | {"left_out": others, "skipped": skipped, "notes": notes})
     return _summary(done, skipped, others)
 
 
@@ -202,8 +204,9 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
             if segments:
                 _save(mask_picture(mask, bool(classes)), job.output / lines[-1]["mask"])
     summed = scan_line(scan, window, lines, volumes if segments else None)
-    summed |= class_volumes(lines, classes, spacing) | {"mask": mask_file}
-    return {"scan": summed, "slices": lines}
+    notes = list(scan.notes)
+    summed |= class_volumes(lines, classes, spacing) | {"mask": mask_file, "notes": "; ".join(notes)}
+    return {"scan": summed, "slices": lines, "notes": notes}
 
 
 def _slices(job: Job, scan: Scan, window: Window) -> Iterator[tuple[int, np.ndarray, Screened]]:
@@ -250,6 +253,8 @@ def _summary(done: Sequence[dict[str, Any]], skipped: Sequence[str], others: int
     lines = [f"screened {len(slices)} slices of {len(done)} scans, {infected} called infected"]
     lines += [f"skipped {len(skipped)} that could not be used, listed in screening.json"] if skipped else []
     lines += [f"left out {others} files of other kinds"] if others else []
+    noted = sum(bool(scan["notes"]) for scan in done)
+    lines += [f"{noted} scans have notes on what is uncertain, in scans.csv and on the page"] if noted else []
     return "\n".join(lines)
 
 

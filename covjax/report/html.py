@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -45,6 +45,12 @@ def write_page(
 def banner(kind: str, text: str) -> str:
     """Returns a warning that nobody overlooks; `text` is HTML."""
     return f'<p class="banner" role="note"><strong>{escape(kind)}:</strong> {text}</p>'
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Returns a list of lines, each HTML; '' where there is none."""
+    items = "".join(f"<li>{line}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def page(

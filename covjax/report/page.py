@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from covjax.report import classifier, figures, slices, tables
-from covjax.report.html import banner, write_page
+from covjax.report.html import banner, bullets, write_page
 from covjax.report.parts import split_title
 from covjax.report.results import STAGES, Results, options_text, read_results
 
@@ -98,6 +98,19 @@ def _evaluation(results: Results) -> dict[str, str]:
     return {"Evaluation options": "; ".join(parts)}
 
 
+def _notes(results: Results) -> list[str]:
+    """Returns a line of HTML for each note on slices of the data: of how many slices of which parts it is."""
+    counts: dict[str, dict[str, int]] = {}
+    for split, notes in (results.splits.get("notes") or {}).items():
+        for note, count in notes.items():
+            counts.setdefault(str(note), {})[split] = int(count)
+    return [
+        f"{escape(note)} ({', '.join(f'{n:,} {escape(split_title(split))}' for split, n in some.items())} slices; "
+        "which, says per_image.csv)"
+        for note, some in counts.items()
+    ]
+
+
 def warnings(results: Results) -> str:
     """Returns banners about the data and their split that nobody overlooks; '' where there is nothing to warn of."""
     banners = []
@@ -113,4 +126,6 @@ def warnings(results: Results) -> str:
     elif shared:
         text = f"{shared} of the patients are in more than one part, so the scores are optimistic."
         banners.append(banner("Shared patients", text))
+    if notes := _notes(results):
+        banners.append(banner("To note", bullets(notes)))
     return "".join(banners)

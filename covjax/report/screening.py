@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from covjax.errors import InputError
 from covjax.files import write_together
-from covjax.report.html import banner, page
+from covjax.report.html import banner, bullets, page
 from covjax.report.parts import Section, class_words, details, table
 from covjax.report.results import options_text, read_json
 
@@ -30,6 +30,7 @@ SLICES = {
     "infected_share": "Infected share of slice",
     "infected_share_of_lung": "Infected share of lung",
 }
+NAMED = 8  # scans that the list of notes links to
 SHARES = ("infected_share", "infected_share_of_lung")
 FOOTER = (
     "Masks are in masks/, the pictures in overlays/, all numbers in predictions.csv and scans.csv. The lung is what is "
@@ -72,6 +73,7 @@ class Shown(NamedTuple):
     scans: Mapping[str, str]  # columns of scans.csv that are shown, and their titles
     slices: Mapping[str, str]  # those of predictions.csv
     classes: Mapping[str, str]  # of infection that are kept apart, and their colours
+    notes: Mapping[str, Sequence[str]]  # what is uncertain, by scan
     version: str
 
 
@@ -88,7 +90,7 @@ def build_screening(output: Path) -> Path:
     scans, slices = _read(output / "scans.csv", of_scans), _read(output / "predictions.csv", of_slices)
     by_scan = {name: list(lines) for name, lines in groupby(slices, key=lambda line: line["scan"])}
     version = str(told.get("covjax", ""))
-    show = Shown(output, of_scans, of_slices, classes, version)
+    show = Shown(output, of_scans, of_slices, classes, told.get("notes") or {}, version)
     files = {_place(output, scan): _scan_page(show, scan, by_scan[scan["scan"]]) for scan in scans}
     files[output / "index.html"] = _index(show, scans, told)
     write_together(files)
@@ -116,8 +118,8 @@ def _index(show: Shown, scans: Sequence[Mapping[str, str]], told: Mapping[str, A
     facts |= {"Evaluation options": options_text(told["options"])} if told.get("options") else {}
     facts |= {"Files of other kinds left out": told["left_out"]} if told.get("left_out") else {}
     skipped = [escape(str(reason)) for reason in told.get("skipped") or ()]
-    listed = f"<ul>{''.join(f'<li>{reason}</li>' for reason in skipped)}</ul>"
-    warning = banner("Skipped", f"{len(skipped)} that could not be used: {listed}") if skipped else ""
+    warning = banner("Skipped", f"{len(skipped)} that could not be used: {bullets(skipped)}") if skipped else ""
+    warning += banner("To note", bullets(_by_note(show, scans))) if show.notes else ""
     shown = {column: title for column, title in show.scans.items() if any(scan[column] for scan in scans)}
     rows = [
         (
@@ -128,6 +130,19 @@ def _index(show: Shown, scans: Sequence[Mapping[str, str]], told: Mapping[str, A
     ]
     section = Section("Scans", [table(("Scan", *shown.values()), rows)])
     return page("covjax: screening", _header("Screening", facts) + warning, [section], show.version, footer=FOOTER)
+
+
+def _by_note(show: Shown, scans: Sequence[Mapping[str, str]]) -> list[str]:
+    """Returns a line of HTML for each note: of how many scans it is, with links to the first of them."""
+    of: dict[str, list[str]] = {}
+    for scan in scans:
+        for note in show.notes.get(scan["scan"], ()):
+            link = _link(_place(show.output, scan), show.output)
+            of.setdefault(str(note), []).append(f'<a href="{link}">{escape(scan["scan"])}</a>')
+    return [
+        f"{escape(note)} ({', '.join(links[:NAMED])}{f' and {len(links) - NAMED} more' * (len(links) > NAMED)})"
+        for note, links in of.items()
+    ]
 
 
 def _scan_page(show: Shown, scan: Mapping[str, str], slices: Sequence[Mapping[str, str]]) -> bytes:
@@ -150,7 +165,8 @@ def _scan_page(show: Shown, scan: Mapping[str, str], slices: Sequence[Mapping[st
     viewer = Section("Slice by slice", [_viewer(slices, links, texts, show.classes)])
     numbers = Section("Numbers", [details(f"{len(rows)} slices", table(head, rows, kind="tall"))])
     back = f'<p><a href="{_link(output / "index.html", place.parent)}">All scans</a></p>'
-    header = _header(escape(scan["scan"]), facts) + back
+    notes = bullets(escape(str(note)) for note in show.notes.get(scan["scan"], ()))
+    header = _header(escape(scan["scan"]), facts) + (banner("To note", notes) if notes else "") + back
     script = f"<script>{SCRIPT}</script>\n"
     return page(f"covjax: {scan['scan']}", header, [viewer, numbers], show.version, script=script, footer=FOOTER)
 

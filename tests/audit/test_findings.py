@@ -31,6 +31,12 @@ def test_nothing_wrong(slices):
     assert found(slices) == {}
 
 
+def test_notes_are_told(slices):
+    slices[3] = slices[3]._replace(notes=("its size is not known", "it is tilted"))
+    assert found(slices) == {"notes": ("note", 1, ["s03"])}
+    assert found(slices, whole=True)["notes"].rows == [("s03", "its size is not known; it is tilted")]
+
+
 def test_labels_in_a_margin(slices):
     figures = [with_margin(s, 1) for s in slices]
     finding = found(figures, whole=True)["margin_labels"]

@@ -20,6 +20,7 @@ from covjax.data.prepared import open_prepared, prepare
 from covjax.data.shards import SHARD
 from covjax.data.source import IGNORE, Slice, Source
 from covjax.data.sources import open_source
+from covjax.data.splits import count_notes
 from covjax.errors import InputError, Interrupted, RunError
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +57,15 @@ def test_reads_back_what_the_source_gave(folder):
         np.testing.assert_array_equal(image, source.load(i).image)
         np.testing.assert_array_equal(mask, source.load(i).mask)
     assert data.decode(np.int64(2))[0].dtype == np.uint8
+
+
+def test_notes_are_kept(folder):
+    plain = open_source(config(folder))
+    noted = replace(plain, load=lambda i: plain.load(i)._replace(notes=("tilted", "ü")[: i - 1]))
+    prepared._build(noted, folder.parent / "built")
+    data = open_prepared(folder.parent / "built")
+    assert data.notes == {0: ("tilted",), 2: ("tilted",), 3: ("tilted", "ü")}
+    assert count_notes(data, np.array([1, 2, 3])) == {"tilted": 2, "ü": 1}
 
 
 def test_no_masks_at_all(folder):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,15 @@ def data(labels, patients, splits=None):
     ids = tuple(f"s{i}" for i in range(n))
     splits = tuple(splits) if splits is not None else ("",) * n
     return Prepared("f", "fake", ids, np.array(labels, np.int32), tuple(patients), splits, np.ones(n, bool), None)
+
+
+def test_notes_are_counted_by_part():
+    d = patients([4, 4, 4, 4], [0.5] * 4)
+    splits = make_splits(replace(d, notes={0: ("tilted",), 1: ("tilted", "thick")}), rule(), 0)
+    counts = splits["notes"]
+    assert {part for part in PARTS if counts[part]} == {part for part in PARTS if "s0" in splits[part]}
+    assert sum((Counter(notes) for notes in counts.values()), Counter()) == {"tilted": 2, "thick": 1}
+    assert "notes" not in make_splits(d, rule(), 0)
 
 
 def real(path, home, column):

@@ -261,6 +261,23 @@ def test_pages_link_to_what_is_there_and_escape_what_they_are_given(trained, pic
         build_screening(tmp_path / "out")
 
 
+def test_notes_on_a_scan_are_in_its_table_in_json_and_on_the_pages(trained, tmp_path):
+    for name, gap in (("a", 0), ("b<i>", 9), ("c", 9)):
+        move = lambda data, k, gap=gap: setattr(data, "ImagePositionPatient", [0, 0, k + gap * (k > 2)])  # noqa: E731
+        write_series(tmp_path / "in" / name, VALUES, move, SeriesInstanceUID=f"1.2.{ord(name[0])}")
+    summary = screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
+    assert "2 scans have notes" in summary
+    told = json.loads((tmp_path / "out" / "screening.json").read_text(encoding="utf-8"))["notes"]
+    assert set(told) == {"b<i>", "c"} and "not evenly spaced" in told["c"][0]
+    assert {r["scan"]: r["notes"] for r in read(tmp_path / "out" / "scans.csv")} == {
+        "a": "", **{name: "; ".join(notes) for name, notes in told.items()}
+    }  # fmt: skip
+    index = build_screening(tmp_path / "out").read_text(encoding="utf-8")
+    assert "To note" in index and "not evenly spaced" in index and "<i>" not in index
+    pages = {name: (tmp_path / "out" / "scans" / f"{name}.html").read_text(encoding="utf-8") for name in ("a", "c")}
+    assert "not evenly spaced" in pages["c"] and "To note" not in pages["a"]
+
+
 def test_nothing_is_overwritten(trained, pictures, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("kept")

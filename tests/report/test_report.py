@@ -324,6 +324,14 @@ def test_banners(tmp_path, source, by, banner, absent, undrawn):
     assert shown.text.index(banner) < shown.text.index("Part Patients")
 
 
+def test_notes_on_slices_are_on_the_page(tmp_path, undrawn):
+    write_run(tmp_path)
+    assert "To note" not in Page(build_report(tmp_path)).text
+    splits = json.loads((tmp_path / "splits.json").read_text())
+    write_json(tmp_path / "splits.json", splits | {"notes": {"train": {"tilted <b>": 1200}, "test": {"tilted <b>": 3}}})
+    assert "To note: tilted <b> (1,200 training, 3 test slices" in Page(build_report(tmp_path)).text
+
+
 def test_patients_in_two_parts_raise_a_banner_whatever_the_rule(tmp_path, undrawn):
     write_run(tmp_path, by="source")
     splits = json.loads((tmp_path / "splits.json").read_text())
