@@ -10,6 +10,7 @@ import numpy as np
 
 from covjax.data.listed import listed_parts
 from covjax.data.prepared import Prepared
+from covjax.data.published import held_out, source_folds, source_parts
 from covjax.errors import InputError, unknown
 
 PARTS = ("train", "val", "test")
@@ -19,7 +20,7 @@ RULES = {
     "block": "runs of slices that follow each other by id, for unknown patients whose slices do (10 comes after 9)",
     "source": "the split the source comes with (column split of index.csv; with folds: their number)",
     "file": "as listed in split.path: a splits.json, or a CSV with the columns patient or id, and part",
-    "held_out": "what that column calls val or test is test; val is taken from the rest, by patient",
+    "held_out": "what that column calls test (or val, without test) is test, and no patient of it is in train or val",
 }
 TRIALS = 2000  # random divisions to choose from
 FEW_TRIALS = 20  # with so many groups, any random division is close to the shares
@@ -46,8 +47,11 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
     By file, parts are what `config.path` says, of another run (its splits.json) or by hand; what it does not list is in
     no part.
 
-    By what the source holds out, for sources with two parts, the held-out one is for testing only; slices of the other
-    whose patient is in it too are in no part, and listed as left_out.
+    By source, parts are as published: no patient need be known, and one may be in train and val, never in test.
+
+    By what the source holds out, that is for testing only; slices of the rest whose patient is in it too are in no
+    part, and listed as left_out. Of a source with train, val and test the rest stays as published; of one with two
+    parts it is divided by patient, slices of unknown patients one by one.
     """
     if config.by not in RULES:
         raise unknown("split.by", config.by, RULES)
@@ -65,7 +69,7 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
     elif config.folds:
         part = _fold_parts(data, config, shares, seed)
     elif config.by == "source":
-        part = _source_parts(data)
+        part = source_parts(data, PARTS)
     elif config.by == "held_out":
         part = _held_out_parts(data, shares, seed)
     else:
@@ -89,16 +93,30 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
 
 
 def check_splits(splits: dict[str, Any], path: Path | str = "splits") -> None:
-    """Raises InputError if a slice is in two parts, or, unless split by slice, a patient is; or if a part is empty."""
-    for what in ("slice", "patient") if splits["by"] != "slice" else ("slice",):
-        members = splits if what == "slice" else splits["patients"]
-        for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
-            shared = set(members[a]) & set(members[b])
-            if shared:
-                raise InputError(f"{path}: {what} {min(shared)} is in both {a} and {b}, use split.by=patient")
+    """Raises InputError if a slice is in two parts, a patient is (but see below), or a part is empty.
+
+    Split by slice, patients are in several parts; in parts that were made elsewhere one may be in train and val, which
+    reports name: what is tested remains unseen.
+    """
+    for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+        if shared := set(splits[a]) & set(splits[b]):
+            raise InputError(f"{path}: slice {min(shared)} is in both {a} and {b}, list it once")
+        shared = set(splits["patients"][a]) & set(splits["patients"][b])
+        if shared and splits["by"] != "slice" and (b == "test" or not _made_elsewhere(splits)):
+            raise InputError(f"{path}: patient {min(shared)} is in both {a} and {b}, {_apart(splits)}")
     for name in PARTS:
         if not splits[name]:
             raise InputError(f"{path}: the {name} part is empty, {_remedy(splits)}")
+
+
+def _made_elsewhere(splits: dict[str, Any]) -> bool:
+    return splits["by"] in ("source", "held_out", "file") and not splits.get("folds")
+
+
+def _apart(splits: dict[str, Any]) -> str:
+    if splits["by"] == "source" and not splits.get("folds"):
+        return "use split.by=held_out, which trains on no slice of a patient in test, or split.by=patient"
+    return "use split.by=patient"
 
 
 def _check_classes(splits: dict[str, Any], needs: tuple[str, ...], parts: tuple[str, ...]) -> None:
@@ -110,7 +128,8 @@ def _check_classes(splits: dict[str, Any], needs: tuple[str, ...], parts: tuple[
 
 def _remedy(splits: dict[str, Any]) -> str:
     if splits["by"] == "source" and not splits.get("folds"):
-        return f"put slices of each class in each of {', '.join(PARTS)} (column split of index.csv)"
+        held = "" if splits["test"] and splits["val"] else "use split.by=held_out, or "
+        return f"{held}put slices of each class in each of {', '.join(PARTS)} (column split of index.csv)"
     return "add patients, change split.shares or seed" + (" or use other folds" if splits.get("folds") else "")
 
 
@@ -187,29 +206,15 @@ def _groups(data: Prepared, by: str) -> np.ndarray:
     return groups
 
 
-def _source_parts(data: Prepared) -> np.ndarray:
-    for slice_id, split in zip(data.ids, data.splits, strict=True):
-        if split not in PARTS:
-            raise InputError(
-                f"{slice_id}: split '{split}' in index.csv, use train, val or test, or set split.by=patient"
-            )
-    return np.array([PARTS.index(s) for s in data.splits])
-
-
 def _held_out_parts(data: Prepared, shares: np.ndarray, seed: int) -> np.ndarray:
     """Returns the part [M] of each slice, -1 for those of the rest whose patient is held out."""
-    groups, names = _groups(data, "patient"), set(data.splits)
-    if names not in ({"train", "val"}, {"train", "test"}):
-        raise InputError(
-            f"split.by: held_out needs a split column of train and val, or train and test, found "
-            f"{', '.join(sorted(name or 'nothing' for name in names))}; use split.by=patient or source"
-        )
-    held_out = np.array(data.splits) != "train"
-    rest = ~held_out & ~np.isin(groups, groups[held_out])
-    among, left = np.unique(groups[rest], return_inverse=True)
+    part, rest = held_out(data)
+    if not rest.any():
+        return part
+    names = [patient or f"slice {slice_id}" for slice_id, patient in zip(data.ids, data.patients, strict=True)]
+    among, left = np.unique(np.array(names)[rest], return_inverse=True)
     if len(among) < 2:
         raise InputError("split.by: held_out leaves fewer than 2 patients for train and val, use split.by=patient")
-    part = np.where(held_out, PARTS.index("test"), -1)
     part[rest] = _assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
     return part
 
@@ -217,7 +222,7 @@ def _held_out_parts(data: Prepared, shares: np.ndarray, seed: int) -> np.ndarray
 def _fold_parts(data: Prepared, config: Any, shares: np.ndarray, seed: int) -> np.ndarray:
     """Returns the part [M] of each slice: test is one fold, val its share of the rest, chosen as without folds."""
     if config.by == "source":
-        fold = _source_folds(data, config.folds)
+        fold = source_folds(data, config.folds)
         groups = _groups(data, "slice" if "" in data.patients else "source")
     else:
         groups = _groups(data, config.by)
@@ -265,17 +270,6 @@ def _some(slices: int, share: float) -> int:
 def _in_order(slice_id: str) -> list[tuple[str, int]]:
     """A key that sorts numbers in ids by what they count."""
     return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", slice_id)]
-
-
-def _source_folds(data: Prepared, folds: int) -> np.ndarray:
-    numbers = [str(k) for k in range(folds)]
-    for slice_id, split in zip(data.ids, data.splits, strict=True):
-        if split not in numbers:
-            raise InputError(
-                f"{slice_id}: split '{split}' in index.csv, with {folds} folds use 0 to {folds - 1}, "
-                "or set split.by=patient"
-            )
-    return np.array([numbers.index(s) for s in data.splits])
 
 
 def _assign(groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int, least: int = 1) -> np.ndarray:

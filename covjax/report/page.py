@@ -1,6 +1,5 @@
 """The HTML page of a report: what was run, then the sections whose files are there, in reading order."""
 
-from collections import Counter
 from html import escape
 from pathlib import Path
 
@@ -15,8 +14,9 @@ SPLIT_RULES = {
     "block": "by block: runs of slices that follow each other by id; a patient may be in two parts at their borders",
     "source": "as given by the data source",
     "file": "as listed in a file",
-    "held_out": "test as held out by the data source, train and val by patient, slices of test patients left out",
+    "held_out": "test as held out by the data source, slices of test patients left out of train and val",
 }
+NAMED = 10  # shared patients that a page names
 SECTIONS = (
     tables.data,
     tables.scores,
@@ -60,11 +60,36 @@ def _is_phantom(results: Results) -> bool:
     return "phantom" in (results.splits.get("source"), data.get("source"))
 
 
-def _shared_patients(results: Results) -> int:
-    """Returns how many patients are in more than one part."""
-    parts = (results.splits.get("patients") or {}).values()
-    times = Counter(patient for part in parts for patient in set(part) - {""})  # "" is an unknown patient
-    return sum(count > 1 for count in times.values())
+def _shared_patients(results: Results) -> dict[str, list[str]]:
+    """Returns {patient: the parts it is in} of those in more than one."""
+    where: dict[str, list[str]] = {}
+    for part, patients in (results.splits.get("patients") or {}).items():
+        for patient in set(patients) - {""}:  # "" is an unknown patient
+            where.setdefault(patient, []).append(part)
+    return {patient: parts for patient, parts in sorted(where.items()) if len(parts) > 1}
+
+
+def _shared_text(shared: dict[str, list[str]]) -> str:
+    """Names patients in several parts, the first few of them, and says what that does to which scores."""
+    listed = ", ".join(f"{patient} ({' and '.join(parts)})" for patient, parts in list(shared.items())[:NAMED])
+    listed += f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
+    tested = any("test" in parts for parts in shared.values())
+    effect = (
+        "so the scores are optimistic"
+        if tested
+        else "so scores of val, which chose the epoch, are optimistic; those of test are not"
+    )
+    return f"{len(shared)} of the patients are in more than one part, {effect}: {listed}."
+
+
+def _patients_unknown(results: Results) -> bool:
+    """Whether parts were made elsewhere and nobody can check whether they share patients."""
+    patients = results.splits.get("patients")
+    return (
+        results.splits.get("by") in ("source", "held_out", "file")
+        and patients is not None
+        and not any(patients.values())
+    )
 
 
 def _stage(results: Results, stage: str) -> str:
@@ -124,8 +149,10 @@ def warnings(results: Results) -> str:
         )
         banners.append(banner("Split by slice", text))
     elif shared:
-        text = f"{shared} of the patients are in more than one part, so the scores are optimistic."
-        banners.append(banner("Shared patients", text))
+        banners.append(banner("Shared patients", _shared_text(shared)))
+    if _patients_unknown(results):
+        text = "the parts were made elsewhere, and nothing here can tell whether a patient is in several of them."
+        banners.append(banner("Unknown patients", text))
     if notes := _notes(results):
         banners.append(banner("To note", bullets(notes)))
     return "".join(banners)

@@ -72,6 +72,8 @@ def test_patients_in_several_parts(slices):
     parts = parts_by_patient(m)
     parts[[0, 23]] = "test", "train"
     assert found(slices, parts) == {"patients_across_parts": ("serious", 2, ["p0", "p5"])}
+    parts = np.where(parts == "test", "val", parts)  # which chooses the epoch, and tests nothing
+    assert found(slices, parts)["patients_across_parts"] == ("note", 2, ["p0", "p5"])
     unknown = [s._replace(patient="") for s in slices]
     assert found(unknown, parts) == {"unknown_patients": ("note", 24, [s.id for s in slices])}
     assert found(slices, np.full(24, "")) == {}

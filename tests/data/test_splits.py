@@ -156,7 +156,7 @@ def refused(match, *args, **kwargs):
 def test_by_source_refused():
     labels, six = [0, 1] * 3, ["train", "train", "val", "val", "test", "test"]
     refused(
-        "patient p is in both train and test, use split.by=patient",
+        "patient p is in both train and test, use split.by=held_out",
         data(labels, "pqrspt", six),
         rule("source"),
         0,
@@ -255,12 +255,64 @@ def test_what_the_source_holds_out_is_only_tested_on():
 
 def test_nothing_is_held_out_where_the_source_does_not_say_so():
     refused("found nothing; use split.by=patient", data([0, 1] * 3, "aabbcc"), rule("held_out"), 0)
-    three = ["train", "train", "val", "val", "test", "test"]
-    refused("found test, train, val", data([0, 1] * 3, "aabbcc", three), rule("held_out"), 0)
+    other = ["train", "train", "val", "val", "testing", "testing"]
+    refused("found testing, train, val", data([0, 1] * 3, "aabbcc", other), rule("held_out"), 0)
     two = ["train"] * 3 + ["test"] * 3
     refused("fewer than 2 patients", data([0, 1] * 3, "aabbcc", two), rule("held_out"), 0)
-    refused("patient unknown", data([0, 1] * 3, [""] * 6, two), rule("held_out"), 0)
     refused("set folds to 0", data([0, 1] * 3, "aabbcc", two), rule("held_out", folds=2), 0)
+
+
+PUBLISHED = st.lists(
+    st.tuples(st.sampled_from(["", "a", "b", "c", "d"]), st.sampled_from(PARTS), st.sampled_from([0, 1])),
+    min_size=12, max_size=40,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(PUBLISHED, st.sampled_from(["source", "held_out"]), st.booleans())
+def test_published_parts_are_offered_as_they_are(slices, by, known):
+    """With patients known or not: train and val may share one, which is refused only where test does."""
+    names, published, labels = ([row[k] for row in slices] for k in range(3))
+    d = data(labels, names if known else [""] * len(slices), published)
+    tested = {patient for patient, part in zip(d.patients, published, strict=True) if part == "test"} - {""}
+    leaks = {p for p, part in zip(d.patients, published, strict=True) if part != "test"} & tested
+    kept = [i for i in range(len(d)) if published[i] == "test" or d.patients[i] not in tested]
+    want = kept if by == "held_out" else range(len(d))
+    assume(all({labels[i] for i in want if published[i] == part} == {0, 1} for part in PARTS))
+    if by == "source" and leaks:
+        refused(f"patient ({'|'.join(leaks)}) is in both .* and test, use split.by=held_out", d, rule(by), 0)
+        return
+    found = make_splits(d, rule(by), 0)
+    assert {part: found[part] for part in PARTS} == {
+        part: [d.ids[i] for i in want if published[i] == part] for part in PARTS
+    }
+    assert found.get("left_out", []) == [d.ids[i] for i in range(len(d)) if i not in want]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["", "a", "b", "c", "d", "e"]), min_size=30, max_size=60), st.sampled_from(PARTS[1:]))
+def test_what_is_held_out_needs_no_patients(names, word):
+    count = len(names)
+    published = ["train" if i < count - 10 else word for i in range(count)]
+    d = data([i % 2 for i in range(count)], names, published)
+    tested = {*names[-10:]} - {""}
+    rest = {i for i in range(count - 10) if names[i] not in tested}
+    assume(names[:-10].count("") >= 8)  # enough to divide
+    found = make_splits(d, rule("held_out"), 0)
+    assert found["test"] == list(d.ids[-10:])
+    assert sorted(found["train"] + found["val"]) == sorted(d.ids[i] for i in rest)
+    assert not set(found["patients"]["train"]) & set(found["patients"]["val"])
+
+
+def test_the_remedies_for_a_published_split_work():
+    labels, leaking = [0, 1] * 8, ["train"] * 6 + ["val"] * 4 + ["test"] * 6
+    d = data(labels, ["p", *"aabbcccddeeeee", "p"], leaking)
+    refused("patient p is in both train and test, use split.by=held_out", d, rule("source"), 0)
+    found = make_splits(d, rule("held_out"), 0)
+    assert found["left_out"] == ["s0"] and found["val"] == list(d.ids[6:10])
+    two = data(labels, [""] * 16, ["train" if part == "train" else "val" for part in leaking])
+    refused("the test part is empty, use split.by=held_out", two, rule("source"), 0)
+    assert make_splits(two, rule("held_out"), 0)["test"] == list(d.ids[6:])
 
 
 def test_covid_ct_holds_out_its_published_validation_part(tmp_path):
@@ -396,7 +448,7 @@ def test_splits_come_from_a_file(tmp_path):
         ("patient,part\na,train\na,test\n", "line 3 puts a into another"),
         ("name,part\na,train\n", "columns part and patient or id"),
         ("patient,part\na,train\nb,val\n", "the test part is empty"),
-        ("id,part\ns0,train\ns1,val\ns2,test\n", "patient a is in both train and val"),
+        ("id,part\ns0,train\ns1,val\ns2,test\n", "patient a is in both train and test"),
     ):
         by_hand.write_text(text)
         refused(word, d, rule("file", path=by_hand), 0)

@@ -335,9 +335,22 @@ def test_notes_on_slices_are_on_the_page(tmp_path, undrawn):
 def test_patients_in_two_parts_raise_a_banner_whatever_the_rule(tmp_path, undrawn):
     write_run(tmp_path, by="source")
     splits = json.loads((tmp_path / "splits.json").read_text())
-    splits["patients"] |= {"val": ["P01", ""], "train": [""]}
-    write_json(tmp_path / "splits.json", splits)
-    assert "1 of the patients are in more than one part" in Page(build_report(tmp_path)).text
+    home = next(part for part in ("train", "test") if "P01" in splits["patients"][part])
+    splits["patients"] |= {"val": ["P01", ""]}
+    for part, effect in (("train", "those of test are not"), ("test", "so the scores are optimistic")):
+        patients = splits["patients"] | {home: [], part: [*splits["patients"][part], "P01"]}
+        write_json(tmp_path / "splits.json", splits | {"patients": patients})
+        shown = Page(build_report(tmp_path)).text
+        assert "1 of the patients are in more than one part" in shown and effect in shown
+        assert any(f"P01 ({both})" in shown for both in (f"{part} and val", f"val and {part}"))
+        assert "nothing here can tell" not in shown
+
+
+def test_published_parts_without_patients_say_that_nothing_was_checked(tmp_path, undrawn):
+    write_run(tmp_path, by="source")
+    splits = json.loads((tmp_path / "splits.json").read_text())
+    write_json(tmp_path / "splits.json", splits | {"patients": {part: [] for part in splits["patients"]}})
+    assert "nothing here can tell whether a patient is in several" in Page(build_report(tmp_path)).text
 
 
 def test_patients_that_are_not_known_are_not_counted_as_none(tmp_path, undrawn):
