@@ -32,7 +32,7 @@ CLASSIFICATION_CLASSES, SEGMENTATION_CLASSES = ("healthy", "infected"), ("backgr
 
 @dataclass(frozen=True)
 class Task:
-    """Pure functions of a task.
+    """Pure functions of a task, all of them named ones, so that a task and its stage can be pickled.
 
     truth(batch) -> int labels; rows(logits, truth) -> per-sample arrays (fetched from the device as they are);
     scores(rows, threshold, patients) -> {name: score}, with bootstrap intervals if patients are given; `best`
@@ -69,12 +69,24 @@ def _segmentation_scores(
     return scores
 
 
+def _classification_truth(batch: Batch) -> jax.Array:
+    return batch["label"]
+
+
+def _classification_scores(rows: Rows, threshold: float, patients: Sequence[str] | None) -> dict[str, dict]:
+    return classification_scores(rows["label"], rows["probability"], threshold, patients, rows.get("called"))
+
+
+def _segmentation_truth(batch: Batch) -> jax.Array:
+    return batch["mask"].astype(jnp.int32)
+
+
 def segmentation_task(classes: tuple[str, ...] = SEGMENTATION_CLASSES) -> Task:
     """The task of telling `classes` apart, background first; several of infection select the best by their mean."""
     return Task(
         name="segmentation",
         classes=classes,
-        truth=lambda batch: batch["mask"].astype(jnp.int32),
+        truth=_segmentation_truth,
         rows=_segmentation_rows,
         scores=partial(_segmentation_scores, classes=classes),
         best="dice_infected" if len(classes) == 2 else "mean_dice",
@@ -85,11 +97,9 @@ TASKS = {
     "classifier": Task(
         name="classification",
         classes=CLASSIFICATION_CLASSES,
-        truth=lambda batch: batch["label"],
+        truth=_classification_truth,
         rows=_classification_rows,
-        scores=lambda rows, threshold, patients: classification_scores(
-            rows["label"], rows["probability"], threshold, patients, rows.get("called")
-        ),
+        scores=_classification_scores,
         best="mcc",
     ),
     "segmenter": segmentation_task(),

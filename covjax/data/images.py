@@ -53,8 +53,16 @@ def read_image(path: Path, bits: int = 16) -> np.ndarray:
     image = _decoded(path)
     if image.mode in GREYS_16:
         return _from_16_bit(np.asarray(image), path, bits)
+    return as_grey(image, path)
+
+
+def as_grey(image: Image.Image, name: object) -> np.ndarray:
+    """Returns a picture of 8-bit values as uint8 [H, W]: colour becomes luminance, transparency black.
+
+    Raises InputError, which calls it `name`, for one of another kind.
+    """
     if image.mode not in ("L", "LA", "RGB", "RGBA", "P", "PA", "1"):
-        raise InputError(f"{path}: {image.mode} pictures are not CT slices, save it as 8-bit grey or RGB")
+        raise InputError(f"{name}: {image.mode} pictures are not CT slices, save it as 8-bit grey or RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)

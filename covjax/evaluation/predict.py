@@ -5,10 +5,12 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from covjax.data.loader import Batch
 from covjax.data.source import infected
+from covjax.errors import RunError
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.postprocess import remove_small
 from covjax.evaluation.tta import averaged_outputs
@@ -18,6 +20,22 @@ from covjax.stages import Rows, Stage
 
 INPUTS = ("image", "mask", "label", "valid")
 ON_REQUEST = ("predicted", "pixel_probability", "features")  # rows too large to be fetched unless named in `keep`
+
+
+class NotFinite(RunError):
+    """A network returned NaN or infinity for a slice, so that nothing can be called."""
+
+    def __init__(self, stage: str, position: int, name: str = ""):
+        """Takes the slice's place among those predicted, and its name where that is known."""
+        self.stage, self.position = stage, position
+        super().__init__(
+            f"{name or f'slice {position}'}: what the {stage} returns is NaN or infinite, so nothing is called; its "
+            "weights are damaged or diverged, train it anew (with a lower optimizer.learning_rate, or dtype=float32)"
+        )
+
+    def of(self, name: str) -> "NotFinite":
+        """Returns the error with the slice's name."""
+        return NotFinite(self.stage, self.position, name)
 
 
 def make_predictor(
@@ -30,28 +48,34 @@ def make_predictor(
     infection of any class float32 [n, h, w], a classifier's penultimate "features" float32 [n, D]. With "surface" in
     `keep` the host adds the scores of the boundaries of the infected region, float64 [n, 2] each. The device starts on
     a batch before the rows of the one before are fetched, so that it need not wait for the host.
+
+    Raises NotFinite where logits are: neither a comparison nor a maximum would show it.
     """
     clean = options.min_size if stage.name == "segmenter" else 0
     fetched = {*keep, "predicted"} if clean or "surface" in keep else set(keep)
     step = pmap_eval(partial(_rows, stage=stage, keep=fetched, tta=options.tta))
 
-    def fetch(rows, batch):
+    def fetch(rows, batch, done):
         rows = unshard(rows)
         if clean:
             rows |= _cleaned(rows, batch["mask"], clean)
         rows = {k: v[batch["valid"]] for k, v in rows.items()}
+        finite = rows.pop("finite")
+        if not finite.all():
+            raise NotFinite(stage.name, done + int(finite.argmin()))
         if "surface" in keep:
             rows |= _of_boundaries(batch["mask"][batch["valid"]], rows["predicted"])
         return {k: v for k, v in rows.items() if k in keep or k not in ON_REQUEST}
 
     def predict(variables, batches):
-        started = None
+        started, done = None, 0
         for batch in batches:
             previous, started = started, (step(variables, shard({k: batch[k] for k in INPUTS})), batch)
             if previous is not None:
-                yield fetch(*previous)
+                yield fetch(*previous, done)
+                done += int(previous[1]["valid"].sum())
         if started is not None:
-            yield fetch(*started)
+            yield fetch(*started, done)
 
     return predict
 
@@ -67,7 +91,8 @@ def _rows(
     if "pixel_probability" in keep:
         rows["pixel_probability"] = _of_infection(jax.nn.softmax(logits))
     rows = {k: v for k, v in rows.items() if k in keep or k not in ON_REQUEST}
-    return rows | {"loss": loss, "weight": weight}
+    finite = jnp.isfinite(logits).all(tuple(range(1, logits.ndim)))
+    return rows | {"loss": loss, "weight": weight, "finite": finite}
 
 
 def _of_infection(probability: jax.Array) -> jax.Array:

@@ -4,11 +4,12 @@ Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT 
 Networks", arXiv:2009.08864.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -16,12 +17,14 @@ from covjax.config import read_config, stage_names
 from covjax.data.loader import pad_batch
 from covjax.data.lungs import Box, lung_box
 from covjax.data.resizing import Shape, check_fits, padded, resize, scaled_shape, unpadded
+from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options
-from covjax.evaluation.predict import collect, make_predictor
+from covjax.evaluation.predict import NotFinite, collect, make_predictor
 from covjax.framework.evaluate import check_asked
+from covjax.framework.slice_values import Window, slices_of, window_of
 from covjax.framework.trained import load_trained
 from covjax.inputs import size_field, slice_size
-from covjax.parallel import round_up
+from covjax.parallel import replicate, round_up
 from covjax.stages import Stage
 
 CHUNK = 8  # batches screened together, so that stage 2 runs on full batches of the slices called infected
@@ -54,20 +57,42 @@ class _Seen(NamedTuple):
 
 
 class Screener:
-    """A trained run, ready to screen slices: `Screener.from_workdir(path).screen(images)`."""
+    """A trained run, ready to screen slices: `Screener.from_workdir(path).screen(images)`.
+
+    It can be pickled, and so be sent to other processes; there it compiles anew.
+    """
 
     def __init__(
         self, stages: dict[str, Stage], variables: dict[str, Any], batch_size: int | None = None,
-        options: Options = PLAIN, lung_crop: bool = False, spacing: float = 0.0,
+        options: Options = PLAIN, lung_crop: bool = False, spacing: float = 0.0, bits: int = 16,
     ):  # fmt: skip
         """Takes stages ("classifier", "segmenter", or one of them) and the variables of each, by the same names.
 
         With `lung_crop` the networks see slices cropped to the lungs, as in training with data.lung_crop; with
-        `spacing` above 0 at that many mm per pixel, as in training with data.spacing.
+        `spacing` above 0 at that many mm per pixel, as in training with data.spacing. `bits` is data.bits: those that
+        16-bit picture files use. Raises InputError for a batch size that is no number of slices.
         """
+        if batch_size is not None and not (isinstance(batch_size, int) and batch_size > 0):
+            raise InputError(f"batch_size: {batch_size!r}, give a number of slices, 1 or more, or None")
         self.stages, self.variables, self.lung_crop, self.spacing = stages, variables, lung_crop, spacing
+        self.bits, self.options = bits, options
         self.batch_size = round_up(batch_size or next(iter(stages.values())).config.batch_size)
-        self._predict = {name: make_predictor(stage, ("predicted",), options) for name, stage in stages.items()}
+        self._make_predictors()
+
+    def _make_predictors(self) -> None:
+        self._predict = {
+            name: make_predictor(stage, ("predicted",), self.options) for name, stage in self.stages.items()
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in vars(self).items() if name != "_predict"}
+        return state | {"variables": jax.device_get(self.variables)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.variables = replicate(self.variables)
+        self.batch_size = round_up(self.batch_size)  # of this process's devices
+        self._make_predictors()
 
     @classmethod
     def from_workdir(cls, workdir: Path | str, batch_size: int | None = None, options: Options = PLAIN) -> "Screener":
@@ -78,31 +103,50 @@ class Screener:
         trained = {name: load_trained(name, config, workdir) for name in stage_names(config)}
         stages = {name: stage for name, (stage, _) in trained.items()}
         variables = {name: variables for name, (_, variables) in trained.items()}
-        return cls(stages, variables, batch_size, options, config.data.lung_crop, config.data.spacing)
+        data = config.data
+        return cls(stages, variables, batch_size, options, data.lung_crop, data.spacing, data.bits)
 
     def screen(
-        self, images: Iterable[np.ndarray], spacing: Spacing = None, name: object = "images"
+        self, images: Any, spacing: Spacing = None, name: object = "images", *, window: Window = None
     ) -> Iterator[Screened]:
-        """Screens slices, each uint8 [H, W] of any size, in order and in constant memory.
+        """Screens slices of any size, in order and in constant memory.
 
         Args:
-          images: the slices.
-          spacing: mm between their rows and columns, needed where the run was trained with data.spacing only.
+          images: an iterable of slices, a stack [N, H, W], or one slice. A slice is an array uint8 [H, W] or [H, W, 1],
+            taken as it is; an array of any other integer or floating-point type in HU, with `window`; a Pillow image;
+            or the path of a picture.
+          spacing: mm between rows and columns, needed where the run was trained with data.spacing only.
           name: what errors call them.
+          window: what brings HU to 0..255, as in training: "lung", "mediastinum", "centre,width" or the two numbers.
 
         Raises:
-          InputError: the run was trained with data.spacing, and that of the slices is not known or they do not fit.
+          InputError: a slice, named by its number, is nothing of this: has other axes, NaN, values 0..1, HU without
+            `window` or values that are no HU; `spacing` is no such pair; or the run was trained with data.spacing, and
+            that of the slices is not known or they do not fit.
+          RunError: what a network returns is not finite: nothing is called.
         """
-        source = iter(images)
+        window_of(window)
+        _check_spacing(spacing)
+        return self._screened(slices_of(images, name, window, self.bits), spacing, name)
+
+    def _screened(self, source: Iterator[np.ndarray], spacing: Spacing, name: object) -> Iterator[Screened]:
+        done = 0
         while chunk := [self._seen(image, spacing, name) for image in islice(source, CHUNK * self.batch_size)]:
-            probability, called = [None] * len(chunk), np.ones(len(chunk), bool)
-            if "classifier" in self.stages:
-                probability = self._run("classifier", chunk, "probability").astype(float).tolist()
-                called = self.stages["classifier"].calls(probability)
-            masks = self._masks(chunk, called) if "segmenter" in self.stages else [None] * len(chunk)
-            for p, infected, mask in zip(probability, called, masks, strict=True):
-                share = None if mask is None else float((mask > 0).mean())
-                yield Screened(p, bool(infected) if p is not None else bool(mask.any()), mask, share)
+            try:
+                yield from self._screen_chunk(chunk)
+            except NotFinite as error:
+                raise error.of(f"{name}[{done + error.position}]") from None
+            done += len(chunk)
+
+    def _screen_chunk(self, chunk: list[_Seen]) -> Iterator[Screened]:
+        probability, called = [None] * len(chunk), np.ones(len(chunk), bool)
+        if "classifier" in self.stages:
+            probability = self._run("classifier", chunk, "probability").astype(float).tolist()
+            called = self.stages["classifier"].calls(probability)
+        masks = self._masks(chunk, called) if "segmenter" in self.stages else [None] * len(chunk)
+        for p, infected, mask in zip(probability, called, masks, strict=True):
+            share = None if mask is None else float((mask > 0).mean())
+            yield Screened(p, bool(infected) if p is not None else bool(mask.any()), mask, share)
 
     def _seen(self, image: np.ndarray, spacing: Spacing, name: object) -> _Seen:
         stored = image.shape
@@ -120,7 +164,10 @@ class Screener:
         masks = [np.zeros(one.stored, np.uint8) for one in seen]
         chosen = np.flatnonzero(called)
         if len(chosen):
-            predicted = self._run("segmenter", [seen[i] for i in chosen], "predicted")
+            try:
+                predicted = self._run("segmenter", [seen[i] for i in chosen], "predicted")
+            except NotFinite as error:
+                raise NotFinite(error.stage, int(chosen[error.position])) from None
             for i, mask in zip(chosen, predicted, strict=True):
                 masks[i] = seen[i].back(self._unfitted(mask, seen[i].image.shape))
         return masks
@@ -155,3 +202,14 @@ class Screener:
         """The classes of infection that masks keep apart, by their numbers from 1 on; () for infected or not."""
         classes = self.stages["segmenter"].task.classes[1:] if "segmenter" in self.stages else ()
         return classes if len(classes) > 1 else ()
+
+
+def _check_spacing(spacing: Spacing) -> None:
+    if spacing is None:
+        return
+    try:
+        steps = np.asarray(spacing, np.float64)
+    except (TypeError, ValueError):
+        steps = np.zeros(0)
+    if steps.shape not in ((2,), (3,)) or not (np.isfinite(steps) & (steps > 0)).all():
+        raise InputError(f"spacing: {spacing!r}, give mm between rows and columns, two numbers above 0")

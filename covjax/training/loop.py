@@ -1,10 +1,7 @@
 """The training loop: one for both stages, resumable at any step with bit-identical results."""
 
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +13,7 @@ from tqdm import tqdm
 
 from covjax.data.loader import SliceReader, eval_batches, steps_per_epoch, train_batches
 from covjax.errors import InputError, Interrupted, RunError
-from covjax.evaluation.predict import collect, make_predictor, mean_loss, scores_of
+from covjax.evaluation.predict import NotFinite, collect, make_predictor, mean_loss, scores_of
 from covjax.freezing import split_frozen
 from covjax.optimizer import make_optimizer, make_schedule
 from covjax.parallel import pmap_train, replicate, round_up, shard
@@ -25,6 +22,7 @@ from covjax.stages import Stage, init_variables, variable_shapes
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.checkpoint import Checkpoints
 from covjax.training.history import History
+from covjax.training.signals import deferred_signals
 from covjax.training.state import TrainState, create_state, eval_variables
 from covjax.training.step import train_step
 
@@ -68,7 +66,7 @@ def train_stage(
     same to the bit whether or not it was interrupted. Raises Interrupted after saving when SIGINT or SIGTERM arrives,
     RunError when the loss becomes non-finite.
     """
-    with _deferred_signals() as received:
+    with deferred_signals() as received:
         return _Training(stage, readers, config, workdir, start, verbose).run(received)
 
 
@@ -204,7 +202,10 @@ class _Training:
         """Validates, records, and saves: the best checkpoint if it is one, the latest always."""
         p, variables = self.progress, self._eval_variables()
         batches = eval_batches(self.readers["val"], batch_size=round_up(self.batch_size))
-        rows = collect(self.predict(variables, batches))
+        try:
+            rows = collect(self.predict(variables, batches))
+        except NotFinite:
+            self._stop_non_finite(self.step, "validation slices")
         loss = mean_loss(rows)
         if not math.isfinite(loss) and rows["weight"].any():
             self._stop_non_finite(self.step, "validation slices")
@@ -281,21 +282,3 @@ class _Training:
             "parameters": self.parameters,
             "trainable_parameters": self.trainable,
         }
-
-
-@contextmanager
-def _deferred_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that the loop can stop between two steps; a second one stops without saving."""
-    received: list[int] = []
-
-    def handle(number, _frame):
-        if received:
-            raise Interrupted(number, "stopped without saving; run the same command to resume from the last checkpoint")
-        received.append(number)
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,10 +1,18 @@
 """Screening slices with a trained run, in Python."""
 
+import multiprocessing
+import pickle
+import subprocess
+import sys
+
+import jax
 import numpy as np
 import pytest
 
 from covjax.data import phantom
+from covjax.data.intensity import WINDOWS, eight_bit
 from covjax.data.lungs import lung_box
+from covjax.errors import InputError, RunError
 from covjax.framework import Screener
 
 
@@ -39,3 +47,69 @@ def test_slices_are_cropped_to_the_lungs_and_masks_put_back(trained):
         assert whole.mask.shape == image.shape and whole.probability == pytest.approx(part.probability, abs=1e-6)
         np.testing.assert_array_equal(whole.mask[lung_box(image)], part.mask)
         assert whole.mask.sum() == part.mask.sum() and whole.share == pytest.approx(whole.mask.mean())
+
+
+@pytest.fixture(scope="module")
+def loaded(trained):
+    return Screener.from_workdir(trained[0], batch_size=4)
+
+
+def slices(count=5):
+    rng = np.random.default_rng(3)
+    return [rng.integers(0, 256, (48, 48), np.uint8) for _ in range(count)]
+
+
+def assert_same(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        assert (a.probability, a.infected, a.share) == (b.probability, b.infected, b.share)
+        np.testing.assert_array_equal(a.mask, b.mask)
+
+
+def test_errors_come_with_the_slice_s_number_and_spoil_no_earlier_one(loaded):
+    stack = np.stack(slices()).astype(np.float32)
+    with pytest.raises(InputError, match=r"^images\[0\]: float32 values"):
+        list(loaded.screen(stack))
+    with pytest.raises(InputError, match="window: 'lun' is unknown.*did you mean 'lung'"):
+        loaded.screen(slices(), window="lun")  # before anything is asked for
+    for spacing in (0, (1, 0), "ab", (1, 2, 3, 4), (np.nan, 1)):
+        with pytest.raises(InputError, match="^spacing: "):
+            loaded.screen(slices(), spacing)
+    with pytest.raises(InputError, match="^batch_size: "):
+        Screener(loaded.stages, loaded.variables, 0)
+
+
+def test_hu_are_screened_as_their_window(loaded):
+    values = np.random.default_rng(4).integers(-1024, 600, (3, 48, 48), np.int16)
+    assert_same(loaded.screen(values, window="lung"), loaded.screen(eight_bit(values, WINDOWS["lung"])))
+
+
+@pytest.mark.parametrize("stage", ["classifier", "segmenter"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_network_that_returns_no_number_calls_nothing(loaded, stage, bad):
+    """A comparison with NaN is false and its maximum a class: both were calls."""
+    variables = dict(loaded.variables) | {stage: jax.tree.map(lambda x: x + bad, loaded.variables[stage])}
+    with pytest.raises(RunError, match=rf"^images\[0\]: what the {stage} returns is NaN or infinite"):
+        list(Screener({stage: loaded.stages[stage]}, variables, 4).screen(slices()))
+
+
+def test_a_pickled_screener_screens_alike(loaded):
+    assert_same(pickle.loads(pickle.dumps(loaded)).screen(slices()), loaded.screen(slices()))
+
+
+def _screen(screener, images):
+    return list(screener.screen(images))
+
+
+@pytest.mark.slow
+def test_a_screener_goes_to_a_spawned_process(loaded):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert_same(pool.apply(_screen, (loaded, slices())), loaded.screen(slices()))
+
+
+def test_the_screener_is_there_on_demand_only():
+    code = (
+        "import sys, covjax; assert 'jax' not in sys.modules; assert 'Screener' in dir(covjax); "
+        "assert not hasattr(covjax, 'Screner'); from covjax import Screener; "
+        "from covjax.framework import Screener as same; assert Screener is same"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

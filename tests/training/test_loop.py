@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import jax
@@ -13,10 +14,12 @@ import pytest
 from configs import cov_raseg
 from covjax.data.loader import SliceReader, SliceSizes
 from covjax.errors import InputError, Interrupted, RunError
+from covjax.evaluation.predict import NotFinite
 from covjax.parallel import AXIS
 from covjax.stages import make_stage, measure_statistics
 from covjax.training.history import History, rewind
-from covjax.training.loop import _deferred_signals, _Training, train_stage
+from covjax.training.loop import _Training, train_stage
+from covjax.training.signals import deferred_signals
 
 SIZE = (16, 20)
 
@@ -135,13 +138,33 @@ def test_a_signal_before_the_first_step_is_not_lost(run):
 
 def test_signals_are_deferred_and_a_second_one_stops_at_once():
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(Interrupted, match="stopped without saving; run the same") as stop, _deferred_signals() as got:
+    with pytest.raises(Interrupted, match="stopped without saving; run the same") as stop, deferred_signals() as got:
         os.kill(os.getpid(), signal.SIGTERM)
         assert got == [signal.SIGTERM]
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("the second signal was swallowed")
     assert stop.value.signal_number == signal.SIGINT
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_training_in_a_thread_leaves_signals_alone(run):
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run).result()["steps"] == 4
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_network_that_returns_no_number_in_validation_stops_the_run(run, monkeypatch):
+    def predictor(stage):
+        def predict(variables, batches):
+            raise NotFinite(stage.name, 0)
+            yield
+
+        return predict
+
+    monkeypatch.setattr("covjax.training.loop.make_predictor", predictor)
+    with pytest.raises(RunError, match=r"not finite at step 2 \(validation slices\)"):
+        run()
 
 
 def test_batch_that_devices_cannot_share(run, monkeypatch):

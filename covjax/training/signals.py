@@ -1,0 +1,32 @@
+"""Signals that ask a training to stop, kept until it is between two steps."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from covjax.errors import Interrupted
+
+
+@contextmanager
+def deferred_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that the loop can stop between two steps; a second one stops without saving.
+
+    Only the main thread may do so: in another one signals stay with whoever started it.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def handle(number, _frame):
+        if received:
+            raise Interrupted(number, "stopped without saving; run the same command to resume from the last checkpoint")
+        received.append(number)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
