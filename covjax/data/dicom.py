@@ -9,16 +9,12 @@ import pydicom
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from covjax.data.dicom_kinds import no_axial_ct
 from covjax.data.images import MAX_PIXELS
 from covjax.data.volumes import reading
 from covjax.errors import InputError
 
-SUFFIXES = (".dcm", ".dicom", ".ima")
-MODALITIES = ("CT", "OT", "SC", "")  # computed tomography; pictures made of it; files that do not say
 MAX_FRAMES = 100_000
-DIRECTORY = "1.2.840.10008.1.3.10"  # storage class of a DICOMDIR
-PICTURES = "1.2.840.10008.5.1.4.1.1."  # how storage classes of objects begin, most of them pictures
-NO_PICTURES = tuple(PICTURES + kind for kind in ("9.", "11", "66", "67", "88.", "104", "481.3", "481.5", "481.8"))
 TAGS = [
     "ImageType", "SOPClassUID", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber",
     "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "SliceThickness", "SpacingBetweenSlices",
@@ -52,12 +48,7 @@ class Tags(NamedTuple):
     series: str
     study: str
     patient: str
-    localizer: bool
-
-
-def is_directory(path: Path) -> bool:
-    """Tells the index of a DICOM medium, by its name."""
-    return path.name.upper() == "DICOMDIR"
+    no_ct: str  # what the file is where it is certainly no axial CT
 
 
 def directory_files(path: Path) -> list[Path]:
@@ -77,16 +68,6 @@ def directory_files(path: Path) -> list[Path]:
             raise InputError(f"{path}: names {file}, which is not there; copy the whole medium, or name the folder")
         found.append(file)
     return sorted(found)
-
-
-def is_dicom(path: Path) -> bool:
-    """Tells DICOM files by suffix or by the mark at byte 128; a DICOMDIR is none."""
-    if is_directory(path):
-        return False
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    with reading(path), path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
 
 
 def read_frame(frame: Frame) -> np.ndarray:
@@ -111,34 +92,27 @@ def read_frame(frame: Frame) -> np.ndarray:
 
 
 def read_frames(path: Path) -> tuple[Tags, list[Frame]]:
-    """Reads the tags of a file; no frames if it holds no picture. Raises InputError naming the file."""
+    """Reads the tags of a file, and of its pictures if it may be CT. Raises InputError naming the file."""
     with reading(path):
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty, restore or remove it")
         data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
-        kind = str(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or "")
         tags = Tags(
             str(data.get("SeriesInstanceUID") or path.parent),
             str(data.get("StudyInstanceUID") or ""),
             str(data.get("PatientID") or "").strip(),
-            "LOCALIZER" in [str(part) for part in data.get("ImageType") or ()],
+            no_axial_ct(data),
         )
-        if kind == DIRECTORY or kind.startswith(NO_PICTURES):
+        if tags.no_ct:
             return tags, []
         _check_picture(path, data)
-        return tags, [_frame(path, data, k) for k in range(int(data.get("NumberOfFrames") or 1))]
+        frames = [_frame(path, data, k) for k in range(int(data.get("NumberOfFrames") or 1))]
+        return tags._replace(no_ct=no_axial_ct(data, [frame.orientation for frame in frames])), frames
 
 
 def _check_picture(path: Path, data: pydicom.Dataset) -> None:
     if not (data.get("Rows") and data.get("Columns")):
         raise InputError(f"{path}: not a DICOM picture, or a damaged one (no size), replace or remove it")
-    modality = str(data.get("Modality") or "")
-    if modality not in MODALITIES:
-        raise InputError(f"{path}: of modality {modality}, not CT, remove it")
-    if (data.get("SamplesPerPixel") or 1) != 1:
-        raise InputError(f"{path}: a colour picture, which holds no CT values, remove it")
-    if str(data.get("PhotometricInterpretation") or "MONOCHROME2") not in ("MONOCHROME1", "MONOCHROME2"):
-        raise InputError(f"{path}: {data.PhotometricInterpretation} pixels are no CT values, remove it")
     if data.Rows * data.Columns > MAX_PIXELS:
         raise InputError(f"{path}: {data.Rows}x{data.Columns} pixels is no CT slice, the file is damaged")
     if not 1 <= int(data.get("NumberOfFrames") or 1) <= MAX_FRAMES:

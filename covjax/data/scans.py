@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from covjax.data import dicom, nifti
+from covjax.data.dicom_kinds import is_dicom
+from covjax.data.formats import OTHER_SCANS, other_kind
 from covjax.data.index import bare_name
+from covjax.data.listing import Leave, LeftOuts, Skip, list_files, stop, unsaid
 from covjax.data.series import open_series, read_series
 from covjax.data.volumes import Volume
 from covjax.errors import InputError
@@ -17,32 +20,58 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(nifti.SUFFIXES)
 
 
-def _stop(error: InputError) -> None:
-    raise error
-
-
 def find_scans(
-    path: Path, told: str = "auto", *, skip: Callable[[InputError], None] = _stop, files: Sequence[Path] | None = None
+    path: Path, told: str = "auto", *, skip: Skip = stop, leave: Leave = unsaid, files: Sequence[Path] | None = None
 ) -> dict[str, Opener]:
     """Returns {name: what opens the volume} of a file, or of every NIfTI file and DICOM series below a folder, sorted.
 
     Names are paths without suffix below `path`, of a series that of its folder; a number is added where several series
-    share one. Hidden files, links out of the folder and files of other kinds are left out; with `files`, all but those.
+    share one. Everything else goes to `leave` with the reason: hidden files, links out of the folder, files of other
+    kinds, DICOM objects that are certainly no axial CT, copies of slices. With `files`, only these are looked at.
     `told` says what the values are (volumes.INTENSITIES). Openers raise InputError for what cannot be read. So does
     this function for a DICOM file that cannot be used, unless `skip` takes the error and returns; when there is
     nothing, not even what was skipped; or when two scans have one name.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder, check the path")
-    if files is None:
-        files = [path] if path.is_file() else list_files(path)
-    root = path.parent if path.is_file() else path
-    found: dict[str, Opener] = {}
-    skipped = []
+    left_out, skipped = LeftOuts(path.parent if path.is_file() else path), []
 
     def passed_over(error: InputError) -> None:
         skip(error)
         skipped.append(error)
+
+    def left(file: Path, reason: str) -> None:
+        left_out(file, reason)
+        leave(file, reason)
+
+    if files is None:
+        files = [path] if path.is_file() else list_files(path, passed_over, left)
+    root = path.parent if path.is_file() else path
+    volumes = []
+    for file in files:
+        # A file that was named is read as DICOM whatever it looks like, unless it is known to be something else.
+        if is_nifti(file) or is_dicom(file) or (file == path and not file.name.lower().endswith(tuple(OTHER_SCANS))):
+            volumes.append(file)
+        else:
+            left(file, other_kind(file))
+    found = open_scans(volumes, root, told, passed_over, left)
+    if not found and not skipped:
+        raise nothing_found(str(path), "CT volume (.nii, .nii.gz or DICOM)", left_out)
+    return found
+
+
+def nothing_found(where: str, what: str, left_out: LeftOuts) -> InputError:
+    """Returns the error for a place that holds nothing to read: it names what it holds instead."""
+    listed = left_out.listed()
+    if not listed:
+        return InputError(f"{where}: holds no {what}, point to scans")
+    first, more = listed[0], f", and {len(listed) - 1} more" if len(listed) > 1 else ""
+    return InputError(f"{where}: holds no {what} but {first.file} ({first.reason}){more}; point to scans")
+
+
+def open_scans(files: Sequence[Path], root: Path, told: str, skip: Skip, leave: Leave) -> dict[str, Opener]:
+    """Returns {name below `root`: what opens the volume} of NIfTI and DICOM files, as `find_scans`; {} for none."""
+    found: dict[str, Opener] = {}
 
     def add(name: str, opener: Opener, of: Path) -> None:
         if name in found:
@@ -52,28 +81,10 @@ def find_scans(
     for file in filter(is_nifti, files):
         name = (file.relative_to(root).parent / bare_name(file.name)).as_posix()
         add(name, lambda file=file: nifti.open_nifti(file, told), file)
-    rest = [file for file in files if not is_nifti(file) and (dicom.is_dicom(file) or file == path)]
-    for name, place, (tags, frames) in _named(read_series(rest, passed_over), root):
+    rest = [file for file in files if not is_nifti(file)]
+    for name, place, (tags, frames) in _named(read_series(rest, skip, leave), root):
         add(name, lambda p=place, t=tags, f=frames: open_series(p, t, f, told), place)
-    if not found and not skipped:
-        raise InputError(f"{path}: holds no CT volume (.nii, .nii.gz or DICOM), point to scans")
     return dict(sorted(found.items()))
-
-
-def list_files(folder: Path, skip: Callable[[InputError], None] = _stop) -> list[Path]:
-    """Returns the files below a folder, sorted, without hidden ones and links that lead out of it.
-
-    Raises InputError for a link to nothing, unless `skip` takes the error and returns.
-    """
-    home, found = folder.resolve(), []
-    for path in sorted(folder.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        if path.is_symlink() and not path.exists():
-            skip(InputError(f"{path}: a link to nothing, restore what it points to or remove it"))
-        elif path.is_file() and path.resolve().is_relative_to(home):
-            found.append(path)
-    return found
 
 
 Series = tuple[dicom.Tags, list[dicom.Frame]]

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from covjax.data import images
-from covjax.data.dicom import directory_files, is_dicom, is_directory
+from covjax.data.dicom import directory_files
+from covjax.data.dicom_kinds import is_dicom, is_directory
+from covjax.data.formats import other_kind
 from covjax.data.index import bare_name
-from covjax.data.scans import find_scans, is_nifti, list_files
+from covjax.data.listing import LeftOut, LeftOuts, Skip, list_files
+from covjax.data.scans import is_nifti, nothing_found, open_scans
 from covjax.data.volumes import Volume
 from covjax.errors import InputError
 
-KINDS = ("picture", "volume", "other")
 PICTURES = "_pictures"  # added to the name of a folder's pictures where a volume has that name
-
-Skip = Callable[[InputError], None]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Scan:
     path: Path  # what errors name
     intensity: str  # hu or 8bit
     ids: Sequence[str]  # of the slices: NAME/0000 from the feet up, or paths of pictures without suffix
-    files: Sequence[Path]  # one per picture, or that of the volume
+    files: Sequence[Path]  # one per picture, or all of the volume
     read: Callable[[int], np.ndarray]  # values [H, W] of a slice; raises InputError
     volume: Volume | None = None
     notes: tuple[str, ...] = ()  # what is uncertain but usable, shown wherever results are
@@ -40,8 +40,8 @@ class Scan:
 Opener = Callable[[], Scan]
 
 
-def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[str, Opener], int]:
-    """Returns ({name: what opens the scan}, number of files of other kinds) of a file or of all below a folder, sorted.
+def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[str, Opener], tuple[LeftOut, ...]]:
+    """Returns {name: what opens the scan} of a file or of all below a folder, sorted, and what was left out and why.
 
     `told` as in volumes.INTENSITIES is for volumes, `bits` for pictures of 16 bits. Openers raise InputError for what
     cannot be read; so does this function when there is nothing or when names clash, while DICOM files that cannot be
@@ -49,42 +49,47 @@ def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[st
     """
     if not path.exists():
         raise InputError(f"--input: {path} does not exist, name a scan, a picture or a folder of them")
-    files = [path] if path.is_file() else list_files(path, skip)
-    if path.is_file() and is_directory(path):
-        files, path = directory_files(path), path.parent
     root = path.parent if path.is_file() else path
-    kinds = {file: _kind(file, skip) for file in files}
-    pictures, volumes, others = ([file for file in files if kinds[file] == kind] for kind in KINDS)
-    if not pictures and not volumes:
-        raise InputError(f"--input: {path} holds no scan (.nii, .nii.gz, DICOM) and no picture, name another")
+    left_out, skipped = LeftOuts(root), []
+
+    def passed_over(error: InputError) -> None:
+        skip(error)
+        skipped.append(error)
+
+    if path.is_file() and is_directory(path):
+        files = directory_files(path)
+    else:
+        files = [path] if path.is_file() else list_files(path, passed_over, left_out)
+    pictures, volumes = [], []
+    for file in files:
+        try:
+            if file.suffix.lower() in images.SUFFIXES:
+                pictures.append(file)
+            elif is_nifti(file) or is_dicom(file):
+                volumes.append(file)
+            else:
+                left_out(file, other_kind(file))
+        except InputError as error:
+            passed_over(error)
     found: dict[str, Opener] = {}
-    if volumes:
-        for name, opener in find_scans(path, told, skip=skip, files=volumes).items():
-            found[name] = partial(_volume, name, opener)
+    for name, opener in open_scans(volumes, root, told, passed_over, left_out).items():
+        found[name] = partial(_volume, name, opener)
     for folder, inside in _by_folder(pictures).items():
         name, ids = _name(folder, root), _identified(inside, root)
         while name in found:
             name += PICTURES
             ids = {f"{name}/{file.stem}": file for file in ids.values()}
         found[name] = partial(_pictures, name, folder, ids, bits)
-    return dict(sorted(found.items())), len(others)
-
-
-def _kind(file: Path, skip: Skip) -> str | None:
-    """Returns which of KINDS a file is; None for one that cannot be read, handed to `skip`."""
-    if file.suffix.lower() in images.SUFFIXES:
-        return "picture"
-    try:
-        return "volume" if is_nifti(file) or is_dicom(file) else "other"
-    except InputError as error:
-        skip(error)
-        return None
+    if not found and not skipped:
+        raise nothing_found(f"--input: {path}", "scan (.nii, .nii.gz, DICOM) and no picture", left_out)
+    return dict(sorted(found.items())), left_out.listed()
 
 
 def _volume(name: str, opener: Callable[[], Volume]) -> Scan:
     volume = opener()
     ids = [f"{name}/{k:04d}" for k in range(len(volume))]
-    return Scan(name, volume.path, volume.intensity, ids, [volume.path], volume.read, volume, volume.notes)
+    files = sorted({frame.path for frame in volume.frames}) or [volume.path]
+    return Scan(name, volume.path, volume.intensity, ids, files, volume.read, volume, volume.notes)
 
 
 def _pictures(name: str, folder: Path, files: dict[str, Path], bits: int) -> Scan:

@@ -1,12 +1,13 @@
 """Series of DICOM pictures as volumes: grouped, sorted by position, in the patient's directions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
+from covjax.data.copies import without_copies
 from covjax.data.dicom import Frame, Tags, read_frame, read_frames
+from covjax.data.listing import Leave, Skip, unsaid
 from covjax.data.volumes import Geometry, Volume, canonical, canonical_shape, canonical_spacing, check_geometry
 from covjax.errors import InputError
 
@@ -14,10 +15,11 @@ UNEVEN = 0.1  # share of the distance between slices by which they may differ
 UNEVEN_NOTE = "slices are not evenly spaced, one may be missing; volumes are approximate"
 
 
-def read_series(files: Sequence[Path], skip: Callable[[InputError], None]) -> dict[str, tuple[Tags, list[Frame]]]:
-    """Groups the frames of DICOM files by series; objects that are no pictures and localizers are left out.
+def read_series(files: Sequence[Path], skip: Skip, leave: Leave = unsaid) -> dict[str, tuple[Tags, list[Frame]]]:
+    """Groups the frames of DICOM files by series.
 
-    What is wrong with a file that cannot be used is handed to `skip`.
+    What is wrong with a file that cannot be used is handed to `skip`; what is certainly no axial CT and copies of
+    slices are handed to `leave`.
     """
     found: dict[str, tuple[Tags, list[Frame]]] = {}
     for path in files:
@@ -26,11 +28,11 @@ def read_series(files: Sequence[Path], skip: Callable[[InputError], None]) -> di
         except InputError as error:
             skip(error)
             continue
-        if not frames or (tags.localizer and len(files) > 1):
-            logging.info("%s: no axial picture, left out", path)
+        if tags.no_ct:
+            leave(path, tags.no_ct)
             continue
         found.setdefault(tags.series, (tags, []))[1].extend(frames)
-    return found
+    return {series: (tags, without_copies(frames, leave)) for series, (tags, frames) in found.items()}
 
 
 def open_series(path: Path, tags: Tags, frames: list[Frame], told: str = "auto") -> Volume:

@@ -42,7 +42,7 @@ def slice_line(scan: Scan, index: int, found: Screened) -> Line:
         "id": scan.ids[index],
         "scan": scan.name,
         "slice": index,
-        "file": scan.files[index if scan.volume is None else 0].name,
+        "file": (scan.path if scan.volume else scan.files[index]).name,
         "probability_infected": found.probability,
         "called_infected": int(found.infected),
         "infected_pixels": pixels,

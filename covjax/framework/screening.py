@@ -15,8 +15,9 @@ from covjax.colours import COLOURS
 from covjax.config import read_config, write_json
 from covjax.data.dicom_seg import check_installed, read_sources, write_segmentation
 from covjax.data.intensity import choose_window, eight_bit
+from covjax.data.listing import LeftOut, Skip, left_out_table, of_error
 from covjax.data.nifti import write_mask
-from covjax.data.screened import Opener, Scan, Skip, find_screened
+from covjax.data.screened import Opener, Scan, find_screened
 from covjax.data.source import fingerprint
 from covjax.errors import InputError, unknown
 from covjax.evaluation.options import PLAIN, Options
@@ -86,14 +87,14 @@ def screen(
         if on_error == "stop":
             raise InputError(f"{error} (or pass over such files: --on_error=skip)")
         tqdm.write(f"skipped: {error}")
-        skipped.append(str(error))
+        skipped.append(error)
 
     def window_of(scan: Scan) -> Window:
         return choose_window(scan.path, scan.intensity, trained_on, config.data.window, window)
 
     _check_masks(masks, config)
     trained_on = read_intensity(workdir)
-    found, others = find_screened(path, intensity, config.data.bits, skip)
+    found, left_out = find_screened(path, intensity, config.data.bits, skip)
     told = _told(workdir, path, options, window, intensity, masks)
     partial = output.with_name(output.name + ".partial")
     run = fingerprint([told["run"], told["trained"]])
@@ -112,8 +113,10 @@ def screen(
             raise
         raise InputError(f"{error} ({kept} scans are done and kept: mend it and run the same command again)") from error
     notes = {scan["scan"]["scan"]: scan["notes"] for scan in done if scan["notes"]}
-    _finish(partial, output, done, told | {"left_out": others, "skipped": skipped, "notes": notes})
-    return _summary(done, skipped, others)
+    left_out = sorted((*left_out, *(of_error(error, path if path.is_dir() else path.parent) for error in skipped)))
+    told |= {"left_out": [one._asdict() for one in left_out], "skipped": [*map(str, skipped)], "notes": notes}
+    _finish(partial, output, done, told)
+    return _summary(done, len(skipped), len(left_out) - len(skipped))
 
 
 def _check_masks(masks: str, config: Any) -> None:
@@ -157,7 +160,7 @@ def _screened(job: Job, name: str, opener: Opener) -> dict[str, Any] | None:
     record = job.output / "done" / f"{name}.json"
     try:
         scan = opener()
-        stamps = [[file.stat().st_size, file.stat().st_mtime_ns] for file in scan.files]
+        stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in scan.files]
         if record.is_file():
             earlier = json.loads(record.read_text(encoding="utf-8"))
             if earlier["stamps"] == stamps:
@@ -240,6 +243,7 @@ def _finish(partial: Path, output: Path, done: Sequence[dict[str, Any]], told: d
     of_slices, of_scans = (columns(told.get("classes", ())) for columns in (slice_columns, scan_columns))
     write("predictions.csv", SLICE_COLUMNS + of_slices, [line for scan in done for line in scan["slices"]])
     write("scans.csv", SCAN_COLUMNS + of_scans, [scan["scan"] for scan in done if scan["slices"]])
+    write_whole(partial / "left_out.csv", left_out_table([LeftOut(**one) for one in told["left_out"]]))
     write_json(partial / "screening.json", told)
     shutil.rmtree(partial / "done")
     if output.exists():
@@ -247,12 +251,12 @@ def _finish(partial: Path, output: Path, done: Sequence[dict[str, Any]], told: d
     partial.rename(output)
 
 
-def _summary(done: Sequence[dict[str, Any]], skipped: Sequence[str], others: int) -> str:
+def _summary(done: Sequence[dict[str, Any]], skipped: int, others: int) -> str:
     slices = [line for scan in done for line in scan["slices"]]
     infected = sum(line["called_infected"] for line in slices)
     lines = [f"screened {len(slices)} slices of {len(done)} scans, {infected} called infected"]
-    lines += [f"skipped {len(skipped)} that could not be used, listed in screening.json"] if skipped else []
-    lines += [f"left out {others} files of other kinds"] if others else []
+    lines += [f"skipped {skipped} that could not be used, listed in left_out.csv and on the page"] if skipped else []
+    lines += [f"left out {others} that are no axial CT or cannot be read, listed there too"] if others else []
     noted = sum(bool(scan["notes"]) for scan in done)
     lines += [f"{noted} scans have notes on what is uncertain, in scans.csv and on the page"] if noted else []
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from covjax.errors import InputError
 from covjax.files import write_together
 from covjax.report.html import banner, bullets, page
+from covjax.report.left_out import left_out_section
 from covjax.report.parts import Section, class_words, details, table
 from covjax.report.results import options_text, read_json
 
@@ -31,6 +32,7 @@ SLICES = {
     "infected_share_of_lung": "Infected share of lung",
 }
 NAMED = 8  # scans that the list of notes links to
+SKIPPED = 50  # that the banner names
 SHARES = ("infected_share", "infected_share_of_lung")
 FOOTER = (
     "Masks are in masks/, the pictures in overlays/, all numbers in predictions.csv and scans.csv. The lung is what is "
@@ -116,9 +118,12 @@ def _index(show: Shown, scans: Sequence[Mapping[str, str]], told: Mapping[str, A
     facts = {"Run": told.get("run", "not recorded"), "Input": told.get("input", "not recorded")}
     facts |= {"Window": told["window"]} if told.get("window") else {}
     facts |= {"Evaluation options": options_text(told["options"])} if told.get("options") else {}
-    facts |= {"Files of other kinds left out": told["left_out"]} if told.get("left_out") else {}
+    left_out = told.get("left_out") or []
+    facts |= {"Left out": f"{len(left_out):,} files, listed below"} if left_out else {}
     skipped = [escape(str(reason)) for reason in told.get("skipped") or ()]
-    warning = banner("Skipped", f"{len(skipped)} that could not be used: {bullets(skipped)}") if skipped else ""
+    some = f"{len(skipped):,} that could not be used: {bullets(skipped[:SKIPPED])}"
+    some += f"and {len(skipped) - SKIPPED:,} more, in left_out.csv" if len(skipped) > SKIPPED else ""
+    warning = banner("Skipped", some) if skipped else ""
     warning += banner("To note", bullets(_by_note(show, scans))) if show.notes else ""
     shown = {column: title for column, title in show.scans.items() if any(scan[column] for scan in scans)}
     rows = [
@@ -128,8 +133,8 @@ def _index(show: Shown, scans: Sequence[Mapping[str, str]], told: Mapping[str, A
         )
         for scan in scans
     ]
-    section = Section("Scans", [table(("Scan", *shown.values()), rows)])
-    return page("covjax: screening", _header("Screening", facts) + warning, [section], show.version, footer=FOOTER)
+    sections = [Section("Scans", [table(("Scan", *shown.values()), rows)]), *left_out_section(left_out)]
+    return page("covjax: screening", _header("Screening", facts) + warning, sections, show.version, footer=FOOTER)
 
 
 def _by_note(show: Shown, scans: Sequence[Mapping[str, str]]) -> list[str]:

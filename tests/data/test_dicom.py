@@ -9,9 +9,8 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.pixels import get_decoder
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from covjax.data import dicom
 from covjax.data.nifti import write_mask
 from covjax.data.scans import find_scans
 from covjax.errors import InputError
@@ -51,6 +50,7 @@ def drop(*names):
         compress(RLELossless),
         drop("Modality", "InstanceNumber", "PatientID", "StudyInstanceUID", "SliceThickness"),
         drop("SeriesInstanceUID"),
+        lambda data, k: setattr(data.file_meta, "TransferSyntaxUID", DeflatedExplicitVRLittleEndian),
     ],
 )
 def test_a_series_reads_back_equal(tmp_path, change):
@@ -197,8 +197,6 @@ def test_sample_files():
     assert len(tiny) == 5 and tiny.spacing[0] == 2.5
     with pytest.raises(InputError, match="modality MR"):
         find_scans(Path(get_testdata_file("MR_truncated.dcm")))
-    bare = dicom.read_frames(Path(get_testdata_file("image_dfl.dcm")))[1][0]  # deflated
-    assert dicom.read_frame(bare).shape == (512, 512)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real DICOM slices (COVJAX_TEST_DATA)")

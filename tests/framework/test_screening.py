@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -21,7 +22,8 @@ from covjax.errors import InputError
 from covjax.framework import Screener, screen, screening
 from covjax.framework.screening import overlay
 from covjax.report import build_screening
-from tests.data.written import SPACING, save, scan, write_nifti, write_series
+from covjax.report.left_out import DRAWN
+from tests.data.written import SPACING, dicom_slice, save, scan, write_nifti, write_series
 
 VALUES = scan((5, 40, 50))
 LOADED = {}  # screeners of earlier tests: each would compile anew
@@ -152,6 +154,9 @@ def test_what_cannot_be_used_stops_or_is_listed(trained, pictures, tmp_path):
     names = ("gone.png", "cut.nii.gz", "z.png")
     assert all(re.search(name, text) for name, text in zip(names, told["skipped"], strict=True))
     assert not list((tmp_path / "out").rglob("*cut*"))
+    assert [one["file"] for one in told["left_out"]] == ["cut.nii.gz", "gone.png", "notes.txt", "z.png"]
+    assert all(one["reason"] and str(pictures) not in one["reason"] for one in told["left_out"])
+    assert read(tmp_path / "out" / "left_out.csv") == told["left_out"]
     for name in ("scan.nii", "a b.png", "c.jpg", "sub/ü%20.png", "gone.png"):
         (pictures / name).unlink()
     with pytest.raises(InputError, match="nothing of .* can be used, the first reason: .*cut.nii.gz"):
@@ -169,8 +174,49 @@ def test_a_file_that_cannot_be_read_is_not_counted_as_of_another_kind(tmp_path, 
 
     monkeypatch.setattr(screened, "is_dicom", is_dicom)
     skipped = []
-    found, others = screened.find_screened(tmp_path, "auto", 16, skipped.append)
-    assert len(found) == 1 and others == 1 and [*map(str, skipped)] == ["locked"]
+    found, left_out = screened.find_screened(tmp_path, "auto", 16, skipped.append)
+    assert len(found) == 1 and [*map(str, skipped)] == ["locked"]
+    assert left_out == (("notes.txt", "no picture or scan (.txt)"),)
+
+
+def test_what_is_left_out_is_on_the_page_and_in_the_tables(trained, tmp_path):
+    write_series(tmp_path / "in" / "a", VALUES)
+    save(dicom_slice(VALUES, 2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), tmp_path / "in" / "a" / "scout.dcm")
+    save(dicom_slice(VALUES, 2), tmp_path / "in" / "a" / "again.dcm")
+    (tmp_path / "out.nii").write_bytes(b"")
+    (tmp_path / "in" / "link.nii").symlink_to(tmp_path / "out.nii")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    words = {"a/again.dcm": "copy", "a/scout.dcm": "localizer", "link.nii": "link out", "pipe.png": "pipe"}
+    for k in range(DRAWN):
+        (tmp_path / "in" / f"z{k:03d}.txt").write_text("")
+    summary = screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
+    assert f"left out {4 + DRAWN}" in summary
+    told = json.loads((tmp_path / "out" / "screening.json").read_text(encoding="utf-8"))["left_out"]
+    assert read(tmp_path / "out" / "left_out.csv") == told and len(told) == 4 + DRAWN
+    assert all(word in one["reason"] for one, word in zip(told, words.values(), strict=False))
+    assert [one["file"] for one in told[:4]] == list(words)
+    text = build_screening(tmp_path / "out").read_text(encoding="utf-8")
+    assert all(name in text for name in words) and f"all {4 + DRAWN} are in left_out.csv" in text
+    assert "z000.txt" in text and f"z{DRAWN - 1:03d}.txt" not in text
+    (summed,) = read(tmp_path / "out" / "scans.csv")
+    assert summed["slices"] == "5" and summed["file"] == "a"
+
+
+def test_a_slice_that_changed_since_a_stop_is_screened_again(trained, tmp_path):
+    write_series(tmp_path / "in" / "a", VALUES)
+    write_nifti(tmp_path / "in" / "b.nii", VALUES)
+    whole = (tmp_path / "in" / "b.nii").read_bytes()
+    (tmp_path / "in" / "b.nii").write_bytes(whole[:2000])
+    with pytest.raises(InputError, match="1 scans are done and kept"):
+        screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
+    (tmp_path / "in" / "b.nii").write_bytes(whole)
+    changed = next(path for path in (tmp_path / "in" / "a").iterdir() if pydicom.dcmread(path).InstanceNumber == 3)
+    save(dicom_slice(VALUES * 0 - 500, 2), changed)
+    screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
+    screen(trained[0], tmp_path / "in", tmp_path / "straight", window="lung")
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == (
+        tmp_path / "straight" / "predictions.csv"
+    ).read_bytes()
 
 
 def test_scans_that_are_done_are_kept_and_not_screened_again(trained, tmp_path, monkeypatch):

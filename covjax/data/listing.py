@@ -1,0 +1,118 @@
+"""What lies in a folder: the files that may be read, and every other thing by name with the reason it is not."""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from covjax.errors import InputError
+from covjax.files import encode_table
+
+Skip = Callable[[InputError], None]  # takes the error of a file that cannot be used; raises it, or returns to go on
+Leave = Callable[[Path, str], None]  # takes a file that is left out, and why
+KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a device"), (stat.S_ISCHR, "a device"))
+COLUMNS = ("file", "reason")
+
+
+class LeftOut(NamedTuple):
+    """Something that was found and is not read."""
+
+    file: str  # relative to the folder that was looked at
+    reason: str
+
+
+class LeftOuts:
+    """Collects what is left out of a folder: `leave` of the functions that look for slices and scans."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._found: dict[str, str] = {}
+
+    def __call__(self, path: Path, reason: str) -> None:
+        name = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+        self._found.setdefault(name.as_posix(), reason)
+
+    def listed(self) -> tuple[LeftOut, ...]:
+        """Returns all that was left out so far, sorted by name."""
+        return tuple(LeftOut(file, reason) for file, reason in sorted(self._found.items()))
+
+
+def of_error(error: InputError, root: Path) -> LeftOut:
+    """Returns the file below `root` that an error names, and what is wrong with it."""
+    text = str(error)
+    for colon in re.finditer(": ", text):
+        path = Path(text[: colon.start()])
+        if path.is_relative_to(root) and os.path.lexists(path):
+            return LeftOut(path.relative_to(root).as_posix(), text[colon.end() :])
+    return LeftOut("", text)
+
+
+def left_out_table(left_out: Sequence[LeftOut]) -> bytes:
+    """Returns left_out.csv: a line for everything that was left out."""
+    return encode_table(COLUMNS, left_out)
+
+
+def stop(error: InputError) -> None:
+    """Is a `Skip` that passes over nothing."""
+    raise error
+
+
+def unsaid(path: Path, reason: str) -> None:
+    """Is a `Leave` for callers that do not ask what was left out."""
+
+
+def list_files(folder: Path, skip: Skip = stop, leave: Leave = unsaid) -> list[Path]:
+    """Returns the regular files below a folder, sorted.
+
+    Hidden files and folders, links that lead out of the folder, links to folders, pipes, sockets and devices go to
+    `leave`. A link to nothing and a folder that cannot be read are errors, which go to `skip`.
+    """
+    home, found = folder.resolve(), []
+
+    def unreadable(error: OSError) -> None:
+        skip(InputError(f"{error.filename}: cannot be read ({error.strerror}), allow reading it or remove it"))
+
+    for place, folders, files in os.walk(folder, onerror=unreadable):
+        inside = []
+        for path in (Path(place, name) for name in sorted(folders)):
+            reason = _not_entered(path, home)
+            if reason:
+                leave(path, reason)
+            else:
+                inside.append(path.name)
+        folders[:] = inside
+        for path in (Path(place, name) for name in files):
+            if path.is_symlink() and not path.exists() and not path.name.startswith("."):
+                skip(InputError(f"{path}: a link to nothing, restore what it points to or remove it"))
+                continue
+            reason = _not_read(path, home)
+            if reason:
+                leave(path, reason)
+            else:
+                found.append(path)
+    return sorted(found)
+
+
+def _not_entered(folder: Path, home: Path) -> str:
+    """Returns why a folder is not entered; "" if it is."""
+    if folder.name.startswith("."):
+        return "a hidden folder"
+    if not folder.is_symlink():
+        return ""
+    if folder.resolve().is_relative_to(home):
+        return "a link to a folder that is read where it lies"
+    return "a link to a folder elsewhere, put the folder itself here"
+
+
+def _not_read(path: Path, home: Path) -> str:
+    """Returns why a file is not read; "" if it is."""
+    if path.name.startswith("."):
+        return "a hidden file"
+    if not path.is_file():
+        mode = path.stat().st_mode
+        return next((what for check, what in KINDS if check(mode)), "no regular file")
+    if not path.resolve().is_relative_to(home):
+        return "a link out of the folder, put the file itself here"
+    return ""
