@@ -1,40 +1,104 @@
-"""The lung field of a slice by classical means: dark regions inside the body; and the box to crop to."""
+"""The lungs of a single slice by classical means, under any window, and the box to crop a slice to.
+
+Volumes in HU have an estimate of their own (covjax.data.thorax), which knows what lies above and below a slice.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 LEAST = 0.01  # share of the slice that lungs take at least; less, and there are none to crop to
-BORDER = 0.65  # share of a slice's border that is air at least
-LEAST_PART = 0.002  # share of a region that is kept
+LEAST_PART = 0.002  # share of the slice that is kept as a part of the lungs
+GAS = 0.06  # of the way from air to tissue: what is darker is gas in airway or bowel, no lung
+BORDER = 0.65  # share of the border that is air at least, unless the picture is cropped to the body
+LARGE = 0.08  # share of the slice
+STRIP = 0.25  # a region whose widest circle has a radius below this times the root of its area is a strip
+BODY = 0.2  # share of the slice that a body takes at least; less, and it was not found
 MARGIN = 0.05  # of the slice's sides around the box
-CLOSING = 5  # pixels: vessels and small lesions within the lung belong to it
+CLOSING = 0.012  # of the shorter side: vessels and small lesions within the lung belong to it
+HALF = 0.25  # share of the lungs that either half of the body holds at least
+NOTHING = "no lungs found"
+ONE = "one half of the body holds less than a quarter of the lungs found: one is missing or consolidated"
 
 Box = tuple[slice, slice]
+
+
+class Crop(NamedTuple):
+    """What of a slice a network sees: `box`, rows and columns, holds the lungs or, `kept` says why, the whole body."""
+
+    box: Box
+    kept: str  # "" where both lungs were found
 
 
 def lung_field(image: np.ndarray) -> np.ndarray:
     """Finds the lungs in a slice uint8 [H, W] under any window: bool [H, W], all False where there are none.
 
-    Pixels darker than Otsu's threshold ("A Threshold Selection Method from Gray-Level Histograms", 1979) that are not
-    connected to the border; small regions are dropped, gaps closed, holes filled. Dense consolidation at the chest
-    wall is missed, and gas in bowels is taken for lung. In a picture whose border is not mostly dark, cropped to the
-    chest before, lungs may touch it, so none are found.
+    They are the regions darker than Otsu's threshold ("A Threshold Selection Method from Gray-Level Histograms", 1979)
+    that do not lie outside the body (`outside_body`), so lungs may touch the border of a picture that is cropped to the
+    body. Small regions and gas as dark as the air outside (airways, bowels) are dropped, gaps closed, holes filled.
+    Turning or mirroring the picture turns or mirrors the result. Dense consolidation at the chest wall is missed.
     """
     dark = image <= otsu(image)
-    border = np.concatenate([dark[0], dark[-1], dark[:, 0], dark[:, -1]])
-    if border.mean() < BORDER:
-        return np.zeros(image.shape, bool)
+    return _field(image, dark, outside_body(dark))
+
+
+def outside_body(dark: np.ndarray) -> np.ndarray:
+    """Returns which of the dark pixels bool [H, W] lie outside the body.
+
+    Those connected to a corner of the picture, and strips, as between the lines of a table, that touch two sides of it.
+    In a picture that is cropped to the body, a large region in a corner is a lung.
+    """
     regions, count = ndimage.label(dark)
+    large = np.bincount(regions.ravel(), minlength=count + 1) >= LARGE * dark.size
+    sides = [regions[0], regions[-1], regions[:, 0], regions[:, -1]]
+    touched = sum(np.isin(np.arange(count + 1), side).astype(int) for side in sides)
+    corners = np.isin(np.arange(count + 1), regions[[0, 0, -1, -1], [0, -1, 0, -1]])
+    corners[0] = touched[0] = 0
+    cropped = corners[np.concatenate(sides)].mean() < BORDER
+    unsure = np.where(corners, large & cropped, (touched > 1) & ~large)
+    outside = corners & ~unsure
+    for k in np.flatnonzero(unsure):
+        outside[k] = _is_strip(regions == k)
+    return outside[regions]
+
+
+def _is_strip(region: np.ndarray) -> bool:
+    filled = ndimage.binary_fill_holes(np.pad(region, 1))
+    return bool(ndimage.distance_transform_edt(filled).max() < STRIP * np.sqrt(filled.sum()))
+
+
+def _field(image: np.ndarray, dark: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    regions, count = ndimage.label(dark & ~outside)
     sizes = np.bincount(regions.ravel(), minlength=count + 1)
-    edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
     kept = sizes >= LEAST_PART * image.size
     kept[0] = False
-    kept[edge] = False
+    kept &= ~_gas(image, dark, outside, regions, kept)
     lungs = kept[regions]
     if lungs.sum() < LEAST * image.size:
         return np.zeros(image.shape, bool)
-    padded = ndimage.binary_closing(np.pad(lungs, CLOSING), iterations=CLOSING)
-    return ndimage.binary_fill_holes(padded[CLOSING:-CLOSING, CLOSING:-CLOSING])
+    steps = _steps(image.shape)
+    closed = ndimage.binary_closing(np.pad(lungs, steps), iterations=steps)[steps:-steps, steps:-steps]
+    return ndimage.binary_fill_holes(closed & ~outside)
+
+
+def _gas(image: np.ndarray, dark: np.ndarray, outside: np.ndarray, regions: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Returns which of the regions that are kept are as dark as the air outside, if that is seen, and not all of them.
+
+    All are under a window that shows lung and air as black: then nothing can be told from their values.
+    """
+    gas = np.zeros(len(kept), bool)
+    air = image[outside & (image > 0)]  # 0 is what lies out of the picture's circle, or what the window cut off
+    if not kept.any() or air.size < LEAST * image.size:
+        return gas
+    level = float(np.median(air))
+    chosen = np.flatnonzero(kept)
+    gas[chosen] = ndimage.median(image, regions, chosen) <= level + GAS * (np.median(image[~dark]) - level)
+    return gas if gas.sum() < len(chosen) else np.zeros(len(kept), bool)
+
+
+def _steps(shape: tuple[int, ...]) -> int:
+    return max(1, round(CLOSING * min(shape)))
 
 
 def otsu(image: np.ndarray) -> int:
@@ -48,17 +112,76 @@ def otsu(image: np.ndarray) -> int:
     return int(np.argmax(np.nan_to_num(between)))
 
 
-def lung_box(image: np.ndarray, lungs: np.ndarray | None = None) -> Box:
-    """Returns rows and columns that hold the lungs of a slice and a margin; the whole slice where there are none.
+def body_of(outside: np.ndarray) -> np.ndarray:
+    """Returns the body bool [H, W]: the largest region that is not outside, without the thin lines of a table.
 
-    `lungs` bool [H, W] are used instead of looking for them.
+    The whole slice where that is too small for a body, as where fat is as dark as air and lung.
     """
-    lungs = lung_field(image) if lungs is None else lungs
-    if lungs.sum() < LEAST * image.size:
-        return slice(0, image.shape[0]), slice(0, image.shape[1])
-    box = []
-    for axis, side in enumerate(image.shape):
-        inside = np.flatnonzero(lungs.any(1 - axis))
-        margin = round(MARGIN * side)
-        box.append(slice(max(0, int(inside[0]) - margin), min(side, int(inside[-1]) + 1 + margin)))
-    return tuple(box)
+    steps = _steps(outside.shape)
+    inside = np.pad(~outside, steps, mode="edge")  # a body that is cut off is no thinner for it
+    opened = ndimage.binary_opening(inside, iterations=steps)[steps:-steps, steps:-steps]
+    regions, count = ndimage.label(opened)
+    sizes = np.bincount(regions.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    if sizes.max() < BODY * outside.size:
+        return np.ones(outside.shape, bool)
+    return np.isin(regions, np.flatnonzero(sizes == sizes.max()))
+
+
+def find_crop(image: np.ndarray) -> Crop:
+    """Returns what of a slice uint8 [H, W] a network sees that was trained with data.lung_crop, and why.
+
+    Rows and columns of the lungs found, as far to one side of the body's middle as to the other, and a margin: what is
+    consolidated on one side is kept. Where one half of the body (left or right, front or back) holds hardly any of the
+    lungs found, a lung is missing, and the box holds the whole body; so it does where there are none. The same function
+    serves training, test and use; lung masks that come with a data set do not change the box.
+    """
+    dark = image <= otsu(image)
+    outside = outside_body(dark)
+    border = np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]])
+    body = body_of(outside) if border.mean() >= BORDER else np.ones(image.shape, bool)
+    whole = _limits(body)
+    lungs = _field(image, dark, outside) & body
+    if not lungs.any():
+        return Crop(_widened(whole, image.shape), NOTHING)
+    if min(_lesser_half(lungs, axis, whole[axis]) for axis in (0, 1)) < HALF:
+        return Crop(_widened(whole, image.shape), ONE)
+    return Crop(_widened([_mirrored(a, b) for a, b in zip(_limits(lungs), whole, strict=True)], image.shape), "")
+
+
+def lung_box(image: np.ndarray) -> Box:
+    """Returns rows and columns of a slice uint8 [H, W] that hold its lungs, or its body (`find_crop`)."""
+    return find_crop(image).box
+
+
+def truth_outside(mask: np.ndarray, box: Box) -> int:
+    """Returns the number of infected pixels of a mask uint8 [H, W] that a box cuts off; 255 (ignored) counts not."""
+    marked = (mask > 0) & (mask != 255)
+    return int(marked.sum() - marked[box].sum())
+
+
+def _limits(region: np.ndarray) -> list[tuple[int, int]]:
+    """Returns (first, last + 1) of a region along each axis."""
+    found = [np.flatnonzero(region.any(1 - axis)) for axis in (0, 1)]
+    return [(int(inside[0]), int(inside[-1]) + 1) for inside in found]
+
+
+def _lesser_half(lungs: np.ndarray, axis: int, body: tuple[int, int]) -> float:
+    """Returns the share of the lungs in the half of the body, along an axis, that holds less of them."""
+    along = lungs.sum(1 - axis)[slice(*body)]
+    half = len(along) // 2
+    return min(along[:half].sum(), along[len(along) - half :].sum()) / along.sum()
+
+
+def _mirrored(lungs: tuple[int, int], body: tuple[int, int]) -> tuple[int, int]:
+    """Returns the lungs' limits, moved so that they are as far from one end of the body as from the other."""
+    gap = min(lungs[0] - body[0], body[1] - lungs[1])
+    return body[0] + gap, body[1] - gap
+
+
+def _widened(limits: list[tuple[int, int]], shape: tuple[int, ...]) -> Box:
+    margins = [round(MARGIN * side) for side in shape]
+    return tuple(
+        slice(max(0, low - margin), min(side, high + margin))
+        for (low, high), margin, side in zip(limits, margins, shape, strict=True)
+    )

@@ -58,14 +58,14 @@ def scaled(source: Source, spacing: float) -> Source:
 
 
 def cropped(source: Source) -> Source:
-    """Returns a source whose slices are cropped to the lungs, known or found (covjax.data.lungs)."""
+    """Returns a source whose slices are cropped to the lungs that are found (covjax.data.lungs)."""
 
     def load(i: int) -> Slice:
         s = source.load(i)
-        box = lung_box(s.image, s.lungs)
+        box = lung_box(s.image)
         return s._replace(image=s.image[box], mask=None if s.mask is None else s.mask[box], lungs=None)
 
-    return replace(source, load=load, fingerprint=fingerprint([source.fingerprint, "lung_crop"]))
+    return replace(source, load=load, fingerprint=fingerprint([source.fingerprint, "lung_crop", "found"]))
 
 
 def open_phantom(config: Any) -> Source:
