@@ -28,14 +28,15 @@ class Augmentation(NamedTuple):
     """How far augmentation may go, each sample uniformly up to there; 0 or False switches a part off.
 
     flip: mirror left-right and top-bottom, each with probability 1/2.
-    rotation, shear: +- degrees. scale: +- share of the size (0.1: 0.9 to 1.1). translation: +- share of the side.
+    rotation, shear: +- degrees in the picture, whatever its sides. scale: +- share of the size (0.1: 0.9 to 1.1).
+    translation: +- share of the side.
     elastic: +- share of the side by which the 7x7 nodes of a cubic B-spline move; up to 0.12 it folds nowhere.
     intensity: +- share of contrast, and the same share of 255 as brightness.
     gamma: an exponent of 1 / (1 + gamma) to 1 + gamma, evenly on a logarithmic scale, of values as shares of 255.
     noise: standard deviation of Gaussian noise, as a share of 255. blur: that of a Gaussian blur, in pixels.
-    cutout: side of a square, as a share of the side, about a point anywhere in the slice: there the image becomes its
-    own mean and the mask 255, which counts nowhere. Source: "Improved Regularization of Convolutional Neural Networks
-    with Cutout" (2017), arXiv:1708.04552, which is about classification.
+    cutout: a window of this share of the height and of the width, about a point anywhere in the slice: there the image
+    becomes its own mean and the mask 255, which counts nowhere. Source: "Improved Regularization of Convolutional
+    Neural Networks with Cutout" (2017), arXiv:1708.04552, which is about classification.
     mixup: of a classifier, see `mix_pairs`.
     """
 
@@ -89,9 +90,9 @@ def augment(
 ) -> tuple[jax.Array, jax.Array | None]:
     """Augments images uint8 [N, H, W] and masks uint8 [N, h, w] (or None), one key of `keys` [N] per sample.
 
-    Returns images float32 in 0..255 and masks uint8. Images are interpolated linearly, masks by nearest neighbour; what
-    comes in from outside is 0 (air, background). Image and mask may differ in size: the geometry is that of the unit
-    square.
+    Returns images float32 in 0..255 and masks uint8. Images are interpolated linearly, masks by nearest neighbour. What
+    comes in from outside is black, as what surrounds a slice that keeps its scale is, and 255 in the mask, which counts
+    nowhere: nothing is to be learned there. Image and mask may differ in size: the mask moves with its image.
     """
     axes = (0, 0, None if masks is None else 0)
     return jax.vmap(partial(_augment_one, how=how), axes)(keys, images, masks)
@@ -134,14 +135,14 @@ def _augment_one(key, image, mask, how: Augmentation):
         both = [jnp.where(rows, x[::-1], x) for x in both]
         both = [jnp.where(columns, x[:, ::-1], x) for x in both]
     if how.rotation or how.scale or how.translation or how.shear or how.elastic:
-        source = _draw_warp(warp_key, how)
+        source = _draw_warp(warp_key, how, image.shape)
         both = [read(x, _fixed_point(source, x.shape)) for read, x in zip((_linear, _nearest), both, strict=False)]
     image, mask = both[0].astype(jnp.float32), (None if mask is None else both[1])
     image = _change_grey(intensity_key, noise_key, image, how)
     if how.cutout:
         centre = jax.random.uniform(cutout_key, (2,), minval=-0.5, maxval=0.5)
-        image = jnp.where(_in_square(image.shape, centre, how.cutout), image.mean(), image)
-        mask = None if mask is None else jnp.where(_in_square(mask.shape, centre, how.cutout), IGNORE, mask)
+        image = jnp.where(_in_window(image.shape, centre, how.cutout), image.mean(), image)
+        mask = None if mask is None else jnp.where(_in_window(mask.shape, centre, how.cutout), IGNORE, mask)
     return image, mask
 
 
@@ -170,8 +171,8 @@ def _blurred(x, deviation, radius: int):
     return sum(weight * padded[:, k : k + width] for k, weight in enumerate(weights))
 
 
-def _in_square(shape, centre, side: float):
-    rows, columns = (jnp.abs(_places(n) - c) < side / 2 for n, c in zip(shape, centre, strict=True))
+def _in_window(shape, centre, share: float):
+    rows, columns = (jnp.abs(_places(n) - c) < share / 2 for n, c in zip(shape, centre, strict=True))
     return rows[:, None] & columns[None]
 
 
@@ -180,14 +181,18 @@ def _places(side: int) -> np.ndarray:
     return ((np.arange(side) - (side - 1) / 2) / side).astype(np.float32)
 
 
-def _draw_warp(key, how: Augmentation):
-    """Draws (matrix [2, 2], shift [2], nodes [2, 7, 7]): point p is read from matrix p + shift + what the nodes say."""
+def _draw_warp(key, how: Augmentation, shape):
+    """Draws (matrix [2, 2], shift [2], nodes [2, 7, 7]): point p is read from matrix p + shift + what the nodes say.
+
+    Points are shares of the sides from the middle. Angles are those of pictures of `shape` (rows, columns).
+    """
     affine_key, elastic_key = jax.random.split(key)
     angle, zoom, lean, *shift = jax.random.uniform(affine_key, (5,), minval=-1.0, maxval=1.0)
     angle, lean = jnp.deg2rad(how.rotation * angle), jnp.deg2rad(how.shear * lean)
     turn = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
     lean = jnp.array([[1.0, 0.0], [jnp.tan(lean), 1.0]])
     matrix = jnp.matmul(turn, lean, precision="highest") / (1 + how.scale * zoom)
+    matrix *= np.float32([[1, shape[1] / shape[0]], [shape[0] / shape[1], 1]])  # from pixels to shares of the sides
     nodes = jax.random.uniform(elastic_key, (2, PIECES + 3, PIECES + 3), minval=-how.elastic, maxval=how.elastic)
     # Behind a barrier, lest sines are computed for every pixel.
     return lax.optimization_barrier((matrix, how.translation * jnp.stack(shift), nodes if how.elastic else None))
@@ -196,7 +201,7 @@ def _draw_warp(key, how: Augmentation):
 def _fixed_point(source, shape):
     """The pixel [H, W] that each pixel is read from: row and column, int32 in units of 2^-FRACTION.
 
-    One pixel further than the slice, where its frame of zeros lies, is far enough. Integers, because programs that
+    One pixel further than the slice, where its frame lies, is far enough. Integers, because programs that
     round a float to a pixel here and take its fraction there may contradict each other by a pixel.
     """
     matrix, shift, nodes = source
@@ -236,7 +241,7 @@ def _linear(x, place):
 
 
 def _nearest(x, place):
-    return _gather(jnp.pad(x, 1), *(p + 2 ** (FRACTION - 1) >> FRACTION for p in place))
+    return _gather(jnp.pad(x, 1, constant_values=IGNORE), *(p + 2 ** (FRACTION - 1) >> FRACTION for p in place))
 
 
 def _gather(x, rows, columns):

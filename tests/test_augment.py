@@ -67,7 +67,10 @@ def test_mask_of_another_size_follows_the_image():
 
 
 def test_a_warp_against_scipy():
-    """Pixel by pixel in float64, from the same draws; 7 nodes of a cubic spline lie at -1/4, 0, .. 5/4 of a side."""
+    """Pixel by pixel in float64, from the same draws; what is outside is black, and 255.
+
+    7 nodes of a cubic spline lie at -1/4, 0, .. 5/4 of a side.
+    """
     size = (41, 33)
     image = ndimage.gaussian_filter(noise(1, size)[0][0].astype(float), 1.5).astype(np.uint8)
     mask, how = noise(1, size, seed=1)[1][0], Augmentation(**GEOMETRY)
@@ -76,11 +79,11 @@ def test_a_warp_against_scipy():
     rows, columns = ((p - (n - 1) / 2) / n for p, n in zip((rows, columns), size, strict=True))
     basis = [BSpline.design_matrix((np.arange(n) + 0.5) / n * 4, np.arange(-3.0, 8), 3).toarray() for n in size]
     for key, got, got_mask in zip(keys(8), np.asarray(images), np.asarray(masks), strict=True):
-        drawn = _draw_warp(jax.random.split(key, 5)[1], how)
+        drawn = _draw_warp(jax.random.split(key, 5)[1], how, size)
         matrix, shift, nodes = (np.asarray(x, np.float64) for x in drawn)
         assert np.abs(nodes).max() <= 0.1 and np.abs(shift).max() <= 0.1
         turned = np.linalg.inv(matrix)
-        assert 0.75 <= np.sqrt(np.linalg.det(turned)) <= 1.25
+        assert 0.75 <= np.sqrt(np.linalg.det(turned)) <= 1.25  # as of pixels: only the sides' ratio cancels
         where = [
             (matrix[k, 0] * rows + matrix[k, 1] * columns + shift[k] + basis[0] @ nodes[k] @ basis[1].T) * n
             + (n - 1) / 2
@@ -88,8 +91,90 @@ def test_a_warp_against_scipy():
         ]
         want = ndimage.map_coordinates(image.astype(float), where, order=1, mode="grid-constant")
         np.testing.assert_allclose(got, want, atol=0.1)
-        want_mask = ndimage.map_coordinates(mask, where, order=0, mode="grid-constant")
+        want_mask = ndimage.map_coordinates(mask, where, order=0, mode="grid-constant", cval=255)
         assert (got_mask != want_mask).sum() <= 2  # midway between two pixels, either is the nearest
+
+
+SIDES = [(192, 288), (160, 160), (300, 90)]
+
+
+def line(size, angle):
+    """A bright, soft line through the middle, `angle` degrees from the horizontal."""
+    down, right = (np.indices(size) - (np.array(size)[:, None, None] - 1) / 2).astype(float)
+    distance = down * np.cos(np.deg2rad(angle)) - right * np.sin(np.deg2rad(angle))
+    return np.round(255 * np.exp(-(distance**2) / 18)).astype(np.uint8)
+
+
+def direction(picture):
+    """Degrees from the horizontal of the line in a picture, in -90..90, by its moments within a soft circle."""
+    down, right = (np.indices(picture.shape) - (np.array(picture.shape)[:, None, None] - 1) / 2).astype(float)
+    weight = picture * np.maximum(1 - (down**2 + right**2) / (0.45 * min(picture.shape)) ** 2, 0) ** 2
+    xx, yy, xy = ((weight * product).sum() for product in (right**2, down**2, right * down))
+    return np.rad2deg(np.arctan2(2 * xy, xx - yy) / 2)
+
+
+def between(a, b):
+    """Degrees from line a to line b, in -90..90."""
+    return (b - a + 90) % 180 - 90
+
+
+@pytest.mark.parametrize("size", SIDES, ids=str)
+def test_a_rotation_turns_every_line_of_the_picture_alike(size):
+    """Horizontals, verticals and diagonals by the same angle, in pixels, whatever the sides; masks of any size too."""
+    how, n = Augmentation(rotation=25.0), 12
+    turned = {}
+    for start in (0, 90, 45):
+        images, _ = run(keys(n), np.stack([line(size, start)] * n), None, how)
+        turned[start] = np.array([between(start, direction(np.asarray(image))) for image in images])
+    for start in (90, 45):
+        np.testing.assert_allclose(turned[start], turned[0], atol=0.4)
+    assert np.abs(turned[0]).max() > 15 and np.abs(turned[0]).max() < 25.4
+    mask = ndimage.zoom((line(size, 0) > 100).astype(np.uint8), 0.5, order=0, grid_mode=True, mode="grid-constant")
+    _, masks = run(keys(n), np.stack([line(size, 0)] * n), np.stack([mask] * n), how)
+    got = [between(0, direction(np.where(np.asarray(m) == 1, 255, 0))) for m in masks]
+    np.testing.assert_allclose(got, turned[0], atol=1.5)
+
+
+@pytest.mark.parametrize("size", SIDES, ids=str)
+def test_a_shear_leans_the_verticals_of_the_picture_by_its_angle(size):
+    how, n = Augmentation(shear=20.0), 24
+    leaned = {}
+    for start in (0, 90):
+        images = run(keys(n), np.stack([line(size, start)] * n), None, how)[0]
+        leaned[start] = np.array([between(start, direction(np.asarray(image))) for image in images])
+    np.testing.assert_allclose(leaned[0], 0, atol=0.3)
+    assert 16 < np.abs(leaned[90]).max() < 20.5
+    square = np.stack([line((160, 160), 90)] * n)
+    want = [between(90, direction(np.asarray(image))) for image in run(keys(n), square, None, how)[0]]
+    np.testing.assert_allclose(leaned[90], want, atol=0.5)  # the same draw leans alike, whatever the sides
+
+
+MOVES = [{"rotation": 15.0, "scale": 0.15}, {"translation": 0.3}, {"shear": 30.0}, {"elastic": 0.12}, GEOMETRY]
+
+
+@pytest.mark.parametrize("moves", MOVES, ids=lambda moves: "+".join(moves))
+@pytest.mark.parametrize(("size", "body"), [((160, 160), (100, 100)), ((90, 130), (90, 130))], ids=["margin", "full"])
+def test_what_a_warp_brings_in_counts_nowhere(moves, size, body):
+    """Each counted pixel comes from the slice: it was brighter than the black around it, and no other class appears."""
+    top, left = ((whole - side) // 2 for whole, side in zip(size, body, strict=True))
+    image, mask = np.zeros(size, np.uint8), np.full(size, 255, np.uint8)
+    image[top : top + body[0], left : left + body[1]] = 200
+    mask[top : top + body[0], left : left + body[1]] = np.arange(body[1]) % 2
+    n = 16
+    images, masks = (
+        np.asarray(x) for x in run(keys(n), np.stack([image] * n), np.stack([mask] * n), Augmentation(**moves))
+    )
+    counted = masks != 255
+    assert counted.any((1, 2)).all() and (images[counted] > 0).all()
+    assert ((images == 200) & ~counted).sum() <= 2  # and what is still there counts, but for rounding in the tests
+    if "translation" in moves:
+        assert (counted.sum((1, 2)) < np.prod(size)).all()
+
+
+def test_a_classifier_gets_the_same_image_with_and_without_a_mask():
+    images, masks = noise(8, (40, 60))
+    with_mask, alone = (run(keys(8), images, m, Augmentation(**GEOMETRY))[0] for m in (masks, None))
+    np.testing.assert_array_equal(with_mask, alone)
 
 
 def test_intensity_and_gamma_stay_within_their_shares():
