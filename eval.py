@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 from covjax import cli, report
 from covjax.config import read_config
-from covjax.data.volumes import INTENSITIES
+from covjax.data.hounsfield import INTENSITIES
 from covjax.evaluation.options import Options, make_options
 from covjax.evaluation.paired import paired_differences
 from covjax.framework import audit_run, audit_source, evaluate_run, pool_runs, run_protocols, screen

@@ -10,12 +10,12 @@ from ml_collections import ConfigDict
 
 from covjax.augment import check_augmentation
 from covjax.data.classes import class_names
+from covjax.data.hounsfield import INTENSITIES
 from covjax.data.intensity import parse_window
 from covjax.data.patients import check_pattern
 from covjax.data.resizing import check_spacing
 from covjax.data.sources import PRLAB21_FRAMES, SOURCES
 from covjax.data.splits import RULES, check_folds, split_shares
-from covjax.data.volumes import INTENSITIES
 from covjax.enhance import PRESETS
 from covjax.errors import InputError, unknown
 from covjax.files import write_whole

@@ -20,6 +20,7 @@ TAGS = [
     "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "SliceThickness", "SpacingBetweenSlices",
     "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleIntercept", "RescaleSlope", "RescaleType",
+    "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, by us
@@ -40,6 +41,8 @@ class Frame(NamedTuple):
     intercept: float
     inverted: bool  # MONOCHROME1: the lowest value is shown white, which matters to windowed values only
     hu: bool  # the file says so
+    padding: tuple[float, float] | None  # lowest and highest value that the file says are padding, rescaled
+    unused: int  # bits of a stored value above those that count
 
 
 class Tags(NamedTuple):
@@ -80,15 +83,28 @@ def read_frame(frame: Frame) -> np.ndarray:
                 "pip install 'covjax[dicom]' or save it uncompressed"
             )
         source: Any = frame.path
+        options = {} if syntax.is_compressed else {"correct_unused_bits": False}
         try:
-            values = pixel_array(source, index=frame.index)
+            values = pixel_array(source, index=frame.index, **options)
         except AttributeError:  # without a file header pydicom asks for a data set that names its transfer syntax
             source = pydicom.dcmread(frame.path, force=True)
             source.file_meta.TransferSyntaxUID = syntax
-            values = pixel_array(source, index=frame.index)
+            values = pixel_array(source, index=frame.index, **options)
+        if options and frame.unused:
+            values = _used(values, frame.unused)
     if values.shape != frame.shape:
         raise InputError(f"{frame.path}: {values.shape} pixels, its header says {frame.shape}, replace it")
     return values
+
+
+def _used(values: np.ndarray, unused: int) -> np.ndarray:
+    """Returns values without what lies in their unused bits, old overlays for instance.
+
+    Except where that is one value, which is padding that needs more bits than the rest: -3024 would become 1072.
+    """
+    used = np.right_shift(np.left_shift(values, unused), unused)
+    changed = values[used != values]
+    return values if changed.size and (changed == changed[0]).all() else used
 
 
 def read_frames(path: Path) -> tuple[Tags, list[Frame]]:
@@ -146,10 +162,31 @@ def _frame(path: Path, data: pydicom.Dataset, k: int) -> Frame:
         intercept=0.0 if intercept in (None, "") else float(intercept),
         inverted=data.get("PhotometricInterpretation") == "MONOCHROME1",
         hu=str(find("RescaleType", "PixelValueTransformationSequence") or "") == "HU" or float(intercept or 0) <= -1000,
+        padding=None,
+        unused=max(0, int(data.get("BitsAllocated") or 16) - int(data.get("BitsStored") or 16)),
     )
     if not np.isfinite([frame.slope, frame.intercept]).all() or frame.slope == 0:
         raise InputError(f"{path}: rescale slope {frame.slope} and intercept {frame.intercept} are damaged, replace it")
-    return frame
+    return frame._replace(padding=_padding(data, frame.slope, frame.intercept))
+
+
+def _padding(data: pydicom.Dataset, slope: float, intercept: float) -> tuple[float, float] | None:
+    """Returns the range of padding, rescaled like the pixels; None where the file names none.
+
+    The value counts as the bits that it is: files write -2000 as 63536 and the other way round.
+    """
+    bits, signed = int(data.get("BitsAllocated") or 16), bool(data.get("PixelRepresentation"))
+    stored = []
+    for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        value = data.get(tag)
+        if value in (None, "", b""):
+            continue
+        number = (int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value)) % 2**bits
+        stored.append(number - 2**bits if signed and number >= 2 ** (bits - 1) else number)
+    if not stored or "PixelPaddingValue" not in data:
+        return None
+    ends = sorted(value * slope + intercept for value in stored)
+    return ends[0], ends[-1]
 
 
 def _numbers(values: Any, count: int) -> tuple[float, ...] | None:

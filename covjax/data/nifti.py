@@ -51,7 +51,7 @@ class Stored(NamedTuple):
 
 
 def open_nifti(path: Path, told: str = "auto") -> Volume:
-    """Opens a 2-D or 3-D volume; `told` as in volumes.INTENSITIES. Raises InputError naming the file."""
+    """Opens a 2-D or 3-D volume; `told` as in hounsfield.INTENSITIES. Raises InputError naming the file."""
     stored = _stored(path)
     geometry = _geometry(path, stored, _volume_shape(path, stored.shape))
     slope = stored.slope, stored.intercept

@@ -121,7 +121,9 @@ def scan_source(name: str, root: Path, scans: Sequence[Scan], config: Any, *, sh
         label = 0 if scan.label == 0 else int(infected(mask).any())
         patient = scan.patient if show else pseudonym(scan.patient)
         spacing = volume.spacing and volume.spacing[1:]
-        return Slice(ids[i], image, mask, label, patient, scan.split, volume.intensity, lungs, spacing, volume.notes)
+        return Slice(
+            ids[i], image, mask, label, patient, scan.split, volume.intensity, lungs, spacing, volume.all_notes
+        )
 
     settings = [config.intensity, window, stamp(config.classes), config.patient_pattern, config.patient_column, show]
     known = {} if show else {pseudonym(scan.patient): scan.patient for scan in scans}

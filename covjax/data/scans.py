@@ -28,7 +28,7 @@ def find_scans(
     Names are paths without suffix below `path`, of a series that of its folder; a number is added where several series
     share one. Everything else goes to `leave` with the reason: hidden files, links out of the folder, files of other
     kinds, DICOM objects that are certainly no axial CT, copies of slices. With `files`, only these are looked at.
-    `told` says what the values are (volumes.INTENSITIES). Openers raise InputError for what cannot be read. So does
+    `told` says what the values are (hounsfield.INTENSITIES). Openers raise InputError for what cannot be read. So does
     this function for a DICOM file that cannot be used, unless `skip` takes the error and returns; when there is
     nothing, not even what was skipped; or when two scans have one name.
     """

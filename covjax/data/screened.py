@@ -43,7 +43,7 @@ Opener = Callable[[], Scan]
 def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[str, Opener], tuple[LeftOut, ...]]:
     """Returns {name: what opens the scan} of a file or of all below a folder, sorted, and what was left out and why.
 
-    `told` as in volumes.INTENSITIES is for volumes, `bits` for pictures of 16 bits. Openers raise InputError for what
+    `told` (hounsfield.INTENSITIES) is for volumes, `bits` for pictures of 16 bits. Openers raise InputError for what
     cannot be read; so does this function when there is nothing or when names clash, while DICOM files that cannot be
     used and links to nothing are handed to `skip`.
     """
@@ -89,7 +89,7 @@ def _volume(name: str, opener: Callable[[], Volume]) -> Scan:
     volume = opener()
     ids = [f"{name}/{k:04d}" for k in range(len(volume))]
     files = sorted({frame.path for frame in volume.frames}) or [volume.path]
-    return Scan(name, volume.path, volume.intensity, ids, files, volume.read, volume, volume.notes)
+    return Scan(name, volume.path, volume.intensity, ids, files, volume.read, volume, volume.all_notes)
 
 
 def _pictures(name: str, folder: Path, files: dict[str, Path], bits: int) -> Scan:

@@ -59,6 +59,7 @@ def open_series(path: Path, tags: Tags, frames: list[Frame], told: str = "auto")
         raw=raw,
         declared="hu" if all(frame.hu for frame in frames) else "auto",
         told=told,
+        padding=tuple(sorted({frame.padding for frame in frames if frame.padding})),
         patient=tags.patient,
         study=tags.study,
         inverted=frames[0].inverted,

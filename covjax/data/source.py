@@ -60,7 +60,7 @@ def stamps(root: Path, files: list[Path]) -> list[tuple[str, int, int]]:
     return [(f.relative_to(root).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 
-READING = 1  # to be raised whenever the same files decode to other pixels or labels than before
+READING = 2  # to be raised whenever the same files decode to other pixels or labels than before
 
 
 def fingerprint(parts: list) -> str:

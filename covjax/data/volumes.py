@@ -18,17 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
+from covjax.data.hounsfield import Reading, decide
 from covjax.errors import InputError
 
 CANONICAL = axcodes2ornt("LPS")
 MAX_VOXELS = 2**36  # more is a damaged header
 SAMPLED = 9  # slices that tell what a volume's values are
-AIR = -200  # HU: every CT of a chest holds lower values, no 8-bit picture does
-INTENSITIES = {
-    "auto": "told by the range of the values",
-    "hu": "Hounsfield units: water 0, air -1000",
-    "8bit": "0 to 255, windowed by whoever made the file",
-}
 
 
 class Geometry(NamedTuple):
@@ -54,7 +49,8 @@ class Volume:
     geometry: Geometry
     raw: Callable[[int], np.ndarray]  # values [rows, columns] of a canonical slice, after the file's own scaling
     declared: str = "auto"  # hu or 8bit where the file says so
-    told: str = "auto"  # what the user says
+    told: str = "auto"  # what the user says (covjax.data.hounsfield.INTENSITIES)
+    padding: tuple[tuple[float, float], ...] = ()  # ranges of values that the file says are padding
     patient: str = ""
     study: str = ""
     inverted: bool = False  # 8-bit values are stored white on black
@@ -67,7 +63,7 @@ class Volume:
 
     def read(self, index: int) -> np.ndarray:
         """Returns slice `index` as float32 [rows, columns], HU or 0..255. Raises InputError for damage, NaN or Inf."""
-        values = self._values(index)
+        values = self.reading.convert(self._values(index))
         return 255 - values if self.inverted and self.intensity == "8bit" else values
 
     def _values(self, index: int) -> np.ndarray:
@@ -78,24 +74,22 @@ class Volume:
         return values
 
     @cached_property
-    def intensity(self) -> str:
-        """Returns hu or 8bit: as told, as declared by the file, or by the range of up to nine slices.
-
-        Raises InputError when the range fits neither.
-        """
-        for known in (self.told, self.declared):
-            if known != "auto":
-                return known
+    def reading(self) -> Reading:
+        """Returns what the values are, by up to nine slices. Raises InputError when that cannot be decided."""
+        if self.told == "auto" and self.declared == "8bit":
+            return Reading("8bit")
         sample = [self._values(int(i)) for i in np.unique(np.linspace(0, len(self) - 1, SAMPLED).astype(int))]
-        low, high = min(float(s.min()) for s in sample), max(float(s.max()) for s in sample)
-        if low <= AIR:
-            return "hu"
-        if low >= 0 and high <= 255 and not (high <= 1 and any((s % 1).any() for s in sample)):
-            return "8bit"
-        raise InputError(
-            f"{self.path}: values {low:g}..{high:g} are neither HU (air is -1000) nor 8-bit (0..255), "
-            "export it again, or set data.intensity to hu or 8bit if you know better"
-        )
+        return decide(self.path, np.stack(sample), self.told, self.declared, self.padding)
+
+    @property
+    def intensity(self) -> str:
+        """Returns what `read` gives: hu or 8bit. Raises InputError when that cannot be decided."""
+        return self.reading.intensity
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Returns `notes`, and what is uncertain of the values. Raises as `intensity`."""
+        return *self.notes, *self.reading.notes
 
 
 def canonical(stored: np.ndarray, geometry: Geometry) -> np.ndarray:

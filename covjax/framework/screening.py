@@ -71,7 +71,7 @@ def screen(
       batch_size: slices per batch; as in training by default.
       options: test-time augmentation and the like.
       window: what brings values unlike those trained on to 0..255 (covjax.data.intensity.choose_window).
-      intensity: what the values of volumes are (covjax.data.volumes.INTENSITIES).
+      intensity: what the values of volumes are (covjax.data.hounsfield.INTENSITIES).
       on_error: one of ON_ERROR.
       masks: one of MASKS; dicom_seg copies the patient's name and number from a DICOM scan into its mask.
 

@@ -203,4 +203,5 @@ def test_sample_files():
 def test_real_slices_with_few_tags():
     volume = only(REAL)
     assert volume.shape == (2, 512, 512) and volume.spacing == (1, 0.625, 0.625) and volume.intensity == "hu"
-    np.testing.assert_array_equal(volume.read(1), pydicom.dcmread(REAL / "1.dcm").pixel_array)
+    stored = pydicom.dcmread(REAL / "1.dcm").pixel_array
+    np.testing.assert_array_equal(volume.read(1), np.where(stored == -2048, -1000, stored))  # padding becomes air
