@@ -5,6 +5,7 @@ from covjax.metrics.classification import classification_scores, threshold_table
 from covjax.metrics.counts import confusion_matrix
 from covjax.metrics.curves import precision_recall_curve, roc_curve
 from covjax.metrics.intervals import hanley_mcneil, score, wilson
+from covjax.metrics.masks import mask_scores
 from covjax.metrics.paired import holm, mcnemar, paired_bootstrap
 from covjax.metrics.resampling import bootstrap, mean_of
 from covjax.metrics.roc_area import delong, delong_test
@@ -36,6 +37,7 @@ __all__ = [
     "holm",
     "infected_or_not",
     "infection_scores",
+    "mask_scores",
     "mcnemar",
     "mean_of",
     "paired_bootstrap",

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from covjax.errors import InputError
+from covjax.metrics.checks import as_array, check_count
 
 
-@functools.partial(jax.jit, static_argnames=("num_classes", "ignore"))
 def confusion_matrix(truth: jax.Array, predicted: jax.Array, num_classes: int, ignore: int = 255) -> jax.Array:
     """Counts the pixels of every (true, predicted) pair of classes, one matrix per image.
 
@@ -26,18 +26,29 @@ def confusion_matrix(truth: jax.Array, predicted: jax.Array, num_classes: int, i
       0..K-1 is in no cell, so a padded image labelled `ignore` throughout counts nothing.
 
     Raises:
-      InputError: the shapes differ, have no batch axis, or the labels are not integers.
+      InputError: the shapes differ, have no batch axis, the labels are not integers, or num_classes is no number of
+        classes.
     """
-    truth, predicted = jnp.asarray(truth), jnp.asarray(predicted)
+    check_count("num_classes", num_classes, 1, "the number of classes")
+    truth, predicted = _labels("truth", truth), _labels("predicted", predicted)
     if truth.shape != predicted.shape or truth.ndim == 0:
         raise InputError(
             f"confusion_matrix: truth has shape {truth.shape} and predicted {predicted.shape}, "
             "give both the same shape [N, ...]"
         )
-    for name, labels in (("truth", truth), ("predicted", predicted)):
-        if not (jnp.issubdtype(labels.dtype, jnp.integer) or labels.dtype == bool):
-            raise InputError(f"confusion_matrix: {name} is {labels.dtype}, give integer labels")
+    return _counted(truth, predicted, int(num_classes), ignore)
 
+
+def _labels(name: str, labels: jax.Array) -> jax.Array:
+    if not isinstance(labels, jax.Array):
+        labels = as_array(f"confusion_matrix: {name}", labels, "integer labels")
+    if not (jnp.issubdtype(labels.dtype, jnp.integer) or labels.dtype == bool):
+        raise InputError(f"confusion_matrix: {name} is {labels.dtype}, give integer labels")
+    return jnp.asarray(labels)
+
+
+@functools.partial(jax.jit, static_argnames=("num_classes", "ignore"))
+def _counted(truth: jax.Array, predicted: jax.Array, num_classes: int, ignore: int) -> jax.Array:
     flat = (truth.shape[0], 1, math.prod(truth.shape[1:]))
     truth, predicted = truth.astype(jnp.int32).reshape(flat), predicted.astype(jnp.int32).reshape(flat)
     classes = jnp.arange(num_classes)[None, :, None]

@@ -1,8 +1,10 @@
 """The form every score takes, and closed-form confidence intervals of proportions and ROC areas."""
 
 import math
+import numbers
 
 from covjax.errors import InputError
+from covjax.metrics.checks import check_count, check_real, finite_number
 
 
 def score(
@@ -17,19 +19,22 @@ def score(
     Args:
       value: the score; None, NaN and infinities all mean undefined and become None.
       n: number of cases the score is computed over.
-      interval: (low, high); kept for a defined value only.
+      interval: (low, high); kept for a defined value only, and where both limits are defined.
       reason: why the value is undefined; kept for an undefined value only, and required there.
       method: how the interval was made ("Wilson"), kept with it as "interval_method".
 
     Raises:
-      InputError: an undefined value without a reason.
+      InputError: an undefined value without a reason, a value that is no number, or an n that counts nothing.
     """
+    if value is not None and not isinstance(value, numbers.Real):
+        raise InputError(f"score: {value!r} is no number, give a number or None with the reason")
+    check_count("score: n", n, 0, "the number of cases")
     if value is None or not math.isfinite(value):
         if not reason:
             raise InputError(f"score: the value is undefined ({value}), give the reason")
         return {"value": None, "n": int(n), "reason": reason}
     result = {"value": float(value), "n": int(n)}
-    if interval is not None:
+    if interval is not None and all(map(finite_number, interval)):
         result["interval"] = [float(interval[0]), float(interval[1])]
         if method:
             result["interval_method"] = method
@@ -51,8 +56,10 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
     the American Statistical Association 22 (1927).
     """
-    if n < 1 or not 0 <= successes <= n:
+    numbers_given = all(map(finite_number, (successes, n)))
+    if not numbers_given or n < 1 or not 0 <= successes <= n:
         raise InputError(f"wilson: successes={successes} of n={n}, give n >= 1 and successes in 0..n")
+    check_real("wilson: z", z, 0, math.inf, "a normal quantile, 1.96 for 95 %")
     share = successes / n
     scale = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / scale
@@ -79,9 +86,9 @@ def hanley_mcneil(auc: float, n_positive: int, n_negative: int) -> tuple[float, 
     Source: J. A. Hanley, B. J. McNeil, "The meaning and use of the area under a receiver operating
     characteristic (ROC) curve", Radiology 143 (1982).
     """
-    if not 0 <= auc <= 1:
+    if not (finite_number(auc) and 0 <= auc <= 1):
         raise InputError(f"hanley_mcneil: auc={auc}, give an area in 0..1")
-    if n_positive < 1 or n_negative < 1:
+    if not all(finite_number(n) and n >= 1 for n in (n_positive, n_negative)):
         raise InputError(f"hanley_mcneil: n_positive={n_positive}, n_negative={n_negative}, give at least 1 of each")
     square = auc * auc
     q1, q2 = auc / (2 - auc), 2 * square / (1 + auc)

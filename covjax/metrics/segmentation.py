@@ -1,15 +1,18 @@
 """Overlap scores of a segmentation, as formulas over confusion matrices: data-set level and per image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from covjax.errors import InputError
+from covjax.metrics.checks import as_array, check_names, check_patients
 from covjax.metrics.intervals import score
 from covjax.metrics.resampling import MIN_UNITS, bootstrap, mean_of, ratio
 
 SURFACE_SCORES = ("bf_score", "hd95", "assd", "nsd")
+TWO_MASKS = " (two masks are compared by covjax.metrics.mask_scores(truth, predicted))"
 SHARED = ("global_accuracy", "mean_accuracy", "mean_iou", "weighted_iou")  # of all classes together
 
 
@@ -46,8 +49,7 @@ def segmentation_scores(
     frequency weighted IU); leaving absent classes out is not in it.
     """
     confusions = _check(confusions)
-    if len(set(classes)) != len(classes) or len(classes) != confusions.shape[1]:
-        raise InputError(f"classes: {tuple(classes)}, give {confusions.shape[1]} distinct names, one per class")
+    check_names(classes, confusions.shape[1], hint=TWO_MASKS)
     return _overlap(confusions, partial(_values, classes=classes), _reasons(classes), patients)
 
 
@@ -69,6 +71,7 @@ def infection_scores(
       InputError: as `segmentation_scores`.
     """
     confusions = _check(confusions)
+    check_names(classes, confusions.shape[1], hint=TWO_MASKS)
     scores = segmentation_scores(infected_or_not(confusions), ("background", "infected"), patients)
     if len(classes) == 2:
         return scores
@@ -85,8 +88,13 @@ def infection_scores(
 
 
 def infected_or_not(confusions: np.ndarray) -> np.ndarray:
-    """Joins all classes but the first, the background: integers [..., K, K] -> int64 [..., 2, 2]."""
-    confusions = np.asarray(confusions, np.int64)
+    """Joins all classes but the first, the background: integers [..., K, K] -> int64 [..., 2, 2].
+
+    Raises InputError for anything but counts of two classes or more.
+    """
+    confusions = _counts(as_array("confusions", confusions, "integer counts [..., K, K]"))
+    if confusions.ndim < 2 or confusions.shape[-1] != confusions.shape[-2] or confusions.shape[-1] < 2:
+        raise InputError(f"confusions: shape {confusions.shape}, give [..., K, K] of two classes or more")
     if confusions.shape[-1] == 2:
         return confusions
     return np.add.reduceat(np.add.reduceat(confusions, [0, 1], -2), [0, 1], -1)
@@ -132,8 +140,9 @@ def surface_summary(
       over the images where it is defined, and n their number.
 
     Raises:
-      InputError: patients are not N.
+      InputError: values are not those of the K classes, classes are not K distinct names, or patients are not N.
     """
+    values = _surface_values(values, classes)
     n = len(values["bf_score"])
     names = [f"bf_score_{name}_per_image" for name in classes]
     columns = [values["bf_score"]]
@@ -165,8 +174,7 @@ def _scored(
 ) -> dict[str, dict]:
     intervals, method = [None] * len(names), None
     if patients is not None:
-        if len(patients) != n:
-            raise InputError(f"patients: {len(patients)} of {n} images, give one per image")
+        check_patients(patients, n, "image")
         if n >= MIN_UNITS:
             low, high, method = bootstrap(statistic, patients)
             intervals = [(a, b) if np.isfinite(a) else None for a, b in zip(low, high, strict=True)]
@@ -198,8 +206,10 @@ def per_image_iou(confusions: np.ndarray, cls: int = 1) -> np.ndarray:
 
 def _one_class(confusions: np.ndarray, cls: int, of_classes: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     confusions = _check(confusions)
-    if not 0 <= cls < confusions.shape[1]:
-        raise InputError(f"cls: {cls}, give the index of a class in 0..{confusions.shape[1] - 1}")
+    whole = isinstance(cls, int | np.integer) and not isinstance(cls, bool)
+    if not whole or not 0 <= cls < confusions.shape[1]:
+        shown = cls if np.ndim(cls) == 0 else f"an array {np.shape(cls)}"
+        raise InputError(f"cls: {shown}, give the index of a class in 0..{confusions.shape[1] - 1}{TWO_MASKS}")
     return of_classes(confusions)[:, cls]
 
 
@@ -248,10 +258,30 @@ def _reasons(classes: tuple[str, ...]) -> dict[str, str]:
     return reasons
 
 
+def _surface_values(values: Any, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Returns the boundary scores as arrays [N, K]."""
+    if not isinstance(values, Mapping) or not set(SURFACE_SCORES) <= values.keys():
+        raise InputError(f"values: give what surface_scores returned, {', '.join(SURFACE_SCORES)}")
+    arrays = {name: as_array(f"values['{name}']", values[name], "scores [N, K]") for name in SURFACE_SCORES}
+    shapes = [array.shape for array in arrays.values()]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 2:
+        raise InputError(f"values: shapes {shapes}, give [N, K] each")
+    check_names(classes, shapes[0][1])
+    return arrays
+
+
 def _check(confusions: np.ndarray) -> np.ndarray:
-    confusions = np.asarray(confusions)
+    confusions = as_array("confusions", confusions, f"one integer matrix per image, [N, K, K]{TWO_MASKS}")
     if confusions.ndim != 3 or confusions.shape[1] != confusions.shape[2] or confusions.shape[1] == 0:
-        raise InputError(f"confusions: shape {confusions.shape}, give one square matrix per image, [N, K, K]")
+        raise InputError(
+            f"confusions: shape {confusions.shape}, give one square matrix per image, [N, K, K]{TWO_MASKS}"
+        )
+    return _counts(confusions)
+
+
+def _counts(confusions: np.ndarray) -> np.ndarray:
     if not np.issubdtype(confusions.dtype, np.integer):
-        raise InputError(f"confusions: {confusions.dtype}, give integer counts")
+        raise InputError(f"confusions: {confusions.dtype}, give integer counts{TWO_MASKS}")
+    if confusions.size and confusions.min() < 0:
+        raise InputError(f"confusions: {confusions.min()} pixels, give counts, 0 or more")
     return confusions.astype(np.int64)

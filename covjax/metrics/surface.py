@@ -2,14 +2,17 @@
 
 import itertools
 import math
+import numbers
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from covjax.errors import InputError
+from covjax.metrics.checks import as_array, check_count, check_labels
 
 THETA = 0.0075  # of the image diagonal: tolerance of the BF score
 TOLERANCE = 2.0  # pixels: tolerance of the normalised surface Dice
+MASKS = "covjax.metrics.mask_scores(truth, predicted)"
 REACH = 2  # pixels around a boundary pixel that are looked up before a tree is asked
 
 
@@ -34,22 +37,22 @@ def surface_scores(
       truth: integer labels [N, H, W].
       predicted: integer labels of the same shape.
       num_classes: K.
-      ignore: true label whose pixels are left out.
+      ignore: true label whose pixels are left out; so of masks of 0 and 255 nothing marked counts, see `mask_scores`.
       tolerance: of nsd, pixels.
 
     Returns:
       "bf_score", "hd95", "assd", "nsd": float64 [N, K].
 
     Raises:
-      InputError: the shapes differ or are not [N, H, W], the labels are not integers, tolerance is negative.
+      InputError: the shapes differ or are not [N, H, W], a label is not an integer or no class, tolerance is negative.
 
     Sources: BF: G. Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013. nsd:
     arXiv:1809.04430, with pixels of the boundary in place of the lengths of surface elements. hd95 and assd:
     arXiv:2206.01653. The worst score for a class that one of the two lacks is not in them.
     """
-    if not tolerance >= 0:
+    if not (isinstance(tolerance, numbers.Real) and tolerance >= 0):
         raise InputError(f"tolerance: {tolerance}, give pixels, 0 or more")
-    truth, predicted = _check(truth, predicted)
+    truth, predicted = _check(truth, predicted, num_classes, ignore)
     scores = {name: np.full((len(truth), num_classes), np.nan) for name in ("bf_score", "hd95", "assd", "nsd")}
     diagonal = math.hypot(*truth.shape[1:])
     for cls in range(num_classes):
@@ -79,9 +82,9 @@ def bf_score(
     Raises:
       InputError: as `surface_scores`, or theta is not above 0.
     """
-    truth, predicted = _check(truth, predicted)
+    truth, predicted = _check(truth, predicted, num_classes, ignore)
     theta = THETA * math.hypot(*truth.shape[1:]) if theta is None else theta
-    if not theta > 0:
+    if not (isinstance(theta, numbers.Real) and theta > 0):
         raise InputError(f"theta: {theta}, give pixels, more than 0")
     scores = np.empty((len(truth), num_classes))
     for cls in range(num_classes):
@@ -150,11 +153,23 @@ def _to_nearest(at: np.ndarray, other: np.ndarray, is_other: np.ndarray, width: 
     return distance
 
 
-def _check(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    truth, predicted = np.asarray(truth), np.asarray(predicted)
-    if truth.shape != predicted.shape or truth.ndim != 3:
+def _check(truth: np.ndarray, predicted: np.ndarray, num_classes: int, ignore: int) -> tuple[np.ndarray, np.ndarray]:
+    check_count("num_classes", num_classes, 1, "the number of classes")
+    truth, predicted = (
+        as_array(name, labels, "integer labels [N, H, W]")
+        for name, labels in (("truth", truth), ("predicted", predicted))
+    )
+    if truth.shape != predicted.shape or truth.ndim != 3 or 0 in truth.shape[1:]:
         raise InputError(f"truth: shape {truth.shape}, predicted: {predicted.shape}, give both as [N, H, W]")
+    counted = truth != ignore
     for name, labels in (("truth", truth), ("predicted", predicted)):
         if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
             raise InputError(f"{name}: {labels.dtype}, give integer labels")
+        check_labels(name, labels, num_classes, counted, f" (masks of 0 and 255 are compared by {MASKS})")
+    # Where truth is not counted the prediction may be anything; but 255 there is how masks of 0 and 255 look.
+    if np.any((predicted == ignore) & ~counted) and not np.any(counted & (truth > 0)):
+        raise InputError(
+            f"truth: {ignore} counts nowhere and marks what the prediction marks too; of masks of 0 and {ignore} give "
+            f"mask > 0, or use {MASKS}"
+        )
     return truth, predicted
