@@ -29,7 +29,7 @@ PER_PIXEL = ("cross_entropy", "focal")  # those a classifier can use too: a slic
 WEIGHTED = (*PER_PIXEL, "ce_dice")  # those that know class weights
 CLASS_WEIGHTS = {
     "none": "every class weighs 1",
-    "median_frequency": "median(frequency) / frequency: the paper's static attention (arXiv:2009.08864)",
+    "median_frequency": "median(frequency) / frequency, each in the images where the class occurs (arXiv:1411.4734)",
     "inverse_frequency": "1 / frequency, scaled to mean 1",
     "sqrt_inverse_frequency": "1 / sqrt(frequency), scaled to mean 1: gentler where lesions are a few per cent",
 }
@@ -210,11 +210,25 @@ def _numbers(rule: str | tuple[float, ...]) -> np.ndarray:
         raise InputError(f"class_weights: '{rule}' is not a list of numbers, write e.g. '0.5,2'") from None
 
 
-def class_weights(rule: str | tuple[float, ...], counts: np.ndarray, names: Sequence[str] | None = None) -> np.ndarray:
+def class_weights(
+    rule: str | tuple[float, ...], counts: np.ndarray, names: Sequence[str] | None = None,
+    image_pixels: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """Returns the weight of each class [K] from its number of samples or pixels `counts` [K] in the training part.
 
-    `rule` is a name in CLASS_WEIGHTS, or the K weights themselves, as numbers or as "0.5,2"; `names` are those of the
-    classes. Raises InputError for another rule, a wrong number of weights or a class that never occurs.
+    Args:
+      rule: a name in CLASS_WEIGHTS, or the K weights themselves, as numbers or as "0.5,2".
+      counts: samples or pixels of each class.
+      names: of the classes, for errors.
+      image_pixels: [K], all counted pixels of the images in which a class occurs, by which median_frequency divides;
+        None for samples, and where each class occurs in each image: then the sum of `counts`.
+
+    Raises:
+      InputError: another rule, a wrong number of weights or a class that never occurs.
+
+    Source of median_frequency: "Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-Scale
+    Convolutional Architecture" (2014), arXiv:1411.4734; the static attention of arXiv:2009.08864. The inverse rules
+    are of frequencies over all pixels.
     """
     counts = np.asarray(counts, np.float64)
     if not isinstance(rule, str) or "," in rule:
@@ -230,8 +244,9 @@ def class_weights(rule: str | tuple[float, ...], counts: np.ndarray, names: Sequ
         missing = int(np.flatnonzero(counts == 0)[0])
         missing = names[missing] if names else missing
         raise InputError(f"class_weights: class {missing} never occurs in the training part, use class_weights='none'")
-    frequency = counts / counts.sum()
     if rule == "median_frequency":
+        frequency = counts / (counts.sum() if image_pixels is None else np.asarray(image_pixels, np.float64))
         return (np.median(frequency) / frequency).astype(np.float32)
+    frequency = counts / counts.sum()
     weights = 1 / (np.sqrt(frequency) if rule == "sqrt_inverse_frequency" else frequency)
     return (weights / weights.mean()).astype(np.float32)

@@ -3,7 +3,7 @@
 The same loop, evaluation and checkpoints serve both; what differs stands in the Task table below.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,11 +19,11 @@ from jax import lax
 from covjax.data.classes import class_names
 from covjax.errors import InputError
 from covjax.freezing import check_parts, frozen_statistics
-from covjax.inputs import Normalization, enhanced, network_input, pretrained_normalization
-from covjax.losses import class_weights, sample_losses
+from covjax.inputs import Normalization, network_input
+from covjax.losses import sample_losses
 from covjax.metrics import classification_scores, confusion_matrix, infection_scores, surface_summary
 from covjax.metrics.segmentation import SURFACE_SCORES
-from covjax.models import create_model, list_models, model_options, published
+from covjax.models import create_model, list_models, model_options
 
 Batch = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]
@@ -117,6 +117,7 @@ class Statistics(NamedTuple):
     normalization: Normalization
     class_counts: np.ndarray  # [K]
     class_weights: np.ndarray  # [K]
+    image_pixels: np.ndarray | None = None  # [K] of a segmenter: counted pixels of the slices in which a class occurs
 
 
 class Calibration(NamedTuple):
@@ -261,51 +262,3 @@ def _initialiser(model: nn.Module, config: Any) -> Callable[[jax.Array], Any]:
 
 def _collections(variables: Any) -> Any:
     return {k: variables.get(k, {}) for k in ("params", "batch_stats")}
-
-
-def measure_statistics(
-    name: str, config: Any, batches: Iterable[dict[str, np.ndarray]], data: Any = None
-) -> Statistics:
-    """Measures normalisation and class counts over batches of the training part (with `valid` marking padding).
-
-    With input.normalize="pretrained" the normalisation is not measured, but what the published weights expect.
-    Of `data` see `make_model`. Raises InputError for an unknown class_weights rule or a class that never occurs.
-    """
-    task = task_of(name, data)
-
-    @jax.jit
-    def sums(batch):
-        x = enhanced(batch["image"], config.input) * batch["valid"][:, None, None, None]
-        truth = jnp.where(batch["valid"].reshape(-1, *[1] * (task.truth(batch).ndim - 1)), task.truth(batch), 255)
-        counts = jnp.stack([(truth == k).sum() for k in range(len(task.classes))])
-        return x.mean((1, 2)), (x**2).mean((1, 2)), counts
-
-    first, second, counts, n = 0.0, 0.0, 0, 0
-    for batch in batches:
-        mean, square, count = jax.device_get(sums({k: batch[k] for k in ("image", "mask", "label", "valid")}))
-        first, second = first + mean.astype(np.float64).sum(0), second + square.astype(np.float64).sum(0)
-        counts, n = counts + count.astype(np.int64), n + int(batch["valid"].sum())
-    weights = class_weights(config.loss.class_weights, counts, task.classes)
-    if settled_stage(config).input.normalize == "pretrained":
-        mean, std, _ = published(make_model(name, config)).pretrained_input
-        return Statistics(pretrained_normalization(mean, std, config.input.channels), counts, weights)
-    mean = first / n
-    std = np.sqrt(np.maximum(second / n - mean**2, 0))
-    return Statistics(Normalization(mean.astype(np.float32), std.astype(np.float32)), counts, weights)
-
-
-def statistics_to_json(statistics: Statistics) -> dict[str, list]:
-    """Returns the statistics as plain lists, exactly."""
-    mean, std = statistics.normalization
-    return {
-        "mean": mean.tolist(),
-        "std": std.tolist(),
-        "class_counts": statistics.class_counts.tolist(),
-        "class_weights": statistics.class_weights.tolist(),
-    }
-
-
-def statistics_from_json(values: dict[str, list]) -> Statistics:
-    """Reads what `statistics_to_json` returned."""
-    normalization = Normalization(np.array(values["mean"], np.float32), np.array(values["std"], np.float32))
-    return Statistics(normalization, np.array(values["class_counts"]), np.array(values["class_weights"], np.float32))

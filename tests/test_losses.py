@@ -217,6 +217,14 @@ def test_class_weights_by_hand():
     np.testing.assert_allclose(class_weights("median_frequency", np.array([70, 20, 10])), [2 / 7, 1, 2], rtol=1e-6)
 
 
+def test_median_frequency_is_that_of_the_images_in_which_a_class_occurs():
+    # As MATLAB's countEachLabel: PixelCount ./ ImagePixelCount. Ten images of 100 pixels, 20 of which are rare, in two.
+    counts, pixels = np.array([980, 20]), np.array([1000, 200])
+    np.testing.assert_allclose(class_weights("median_frequency", counts, None, pixels), [0.54 / 0.98, 5.4], rtol=1e-6)
+    for rule in ("inverse_frequency", "sqrt_inverse_frequency"):  # of all pixels, as they were
+        np.testing.assert_array_equal(class_weights(rule, counts, None, pixels), class_weights(rule, counts))
+
+
 def test_a_class_that_never_occurs_is_named():
     with pytest.raises(InputError, match="class effusion never occurs"):
         class_weights("median_frequency", (5, 3, 0), ("background", "consolidation", "effusion"))

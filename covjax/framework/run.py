@@ -22,7 +22,8 @@ from covjax.framework.start import find_start, init_path, told
 from covjax.framework.trained import load_trained, read_statistics, statistics_path
 from covjax.parallel import AXIS
 from covjax.runtime import environment
-from covjax.stages import Stage, make_stage, measure_statistics, statistics_to_json, task_of
+from covjax.stages import Stage, make_stage, task_of
+from covjax.statistics import measure_statistics, statistics_to_json
 from covjax.training.loop import train_stage
 
 

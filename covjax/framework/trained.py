@@ -7,7 +7,8 @@ from typing import Any
 
 from covjax.errors import InputError, RunError
 from covjax.framework.calibrate import read_calibration
-from covjax.stages import Stage, Statistics, make_stage, statistics_from_json, variable_shapes
+from covjax.stages import Stage, Statistics, make_stage, variable_shapes
+from covjax.statistics import statistics_from_json
 from covjax.training.checkpoint import Checkpoints
 
 

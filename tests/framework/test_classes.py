@@ -55,8 +55,9 @@ def test_what_is_learned_and_measured(run):
     assert set(np.unique(masks)) == {0, 1, 2, 255}
     assert data.labels.tolist() == [int(((m == 1) | (m == 2)).any()) for m in masks]
     statistics = json.loads((workdir / "statistics_segmenter.json").read_text())
-    frequency = np.array(statistics["class_counts"]) / sum(statistics["class_counts"])
+    frequency = np.array(statistics["class_counts"]) / statistics["image_pixels"]
     assert len(frequency) == 3 and frequency.min() > 0
+    assert min(statistics["image_pixels"]) < sum(statistics["class_counts"]) == statistics["image_pixels"][0]
     np.testing.assert_allclose(statistics["class_weights"], np.median(frequency) / frequency, rtol=1e-6)
     stage, _ = load_trained("segmenter", read_config(workdir), workdir)
     assert stage.task.classes == NAMES and stage.model.num_classes == 3

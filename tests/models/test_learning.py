@@ -18,7 +18,8 @@ from covjax.data.phantom import phantom_slice
 from covjax.models import list_models, model_options
 from covjax.optimizer import make_optimizer
 from covjax.parallel import AXIS, pmap_train, replicate, shard
-from covjax.stages import init_variables, make_stage, measure_statistics
+from covjax.stages import init_variables, make_stage
+from covjax.statistics import measure_statistics
 from covjax.training.state import create_state
 from covjax.training.step import train_step
 
