@@ -49,16 +49,22 @@ def size_field(config: Any) -> str:
     return "size" if config.enhance == "none" else "slice_size"
 
 
-def enhanced(images: jax.Array, config: Any) -> jax.Array:
-    """Enhances slices float or uint8 [N, H, W] in 0..255 into [N, *config.size, config.channels] in 0..255."""
+def enhanced(images: jax.Array, config: Any, aligned: bool = False) -> jax.Array:
+    """Enhances slices float or uint8 [N, H, W] in 0..255 into [N, *config.size, config.channels] in 0..255.
+
+    `aligned` lays the result over the slice and its mask (see `enhance`), as whoever labels pixels needs.
+    """
     x = jnp.asarray(images, jnp.float32)[..., None]
-    x = enhance(x, preset=config.enhance, gain=config.gain, size=tuple(config.size))
+    x = enhance(x, preset=config.enhance, gain=config.gain, size=tuple(config.size), aligned=aligned)
     return jnp.repeat(x, config.channels, axis=-1)
 
 
-def network_input(images: jax.Array, config: Any, normalization: Normalization) -> jax.Array:
-    """Turns slices [N, H, W] in 0..255 into the network's input float32 [N, *config.size, config.channels]."""
-    x = enhanced(images, config) - jnp.asarray(normalization.mean, jnp.float32)
+def network_input(images: jax.Array, config: Any, normalization: Normalization, aligned: bool = False) -> jax.Array:
+    """Turns slices [N, H, W] in 0..255 into the network's input float32 [N, *config.size, config.channels].
+
+    Of `aligned` see `enhanced`.
+    """
+    x = enhanced(images, config, aligned) - jnp.asarray(normalization.mean, jnp.float32)
     if config.normalize in ("standardize", "pretrained"):
         x = x / jnp.maximum(jnp.asarray(normalization.std, jnp.float32), 1e-6)
     return x

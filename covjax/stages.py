@@ -46,6 +46,11 @@ class Task:
     scores: Callable[[Rows, float, Sequence[str] | None], dict[str, dict]]
     best: str
 
+    @property
+    def labels_pixels(self) -> bool:
+        """Whether masks are compared with the network's input, which must then lie over the slice."""
+        return self.name == "segmentation"
+
 
 def _classification_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
     log_odds = (logits[:, 1] - logits[:, 0]).astype(jnp.float32)
@@ -149,7 +154,7 @@ class Stage:
 
     def logits(self, variables: Any, images: jax.Array, *, train: bool = False, **kwargs: Any) -> Any:
         """Runs the network on slices [N, H, W] in 0..255."""
-        x = network_input(images, self.config.input, self.statistics.normalization)
+        x = network_input(images, self.config.input, self.statistics.normalization, self.task.labels_pixels)
         with frozen_statistics(self.config.optimizer.freeze) if train else nullcontext():
             return self.model.apply(variables, x, train=train, **kwargs)
 
@@ -162,7 +167,7 @@ class Stage:
         config.size = size or config.size
 
         def together(images):
-            x = network_input(images, config, self.statistics.normalization)
+            x = network_input(images, config, self.statistics.normalization, self.task.labels_pixels)
             logits, kept = self.model.apply(variables, x, train=False, mutable=["intermediates"])
             exposed = kept.get("intermediates", {})
             features = {"features": exposed["features"][0].astype(jnp.float32)} if "features" in exposed else {}

@@ -27,7 +27,7 @@ def measure_statistics(
 
     @jax.jit
     def of_slices(batch):
-        x = enhanced(batch["image"], config.input)
+        x = enhanced(batch["image"], config.input, task.labels_pixels)
         truth = task.truth(batch).reshape(len(batch["image"]), -1)
         counts = jnp.stack([(truth == k).sum(1) for k in range(len(task.classes))], 1)
         return x.mean((1, 2)), (x**2).mean((1, 2)), counts
@@ -40,7 +40,7 @@ def measure_statistics(
     counts = counts.astype(np.int64)
     occurs = counts > 0
     # Of a classifier the set is the image: each slice is of one class.
-    pixels = (counts.sum(1, keepdims=True) * occurs).sum(0) if task.name == "segmentation" else None
+    pixels = (counts.sum(1, keepdims=True) * occurs).sum(0) if task.labels_pixels else None
     counts = counts.sum(0)
     weights = class_weights(config.loss.class_weights, counts, task.classes, pixels)
     if settled_stage(config).input.normalize == "pretrained":

@@ -7,8 +7,9 @@ import optax
 import pytest
 from flax import linen as nn
 
+from covjax.inputs import network_input
 from covjax.layers import expose
-from tests.evaluation.linear import FieldsAsKeys
+from tests.evaluation.linear import FieldsAsKeys, LinearClassifier, LinearSegmenter
 from tests.evaluation.linear import stage as tiny_stage
 
 SIZE = (4, 4)
@@ -65,3 +66,17 @@ def test_auxiliary_heads_learn(stage):
         want = jax.grad(lambda p, name=name: cross_entropy(p, name).sum())(variables["params"])[name]["kernel"]
         np.testing.assert_allclose(got, weight * want, rtol=1e-4)
         assert np.abs(got).max() > 0
+
+
+@pytest.mark.parametrize(("model", "aligned"), [(LinearSegmenter(), True), (LinearClassifier(), False)])
+def test_who_labels_pixels_sees_enhanced_slices_aligned_with_them(model, aligned):
+    """In training and in use alike; a classifier sees them as published."""
+    made = tiny_stage(model, (12, 10))
+    made.config.optimizer = FieldsAsKeys(freeze="")
+    made.config.input.update(enhance="db4_82", slice_size=(48, 40))
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 40)).astype(np.float32)
+    for given in (True, False):
+        x = network_input(images, made.config.input, made.statistics.normalization, given)
+        same = np.allclose(made.logits({}, images), model.apply({}, x), atol=1e-3)
+        assert same == np.allclose(made.outputs({}, images)["logits"], model.apply({}, x), atol=1e-3)
+        assert same == (given == aligned)

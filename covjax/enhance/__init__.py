@@ -4,14 +4,14 @@ Source: Classification and Region Analysis of COVID-19 Infection using Lung CT I
 Neural Networks (arXiv:2009.08864). The text and the code its authors released differ; both are presets.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import pywt
 from jax import lax
 
+from covjax.enhance.placement import Places, band_places, read_at, resized_places
 from covjax.errors import InputError, unknown
 from covjax.wavelets import Bands, dwt2, idwt2
 
@@ -40,6 +40,7 @@ PRESETS: dict[str, str] = {
     "none": "the slice itself",
     **{name: recipe.summary for name, recipe in _RECIPES.items()},
 }
+AXES = (1, 2)  # height and width
 # What a constant image is multiplied by in LL, relative to the orthonormal transform.
 GAINS = {"orthonormal": 1.0, "unit": 0.5}
 
@@ -49,6 +50,7 @@ def enhance(
     preset: str = "paper_text",
     gain: str = "orthonormal",
     size: tuple[int, int] | None = None,
+    aligned: bool = False,
 ) -> jax.Array:
     """Fuses the low-pass and the diagonal detail band of CT slices, at a reduced size.
 
@@ -74,6 +76,9 @@ def enhance(
         without effect on "none".
       size: (height, width) of the result, static; None for the preset's own ("none": that of the image).
         Resizing is bilinear and antialiased.
+      aligned: whether the result lies over the picture as a plain resize to `size` would, as whoever compares pixels
+        needs; static. As published, what is resized is the whole band: with db4 its first coefficients lie in the
+        extension beyond the border, the second of its branches elsewhere than the first, and odd sides are one longer.
 
     Returns:
       float32 [N, H', W', C], 0..255.
@@ -93,9 +98,10 @@ def enhance(
         raise unknown("gain", gain, GAINS)
     image = _checked(image)
     if preset == "none":
-        return _resized(_clip(image), image.shape[1:3] if size is None else size)
+        return _resized(_clip(image), image.shape[1:3] if size is None else _size(size))
 
     recipe = _RECIPES[preset]
+    size = recipe.size if size is None else _size(size)
     low = image
     for _ in range(recipe.depth):
         bands = dwt2(low, recipe.wavelet)
@@ -103,7 +109,13 @@ def enhance(
     branches = [_next_level(b, recipe) for b in (low, bands.hh)]
     if recipe.uint8:
         branches = [jnp.floor(_clip(b) + 0.5) for b in branches]
-    return _resized(_clip(branches[0] + branches[1]), recipe.size if size is None else size)
+    low, high = branches
+    if not aligned:
+        return _resized(_clip(low + high), size)
+    places, of_high = _band_places(recipe)
+    inverse = places.inverse()
+    wanted = tuple(inverse.of(resized_places(side, n)) for side, n in zip(image.shape[1:3], size, strict=True))
+    return _resized(_clip(low + _onto(high, of_high, places)), size, wanted)
 
 
 def _next_level(branch: jax.Array, recipe: _Recipe) -> jax.Array:
@@ -119,36 +131,59 @@ def _clip(x: jax.Array) -> jax.Array:
     return jnp.clip(x, 0.0, 255.0)
 
 
-def _resized(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    pair = isinstance(size, tuple | list) and len(size) == 2
-    if not pair or not all(isinstance(n, int) and n > 0 for n in size):
-        raise InputError(f"size: {size} is not usable, pass two positive integers (height, width)")
-    if x.shape[1:3] == tuple(size):
-        return x
-    for axis, side in ((1, size[0]), (2, size[1])):
-        x = lax.optimization_barrier(_resampled(x, axis, side))
+def _resized(x: jax.Array, size: tuple[int, int], places: tuple[Places, Places] | None = None) -> jax.Array:
+    """Brings x to `size`, or reads it at `places` along height and width."""
+    if places is None:
+        if x.shape[1:3] == tuple(size):
+            return x
+        places = tuple(map(resized_places, x.shape[1:3], size))
+    for axis, side, along in zip(AXES, size, places, strict=True):
+        x = lax.optimization_barrier(read_at(x, axis, side, along))
     return _clip(x)  # the weights may sum to one plus a rounding error
 
 
-@partial(jax.jit, static_argnames=("axis", "size"))  # compiled also where the caller is not: the same bits everywhere
-def _resampled(x: jax.Array, axis: int, size: int) -> jax.Array:
-    """Resizes one axis: bilinear, antialiased where it shrinks (as Pillow and `jax.image.resize`).
+def _size(size: tuple[int, int]) -> tuple[int, int]:
+    pair = isinstance(size, tuple | list) and len(size) == 2
+    if not pair or not all(isinstance(n, int) and n > 0 for n in size):
+        raise InputError(f"size: {size} is not usable, pass two positive integers (height, width)")
+    return tuple(size)
 
-    A sum of shifted rows, whose rounding does not depend on the size of the batch as that of a matrix product does.
+
+def _band_places(recipe: _Recipe) -> tuple[Places, Places]:
+    """Places of the two branches, low and detail, along either axis of the picture."""
+    filters = pywt.Wavelet(recipe.wavelet)
+    low, high = band_places(filters.dec_lo, detail=False), band_places(filters.dec_hi, detail=True)
+    before = Places()
+    for _ in range(recipe.depth - 1):
+        before = before.of(low)
+    return before.of(low), before.of(high)
+
+
+def _onto(detail: jax.Array, places: Places, low: Places) -> jax.Array:
+    """Reads the detail band where the coefficients of the low band lie."""
+    if places == low:
+        return detail
+    for axis in AXES:
+        detail = read_at(detail, axis, detail.shape[axis], places.inverse().of(low))
+    return detail
+
+
+def places_of(preset: str, shape: tuple[int, int], size: tuple[int, int]) -> tuple[Places, Places]:
+    """Places along height and width in a picture of `shape` of the pixels to which `enhance` brings it, as published.
+
+    With `aligned` they are `resized_places`.
     """
-    n = x.shape[axis]
-    centres = (np.arange(size) + 0.5) * n / size - 0.5
-    weights = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(n)) / max(n / size, 1))
-    weights /= weights.sum(axis=1, keepdims=True)
-    reach = int(np.count_nonzero(weights, axis=1).max())
-    first = np.minimum((weights > 0).argmax(axis=1), n - reach)
-    shape = [1, 1, 1, 1]
-    shape[axis] = size
-    terms = []
-    for k in range(reach):
-        weight = weights[np.arange(size), first + k].astype(np.float32).reshape(shape)
-        terms.append(weight * jnp.take(x, first + k, axis=axis))
-    return sum(terms)
+    if preset == "none":
+        return tuple(map(resized_places, shape, size))
+    recipe = _RECIPES[preset]
+    low, _ = _band_places(recipe)
+    taps = pywt.Wavelet(recipe.wavelet).dec_len
+    found = []
+    for side, target in zip(shape, size, strict=True):
+        for _ in range(recipe.depth):
+            side = (side + taps - 1) // 2
+        found.append(low.of(resized_places(side + side % 2, target)))
+    return tuple(found)
 
 
 def _checked(image: jax.Array) -> jax.Array:

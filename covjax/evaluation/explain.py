@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from covjax.enhance import places_of
+from covjax.enhance.placement import read_at, resized_places
 from covjax.errors import InputError
 from covjax.stages import Stage
 
@@ -16,8 +18,8 @@ def grad_cam(stage: Stage, variables: Any, images: jax.Array, cls: int = 1) -> j
     """Heat maps of the class whose logit is `cls`, float32 [N, H, W] in 0..1, as large as the slices.
 
     The maps of the last convolutional layer are weighted by the mean gradient of the logit over each map, summed,
-    cut at 0, brought to the size of the slice bilinearly and divided by their maximum. A slice in which nothing
-    speaks for the class gets 0 everywhere.
+    cut at 0, laid bilinearly over the slice where the network saw it, which with enhancement is where the coefficients
+    of the band lie, and divided by their maximum. A slice in which nothing speaks for the class gets 0 everywhere.
 
     Args:
       stage: a classifier whose network exposes its "feature_map" (see covjax.models).
@@ -42,9 +44,18 @@ def grad_cam(stage: Stage, variables: Any, images: jax.Array, cls: int = 1) -> j
     gradient, (maps,) = jax.grad(run, has_aux=True)(jnp.zeros(exposed[0].shape, jnp.float32))
     weights = gradient.mean((1, 2), keepdims=True)
     heat = jax.nn.relu((weights * maps.astype(jnp.float32)).sum(-1))
-    heat = jax.image.resize(heat, images.shape, "bilinear")
+    heat = _over_slices(heat, stage.config.input, images.shape[1:])
     top = heat.max((1, 2), keepdims=True)
     return jnp.where(top > 0, heat / jnp.where(top > 0, top, 1), 0)
+
+
+def _over_slices(heat: jax.Array, config: Any, shape: tuple[int, int]) -> jax.Array:
+    """Reads maps [N, h, w], which span a network's input, at the pixels of slices of `shape`; ends go on beyond."""
+    size, x = tuple(config.size), heat[..., None]
+    for k, of_input in enumerate(places_of(config.enhance, shape, size)):
+        cells = of_input.of(resized_places(size[k], heat.shape[k + 1]))
+        x = read_at(x, k + 1, shape[k], cells.inverse())
+    return x[..., 0]
 
 
 def most_confident(label: np.ndarray, probability: np.ndarray, called: np.ndarray, each: int = 4) -> np.ndarray:

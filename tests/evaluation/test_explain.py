@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from covjax.enhance import PRESETS
 from covjax.errors import InputError
 from covjax.evaluation.explain import grad_cam, most_confident
+from covjax.layers import expose
 from covjax.models import create_model
 from tests.evaluation.linear import ConvClassifier, LinearClassifier, stage
 
@@ -70,6 +73,29 @@ def test_equals_the_computation_by_hand_with_finite_differences(network, cls):
     assert got.min() >= 0 and len(np.unique(got)) > 50
     alone = [grad_cam(tiny, variables, IMAGES[k : k + 1], cls)[0] for k in range(3)]
     np.testing.assert_allclose(alone, got, atol=1e-5)
+
+
+class Brightness(nn.Module):
+    """What is bright speaks for infection, wherever it is; the feature map is as large as the input."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        seen = expose(self, "feature_map", nn.relu(x / 100)).mean((1, 2, 3))
+        return jnp.stack([jnp.zeros_like(seen), seen], -1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("shape", "size"), [((96, 96), (40, 40)), ((129, 87), (48, 40))], ids=str)
+def test_heat_lies_where_the_network_looked(preset, shape, size):
+    """Over the slice, whatever part of the band beyond its border the enhancement shows the network."""
+    tiny = stage(Brightness(), size, "classifier")
+    tiny.config.input.update(enhance=preset, slice_size=shape)
+    centres = np.array([[0.3, 0.4], [0.6, 0.3], [0.5, 0.7]]) * shape
+    down, right = np.indices(shape)
+    images = np.stack([200.0 * (np.hypot(down - y, right - x) < 0.12 * min(shape)) for y, x in centres])
+    heat = np.asarray(grad_cam(tiny, {}, images.astype(np.float32)), np.float64)
+    middles = [(heat * place).sum((1, 2)) / heat.sum((1, 2)) for place in (down, right)]
+    assert np.abs(np.stack(middles, 1) - centres).max() < 1
 
 
 def test_nothing_that_speaks_for_the_class_is_no_heat(network):
