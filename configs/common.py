@@ -30,7 +30,7 @@ def run() -> ConfigDict:
                 source="phantom",
                 frame="ct",  # of prlab21: ct, full (margin labelled infected, as released), ignore_margin
                 path="",  # folder of the slices; phantom needs none
-                patient_column="patient",  # of index.csv in a folder: what tells whose slice it is, in small letters
+                patient_column="patient",  # of index.csv in a folder: what tells whose slice it is
                 patient_pattern="",  # instead: a regular expression that finds the patient in a name
                 show_patients=False,  # of your own folders: identifiers as they are, not pseudonyms
                 prepared_dir="",  # where prepared slices are kept; empty: the user's cache

@@ -13,25 +13,29 @@ import numpy as np
 from covjax.errors import InputError
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Writes a file, and the folders above it, atomically: readers see the old file or the new one.
 
-    Raises InputError if it cannot be written.
+    `mode` holds who may read it, less what the process's umask takes away. Raises InputError if it cannot be written.
     """
-    write_together({path: content})
+    write_together({path: content}, mode)
 
 
-def write_together(files: Mapping[Path, bytes]) -> None:
+def write_together(files: Mapping[Path, bytes], mode: int = 0o666) -> None:
     """Writes files that belong together: each beside its place first; at the end all are moved there, in order.
 
     If one cannot be written, all former files stay as they were. Raises InputError naming the file.
     """
+
+    def create(path: str, flags: int) -> int:
+        return os.open(path, flags, mode)
+
     beside = {path: path.with_name(path.name + ".partial") for path in files}
     path = None
     try:
         for path, partial in beside.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as out:
+            with open(partial, "wb", opener=create) as out:
                 out.write(files[path])
                 out.flush()
                 os.fsync(out.fileno())

@@ -72,6 +72,11 @@ def _unreadable(m: Measured, parts: np.ndarray) -> Finding:
     )
 
 
+def _left_out(m: Measured, parts: np.ndarray) -> Finding:
+    text = "What lies in the folder of the data and is not read. Slices and masks among it are missing everywhere."
+    return _finding("left_out", "Files left out", "note", len(m.left_out), text, m.left_out)
+
+
 def _margin(m: Measured, parts: np.ndarray) -> Finding:
     labelled = m.infected > 0
     share = np.divide(m.infected_on_flat, m.infected, out=np.zeros(len(m)), where=labelled)
@@ -285,5 +290,5 @@ def _notes(m: Measured, parts: np.ndarray) -> Finding:
 CHECKS = (
     _unreadable, _margin, _patients_across, _near_duplicates, _exact_duplicates, _empty_masks, _healthy_with_mask,
     _full_masks, _no_masks, _imbalance, _few_patients, _unknown_patients, _sizes, _intensities,
-    _notes,
+    _notes, _left_out,
 )  # fmt: skip

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Measured:
     mask: tuple[str, ...]  # the same of the mask, "" without one
     thumbnails: np.ndarray  # uint8 [M, SIDE, SIDE]
     unreadable: tuple[tuple[str, str], ...]  # id and reason of every slice that could not be read
+    left_out: tuple[tuple[str, str], ...] = ()  # file and reason of what the source does not read of its folder
+    pseudonyms: Mapping[str, str] = field(default_factory=dict)  # of patients, where these stand for them
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,16 +1,20 @@
 """index.csv: what a user says of the pictures or scans of a folder."""
 
 import csv
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from covjax.data.images import SUFFIXES
+from covjax.data.patients import patient_name
 from covjax.data.source import infected
 from covjax.errors import InputError
 
 LABELS = {"0": 0, "1": 1, "healthy": 0, "infected": 1}
+PATIENT = "patient"  # the column that is read unless another is named
+ROUNDED = re.compile(r"-?\d(\.\d+)?[eE]\+\d+")
 SCANS = (".nii.gz", ".nii", ".dcm", ".dicom", ".ima")
 
 
@@ -53,8 +57,45 @@ def read_index(root: Path, images: dict[str, Path]) -> dict[str, dict[str, str]]
     return rows
 
 
+def read_patients(root: Path, rows: dict[str, dict[str, str]], column: str) -> dict[str, str]:
+    """Returns {stem: patient} as a column of index.csv says it, whatever its capitals.
+
+    {} if that is the default column and there is none, or nothing in it. Raises InputError for another column that is
+    not there or empty, for patients who are known of some rows only, and for numbers that a spreadsheet has rounded.
+    """
+    path, name = root / "index.csv", column.strip().lower()
+    if not rows and name != PATIENT:
+        raise InputError(f"data.patient_column: '{column}', but there is no {path}; add it, or leave the field out")
+    columns = next(iter(rows.values()), {})
+    if name not in columns and name != PATIENT:
+        raise InputError(
+            f"data.patient_column: {path} has no column '{column}', name one that it has ({', '.join(columns)})"
+        )
+    found = {stem: patient_name(row.get(name, "")) for stem, row in rows.items()}
+    empty = [stem for stem, patient in found.items() if not patient]
+    if len(empty) == len(found):
+        if name != PATIENT:
+            raise InputError(f"data.patient_column: the column '{column}' of {path} is empty, name another")
+        return {}
+    if empty:
+        raise InputError(
+            f"{path}: {len(empty)} rows, first that of {empty[0]}, have no {name} where others do; fill them in, with "
+            "a name of its own for each patient who is not known"
+        )
+    for stem, patient in found.items():
+        if ROUNDED.fullmatch(patient):
+            raise InputError(
+                f"{path}: {name} {patient} of {stem} is a number that a spreadsheet has rounded, so patients cannot be "
+                "told apart; format the column as text and export it again"
+            )
+    return found
+
+
 def _check_columns(path: Path, columns: Iterable[str]) -> None:
     names = [name.strip().lower() for name in columns]
+    twice = sorted(name for name in set(names) if name and names.count(name) > 1)
+    if twice:
+        raise InputError(f"{path}: has two columns {twice[0]}, remove or rename one")
     if not {"id", "file"} & set(names):
         raise InputError(
             f"{path}: has neither a column id nor a column file (found: {', '.join(names)}), "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from covjax.data.patients import pseudonym
+from covjax.data.patients import patient_name
 from covjax.errors import InputError
 
 
@@ -29,7 +29,7 @@ def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> np.ndarray:
     names = data.ids if key == "id" else data.patients
     known = set(names)
     if key == "patient":
-        part_of = {name if name in known else pseudonym(name): part for name, part in part_of.items()}
+        part_of = {data.pseudonyms.get(name, name): part for name, part in part_of.items()}
     missing = [name for name in part_of if name not in known]
     if missing:
         raise InputError(f"{path}: {len(missing)} listed, first {missing[0]}, not in the data, list what is there")
@@ -50,6 +50,7 @@ def _from_csv(text: str, parts: Sequence[str]) -> tuple[str, Mapping[str, int]]:
     found: dict[str, int] = {}
     for raw in reader:
         row = {name.strip().lower(): (value or "").strip() for name, value in raw.items() if name}
+        row[key] = patient_name(row[key]) if key == "patient" else row[key]
         if row["part"] not in parts:
             raise InputError(f"line {reader.line_num}: part '{row['part']}', use {', '.join(parts)}")
         if found.setdefault(row[key], parts.index(row["part"])) != parts.index(row["part"]):

@@ -1,9 +1,24 @@
-"""Whose slice it is: identifiers found in names, and pseudonyms that stand for them in all that is written."""
+"""Whose slice it is: identifiers found in names and tables, and pseudonyms that stand for them in all that is written.
+
+A pseudonym is an HMAC of the identifier under a key that is a digest of all that the files of the data set hold, with
+their names. So it cannot be found by trying identifiers without having the data themselves; and the same data,
+prepared again or elsewhere, have the same pseudonyms, by which folds, splits and pooled predictions know each other.
+Other data, also the same with a file more, have other pseudonyms: patients cannot be followed from set to set.
+"""
 
 import hashlib
+import hmac
+import json
 import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from pathlib import PurePosixPath
 
+from covjax.data.contents import Contents
+from covjax.data.listing import LeftOut
 from covjax.errors import InputError
+
+LONG = 6  # digits from which on a number in a name is an identifier rather than a count
 
 
 def check_pattern(pattern: str) -> None:
@@ -16,26 +31,77 @@ def check_pattern(pattern: str) -> None:
 
 def match(pattern: str, name: str) -> str:
     """Returns the patient in a name: the pattern's first group, or its match. Raises InputError if there is none."""
-    return _found(pattern, name)[0]
-
-
-def _found(pattern: str, name: str) -> tuple[str, tuple[int, int]]:
-    found = re.search(pattern, name)
-    group = min(1, found.re.groups) if found else 0
-    if not found or not found[group]:
+    found = _matches(pattern, name)
+    if not found:
         raise InputError(f"{name}: data.patient_pattern '{pattern}' finds no patient in it, correct the pattern")
-    return found[group], found.span(group)
+    return found[0]
 
 
-def pseudonym(patient: str) -> str:
-    """Returns what stands for a patient: the same everywhere for the same identifier; "" stays unknown.
+def _matches(pattern: str, name: str) -> list[str]:
+    """Returns all that a pattern finds in a name, in order."""
+    found = [one[min(1, one.re.groups)] for one in re.finditer(pattern, name)]
+    return [patient for patient in found if patient]
 
-    Short identifiers can be guessed from it by trying them all: it keeps names out of reports, no more.
+
+def patient_name(value: str) -> str:
+    """Returns an identifier as it is compared: a spreadsheet's 1.0 is 1, an accent is one letter however it is stored.
+
+    Leading zeros and capitals are kept: 001 is not 1.
     """
-    return patient and "p" + hashlib.sha256(f"covjax patient {patient}".encode()).hexdigest()[:10]
+    text = unicodedata.normalize("NFC", value).strip()
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
-def disguised(pattern: str, name: str) -> str:
-    """Returns a name with the pseudonym of the patient in the patient's place."""
-    patient, (start, end) = _found(pattern, name)
-    return name[:start] + pseudonym(patient) + name[end:]
+class Pseudonyms:
+    """Gives the pseudonyms of one data set."""
+
+    def __init__(self, contents: Contents):
+        """Takes what the files of the set hold, as `covjax.data.contents.contents` has it."""
+        self._key = hashlib.sha256(b"covjax pseudonyms" + json.dumps(contents).encode()).digest()
+
+    def of(self, patient: str) -> str:
+        """Returns what stands for a patient; "" (unknown) stays."""
+        digest = hmac.new(self._key, patient.encode(errors="surrogateescape"), "sha256").hexdigest()
+        return patient and "p" + digest[:10]
+
+    def hide(self, name: str, patient: str, pattern: str = "", others: Collection[str] = ()) -> str:
+        """Returns a name without names of patients: each occurrence is replaced by its pseudonym.
+
+        Args:
+          name: of a file.
+          patient: whose file it is; capitals do not matter, and a number is not looked for within longer ones.
+          pattern: what it finds are names of patients too.
+          others: further patients, of whom whole words are replaced, unless these are short numbers.
+        """
+        name = unicodedata.normalize("NFC", name)
+        found = [patient, *(_matches(pattern, name) if pattern else ())]
+        own = {one.casefold(): one for one in reversed(found) if one}
+        if not own:
+            return self._without(name, others)
+        sought = "|".join(map(_sought, sorted(own.values(), key=len, reverse=True)))
+        parts = re.split(f"({sought})", name, flags=re.IGNORECASE)  # every second one is a patient
+        hidden = [self.of(own.get(part.casefold(), part)) for part in parts[1::2]]
+        rest = [self._without(part, others) for part in parts[::2]]
+        return "".join(text for pair in zip(rest, [*hidden, ""], strict=True) for text in pair)
+
+    def _without(self, text: str, others: Collection[str]) -> str:
+        def replaced(word: re.Match) -> str:
+            known = word[0] in others and (len(word[0]) >= LONG or not word[0].isdigit())
+            return self.of(word[0]) if known else word[0]
+
+        return re.sub(r"[^\W_]+", replaced, text) if others else text
+
+    def hide_left_out(self, left_out: Iterable[LeftOut]) -> dict[LeftOut, str]:
+        """Returns what may be shown of files that were left out: {with a pseudonym for its name: the file}."""
+        found = {}
+        for one in left_out:
+            path, hidden = PurePosixPath(one.file), self.of(one.file)
+            stem, dot, suffix = path.name.partition(".")
+            reason = one.reason.replace(stem, hidden) if stem else one.reason
+            found[LeftOut(hidden + dot + suffix.rpartition(".")[2], reason)] = one.file
+        return found
+
+
+def _sought(patient: str) -> str:
+    """Returns the expression that finds a patient in a name."""
+    return rf"(?<!\d){patient}(?!\d)" if patient.isdigit() else re.escape(patient)

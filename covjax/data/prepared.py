@@ -4,6 +4,7 @@ TensorFlow is not needed: pictures are handed over as encoded PNG bytes and read
 """
 
 import contextlib
+import csv
 import fcntl
 import functools
 import io
@@ -12,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +23,15 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
+from covjax.data.contents import PRIVATE, prepared_dir
+from covjax.data.listing import LeftOut
 from covjax.data.shards import FEATURES, SHARD, Shards, refusal, write_in_parallel
 from covjax.data.source import Source
 from covjax.data.sources import open_source
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.files import encode_table, write_whole
 
+KEY = "patients.csv"  # beside the prepared slices: whom pseudonyms stand for
 LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it starts
 
 
@@ -46,6 +50,9 @@ class Prepared:
     values: frozenset[str] = frozenset({"8bit"})  # what the files held: 8bit, hu or both
     shapes: tuple[tuple[int, int], ...] = ()  # rows and columns of every slice; () if prepared by an earlier version
     notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # of those slices that have any
+    origins: tuple[str, ...] = ()  # of every slice, see covjax.data.contents.origin
+    left_out: tuple[LeftOut, ...] = ()  # what the source does not read of its folder
+    pseudonyms: Mapping[str, str] = field(default_factory=dict)  # of patients, where these stand for them
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,7 +106,8 @@ def prepare(config: Any) -> Prepared:
         with _locked(folder):
             if not (folder / "index.json").is_file():
                 _build(source, folder, config)
-    return open_prepared(folder)
+    # Files may have come that are not read: they make no other data set, but are named.
+    return replace(open_prepared(folder), left_out=source.left_out)
 
 
 def open_prepared(folder: Path) -> Prepared:
@@ -127,18 +135,14 @@ def open_prepared(folder: Path) -> Prepared:
             values=frozenset(r.get("values", "8bit") for r in rows),
             shapes=tuple(tuple(r["shape"]) for r in rows if "shape" in r),
             notes={i: tuple(r["notes"]) for i, r in enumerate(rows) if "notes" in r},
+            origins=tuple(r["origin"] for r in rows),
+            left_out=tuple(LeftOut(*one) for one in index["left_out"]),
+            pseudonyms=_read_pseudonyms(folder / KEY),
         )
     # Which of these it is depends on the file that is missing, cut short or overwritten.
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{folder}: prepared data missing or damaged ({reason}), delete the folder") from error
-
-
-def prepared_dir(config: Any) -> Path:
-    """Where prepared data live: `data.prepared_dir`, or the user's cache."""
-    if config.prepared_dir:
-        return Path(config.prepared_dir).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "covjax" / "prepared"
 
 
 def _build(source: Source, folder: Path, config: Any = None) -> None:
@@ -155,7 +159,7 @@ def _build(source: Source, folder: Path, config: Any = None) -> None:
             Slices(shards=shards, data_dir=str(folder)).download_and_prepare()
         if source.patients:  # the key stays here; nothing that a run writes holds it
             keys = encode_table(("pseudonym", "patient"), sorted(source.patients.items()))
-            write_whole(folder / "patients.csv", keys)
+            write_whole(folder / KEY, keys, PRIVATE)
         _write_index(shards, folder / "index.json")
         shutil.rmtree(shards.folder)
     except (KeyboardInterrupt, Interrupted, RunError):
@@ -165,6 +169,13 @@ def _build(source: Source, folder: Path, config: Any = None) -> None:
         if refused := refusal(folder, error):
             raise refused from error
         raise
+
+
+def _read_pseudonyms(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as text:
+        return {row["patient"]: row["pseudonym"] for row in csv.DictReader(text)}
 
 
 def _write_missing(shards: Shards, config: Any) -> None:
@@ -191,8 +202,9 @@ def _write_index(shards: Shards, path: Path) -> None:
     """Joins what is known of the slices of every shard, as text, one shard in memory at a time."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as out:
-        head = json.dumps({"source": shards.source.name, "fingerprint": shards.source.fingerprint, "slices": []})
-        out.write(head.removesuffix("]}"))
+        source = shards.source
+        head = {"source": source.name, "fingerprint": source.fingerprint, "left_out": source.left_out, "slices": []}
+        out.write(json.dumps(head).removesuffix("]}"))
         for k in range(len(shards.slices)):
             out.write((", " if k else "") + shards.rows(k).read_text(encoding="utf-8")[1:-1])
         out.write("]}")

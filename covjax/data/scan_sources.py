@@ -1,5 +1,7 @@
 """Sources whose slices lie in scans, NIfTI or DICOM: yours in folders, and how any set of scans becomes a source."""
 
+import glob
+import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
@@ -9,13 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from covjax.data.classes import map_classes, parse_classes, stamp
-from covjax.data.index import LABELS, bare_name, read_index
+from covjax.data.contents import contents, digests, origin, prepared_dir
+from covjax.data.formats import OTHER_SCANS, other_kind
+from covjax.data.index import LABELS, bare_name, read_index, read_patients
 from covjax.data.intensity import eight_bit, parse_window
+from covjax.data.listing import LeftOuts, list_files
 from covjax.data.masks import read_labels
-from covjax.data.patients import match, pseudonym
+from covjax.data.patients import Pseudonyms, match, patient_name
 from covjax.data.resizing import scaled_shape
-from covjax.data.scans import Opener, find_scans, is_nifti, list_files
-from covjax.data.source import Slice, Source, fingerprint, infected, stamps
+from covjax.data.scans import Opener, find_scans, is_nifti
+from covjax.data.source import Slice, Source, fingerprint, infected
+from covjax.data.unused import unused
 from covjax.errors import InputError
 
 ENDINGS = ("", "_mask", "_seg", "_label", "-mask", "-seg", "-label", "_infection")  # of a mask's name after its scan's
@@ -47,7 +53,7 @@ def open_dicom_folder(root: Path, config: Any) -> Source:
 
 
 def _own_scans(kind: str, root: Path, config: Any) -> Source:
-    home = root / "images" if (root / "images").is_dir() else root
+    home, left_out = root / "images" if (root / "images").is_dir() else root, LeftOuts(root)
     files = list_files(home)
     if home == root:
         files = [path for path in files if path.relative_to(root).parts[0] not in ("masks", "lungs")]
@@ -57,8 +63,9 @@ def _own_scans(kind: str, root: Path, config: Any) -> Source:
     lungs = {_key(path, root / "lungs"): path for path in _niftis(root / "lungs")}
     if kind == "nifti":
         files = [path for name, path in beside.items() if not _is_mask(name, beside)]
-    found = find_scans(home, config.intensity, files=files)
+    found = find_scans(home, config.intensity, leave=left_out, files=files)
     rows = read_index(root, dict.fromkeys(found, home))
+    patients = _patients(root, home, found, rows, config)
     scans = []
     for name, opener in found.items():
         row = rows.get(name, {})
@@ -66,17 +73,42 @@ def _own_scans(kind: str, root: Path, config: Any) -> Source:
         if mask is None and row.get("label", "").lower() not in ("0", "healthy"):
             raise InputError(
                 f"{home / name}: has no mask (masks/{name}.nii.gz) and not the label 0 in index.csv, so which of its "
-                "slices are infected is not known; add one"
+                f"slices are infected is not known; add one{_unread_mask(root, home, name)}"
             )
         label = LABELS.get(row.get("label", "").lower())
-        patient = row.get(config.patient_column) or opener().patient or name
-        if config.patient_pattern:
-            patient = match(config.patient_pattern, name)
-        scans.append(Scan(name, opener, patient, mask, lungs.get(name), row.get("split", ""), label))
+        scans.append(Scan(name, opener, patients[name], mask, lungs.get(name), row.get("split", ""), label))
+    index = root / "index.csv" if rows else None
     for name, path in apart.items():
         if path not in {scan.mask for scan in scans}:
             raise InputError(f"{path}: a mask without its scan, add images/{name} or remove the mask")
-    return scan_source(kind, root, scans, config, show=config.show_patients)
+    return scan_source(kind, root, scans, config, show=config.show_patients, index=index, left_out=left_out)
+
+
+def _patients(
+    root: Path, home: Path, found: Mapping[str, Opener], rows: dict[str, dict[str, str]], config: Any
+) -> dict[str, str]:
+    """Returns {scan: patient}: what the pattern finds in its name, what index.csv or its own tags say, or its name."""
+    if config.patient_pattern:
+        return {name: match(config.patient_pattern, name) for name in found}
+    if listed := read_patients(root, rows, config.patient_column):
+        return listed
+    tagged = {name: patient_name(opener().patient) for name, opener in found.items()}
+    without = [name for name, patient in tagged.items() if not patient]
+    if without and len(without) < len(tagged):
+        raise InputError(
+            f"{home / without[0]}: has no PatientID where other scans do ({len(without)} have none), so whose it is is "
+            f"not known; add {root / 'index.csv'} with the columns id and patient"
+        )
+    return {name: patient or name for name, patient in tagged.items()}
+
+
+def _unread_mask(root: Path, home: Path, name: str) -> str:
+    """Says that there is a mask of a format that is not read, if so."""
+    for folder in (root / "masks", home):
+        for path in sorted(folder.glob(f"{glob.escape(name)}*")):
+            if path.name.lower().endswith(tuple(OTHER_SCANS)):
+                return f" ({path.relative_to(root)} is {other_kind(path)})"
+    return ""
 
 
 def _niftis(folder: Path) -> list[Path]:
@@ -95,16 +127,28 @@ def _is_mask(name: str, names: Collection[str]) -> bool:
     return any(name.endswith(ending) and name.removesuffix(ending) in names for ending in ENDINGS[1:])
 
 
-def scan_source(name: str, root: Path, scans: Sequence[Scan], config: Any, *, show: bool = True) -> Source:
+def scan_source(
+    name: str, root: Path, scans: Sequence[Scan], config: Any, *,
+    show: bool = True, index: Path | None = None, left_out: LeftOuts | None = None,
+) -> Source:  # fmt: skip
     """Makes the slices of scans a source, in order; ids are SCAN_0000, with a pseudonym for SCAN unless `show`.
 
-    Raises InputError when there is no scan or the settings of `config` cannot be used.
+    `index` is the table that was read, `left_out` what of the folder is known to be no scan. Raises InputError when
+    there is no scan or the settings of `config` cannot be used.
     """
     window, classes = parse_window(config.window), parse_classes(config.classes)
     opened = lru_cache(maxsize=4)(lambda j: scans[j].open())
+    files = [opened(j).files for j in range(len(scans))]
     starts = np.cumsum([0, *(len(opened(j)) for j in range(len(scans)))])
-    names = [scan.name for scan in scans] if show else _pseudonyms(scans)
-    ids = tuple(f"{names[j]}_{k:04d}" for j in range(len(scans)) for k in range(starts[j + 1] - starts[j]))
+    beside = [path for scan in scans for path in (scan.mask, scan.lungs) if path]
+    used = [*itertools.chain(*files), *beside, *([index] if index else [])]
+    digest = digests(root, used, prepared_dir(config))
+    known_by = Pseudonyms(contents(root, digest))
+    names = [scan.name for scan in scans] if show else _pseudonyms(scans, known_by)
+    slices = [(j, k) for j in range(len(scans)) for k in range(starts[j + 1] - starts[j])]
+    ids = tuple(f"{names[j]}_{k:04d}" for j, k in slices)
+    whole = [origin([digest[path] for path in paths]) for paths in files]
+    origins = tuple(origin(whole[j], k) for j, k in slices)
 
     def load(i: int) -> Slice:
         j = int(np.searchsorted(starts, i, side="right")) - 1
@@ -119,22 +163,30 @@ def scan_source(name: str, root: Path, scans: Sequence[Scan], config: Any, *, sh
             mask = map_classes(read_labels(scan.mask, volume, k), classes, scan.mask)
         lungs = None if scan.lungs is None else read_labels(scan.lungs, volume, k) > 0
         label = 0 if scan.label == 0 else int(infected(mask).any())
-        patient = scan.patient if show else pseudonym(scan.patient)
+        patient = scan.patient if show else known_by.of(scan.patient)
         spacing = volume.spacing and volume.spacing[1:]
         return Slice(
             ids[i], image, mask, label, patient, scan.split, volume.intensity, lungs, spacing, volume.all_notes
         )
 
-    settings = [config.intensity, window, stamp(config.classes), config.patient_pattern, config.patient_column, show]
-    known = {} if show else {pseudonym(scan.patient): scan.patient for scan in scans}
-    return Source(name, ids, load, fingerprint([name, settings, stamps(root, list_files(root))]), known)
+    settings = [config.intensity, window, stamp(config.classes), config.patient_pattern]
+    settings += [config.patient_column.strip().lower(), show]
+    unread = unused(root, used, name, left_out)
+    known = {} if show else {known_by.of(scan.patient): scan.patient for scan in scans}
+    if not show:
+        hidden = known_by.hide_left_out(unread)
+        known |= {known_by.of(file): file for file in hidden.values()}
+        unread = tuple(hidden)
+    return Source(
+        name, ids, load, fingerprint([name, settings, contents(root, digest)]), origins, known, left_out=unread
+    )
 
 
-def _pseudonyms(scans: Sequence[Scan]) -> list[str]:
+def _pseudonyms(scans: Sequence[Scan], known_by: Pseudonyms) -> list[str]:
     """Returns for each scan its patient's pseudonym and which of the patient's scans it is."""
     seen: Counter[str] = Counter()
     names = []
     for scan in scans:
         seen[scan.patient] += 1
-        names.append(f"{pseudonym(scan.patient)}_{seen[scan.patient]}")
+        names.append(f"{known_by.of(scan.patient)}_{seen[scan.patient]}")
     return names

@@ -88,8 +88,7 @@ def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[st
 def _volume(name: str, opener: Callable[[], Volume]) -> Scan:
     volume = opener()
     ids = [f"{name}/{k:04d}" for k in range(len(volume))]
-    files = sorted({frame.path for frame in volume.frames}) or [volume.path]
-    return Scan(name, volume.path, volume.intensity, ids, files, volume.read, volume, volume.all_notes)
+    return Scan(name, volume.path, volume.intensity, ids, volume.files, volume.read, volume, volume.all_notes)
 
 
 def _pictures(name: str, folder: Path, files: dict[str, Path], bits: int) -> Scan:

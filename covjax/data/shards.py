@@ -77,6 +77,7 @@ def _encoded(source: Source, i: int) -> tuple[dict[str, Any], bytes]:
     mask = np.full_like(s.image, IGNORE) if s.mask is None else s.mask  # as the whole mask of a slice without
     row = {"id": s.id, "label": s.label, "patient": s.patient, "split": s.split, "values": s.values}
     row |= {"has_mask": s.mask is not None, "shape": list(s.image.shape)}
+    row["origin"] = source.origins[i]
     row |= {"notes": list(s.notes)} if s.notes else {}
     return row, FEATURES.serialize_example({"image": _png(s.image), "mask": _png(mask)})
 

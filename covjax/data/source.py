@@ -4,11 +4,11 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from covjax.data.listing import LeftOut
 from covjax.errors import InputError
 
 IGNORE = 255  # mask value of a pixel that counts nowhere
@@ -45,7 +45,9 @@ class Source:
     ids: tuple[str, ...]
     load: Callable[[int], Slice]
     fingerprint: str
-    patients: Mapping[str, str] = field(default_factory=dict)  # identifiers by the pseudonyms that stand for them
+    origins: tuple[str, ...]  # of each slice, see covjax.data.contents.origin
+    patients: Mapping[str, str] = field(default_factory=dict)  # names by the pseudonyms that stand for them
+    left_out: tuple[LeftOut, ...] = ()  # what is in its folder and is not read, as results may show it
 
 
 def check_slice(found: Slice) -> None:
@@ -54,10 +56,6 @@ def check_slice(found: Slice) -> None:
         raise InputError(
             f"{found.id}: labelled healthy in index.csv, but its mask marks infection, correct the label or the mask"
         )
-
-
-def stamps(root: Path, files: list[Path]) -> list[tuple[str, int, int]]:
-    return [(f.relative_to(root).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 
 READING = 2  # to be raised whenever the same files decode to other pixels or labels than before

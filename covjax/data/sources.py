@@ -1,5 +1,6 @@
 """Where slices come from. A source lists its slices cheaply and decodes one at a time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ from PIL import Image
 
 from covjax.data import phantom
 from covjax.data.classes import class_names, parse_classes, stamp
+from covjax.data.contents import contents, digests, origin, prepared_dir
 from covjax.data.images import list_images, read_image, read_mask
-from covjax.data.index import label_of, read_index
+from covjax.data.index import PATIENT, label_of, read_index, read_patients
+from covjax.data.listing import LeftOut
 from covjax.data.lungs import lung_box
-from covjax.data.patients import disguised, match, pseudonym
+from covjax.data.patients import Pseudonyms, match
 from covjax.data.public import OPENERS, PUBLIC
 from covjax.data.resizing import check_spacing, resize, scaled_shape
 from covjax.data.scan_sources import open_dicom_folder, open_nifti_folder
-from covjax.data.source import IGNORE, Slice, Source, fingerprint, stamps
+from covjax.data.source import IGNORE, Slice, Source, fingerprint
+from covjax.data.unused import unused
 from covjax.errors import InputError, unknown
 
 
@@ -30,6 +34,13 @@ def open_source(config: Any) -> Source:
     if config.source in INFECTED_ONLY and len(class_names(config.classes)) > 2:
         raise InputError(f"data.classes: the masks of {config.source} know infected or not only, leave it empty")
     check_spacing(config.spacing, config.source)
+    if config.source not in OWN:
+        for field, default in (("patient_column", PATIENT), ("patient_pattern", "")):
+            if (value := getattr(config, field)) != default:
+                raise InputError(
+                    f"data.{field}: '{value}', but data.source={config.source} says itself which patient a slice is "
+                    "of, leave the field out"
+                )
     if config.source == "phantom":
         return open_phantom(config)
     if not config.path:
@@ -83,8 +94,9 @@ def open_phantom(config: Any) -> Source:
 
     count = p.patients * p.slices_per_patient
     ids = tuple(f"phantom{i // p.slices_per_patient:04d}_{i % p.slices_per_patient:03d}" for i in range(count))
-    stamp = ["phantom", phantom.PHANTOM_VERSION, p.patients, p.slices_per_patient, p.size, p.seed]
-    return Source("phantom", ids, load, fingerprint(stamp))
+    made = ["phantom", phantom.PHANTOM_VERSION, p.slices_per_patient, p.size, p.seed]
+    origins = tuple(origin(*made, i) for i in range(count))
+    return Source("phantom", ids, load, fingerprint([*made, p.patients]), origins)
 
 
 def open_folder(root: Path, config: Any) -> Source:
@@ -100,12 +112,18 @@ def open_folder(root: Path, config: Any) -> Source:
         if stem not in images:
             raise InputError(f"{path}: a mask without its image, add images/{stem} or remove the mask")
     stems = tuple(rows or images)
-    column, pattern, show = config.patient_column, config.patient_pattern, config.show_patients
-    if column != "patient" and column not in next(iter(rows.values()), {}):
-        raise InputError(f"data.patient_column: {root / 'index.csv'} has no column '{column}', name one that it has")
-    classes = parse_classes(config.classes)
-    patients = [match(pattern, stem) if pattern else rows.get(stem, {}).get(column, "") for stem in stems]
-    ids = tuple(disguised(pattern, stem) for stem in stems) if pattern and not show else stems
+    pattern, show, classes = config.patient_pattern, config.show_patients, parse_classes(config.classes)
+    listed = {} if pattern else read_patients(root, rows, config.patient_column)
+    patients = [match(pattern, stem) if pattern else listed.get(stem, "") for stem in stems]
+    used = [*images.values(), *masks.values(), *([root / "index.csv"] if rows else [])]
+    digest = digests(root, used, prepared_dir(config))
+    known_by, known = Pseudonyms(contents(root, digest)), set(patients) - {""}
+    hidden = bool(known) and not show
+    ids = stems
+    if hidden:
+        pairs = zip(stems, patients, strict=True)
+        ids = tuple(known_by.hide(stem, patient, pattern, known) for stem, patient in pairs)
+        check_distinct(stems, ids)
 
     def load(i: int) -> Slice:
         stem = stems[i]
@@ -119,21 +137,34 @@ def open_folder(root: Path, config: Any) -> Source:
             raise InputError(
                 f"{images[stem]}: image {image.shape} and mask {mask.shape} differ in size, export them alike"
             )
-        patient = patients[i] if show else pseudonym(patients[i])
+        patient = known_by.of(patients[i]) if hidden else patients[i]
         return Slice(ids[i], image, mask, label, patient, row.get("split", ""))
 
-    files = [*images.values(), *masks.values(), *([root / "index.csv"] if rows else [])]
-    named = [column] if column != "patient" else []  # what is not the default, so that earlier fingerprints hold
-    named += [f"pattern {pattern}"] * bool(pattern) + [stamp(config.classes)] * bool(classes)
-    named += ["ignored is not infected"] * (IGNORE in classes.values())
-    named += ["hidden"] * (not show and any(patients))
+    left_out = unused(root, used, "folder")
+    if hidden:
+        left_out = tuple(LeftOut(*(known_by.hide(text, "", pattern, known) for text in one)) for one in left_out)
+    settings = [config.bits, config.mask_threshold, pattern, config.patient_column.strip().lower(), hidden]
+    settings += [stamp(config.classes), IGNORE in classes.values()]
     return Source(
         "folder",
         ids,
         load,
-        fingerprint(["folder", config.bits, config.mask_threshold, *named, stamps(root, files)]),
-        {} if show else {pseudonym(patient): patient for patient in patients if patient},
+        fingerprint(["folder", settings, contents(root, digest)]),
+        tuple(origin(digest[images[stem]]) for stem in stems),
+        {known_by.of(patient): patient for patient in known} if hidden else {},
+        left_out,
     )
+
+
+def check_distinct(stems: Sequence[str], ids: Sequence[str]) -> None:
+    """Raises InputError if two pictures have one id."""
+    first: dict[str, str] = {}
+    for stem, slice_id in zip(stems, ids, strict=True):
+        if first.setdefault(slice_id, stem) != stem:
+            raise InputError(
+                f"{stem}: has the name of {first[slice_id]} where names of patients are replaced, rename one of them "
+                "or set data.show_patients=True"
+            )
 
 
 # The paper's released pictures are screenshots of figures; this is where the CT lies in them (rows, columns).
@@ -149,7 +180,8 @@ def open_prlab21(root: Path, config: Any) -> Source:
     """The paper's own 829 slices, 304x304 screenshots: brought to `data.frame`, the JPEG masks thresholded."""
     images, masks = list_images(root / "images"), list_images(root / "masks")
     rows = read_index(root, images)
-    if not rows or "patient" not in next(iter(rows.values())):
+    patients = read_patients(root, rows, PATIENT)
+    if not patients:
         raise InputError(f"{root / 'index.csv'}: prlab21 needs it with the columns id, label and patient")
     ids = tuple(rows)
 
@@ -168,10 +200,18 @@ def open_prlab21(root: Path, config: Any) -> Source:
             mask[margin] = IGNORE
         if config.frame == "ct":
             image, mask = image[PRLAB21_CT], mask[PRLAB21_CT]
-        return Slice(ids[i], image, mask, label, rows[ids[i]]["patient"], "")
+        return Slice(ids[i], image, mask, label, patients[ids[i]], "")
 
-    files = [*images.values(), *masks.values(), root / "index.csv"]
-    return Source("prlab21", ids, load, fingerprint(["prlab21", config.frame, stamps(root, files)]))
+    used = [*images.values(), *masks.values(), root / "index.csv"]
+    digest = digests(root, used, prepared_dir(config))
+    return Source(
+        "prlab21",
+        ids,
+        load,
+        fingerprint(["prlab21", config.frame, contents(root, digest)]),
+        tuple(origin(digest[images[name]]) for name in ids),
+        left_out=unused(root, used, "prlab21"),
+    )
 
 
 def _margin(path: Path, picture: np.ndarray) -> np.ndarray:
@@ -184,6 +224,7 @@ def _margin(path: Path, picture: np.ndarray) -> np.ndarray:
 
 
 INFECTED_ONLY = ("phantom", "prlab21")  # sources whose masks are made, not read by data.classes
+OWN = ("folder", "nifti", "dicom")  # sources that users lay out, and say of whose slices are whose
 SOURCES = {
     "folder": open_folder,
     "phantom": open_phantom,

@@ -61,6 +61,11 @@ class Volume:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def files(self) -> list[Path]:
+        """Returns the files that hold the volume."""
+        return sorted({frame.path for frame in self.frames}) or [self.path]
+
     def read(self, index: int) -> np.ndarray:
         """Returns slice `index` as float32 [rows, columns], HU or 0..255. Raises InputError for damage, NaN or Inf."""
         values = self.reading.convert(self._values(index))

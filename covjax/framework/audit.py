@@ -1,5 +1,6 @@
 """Audits a data source as a configuration would use it, or the data of a run as its splits.json divides them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def audit_source(config: Any, output: Path) -> bool:
     _check_output(output)
     source = open_source(config.data)
     m = measure(source.name, source.fingerprint, source.ids, source.load)
+    pseudonyms = {patient: pseudonym for pseudonym, patient in source.patients.items()}
+    m = replace(m, left_out=source.left_out, pseudonyms=pseudonyms)
     try:
         needs = CLASSES if "classifier" in stage_names(config) else ("infected",)
         splits = make_splits(m, config.split, config.seed, needs)
@@ -46,7 +49,7 @@ def audit_run(workdir: Path, output: Path) -> bool:
             data.ids[i], image, mask, int(data.labels[i]), data.patients[i], data.splits[i], notes=data.notes.get(i, ())
         )
 
-    m = measure(data.source, data.fingerprint, data.ids, load)
+    m = replace(measure(data.source, data.fingerprint, data.ids, load), left_out=data.left_out)
     position = {name: i for i, name in enumerate(data.ids)}
     return _audit(output, m, splits, lambda name: load(position[name]))
 

@@ -10,10 +10,12 @@ from absl import logging
 from tqdm import tqdm
 
 from covjax.config import check_config, claim_workdir, settled, stage_names, write_json
+from covjax.data.listing import left_out_table
 from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared import Prepared, prepare
-from covjax.data.splits import CLASSES, make_splits, read_splits
+from covjax.data.splits import CLASSES, PARTS, make_splits, part_indices, read_splits
 from covjax.errors import InputError
+from covjax.files import write_whole
 from covjax.framework.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.framework.evaluate import evaluate_run, record_timing
 from covjax.framework.intensity import record_intensity
@@ -38,6 +40,8 @@ def train_run(config: Any, workdir: Path) -> None:
         if (workdir / "config.json").is_file():
             claim_workdir(workdir, config)
         data = prepare(config.data)
+        if data.left_out:
+            logging.warning("%d files of data.path are not read, see left_out.csv", len(data.left_out))
         check_sizes(config, data)
         splits = _splits(config, data, workdir)
         check_calibration(config, data, splits)
@@ -45,6 +49,7 @@ def train_run(config: Any, workdir: Path) -> None:
         claim_workdir(workdir, config)
     write_json(workdir / "environment.json", environment())
     write_json(workdir / "splits.json", splits)
+    write_whole(workdir / "left_out.csv", left_out_table(data.left_out))
     record_intensity(config, data, workdir)
     for name in stage_names(config):
         readers = {part: part_reader(name, config, data, splits, part) for part in ("train", "val")}
@@ -81,6 +86,7 @@ def _splits(config: Any, data: Prepared, workdir: Path) -> dict[str, Any]:
             logging.warning("split.by=slice: slices of one patient are in train and test, scores will be optimistic")
         needs = CLASSES if "classifier" in config else ("infected",)
         splits = make_splits(data, config.split, config.seed, needs)
+        splits["origins"] = {part: [data.origins[i] for i in part_indices(data, splits, part)] for part in PARTS}
         if left_out := splits.get("left_out"):
             logging.warning("%d slices are in no part (left_out in splits.json)", len(left_out))
         return splits

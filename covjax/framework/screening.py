@@ -1,5 +1,6 @@
 """Screening whatever lies below a path: scan by scan, a few batches of slices at a time, resumed where stopped."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -97,7 +98,7 @@ def screen(
     found, left_out = find_screened(path, intensity, config.data.bits, skip)
     told = _told(workdir, path, options, window, intensity, masks)
     partial = output.with_name(output.name + ".partial")
-    run = fingerprint([told["run"], told["trained"]])
+    run = fingerprint([json.loads(config.to_json_best_effort()), told["trained"]])
     screener = Screener.from_workdir(workdir, batch_size, options)
     job = Job(screener, window_of, partial, skip, masks == "dicom_seg", run)
     told |= {"classes": dict(zip(classes, COLOURS, strict=False))} if (classes := job.screener.classes) else {}
@@ -134,7 +135,7 @@ def _told(workdir: Path, path: Path, options: Options, window: str, intensity: s
     return {
         "covjax": __version__,
         "run": str(workdir.resolve()),
-        "trained": metrics.stat().st_mtime_ns if metrics.is_file() else None,
+        "trained": hashlib.sha256(metrics.read_bytes()).hexdigest() if metrics.is_file() else None,
         "input": str(path.resolve()),
         "options": options.in_force(),
         "window": window,

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from covjax.config import stage_names
+from covjax.data.contents import prepared_dir
 from covjax.data.loader import SliceReader, SliceSizes
-from covjax.data.prepared import Prepared, open_prepared, prepare, prepared_dir
+from covjax.data.prepared import Prepared, open_prepared, prepare
 from covjax.data.resizing import check_fits
 from covjax.data.splits import part_indices
 from covjax.errors import InputError

@@ -10,7 +10,7 @@ from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from covjax.config import read_config, stage_names
-from covjax.data.splits import read_splits
+from covjax.data.splits import PARTS, read_splits
 from covjax.errors import InputError
 from covjax.framework.trained import load_trained
 from covjax.pretrained import PACKAGE, load_pretrained
@@ -111,22 +111,36 @@ def _of_run(name: str, config: Any, folder: Path) -> Start:
 
 
 def _check_unseen(name: str, splits: dict[str, Any], folder: Path) -> None:
-    """Raises InputError if the earlier run learned from what this one will be judged on, warns if it may have."""
+    """Raises InputError if the earlier run learned from what this one will be judged on, warns if it may have.
+
+    Slices are known by what their files hold, wherever these lie, whatever they are called and however they are read.
+    """
     earlier = read_splits(folder / "splits.json")
-    val, test = {*splits["val"]}, {*splits["test"]}
-    seen = {*earlier["train"]} & (val | test) | {*earlier["val"]} & test  # its val part chose the checkpoint
-    if not seen or earlier["source"] != splits["source"]:
-        return
-    if earlier["fingerprint"] != splits["fingerprint"]:
+    if "origins" not in earlier:
+        raise InputError(f"{name}.init.run: {folder} does not say what it learned from, train it again or name another")
+    learned = _learned(*({part: set(one["origins"][part]) for part in PARTS} for one in (earlier, splits)))
+    if learned:
+        pairs = [pair for part in PARTS[1:] for pair in zip(splits[part], splits["origins"][part], strict=True)]
+        named = sorted(slice_id for slice_id, origin in pairs if origin in learned)
+        raise InputError(
+            f"{name}.init.run: {folder} learned from {len(named)} slices of this run's val and test parts, first "
+            f"{named[0]}; split as it did (split.by=file, split.path={folder / 'splits.json'}) or name another run"
+        )
+    alike = _learned(*({part: set(one[part]) for part in PARTS} for one in (earlier, splits)))
+    if alike and earlier["source"] == splits["source"]:
         logging.warning(
             "%s.init.run: %d slices of the val and test parts have names that %s learned from; if they are the same "
-            "slices, scores will be optimistic", name, len(seen), folder,
+            "slices, scores will be optimistic", name, len(alike), folder,
         )  # fmt: skip
-        return
-    raise InputError(
-        f"{name}.init.run: {folder} learned from {len(seen)} slices of this run's val and test parts, first "
-        f"{min(seen)}; split as it did (split.by=file, split.path={folder / 'splits.json'}) or name another run"
-    )
+
+
+def _learned(before: dict[str, set[str]], now: dict[str, set[str]]) -> set[str]:
+    """Returns what of val and test the earlier run learned from; its val part chose the checkpoint.
+
+    A slice that it had in the same part too has a copy there, which no other split can mend.
+    """
+    val = now["val"] & before["train"] - before["val"]
+    return val | now["test"] & (before["train"] | before["val"]) - before["test"]
 
 
 def _begun(name: str, workdir: Path) -> bool:

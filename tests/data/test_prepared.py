@@ -15,7 +15,6 @@ from PIL import Image
 
 from configs import common
 from covjax.data import prepared, shards
-from covjax.data.patients import pseudonym
 from covjax.data.prepared import open_prepared, prepare
 from covjax.data.shards import SHARD
 from covjax.data.source import IGNORE, Slice, Source
@@ -44,9 +43,11 @@ def config(folder, **fields):
 
 
 def left(folder):
-    """What is in the place of prepared slices, but for the empty lock."""
+    """What is in the place of prepared slices, but for the empty lock and the digests of files."""
     home = folder.parent / "prepared"
-    return [p for p in home.iterdir() if p.suffix != ".lock"] if home.is_dir() else []
+    if not home.is_dir():
+        return []
+    return [p for p in home.iterdir() if p.suffix != ".lock" and not p.name.startswith("digests-")]
 
 
 def test_reads_back_what_the_source_gave(folder):
@@ -79,9 +80,10 @@ def test_no_masks_at_all(folder):
     assert data.has_mask.tolist() == [True, False, True, False]  # healthy slices have an empty one
     assert (data.decode(1)[1] == IGNORE).all() and not data.decode(0)[1].any()
     assert data.labels.tolist() == [0, 1, 0, 1] and data.values == {"8bit"}
-    assert data.patients == tuple(pseudonym(f"p{k}") for k in range(4)) and "p0" not in data.patients
+    assert data.patients == tuple(data.pseudonyms[f"p{k}"] for k in range(4)) and "p0" not in data.patients
     (prepared_folder,) = (path for path in left(folder) if path.is_dir())
-    assert f"{pseudonym('p2')},p2" in (prepared_folder / "patients.csv").read_text()  # the key
+    key = prepared_folder / "patients.csv"
+    assert f"{data.pseudonyms['p2']},p2" in key.read_text() and key.stat().st_mode & 0o777 == 0o600
 
 
 def test_built_once_and_again_when_a_file_changes(folder, monkeypatch):
@@ -118,7 +120,7 @@ def generated(n, size=64):
         image = np.random.default_rng(i).integers(0, 256, (size, size), np.uint8)
         return Slice(f"s{i}", image, image % 2, 1, "p", "")
 
-    return Source("made", tuple(f"s{i}" for i in range(n)), load, "f")
+    return Source("made", tuple(f"s{i}" for i in range(n)), load, "f", tuple(f"o{i}" for i in range(n)))
 
 
 def test_several_files_keep_the_order(tmp_path):

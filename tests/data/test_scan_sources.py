@@ -8,7 +8,6 @@ from PIL import Image
 from configs import common
 from covjax.data.classes import class_names, parse_classes
 from covjax.data.intensity import choose_window, eight_bit, parse_window
-from covjax.data.patients import pseudonym
 from covjax.data.public import PUBLIC, public_table
 from covjax.data.sources import open_source
 from covjax.errors import InputError
@@ -100,6 +99,10 @@ def test_a_healthy_scan_needs_no_mask(tmp_path):
     fails("without its scan", path=tmp_path)
 
 
+def pseudonym(source, patient):
+    return {name: hidden for hidden, name in source.patients.items()}[patient]
+
+
 def test_patients_are_hidden_unless_asked_for(tmp_path):
     for name in ("doe_1", "doe_2", "roe_1"):
         write_nifti(tmp_path / "images" / f"{name}.nii", VALUES)
@@ -107,8 +110,9 @@ def test_patients_are_hidden_unless_asked_for(tmp_path):
     fields = dict(patient_pattern="([a-z]+)_")
     hidden = open_source(config(tmp_path, **fields))
     patients = {hidden.load(i).patient for i in range(len(hidden.ids))}
-    assert patients == {pseudonym("doe"), pseudonym("roe")} == set(hidden.patients)
-    assert hidden.ids[5] == f"{pseudonym('doe')}_2_0000" and not any("doe" in name for name in hidden.ids)
+    assert patients == set(hidden.patients) and {*hidden.patients.values()} == {"doe", "roe"}
+    doe = pseudonym(hidden, "doe")
+    assert hidden.ids[5] == f"{doe}_2_0000" and not any("doe" in name for name in hidden.ids)
     shown = loaded(tmp_path, show_patients=True, **fields)
     assert [s.patient for s in shown.values()] == ["doe"] * 10 + ["roe"] * 5
     fails("finds no patient", path=tmp_path, patient_pattern="x([0-9]+)")
@@ -116,8 +120,9 @@ def test_patients_are_hidden_unless_asked_for(tmp_path):
     pictures.mkdir()
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(pictures / "doe_7.png")
     (pictures / "index.csv").write_text("id,label\ndoe_7,0\n")
-    (only,) = loaded(pictures, "folder", **fields).values()
-    assert (only.id, only.patient) == (f"{pseudonym('doe')}_7", pseudonym("doe"))
+    opened = open_source(config(pictures, "folder", **fields))
+    doe = pseudonym(opened, "doe")
+    assert (opened.load(0).id, opened.load(0).patient) == (f"{doe}_7", doe)
 
 
 def test_dicom_folders(tmp_path):
@@ -125,8 +130,8 @@ def test_dicom_folders(tmp_path):
     write_nifti(tmp_path / "masks" / "Jane Doe.nii.gz", MASK, "LAI")
     opened = open_source(config(tmp_path, "dicom"))
     same([opened.load(i) for i in range(5)])
-    assert opened.load(0).patient == pseudonym("Doe^Jane 7") and opened.ids[0] == f"{pseudonym('Doe^Jane 7')}_1_0000"
-    assert opened.patients == {pseudonym("Doe^Jane 7"): "Doe^Jane 7"}
+    jane = pseudonym(opened, "Doe^Jane 7")
+    assert opened.load(0).patient == jane and opened.ids[0] == f"{jane}_1_0000" and len(opened.patients) == 1
 
 
 def test_masks_with_several_classes(tmp_path):

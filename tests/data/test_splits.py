@@ -13,7 +13,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from configs import common
-from covjax.data.patients import pseudonym
 from covjax.data.prepared import Prepared, prepare
 from covjax.data.splits import PARTS, make_splits, part_indices, read_splits
 from covjax.errors import InputError
@@ -440,10 +439,14 @@ def test_splits_come_from_a_file(tmp_path):
     by_hand.write_text("Patient,part\na,train\nb,val\nc,test\n")
     found = make_splits(d, rule("file", path=by_hand), 0)
     assert [found["patients"][part] for part in PARTS] == [["a"], ["b"], ["c"]] and found["left_out"] == ["s10", "s11"]
-    hidden = data([0, 1] * 6, [pseudonym(name) for name in "aaaabbbbccdd"])
+    names = {name: f"hidden {name}" for name in "abcd"}
+    hidden = replace(data([0, 1] * 6, [names[name] for name in "aaaabbbbccdd"]), pseudonyms=names)
     assert make_splits(hidden, rule("file", path=by_hand), 0)["test"] == found["test"]
+    numbered = data([0, 1] * 6, "111122223344")
+    by_hand.write_text("Patient,part\n1.0,train\n2.0,val\n3,test\n")  # as a spreadsheet writes them
+    assert make_splits(numbered, rule("file", path=by_hand), 0)["test"] == found["test"]
     for text, word in (
-        ("patient,part\nx,train\n", "first p"),
+        ("patient,part\nx,train\n", "first x"),
         ("patient,part\na,training\n", "line 2: part 'training'"),
         ("patient,part\na,train\na,test\n", "line 3 puts a into another"),
         ("name,part\na,train\n", "columns part and patient or id"),

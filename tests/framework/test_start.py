@@ -14,7 +14,7 @@ from configs import cov_ctnet
 from covjax.config import check_config, read_config
 from covjax.errors import InputError
 from covjax.framework import evaluate_run, train_run
-from covjax.framework.start import find_start, told
+from covjax.framework.start import _learned, find_start, told
 from covjax.framework.trained import load_trained
 from covjax.layers import ConvBN
 from covjax.models import MODELS
@@ -173,7 +173,8 @@ def going_on(trained, tmp_path, **changes):
     settings.segmenter.input.normalize = "zero_center"
     settings.update_from_flattened_dict(changes)
     check_config(settings)
-    splits = {"source": "phantom", "fingerprint": "of other data", "val": [], "test": []}
+    nothing = {"train": [], "val": [], "test": []}
+    splits = nothing | {"source": "phantom", "fingerprint": "of other data", "origins": nothing}
     return find_start("segmenter", settings, splits, tmp_path)
 
 
@@ -231,13 +232,25 @@ def test_a_run_is_not_judged_on_what_the_earlier_one_learned_from(trained, tmp_p
     settings.update_from_flattened_dict(place)
     start = find_start("segmenter", settings, splits, tmp_path)  # split as it did
     assert start.record["loaded"]
+    origins = splits["origins"]
     turned = splits | {"train": splits["test"], "test": splits["train"]}
+    turned["origins"] = origins | {"train": origins["test"], "test": origins["train"]}
     words = rf"learned from {len(splits['train'])} slices of this run's val and test parts, first "
-    with pytest.raises(InputError, match=words) as error:
-        find_start("segmenter", settings, turned, tmp_path)
-    assert "\n" not in str(error.value)
-    find_start("segmenter", settings, turned | {"fingerprint": "of other data"}, tmp_path)
+    renamed = turned | {"test": [f"renamed {name}" for name in turned["test"]], "source": "folder"}
+    for leaking in (turned, turned | {"fingerprint": "of other data"}, renamed):
+        with pytest.raises(InputError, match=words) as error:
+            find_start("segmenter", settings, leaking, tmp_path)
+        assert "\n" not in str(error.value)
+    assert "optimistic" not in caplog.text
+    other = {part: [f"other {origin}" for origin in listed] for part, listed in turned["origins"].items()}
+    find_start("segmenter", settings, turned | {"origins": other}, tmp_path)
     assert "if they are the same slices, scores will be optimistic" in caplog.text
+
+
+def test_a_copy_of_a_slice_on_both_sides_of_the_same_split_is_no_reason_to_split_otherwise(trained, tmp_path):
+    before = {"train": {"a", "b"}, "val": {"c"}, "test": {"d", "a"}}
+    assert not _learned(before, before)
+    assert _learned(before, {"train": set(), "val": {"b"}, "test": {"a", "c"}}) == {"b", "c"}
 
 
 def test_training_goes_on_from_what_a_run_learned(started, tmp_path):
