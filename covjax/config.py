@@ -22,7 +22,7 @@ from covjax.files import write_whole
 from covjax.inputs import NORMALIZATIONS
 from covjax.layers import BATCH_NORMS
 from covjax.losses import check_loss
-from covjax.metrics.calibration import check_rule
+from covjax.metrics.thresholds import check_rule
 from covjax.models import published
 from covjax.optimizer import OPTIMIZERS, SCHEDULES
 from covjax.pretrained.convert import FIRST

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
+from scipy.special import logit
 
 from covjax.data.classes import class_names
 from covjax.errors import InputError
@@ -35,8 +36,8 @@ class Task:
     """Pure functions of a task, all of them named ones, so that a task and its stage can be pickled.
 
     truth(batch) -> int labels; rows(logits, truth) -> per-sample arrays (fetched from the device as they are);
-    scores(rows, threshold, patients) -> {name: score}, with bootstrap intervals if patients are given; `best`
-    names the score that selects the best checkpoint (higher is better).
+    scores(rows, threshold of log-odds, patients) -> {name: score}, with intervals if patients are given; `best` names
+    the score that selects the best checkpoint (higher is better).
     """
 
     name: str
@@ -53,8 +54,8 @@ class Task:
 
 
 def _classification_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
-    log_odds = (logits[:, 1] - logits[:, 0]).astype(jnp.float32)
-    return {"probability": jax.nn.softmax(logits)[:, 1], "log_odds": log_odds, "label": truth}
+    # No probability: near 1 float32 rounds it to 1.
+    return {"log_odds": logits[:, 1].astype(jnp.float32) - logits[:, 0].astype(jnp.float32), "label": truth}
 
 
 def _segmentation_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
@@ -79,7 +80,8 @@ def _classification_truth(batch: Batch) -> jax.Array:
 
 
 def _classification_scores(rows: Rows, threshold: float, patients: Sequence[str] | None) -> dict[str, dict]:
-    return classification_scores(rows["label"], rows["probability"], threshold, patients, rows.get("called"))
+    called = rows.get("called")
+    return classification_scores(rows["label"], None, threshold, patients, called, log_odds=rows["log_odds"])
 
 
 def _segmentation_truth(batch: Batch) -> jax.Array:
@@ -129,7 +131,8 @@ class Calibration(NamedTuple):
     """What is fitted on the validation part only, of a classifier that is asked for it."""
 
     temperature: float = 1.0  # by which its logits are divided
-    threshold: float | None = None  # probability from which a slice is called infected; None: as configured
+    threshold: float | None = None  # log-odds from which a slice is called infected; None: as configured
+    notes: tuple[str, ...] = ()  # what whoever reads the results should know of the fit
 
 
 @dataclass(frozen=True)
@@ -145,12 +148,18 @@ class Stage:
 
     @property
     def threshold(self) -> float:
-        """Probability from which a slice is called infected; a segmenter has none and takes the likelier class."""
-        return self.config.get("threshold", 0.5) if self.calibration.threshold is None else self.calibration.threshold
+        """Log-odds from which a slice is called infected; a segmenter has none and takes the likelier class."""
+        if self.calibration.threshold is not None:
+            return self.calibration.threshold
+        return float(logit(self.config.get("threshold", 0.5)))
 
-    def calls(self, probability: np.ndarray) -> np.ndarray:
-        """Returns which slices are called infected, bool [N], compared in float64 as the scores are."""
-        return np.asarray(probability, np.float64) >= self.threshold
+    def calibrated(self, log_odds: np.ndarray) -> np.ndarray:
+        """Divides log-odds by the temperature, in float64: their order stays, and no two become one."""
+        return np.asarray(log_odds, np.float64) / self.calibration.temperature
+
+    def calls(self, log_odds: np.ndarray) -> np.ndarray:
+        """Returns which slices are called infected, bool [N], from calibrated log-odds, as the threshold was fitted."""
+        return np.asarray(log_odds, np.float64) >= self.threshold
 
     def logits(self, variables: Any, images: jax.Array, *, train: bool = False, **kwargs: Any) -> Any:
         """Runs the network on slices [N, H, W] in 0..255."""

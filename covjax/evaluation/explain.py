@@ -58,12 +58,12 @@ def _over_slices(heat: jax.Array, config: Any, shape: tuple[int, int]) -> jax.Ar
     return x[..., 0]
 
 
-def most_confident(label: np.ndarray, probability: np.ndarray, called: np.ndarray, each: int = 4) -> np.ndarray:
+def most_confident(label: np.ndarray, log_odds: np.ndarray, called: np.ndarray, each: int = 4) -> np.ndarray:
     """Returns positions of the most confident calls: up to `each` of tp, fp, fn and tn, in this order.
 
     Args:
       label: [N] of 0 and 1.
-      probability: [N] of infection.
+      log_odds: [N] of infection.
       called: bool [N], which slices were called infected.
     """
     called, label = np.asarray(called, bool), np.asarray(label)
@@ -72,6 +72,6 @@ def most_confident(label: np.ndarray, probability: np.ndarray, called: np.ndarra
         positive = outcome[1] == "p"
         right = label == (called if outcome[0] == "t" else ~called)
         positions = np.flatnonzero(right & (called == positive))
-        confidence = probability[positions] * (1 if positive else -1)
+        confidence = log_odds[positions] * (1 if positive else -1)
         chosen.append(positions[np.argsort(-confidence, kind="stable")][:each])
     return np.concatenate(chosen)

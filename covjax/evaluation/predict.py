@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit
 
 from covjax.data.loader import Batch
 from covjax.data.source import infected
@@ -43,11 +44,12 @@ def make_predictor(
 ) -> Callable[[Any, Iterable[Batch]], Iterator[Rows]]:
     """Returns predict(variables, batches), which yields the rows of every batch without its padding.
 
-    Rows are per-slice arrays: "loss", "weight" and what the task says ("probability"; "confusion"). Those in
-    ON_REQUEST stay on the device unless named in `keep`: masks "predicted" uint8 [n, h, w], "pixel_probability" of
-    infection of any class float32 [n, h, w], a classifier's penultimate "features" float32 [n, D]. With "surface" in
-    `keep` the host adds the scores of the boundaries of the infected region, float64 [n, 2] each. The device starts on
-    a batch before the rows of the one before are fetched, so that it need not wait for the host.
+    Rows are per-slice arrays: "loss", "weight" and what the task says ("confusion"; or "log_odds" and "probability" of
+    infection, float64 and calibrated). Those in ON_REQUEST stay on the device unless named in `keep`: masks "predicted"
+    uint8 [n, h, w], "pixel_probability" of infection of any class float32 [n, h, w], a classifier's penultimate
+    "features" float32 [n, D]. With "surface" in `keep` the host adds the scores of the boundaries of the infected
+    region, float64 [n, 2] each. The device starts on a batch before the rows of the one before are fetched, so that it
+    need not wait for the host.
 
     Raises NotFinite where logits are: neither a comparison nor a maximum would show it.
     """
@@ -65,7 +67,7 @@ def make_predictor(
             raise NotFinite(stage.name, done + int(finite.argmin()))
         if "surface" in keep:
             rows |= _of_boundaries(batch["mask"][batch["valid"]], rows["predicted"])
-        return {k: v for k, v in rows.items() if k in keep or k not in ON_REQUEST}
+        return {k: v for k, v in (rows | _calibrated(stage, rows)).items() if k in keep or k not in ON_REQUEST}
 
     def predict(variables, batches):
         started, done = None, 0
@@ -87,12 +89,20 @@ def _rows(
     outputs = averaged_outputs(stage, variables, images, tta) if tta else stage.outputs(variables, images)
     logits = outputs.pop("logits")
     loss, weight = stage.loss(logits, batch)
-    rows = stage.task.rows(logits / stage.calibration.temperature, stage.task.truth(batch)) | outputs
+    rows = stage.task.rows(logits, stage.task.truth(batch)) | outputs
     if "pixel_probability" in keep:
         rows["pixel_probability"] = _of_infection(jax.nn.softmax(logits))
     rows = {k: v for k, v in rows.items() if k in keep or k not in ON_REQUEST}
     finite = jnp.isfinite(logits).all(tuple(range(1, logits.ndim)))
     return rows | {"loss": loss, "weight": weight, "finite": finite}
+
+
+def _calibrated(stage: Stage, rows: Rows) -> Rows:
+    """Returns the log-odds and the probability of infection, float64 [n], with the stage's temperature."""
+    if "log_odds" not in rows:
+        return {}
+    log_odds = stage.calibrated(rows["log_odds"])
+    return {"log_odds": log_odds, "probability": expit(log_odds)}
 
 
 def _of_infection(probability: jax.Array) -> jax.Array:

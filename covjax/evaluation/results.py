@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from scipy.special import expit, logit
 
 from covjax.config import encode_json
 from covjax.data.loader import SliceReader
@@ -26,6 +27,7 @@ from covjax.metrics import (
 from covjax.metrics.classification import THRESHOLDS
 from covjax.metrics.segmentation import SURFACE_SCORES
 from covjax.metrics.surface import THETA, TOLERANCE
+from covjax.metrics.thresholds import threshold_to_json
 from covjax.stages import CLASSIFICATION_CLASSES, Rows, Stage
 
 
@@ -40,27 +42,38 @@ class Evaluated(NamedTuple):
 
 def evaluate_classifier(stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> Evaluated:
     """Returns scores, curves and per-slice columns of stage 1."""
-    label, probability, called = rows["label"], rows["probability"], rows["called"].astype(int)
+    label, log_odds, called = rows["label"], rows["log_odds"], rows["called"].astype(int)
     confusion, threshold = np.zeros((2, 2), int), stage.threshold
     np.add.at(confusion, (label, called), 1)
-    known = [] if np.isnan(threshold) else [threshold]
+    shown = {float(logit(p)): {"threshold": p} for p in THRESHOLDS}
+    if not np.isnan(threshold):
+        shown[threshold] = threshold_to_json(threshold)
     section = {
         **heading(stage.config.model.name, CLASSIFICATION_CLASSES, data, indices),
-        "threshold": known[0] if known else None,
+        **threshold_to_json(threshold),
         "threshold_rule": stage.config.threshold_rule,
         "calibration": stage.config.calibration,
         "temperature": None if np.isnan(stage.calibration.temperature) else stage.calibration.temperature,
+        **({"notes": list(stage.calibration.notes)} if stage.calibration.notes else {}),
         "confusion": confusion.tolist(),
         "scores": scores_of(stage, rows, patients_of(data, indices)),
-        "thresholds": threshold_table(label, probability, sorted({*THRESHOLDS, *known})),
+        "thresholds": [row | shown[row["threshold"]] for row in threshold_table(label, log_odds, sorted(shown))],
     }
     if len(set(label.tolist())) == 2:
         section["curves"] = {
-            "roc": roc_curve(label, probability),
-            "precision_recall": precision_recall_curve(label, probability),
+            "roc": _of_probability(roc_curve(label, log_odds)),
+            "precision_recall": _of_probability(precision_recall_curve(label, log_odds)),
         }
-    columns = {"probability": probability, "called": called, "classifier_loss": _slice_loss(rows)}
+    columns = {
+        "probability": rows["probability"], "log_odds": log_odds, "called": called,
+        "classifier_loss": _slice_loss(rows),
+    }  # fmt: skip
     return Evaluated(section, columns, indices)
+
+
+def _of_probability(curve: dict[str, list]) -> dict[str, list]:
+    """Returns a curve over log-odds with probabilities for thresholds."""
+    return curve | {"threshold": [None if t is None else float(expit(t)) for t in curve["threshold"]]}
 
 
 def evaluate_segmenter(stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> Evaluated:

@@ -10,6 +10,7 @@ from covjax.data.source import infected
 from covjax.evaluation.results import Evaluated, heading, patients_of, shares
 from covjax.metrics import per_image_dice, segmentation_scores
 from covjax.metrics.means import mean_score, share_score
+from covjax.metrics.thresholds import threshold_to_json
 from covjax.stages import SEGMENTATION_CLASSES, Rows
 
 Segment = Callable[[SliceReader], np.ndarray]
@@ -21,7 +22,7 @@ def evaluate_framework(
     """Returns scores and per-slice columns of both stages together.
 
     Args:
-      threshold: probability from which stage 1 called a slice infected, NaN where that differed between runs.
+      threshold: log-odds from which stage 1 called a slice infected, NaN where that differed between runs.
       screened: rows of stage 1 over all slices of the part.
       confusion: [N, 2, 2] of the same slices, see `gated_confusions`.
       data, indices: which slices these are.
@@ -30,7 +31,7 @@ def evaluate_framework(
     true, predicted = shares(confusion)
     section = {
         **heading(None, SEGMENTATION_CLASSES, data, indices),
-        "threshold": None if np.isnan(threshold) else threshold,
+        **threshold_to_json(threshold),
         "confusion": confusion.sum(0).tolist(),
         "scores": segmentation_scores(confusion, SEGMENTATION_CLASSES, patients)
         | _screening_scores(screened["label"], called, true, predicted, patients),

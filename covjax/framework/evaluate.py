@@ -29,6 +29,7 @@ from covjax.evaluation.results import (
     rank_examples,
     write_part,
 )
+from covjax.framework.calibrate import noted
 from covjax.framework.end_to_end import evaluate_framework, gated_confusions
 from covjax.framework.slices import open_run_data, part_reader
 from covjax.framework.trained import load_trained
@@ -76,6 +77,7 @@ def evaluate_run(
         stages, arrays, seen, run, speed = {}, {}, {}, {}, {}
         for name in stage_names(config):
             stages[name], variables = load_trained(name, config, workdir)
+            stages[name] = noted(stages[name], options.tta)
             saved = FORMATS[save_predictions] if save and name == "segmenter" else ()
             size = round_up(batch_size or config[name].batch_size)
             run[name] = _runner(stages[name], variables, size, options, save, saved)
@@ -86,7 +88,7 @@ def evaluate_run(
             rows, seconds = run[name](reader, keep=KEEP[name])
             speed[name] = {"slices_per_second_eval": round(len(reader) / seconds, 3)}
             if name == "classifier":
-                rows["called"] = stages[name].calls(rows["probability"])
+                rows["called"] = stages[name].calls(rows["log_odds"])
                 arrays |= _features(reader, rows.pop("features", None))
                 arrays |= _explanations(stages[name], variables, reader, rows) if explain else {}
             else:
@@ -225,13 +227,13 @@ def _features(reader: SliceReader, features: np.ndarray | None) -> dict[str, dic
 
 def _explanations(stage: Stage, variables: Any, reader: SliceReader, rows: Rows) -> dict[str, dict[str, np.ndarray]]:
     label, probability = rows["label"], rows["probability"]
-    chosen = most_confident(label, probability, rows["called"])
+    chosen = most_confident(label, rows["log_odds"], rows["called"])
     images = np.stack([reader[i]["image"] for i in chosen])
     heat = jax.jit(lambda v, x: grad_cam(stage, v, x))(variables, images)
     ids = np.array([reader.data.ids[i] for i in reader.indices[chosen]])
     return {"explain": {
         "id": ids, "image": images, "heat": np.asarray(heat), "label": label[chosen],
-        "probability": probability[chosen],
+        "probability": probability[chosen], "called": rows["called"][chosen],
     }}  # fmt: skip
 
 

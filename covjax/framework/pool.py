@@ -17,7 +17,7 @@ from covjax.data.prepared import Prepared
 from covjax.data.splits import CLASSES, count_notes, read_splits
 from covjax.errors import InputError
 from covjax.evaluation.results import rank_examples, write_part
-from covjax.framework.calibrate import read_calibration
+from covjax.framework.calibrate import noted, read_calibration
 from covjax.framework.evaluate import Seen, evaluate_seen, rows_from_arrays, rows_to_arrays
 from covjax.framework.trained import read_statistics
 from covjax.metrics import DEFINITIONS, infected_or_not, per_image_dice
@@ -52,7 +52,8 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
         for name in stage_names(config)
     }
     if "classifier" in stages:
-        stages["classifier"] = replace(stages["classifier"], calibration=_calibration(workdirs, config))
+        stage = replace(stages["classifier"], calibration=_calibration(workdirs, config))
+        stages["classifier"] = noted(stage, summaries[0]["options"].get("tta", ()))
     indices = np.arange(len(data))
     pooled = {"rows": rows_to_arrays(seen, data, indices)} | _examples(workdirs, part, seen, data)
     options = summaries[0]["options"] | {"pooled_runs": len(workdirs)} | _folds(splits)
@@ -147,9 +148,12 @@ def _examples(workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], dat
 
 
 def _calibration(workdirs: Sequence[Path], config: Any) -> Calibration:
-    """What all runs share of their calibration; NaN where each run has fitted its own."""
+    """What all runs share of their calibration; NaN where each run has fitted its own. Notes say of which run."""
     fitted = [read_calibration(config, workdir) for workdir in workdirs]
-    return Calibration(*(values[0] if len(set(values)) == 1 else np.nan for values in zip(*fitted, strict=True)))
+    numbers = [(calibration.temperature, calibration.threshold) for calibration in fitted]
+    shared = (values[0] if len(set(values)) == 1 else np.nan for values in zip(*numbers, strict=True))
+    notes = [f"{w.name}: {note}" for w, one in zip(workdirs, fitted, strict=True) for note in one.notes]
+    return Calibration(*shared, tuple(notes))
 
 
 def _folds(splits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

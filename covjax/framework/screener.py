@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from PIL import Image
+from scipy.special import expit
 
 from covjax.config import read_config, stage_names
 from covjax.data.loader import pad_batch
@@ -20,6 +21,7 @@ from covjax.data.resizing import Shape, check_fits, padded, resize, scaled_shape
 from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predict import NotFinite, collect, make_predictor
+from covjax.framework.calibrate import noted
 from covjax.framework.evaluate import check_asked
 from covjax.framework.slice_values import Window, slices_of, window_of
 from covjax.framework.trained import load_trained
@@ -101,7 +103,7 @@ class Screener:
         config = read_config(workdir)
         check_asked(stage_names(config), options)
         trained = {name: load_trained(name, config, workdir) for name in stage_names(config)}
-        stages = {name: stage for name, (stage, _) in trained.items()}
+        stages = {name: noted(stage, options.tta) for name, (stage, _) in trained.items()}
         variables = {name: variables for name, (_, variables) in trained.items()}
         data = config.data
         return cls(stages, variables, batch_size, options, data.lung_crop, data.spacing, data.bits)
@@ -141,8 +143,8 @@ class Screener:
     def _screen_chunk(self, chunk: list[_Seen]) -> Iterator[Screened]:
         probability, called = [None] * len(chunk), np.ones(len(chunk), bool)
         if "classifier" in self.stages:
-            probability = self._run("classifier", chunk, "probability").astype(float).tolist()
-            called = self.stages["classifier"].calls(probability)
+            log_odds = self._run("classifier", chunk, "log_odds")
+            probability, called = expit(log_odds).tolist(), self.stages["classifier"].calls(log_odds)
         masks = self._masks(chunk, called) if "segmenter" in self.stages else [None] * len(chunk)
         for p, infected, mask in zip(probability, called, masks, strict=True):
             share = None if mask is None else float((mask > 0).mean())
@@ -196,6 +198,11 @@ class Screener:
 
         batches = (batch(seen[start : start + self.batch_size]) for start in range(0, len(seen), self.batch_size))
         return collect(self._predict[name](self.variables[name], batches))[row]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads the calls should know of how they were calibrated."""
+        return self.stages["classifier"].calibration.notes if "classifier" in self.stages else ()
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Scores as formulas over mergeable counts: counts on the device, scores in float64 on the host."""
 
-from covjax.metrics.calibration import choose_threshold, fit_temperature
+from covjax.metrics.calibration import fit_temperature
 from covjax.metrics.classification import classification_scores, threshold_table
 from covjax.metrics.counts import confusion_matrix
 from covjax.metrics.curves import precision_recall_curve, roc_curve
@@ -18,6 +18,7 @@ from covjax.metrics.segmentation import (
     surface_summary,
 )
 from covjax.metrics.surface import bf_score, surface_scores
+from covjax.metrics.thresholds import choose_threshold
 
 # Version of the definitions of all scores; it goes up whenever a score of the same predictions changes.
 # 2: boundary and calibration scores added; intervals resample patients, DeLong in place of Hanley-McNeil.

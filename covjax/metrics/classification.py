@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from covjax.errors import InputError
 from covjax.metrics.curves import check_binary, weighted_areas
@@ -23,14 +25,29 @@ PROPORTIONS = {
 TWO_CLASS = ("balanced_accuracy", "mcc", "kappa", "roc_auc", "average_precision")  # undefined with one class
 
 
+class _Cases(NamedTuple):
+    """Cases from the most to the least infected, each [N]."""
+
+    positive: np.ndarray  # bool
+    rank: np.ndarray  # float64, falling: probability or log-odds
+    probability: np.ndarray  # float64, of class 1
+    loss: np.ndarray  # float64, -ln of the probability given to the true class
+    called: np.ndarray  # bool
+
+
 def classification_scores(
     labels: np.ndarray,
-    probability: np.ndarray,
-    threshold: float = 0.5,
+    probability: np.ndarray | None = None,
+    threshold: float | None = None,
     patients: Sequence[str] | None = None,
     called: np.ndarray | None = None,
+    *,
+    log_odds: np.ndarray | None = None,
 ) -> dict[str, dict]:
     """Scores of a binary classifier, each with its n and, where there is one, a 95 % interval.
+
+    Give log-odds where they are known: probabilities near 1 are rounded to 1 (from log-odds of 17 on in float32, of 37
+    on in float64), those near 0 are not, so that cases are tied on one side only.
 
     A case is called positive when probability >= threshold. What is undefined has value None and a reason,
     never NaN, and gives no warning:
@@ -44,9 +61,9 @@ def classification_scores(
       scikit-learn.
     kappa is Cohen's, of calls and labels. average_precision is the step-wise sum of (R_k - R_k-1) P_k, not the
     trapezoid area. brier is the mean of (probability - label)^2; log_loss the mean of -ln of the probability given
-    to the true class, taken as at least 2.2e-16; ece, the expected calibration error, the mean over cases of
-    |share positive - mean probability| of their bin, in 10 bins of equal width, (0.1 i, 0.1 (i + 1)], 0 in the
-    first.
+    to the true class, exact from log-odds, and of probabilities taken as at least 2.2e-16; ece, the expected
+    calibration error, the mean over cases of |share positive - mean probability| of their bin, in 10 bins of equal
+    width, (0.1 i, 0.1 (i + 1)], 0 in the first.
 
     Intervals, named in each score: Wilson for accuracy, sensitivity, specificity and precision, whose n is the
     denominator of the proportion; DeLong for roc_auc, or Hanley-McNeil where a class has one case only. Both take
@@ -56,10 +73,11 @@ def classification_scores(
 
     Args:
       labels: [N], 0 or 1.
-      probability: [N] of class 1, 0..1.
-      threshold: of the call, in units of probability.
+      probability: [N] of class 1, 0..1; or log_odds in its place.
+      threshold: of the call, of probabilities or of log-odds, whichever is given; None: 0.5, or log-odds of 0.
       patients: [N], the patient of every case, "" where unknown. None: no bootstrap.
       called: bool [N], which cases were called positive, in place of a threshold, as when folds have each their own.
+      log_odds: [N], ln of probability / (1 - probability) of class 1, any finite number.
 
     Returns:
       name -> score (see `score`): accuracy, sensitivity, specificity, precision, f1, balanced_accuracy, mcc, kappa,
@@ -67,31 +85,27 @@ def classification_scores(
 
     Raises:
       InputError: not two vectors of one length, a label other than 0 and 1, a probability that is NaN or
-        outside 0..1, patients or called of another length.
+        outside 0..1, log-odds that are not finite, neither of the two or both, patients or called of another length.
 
     Source of ece: C. Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599; here of class 1.
     """
-    positive, probability = _check(labels, probability)
-    if patients is not None and len(patients) != positive.size:
-        raise InputError(f"patients: {len(patients)} of {positive.size} cases, give one per case")
-    called = probability >= threshold if called is None else np.asarray(called, bool)
-    if called.shape != positive.shape:
-        raise InputError(f"called: shape {called.shape}, give one per case, [{positive.size}]")
-    order = np.lexsort((called, positive, -probability))  # sums of floats must not depend on the order of the cases
-    positive, probability, called = positive[order], probability[order], called[order]
-    tn, fp, fn, tp = cells = _cells(positive, called)
-    values = {k: v[0] for k, v in _values(np.ones((1, positive.size)), positive, probability, called).items()}
-    n, one_class = positive.size, _one_class(tp + fn, tn + fp)
+    cases, order = _ordered(_cases(labels, probability, log_odds, threshold, called))
+    n = order.size
+    if patients is not None and len(patients) != n:
+        raise InputError(f"patients: {len(patients)} of {n} cases, give one per case")
+    tn, fp, fn, tp = cells = _cells(cases.positive, cases.called)
+    values = {k: v[0] for k, v in _values(np.ones((1, n)), cases).items()}
+    one_class = _one_class(tp + fn, tn + fp)
     reasons = dict.fromkeys(TWO_CLASS, one_class) | {
         "sensitivity": "no positive cases",
         "specificity": "no negative cases",
         "precision": "no case is called positive",
         "f1": "no positive cases and none called positive",
     }
-    intervals = _closed_form(cells, values["roc_auc"], positive, probability)
+    intervals = _closed_form(cells, values["roc_auc"], cases)
     if patients is not None and n >= MIN_UNITS:
         of_cases = [patients[i] for i in order]
-        intervals = _bootstrapped(of_cases, intervals, positive, probability, called)
+        intervals = _bootstrapped(of_cases, intervals, cases)
     scores = {}
     for name, value in values.items():
         count = int(np.dot(cells, PROPORTIONS[name][1])) if name in PROPORTIONS else n
@@ -105,11 +119,16 @@ def threshold_table(
 ) -> list[dict[str, float | int | None]]:
     """Counts and scores of a classifier at several thresholds, by default 0.05, 0.10 .. 0.95.
 
+    Args:
+      labels: [N], 0 or 1.
+      probability: [N] of class 1; or any finite score that grows with it, as log-odds.
+      thresholds: in the same unit; infinity calls no case positive.
+
     Returns:
       One dict per threshold: threshold, tp, fp, fn, tn, sensitivity, specificity, precision, f1, mcc; an undefined
-      score is None, see `classification_scores`, which also states arguments and errors.
+      score is None, see `classification_scores`, which also states the errors.
     """
-    positive, probability = _check(labels, probability)
+    positive, probability = check_binary(labels, probability)
     rows = []
     for threshold in thresholds:
         tn, fp, fn, tp = cells = _cells(positive, probability >= threshold)
@@ -141,19 +160,16 @@ def _zero_where(values: np.ndarray, zero: np.ndarray, defined: np.ndarray) -> np
     return np.where(defined, np.where(zero, 0.0, values), np.nan)
 
 
-def _values(
-    weights: np.ndarray, positive: np.ndarray, probability: np.ndarray, called: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Every score when case i counts weights[r, i] times: name -> float64 [R]. Cases by falling probability."""
-    true_class = np.where(positive, probability, 1 - probability)
-    tiny = np.finfo(np.float64).eps
-    losses = [(probability - positive) ** 2, -np.log(np.clip(true_class, tiny, 1 - tiny))]
+def _values(weights: np.ndarray, cases: _Cases) -> dict[str, np.ndarray]:
+    """Every score when case i counts weights[r, i] times: name -> float64 [R]."""
+    positive, rank, probability, loss, called = cases
+    losses = [(probability - positive) ** 2, loss]
     bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probability) == np.arange(BINS)[:, None]
     terms = [~positive & ~called, ~positive & called, positive & ~called, positive & called, *losses]
     terms += [*(bins * (probability - positive))]
     sums = weights @ np.stack(terms, 1).astype(np.float64)
     n = weights.sum(1)
-    auc, precision = weighted_areas(weights, positive, probability)
+    auc, precision = weighted_areas(weights, positive, rank)
     return confusion_scores(*sums[:, :4].T) | {
         "roc_auc": auc,
         "average_precision": precision,
@@ -163,29 +179,27 @@ def _values(
     }
 
 
-def _closed_form(cells: tuple[int, ...], auc: float, positive: np.ndarray, probability: np.ndarray) -> dict:
+def _closed_form(cells: tuple[int, ...], auc: float, cases: _Cases) -> dict:
     """name -> (interval, its method) of the scores that have one."""
     intervals = {}
     for name, (part, whole) in PROPORTIONS.items():
         if np.dot(cells, whole):
             intervals[name] = wilson(int(np.dot(cells, part)), int(np.dot(cells, whole))), "Wilson"
-    n_positive = int(positive.sum())
-    n_negative = positive.size - n_positive
+    n_positive = int(cases.positive.sum())
+    n_negative = cases.positive.size - n_positive
     if min(n_positive, n_negative) >= 2:
-        intervals["roc_auc"] = delong(positive.astype(int), probability), "DeLong"
+        intervals["roc_auc"] = delong(cases.positive.astype(int), cases.rank), "DeLong"
     elif n_positive and n_negative:
         intervals["roc_auc"] = hanley_mcneil(float(auc), n_positive, n_negative), "Hanley-McNeil"
     return intervals
 
 
-def _bootstrapped(
-    patients: list[str], closed: dict, positive: np.ndarray, probability: np.ndarray, called: np.ndarray
-) -> dict:
+def _bootstrapped(patients: list[str], closed: dict, cases: _Cases) -> dict:
     """Adds bootstrap intervals; they replace the closed forms when patients are drawn and the resamples differ."""
     names: list[str] = []
 
     def statistic(weights):
-        values = _values(weights, positive, probability, called)
+        values = _values(weights, cases)
         names[:] = values
         return np.stack(list(values.values()), 1)
 
@@ -211,11 +225,39 @@ def _one_class(n_positive: int, n_negative: int) -> str | None:
     return "labels hold negative cases only" if n_negative else "no cases"
 
 
+def _cases(
+    labels: np.ndarray,
+    probability: np.ndarray | None,
+    log_odds: np.ndarray | None,
+    threshold: float | None,
+    called: np.ndarray | None,
+) -> _Cases:
+    if (probability is None) == (log_odds is None):
+        raise InputError("probability: give either probability or log_odds, not both")
+    if log_odds is None:
+        positive, rank = _check(labels, probability)
+        probability, tiny = rank, np.finfo(np.float64).eps
+        loss = -np.log(np.clip(np.where(positive, rank, 1 - rank), tiny, 1 - tiny))
+    else:
+        positive, rank = check_binary(labels, log_odds, "log_odds")
+        probability, loss = expit(rank), np.logaddexp(0, np.where(positive, -rank, rank))
+    if called is None:
+        called = rank >= ((0.5 if log_odds is None else 0.0) if threshold is None else threshold)
+    called = np.asarray(called, bool)
+    if called.shape != positive.shape:
+        raise InputError(f"called: shape {called.shape}, give one per case, [{positive.size}]")
+    return _Cases(positive, rank, probability, loss, called)
+
+
+def _ordered(cases: _Cases) -> tuple[_Cases, np.ndarray]:
+    """Sorts cases, because sums of floats must not depend on their order; returns the order too."""
+    order = np.lexsort((cases.called, cases.positive, -cases.rank))
+    return _Cases(*(values[order] for values in cases)), order
+
+
 def _check(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     positive, probability = check_binary(labels, probability)
     outside = np.count_nonzero((probability < 0) | (probability > 1))
     if outside:
-        raise InputError(
-            f"probability: {outside} of {probability.size} are outside 0..1, give probabilities, not logits"
-        )
+        raise InputError(f"probability: {outside} of {probability.size} are outside 0..1, give logits as log_odds=...")
     return positive, probability

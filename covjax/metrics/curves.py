@@ -5,21 +5,23 @@ import numpy as np
 from covjax.errors import InputError
 
 
-def check_binary(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns labels as bool [N] and probability as float64 [N].
+def check_binary(
+    labels: np.ndarray, probability: np.ndarray, name: str = "probability"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels as bool [N] and probability, or what else `name` calls it, as float64 [N].
 
     Raises:
       InputError: not two vectors of one length, a label other than 0 and 1, or a value that is not finite.
     """
     labels, probability = np.asarray(labels), np.asarray(probability, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != probability.shape:
-        raise InputError(f"labels: shape {labels.shape}, probability: {probability.shape}, give vectors of one length")
+        raise InputError(f"labels: shape {labels.shape}, {name}: {probability.shape}, give vectors of one length")
     wrong = labels[(labels != 0) & (labels != 1)]
     if wrong.size:
         raise InputError(f"labels: {wrong.size} of {labels.size} are not 0 or 1 (first: {wrong[0]}), leave them out")
     undefined = np.count_nonzero(~np.isfinite(probability))
     if undefined:
-        raise InputError(f"probability: {undefined} of {probability.size} are NaN or infinite, did training diverge?")
+        raise InputError(f"{name}: {undefined} of {probability.size} are NaN or infinite, did training diverge?")
     return labels == 1, probability
 
 

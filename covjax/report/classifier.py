@@ -171,7 +171,7 @@ def principal_components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def explanations(results: Results) -> Section:
     title = "What the classifier looks at"
     split = primary(results, "classifier")
-    shapes = {"id": 1, "image": 3, "heat": 3, "label": 1, "probability": 1}
+    shapes = {"id": 1, "image": 3, "heat": 3, "label": 1, "probability": 1, "called": 1}
     arrays = read_arrays(results.file(split, "explain.npz"), shapes) if split else None
     if arrays is None or not len(arrays["id"]):
         return Section(title, [])
@@ -180,18 +180,17 @@ def explanations(results: Results) -> Section:
         "infection laid over them, from dark blue (little) to yellow (most). A map shows where, not why, and each is "
         "scaled to its own highest value.</p>"
     )
-    threshold = number(results.scores["classifier"][split].get("threshold"))
     outcomes: dict[str, list[Picture]] = {}
     for place in range(len(arrays["id"])):
         one = {name: values[place] for name, values in arrays.items()}
-        outcomes.setdefault(_outcome(one, threshold), []).append(_explanation(split, place + 1, one))
+        outcomes.setdefault(_outcome(one), []).append(_explanation(split, place + 1, one))
     parts = ((f"<h3>{outcome}</h3>", shown) for outcome, shown in outcomes.items())
     return Section(title, [intro, *itertools.chain.from_iterable(parts)], slices=True)
 
 
-def _outcome(one: Mapping[str, Any], threshold: float) -> str:
-    truth, called = (CLASSES[int(found)] for found in (one["label"] == 1, float(one["probability"]) >= threshold))
-    return truth.capitalize() if math.isnan(threshold) else f"{truth.capitalize()}, called {called}"
+def _outcome(one: Mapping[str, Any]) -> str:
+    truth, called = (CLASSES[int(found)] for found in (one["label"] == 1, one["called"]))
+    return f"{truth.capitalize()}, called {called}"
 
 
 def _explanation(split: str, place: int, one: Mapping[str, Any]) -> Picture:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from covjax.report.html import banner
 from covjax.report.parts import HEADLINES, STAGE_TITLES, Section, class_words, details, score_label, split_title, table
 from covjax.report.results import (
     SPLITS,
@@ -78,6 +79,7 @@ def scores(results: Results) -> Section:
     ]
     for stage, splits in results.scores.items():
         first, *others = splits
+        content += [banner("Calibration", escape(note)) for note in calibration_notes(splits)]
         content.append(f"<h3>{STAGE_TITLES[stage]}</h3>" + _score_table(results, stage, first, headline=True))
         content.append(_class_table(results, stage, first))
         shown = (_score_table(results, stage, split, True) + _class_table(results, stage, split) for split in others)
@@ -90,6 +92,12 @@ def scores(results: Results) -> Section:
         if stage == "classifier":
             content.append(_threshold_table(results, first))
     return Section("Scores", content)
+
+
+def calibration_notes(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns what is to know of the calibration of the scored parts, each note once."""
+    found = (scored.get("notes") for scored in splits.values())
+    return list(dict.fromkeys(str(note) for notes in found if isinstance(notes, list) for note in notes))
 
 
 def _score_table(results: Results, stage: str, split: str, headline: bool) -> str:
@@ -164,10 +172,19 @@ def _scored_on(scored: Mapping[str, Any], split: str) -> str:
     if not math.isnan(number(scored.get("threshold"))):
         rule = str(scored.get("threshold_rule") or "fixed")
         chosen = "" if rule == "fixed" else f" (chosen on the validation part: {rule})"
-        facts.append(f"threshold {scored['threshold']:.3f}{chosen}")
+        facts.append(f"threshold {_threshold(scored)}{chosen}")
     if scored.get("calibration") == "temperature" and not math.isnan(number(scored.get("temperature"))):
         facts.append(f"temperature {scored['temperature']:.3f} (fitted on the validation part)")
     return ", ".join(facts)
+
+
+def _threshold(row: Mapping[str, Any]) -> str:
+    """Returns a threshold as a probability, as log-odds where that is rounded to 0 or 1."""
+    value, log_odds = number(row.get("threshold")), row.get("threshold_log_odds")
+    if log_odds == "inf":
+        return "above all, none called"
+    rounded = f"{value:.3f}" in ("0.000", "1.000") and not math.isnan(number(log_odds))
+    return f"{value:.3f} (log-odds {log_odds:.3f})" if rounded else f"{value:.3f}"
 
 
 def _threshold_table(results: Results, split: str) -> str:
@@ -178,7 +195,7 @@ def _threshold_table(results: Results, split: str) -> str:
     counts, shares = ("tp", "fp", "fn", "tn"), ("sensitivity", "specificity", "precision", "f1", "mcc")
     rows = [
         [
-            f"{number(row.get('threshold')):.3f}",
+            _threshold(row),
             *(_cell(number(row.get(name)), "{:,.0f}") for name in counts),
             *(_cell(number(row.get(name)), "{:.3f}") for name in shares),
         ]

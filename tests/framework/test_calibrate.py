@@ -7,21 +7,26 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy.special import logit
+from scipy.special import expit
 
 from covjax.config import read_config
+from covjax.data.splits import part_indices, read_splits
 from covjax.errors import InputError, RunError
+from covjax.evaluation.options import make_options
 from covjax.framework import Screener, evaluate_run, train_run
 from covjax.framework.calibrate import check_calibration, is_asked, read_calibration
 from covjax.framework.pool import _calibration
+from covjax.framework.slices import open_run_data
 from covjax.metrics import choose_threshold, fit_temperature
+from covjax.metrics.calibration import separable
+from covjax.report import build_report
 
 
 def read_results(workdir, part="test"):
     folder = workdir / "results" / part
     with (folder / "per_image.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
-    numbers = {k: np.array([float(r[k]) for r in rows]) for k in ("label", "probability", "called")}
+    numbers = {k: np.array([float(r[k]) for r in rows]) for k in ("label", "probability", "log_odds", "called")}
     return json.loads((folder / "summary.json").read_text()), numbers
 
 
@@ -57,21 +62,22 @@ def test_fitted_on_the_validation_part_only(trained, calibrated, tmp_path):
     found = json.loads((workdir / "calibration.json").read_text())
     _, val = read_results(plain, "val")
     assert found["n"] == len(val["label"]) and found["fitted_on"] == "val"
-    odds = logit(val["probability"])
+    odds = val["log_odds"]
     assert found["temperature"] == pytest.approx(fit_temperature(val["label"], odds), rel=1e-2)
     assert found["log_loss_after"] <= found["log_loss_before"] + 1e-9
-    chosen = choose_threshold(val["label"], 1 / (1 + np.exp(-odds / found["temperature"])), "youden")
-    assert found["threshold"] == pytest.approx(chosen, abs=1e-3)
+    assert found["separable"] == separable(val["label"], odds) and found["prior_sd_of_ln_temperature"] == 0.5
+    chosen = choose_threshold(val["label"], odds / found["temperature"], "youden")
+    assert found["threshold_log_odds"] == pytest.approx(chosen, abs=1e-3)
+    assert found["threshold"] == pytest.approx(expit(found["threshold_log_odds"]))
 
 
 def test_used_in_evaluation(trained, calibrated):
     found = json.loads((calibrated[0] / "calibration.json").read_text())
     before, plain = read_results(trained[0])
     after, rows = read_results(calibrated[0])
-    np.testing.assert_allclose(
-        logit(rows["probability"]), logit(plain["probability"]) / found["temperature"], rtol=1e-3
-    )
-    np.testing.assert_array_equal(rows["called"], rows["probability"] >= found["threshold"])
+    np.testing.assert_allclose(rows["log_odds"], plain["log_odds"] / found["temperature"], rtol=1e-3)
+    np.testing.assert_allclose(rows["probability"], expit(rows["log_odds"]), rtol=1e-7)
+    np.testing.assert_array_equal(rows["called"], rows["log_odds"] >= found["threshold_log_odds"])
     section = after["classifier"]
     assert (section["threshold"], section["temperature"]) == (found["threshold"], found["temperature"])
     assert (section["threshold_rule"], section["calibration"]) == ("youden", "temperature")
@@ -88,7 +94,53 @@ def test_used_in_screening(calibrated):
     assert screener.stages["classifier"].calibration == fitted
     images = np.random.default_rng(0).integers(0, 256, (5, 48, 48), dtype=np.uint8)
     for found in screener.screen(images):
-        assert found.infected == (found.probability >= fitted.threshold)
+        assert found.infected == (found.probability >= expit(fitted.threshold))
+
+
+@pytest.mark.parametrize("rule", ["specificity:1", "sensitivity:1", "specificity:0.9"])
+def test_the_rule_holds_in_use(calibrated, tmp_path, rule):
+    """On the very slices that it was fitted on, as evaluation and screening call them."""
+    workdir, config = copied(calibrated[0], tmp_path / "run", threshold_rule=rule), calibrated[1]
+    (workdir / "calibration.json").unlink()
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.classifier.threshold_rule = rule
+    train_run(config, workdir)
+    evaluate_run(workdir, "val")
+    _, rows = read_results(workdir, "val")
+    name, _, level = rule.partition(":")
+    of = rows["label"] == (name == "sensitivity")
+    assert np.mean(rows["called"][of] == rows["label"][of]) >= float(level)
+    splits = read_splits(workdir / "splits.json")
+    data = open_run_data(config, splits)
+    images = [data.decode(i)[0] for i in part_indices(data, splits, "val")]
+    screened = [found.infected for found in Screener.from_workdir(workdir).screen(images)]
+    np.testing.assert_array_equal(screened, rows["called"])
+
+
+def test_calling_nobody_is_kept_used_and_shown(calibrated, tmp_path):
+    workdir = copied(calibrated[0], tmp_path / "run", threshold_rule="specificity:1")
+    path = workdir / "calibration.json"
+    found = json.loads(path.read_text()) | {"threshold": 1.0, "threshold_log_odds": "inf"}
+    path.write_text(json.dumps(found | {"threshold_rule": "specificity:1"}))
+    evaluate_run(workdir)
+    summary, rows = read_results(workdir)
+    assert not rows["called"].any() and summary["classifier"]["threshold_log_odds"] == "inf"
+    assert summary["classifier"]["thresholds"][-1]["tp"] == 0
+    assert any("No slice is called infected" in note for note in summary["classifier"]["notes"])
+    text = build_report(workdir).read_text(encoding="utf-8")
+    assert "threshold above all, none called" in text and "No slice is called infected" in text
+    assert Screener.from_workdir(workdir).notes == tuple(summary["classifier"]["notes"])
+
+
+def test_augmentation_that_the_calibration_was_not_fitted_with_is_said(calibrated, trained, tmp_path):
+    workdir, options = copied(calibrated[0], tmp_path / "run"), make_options(["flips"])
+    evaluate_run(workdir, options=options)
+    summary, _ = read_results(workdir)
+    assert any("fitted without --tta=flips" in note for note in summary["classifier"]["notes"])
+    assert "fitted without --tta=flips" in build_report(workdir).read_text(encoding="utf-8")
+    assert any("--tta=flips" in note for note in Screener.from_workdir(workdir, options=options).notes)
+    assert Screener.from_workdir(trained[0], options=options).notes == ()
 
 
 def test_missing_or_damaged_calibration_is_not_ignored(calibrated, tmp_path):
@@ -125,9 +177,9 @@ def test_folds_with_calibrations_of_their_own(calibrated, tmp_path):
     other = copied(one, tmp_path / "other")
     found = json.loads((other / "calibration.json").read_text()) | {"temperature": 7.0}
     (other / "calibration.json").write_text(json.dumps(found))
-    assert _calibration([one, one], config) == read_calibration(config, one)
+    assert _calibration([one, one], config)[:2] == read_calibration(config, one)[:2]
     shared = _calibration([one, other], config)
-    assert np.isnan(shared.temperature) and shared.threshold == found["threshold"]
+    assert np.isnan(shared.temperature) and shared.threshold == found["threshold_log_odds"]
 
 
 def test_boundary_scores_and_intervals_are_in_the_results(trained):

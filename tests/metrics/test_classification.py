@@ -260,7 +260,7 @@ def test_agrees_with_the_mergeable_counts():
 @pytest.mark.parametrize(
     ("labels", "probability", "message"),
     [
-        ([0, 1], [0.5, 1.5], "not logits"),
+        ([0, 1], [0.5, 1.5], "log_odds="),
         ([0, 1], [-0.5, 0.5], "1 of 2 are outside"),
         ([0, 1], [np.nan, 0.5], "NaN"),
         ([0, 2], [0.5, 0.5], "not 0 or 1"),

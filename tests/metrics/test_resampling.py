@@ -7,7 +7,7 @@ from sklearn import metrics as sk
 
 from covjax.errors import InputError
 from covjax.metrics import bootstrap, classification_scores, mean_of, segmentation_scores
-from covjax.metrics.classification import _values
+from covjax.metrics.classification import _Cases, _values
 from covjax.metrics.curves import weighted_areas
 from covjax.metrics.resampling import bca_limits, by_patient, percentile_limits, resampled, resampling_units
 
@@ -100,15 +100,16 @@ def test_intervals_of_scores_equal_scoring_every_resample():
     got = classification_scores(labels, probability, patients=patients)
     dice = segmentation_scores(confusions, ("background", "infected"), patients)
     order = np.argsort(-probability)
-    cases = (labels[order] == 1, probability[order], probability[order] >= 0.5)
+    positive, p = labels[order] == 1, probability[order]
+    cases = _Cases(positive, p, p, -np.log(np.where(positive, p, 1 - p)), p >= 0.5)
     weights = resampled(lambda w: w, resampling_units([patients[i] for i in order])[0], 10_000, 0)
     for w in weights[:60].astype(int):
         y, p = np.repeat(labels[order], w), np.repeat(probability[order], w)
-        scores = _values(w[None].astype(float), *cases)
+        scores = _values(w[None].astype(float), cases)
         assert scores["mcc"][0] == pytest.approx(sk.matthews_corrcoef(y, p >= 0.5), abs=1e-9)
         assert scores["brier"][0] == pytest.approx(sk.brier_score_loss(y, p), abs=1e-9)
         assert scores["roc_auc"][0] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-9)
-    for name, values in _values(weights, *cases).items():
+    for name, values in _values(weights, cases).items():
         assert got[name]["interval"] == pytest.approx(np.nanquantile(values, (0.025, 0.975)), abs=1e-12), name
     weights = resampled(lambda w: w, resampling_units(patients)[0], 10_000, 0)
     sums = np.einsum("rn,nij->rij", weights, confusions)

@@ -67,6 +67,7 @@ def write_arrays(workdir: Path, split: str = "test", first_id: str = "P01_0001")
         heat=np.stack([disc((20, 20), 9, 48)[:40], disc((9, 30), 5, 48)[:40]]).astype(np.float32),
         label=np.array([1, 0]),
         probability=np.array([0.9, 0.25]),
+        called=np.array([True, False]),
     )
 
 
