@@ -40,6 +40,9 @@ def run() -> ConfigDict:
                 # Of masks with several: "1:infected,2:infected,3:background", or with names that are kept apart,
                 # "1:ground_glass,2:consolidation,3:ignore"; empty: above 0 is infected.
                 classes="",
+                # Of masks of scans: file (they lie where their file says, which must agree with their scan), or image
+                # (they are stored voxel by voxel as their scan, whatever their file says).
+                mask_geometry="file",
                 intensity="auto",  # of scans: hu, 8bit, or auto: told by the range of the values
                 window="lung",  # brings HU to 0..255: lung, mediastinum, or "centre,width"
                 spacing=0.0,  # of scans: mm per pixel to which slices are brought, in training and use; 0: as stored

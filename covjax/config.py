@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from covjax.augment import check_augmentation
+from covjax.data.alignment import GEOMETRIES
 from covjax.data.classes import class_names
 from covjax.data.hounsfield import INTENSITIES
 from covjax.data.intensity import parse_window
@@ -41,6 +42,7 @@ ADDED = {
     "data.patient_pattern": "",
     "data.show_patients": True,
     "data.classes": "",
+    "data.mask_geometry": "file",
     "data.intensity": "auto",
     "data.window": "lung",
     "data.lung_crop": False,
@@ -96,6 +98,7 @@ def _check_run(config: ConfigDict) -> None:
         _get(config.data, field)
     check_pattern(config.data.patient_pattern)
     class_names(config.data.classes)
+    _among("data.mask_geometry", config.data.mask_geometry, GEOMETRIES)
     _among("data.intensity", config.data.intensity, INTENSITIES)
     parse_window(config.data.window)
     check_spacing(config.data.spacing, config.data.source)

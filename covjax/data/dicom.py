@@ -147,7 +147,7 @@ def _frame(path: Path, data: pydicom.Dataset, k: int) -> Frame:
 
     slope = find("RescaleSlope", "PixelValueTransformationSequence")
     intercept = find("RescaleIntercept", "PixelValueTransformationSequence")
-    thickness = find("SpacingBetweenSlices", "PixelMeasuresSequence") or find("SliceThickness", "PixelMeasuresSequence")
+    thickness = find("SliceThickness", "PixelMeasuresSequence") or find("SpacingBetweenSlices", "PixelMeasuresSequence")
     places = (data.get("SliceLocation"), data.get("InstanceNumber"))
     frame = Frame(
         path=path,
@@ -165,6 +165,12 @@ def _frame(path: Path, data: pydicom.Dataset, k: int) -> Frame:
         padding=None,
         unused=max(0, int(data.get("BitsAllocated") or 16) - int(data.get("BitsStored") or 16)),
     )
+    if frame.orientation is not None:
+        turned = np.reshape(frame.orientation, (2, 3))
+        if np.abs(turned @ turned.T - np.eye(2)).max() > 0.01:
+            raise InputError(
+                f"{path}: its ImageOrientationPatient is damaged (no directions at right angles), remove it"
+            )
     if not np.isfinite([frame.slope, frame.intercept]).all() or frame.slope == 0:
         raise InputError(f"{path}: rescale slope {frame.slope} and intercept {frame.intercept} are damaged, replace it")
     return frame._replace(padding=_padding(data, frame.slope, frame.intercept))

@@ -13,19 +13,16 @@ from typing import Any, NamedTuple
 import nibabel
 import numpy as np
 
-from covjax.data.volumes import (
+from covjax.data.geometry import (
     MAX_VOXELS,
     Geometry,
-    Volume,
     canonical,
     canonical_shape,
     canonical_spacing,
     check_geometry,
-    damaged,
-    reading,
-    scratch,
-    stored_array,
+    is_sheared,
 )
+from covjax.data.volumes import Volume, damaged, gridded_arrays, reading, scratch
 from covjax.errors import InputError
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -48,6 +45,7 @@ class Stored(NamedTuple):
     slope: float
     intercept: float
     gzipped: bool
+    sized: bool  # the header says how large a voxel is
 
 
 def open_nifti(path: Path, told: str = "auto") -> Volume:
@@ -60,16 +58,17 @@ def open_nifti(path: Path, told: str = "auto") -> Volume:
         values = canonical(voxels(path).reshape(geometry.shape, order="F"), geometry)[index]
         return values if slope == (1, 0) else values * np.float64(slope[0]) + slope[1]
 
-    millimetres = UNITS.get(stored.header.get_xyzt_units()[0], 1.0)
+    spacing = canonical_spacing(geometry) if stored.sized else None
     return Volume(
         path=path,
         shape=canonical_shape(geometry),
-        spacing=canonical_spacing(geometry, millimetres),
+        spacing=spacing,
         geometry=geometry,
         raw=raw,
         declared="8bit" if stored.dtype == np.uint8 and slope == (1, 0) else "auto",
         told=told,
         header=stored.header,
+        notes=_notes(geometry, spacing),
     )
 
 
@@ -98,21 +97,51 @@ def voxels(path: Path) -> np.ndarray:
         return _voxels(path, state and (state.st_size, state.st_mtime_ns))
 
 
+def mask_files(path: Path, volume: Volume) -> list[Path]:
+    """Returns the files in which `write_mask` puts the masks of a volume: `path`, or one for each of its grids."""
+    count = len(volume.grids)
+    if count == 1:
+        return [path]
+    end = next(suffix for suffix in SUFFIXES[::-1] if path.name.endswith(suffix))
+    return [path.with_name(f"{path.name.removesuffix(end)}.{k}of{count}{end}") for k in range(1, count + 1)]
+
+
 def write_mask(path: Path, masks: Iterable[np.ndarray], volume: Volume) -> None:
     """Writes canonical masks uint8 [rows, columns] as NIfTI with the affine, shape and orientation of `volume`.
 
-    `path` ends in .nii or .nii.gz. Volumes that are not NIfTI get their geometry in NIfTI's terms. Written whole or not
-    at all. Raises InputError naming the file.
+    `path` ends in .nii or .nii.gz; of a volume whose slices lie on several grids, each gets a file (`mask_files`), and
+    slices that are missing from one are empty. Volumes that are not NIfTI get their geometry in NIfTI's terms. Each
+    file is written whole or not at all. Raises InputError naming the file.
     """
-    header = volume.header.copy() if volume.header is not None else nibabel.Nifti1Header()
-    array = stored_array(masks, volume)
-    if volume.header is not None:
-        array = array.reshape(volume.header.get_data_shape(), order="F")
+    arrays = gridded_arrays(masks, volume)
+    for file, array, grid in zip(mask_files(path, volume), arrays, volume.grids, strict=True):
+        if volume.header is not None:
+            _write(file, _mask_like(array, grid.geometry, volume.header))
+        else:
+            _write(file, _mask(array, grid.geometry))
+
+
+def _mask_like(array: np.ndarray, geometry: Geometry, header: Any) -> Any:
+    """Returns a NIfTI image with all that the header of its scan says of where it lies."""
+    header = header.copy()
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)
     header["cal_max"] = header["cal_min"] = 0
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    image = kind(array, volume.geometry.affine, header)
+    return kind(array.reshape(header.get_data_shape(), order="F"), geometry.affine, header)
+
+
+def _mask(array: np.ndarray, geometry: Geometry) -> Any:
+    """Returns a NIfTI image in mm. A sheared grid has no qform, which cannot say it."""
+    image = nibabel.Nifti1Image(array, geometry.affine)
+    image.header.set_xyzt_units("mm")
+    codes = "scanner" if geometry.known else "unknown"
+    image.set_sform(geometry.affine, "scanner" if geometry.known else "aligned")
+    image.set_qform(geometry.affine, "unknown" if is_sheared(geometry) else codes)
+    return image
+
+
+def _write(path: Path, image: Any) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,15 +174,17 @@ def _stored(path: Path) -> Stored:
         header = kind(first[: kind.sizeof_hdr], check=False)
         if header["magic"].item()[:2] == b"ni":
             raise InputError(f"{path}: the header of a NIfTI pair, save it as one .nii file")
+        pixdim = np.array(header["pixdim"][1:4])  # before what is 0 in it is made 1
         header.check_fix(_QUIET, error_level=40)
         dtype = header.get_data_dtype()
         if dtype.kind not in "iuf" or dtype.itemsize > 8:
             raise InputError(f"{path}: voxels of type {dtype} are no CT values, save it as int16")
         slope, intercept = header.get_slope_inter()
+        sized = bool(header["sform_code"] > 0) or bool(pixdim.all())
         shape = tuple(int(n) for n in header.get_data_shape())
         stored = Stored(
             header, shape, dtype, header.get_data_offset(),
-            1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept), gzipped,
+            1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept), gzipped, sized,
         )  # fmt: skip
         if not shape or min(shape) < 1 or np.prod(shape, dtype=float) > MAX_VOXELS:
             raise InputError(f"{path}: {shape} voxels is no CT volume, the header is damaged")
@@ -174,9 +205,17 @@ def _geometry(path: Path, stored: Stored, shape: tuple[int, int, int]) -> Geomet
     with reading(path):
         affine = np.array(header.get_best_affine(), np.float64)
         known = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
-    geometry = Geometry(shape, affine, known)
+        unit = UNITS.get(header.get_xyzt_units()[0], 1.0)
+    geometry = Geometry(shape, affine, known, unit)
     check_geometry(path, geometry)
     return geometry
+
+
+def _notes(geometry: Geometry, spacing: object) -> tuple[str, ...]:
+    notes = () if spacing is not None else ("the size of its voxels is not known: no mm2, no ml",)
+    if not geometry.known:
+        notes += ("its file does not say how it lies: taken as left, front, head, as NIfTI has it then",)
+    return notes
 
 
 @lru_cache(maxsize=4)  # image, infection and lungs of the volume that is being read

@@ -16,7 +16,7 @@ from covjax.data.formats import OTHER_SCANS, other_kind
 from covjax.data.index import LABELS, bare_name, read_index, read_patients
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.listing import LeftOuts, list_files
-from covjax.data.masks import read_labels
+from covjax.data.masks import label_notes, read_labels
 from covjax.data.patients import Pseudonyms, match, patient_name
 from covjax.data.resizing import scaled_shape
 from covjax.data.scans import Opener, find_scans, is_nifti
@@ -157,20 +157,20 @@ def scan_source(
         if config.spacing:  # here, where errors can name the file
             scaled_shape(volume.path, volume.shape[1:], volume.spacing, config.spacing)
         image = eight_bit(volume.read(k), window if hu else None)
+        notes, by = volume.all_notes, config.mask_geometry
         if scan.mask is None:
             mask = np.zeros_like(image)
         else:
-            mask = map_classes(read_labels(scan.mask, volume, k), classes, scan.mask)
-        lungs = None if scan.lungs is None else read_labels(scan.lungs, volume, k) > 0
+            mask = map_classes(read_labels(scan.mask, volume, k, by), classes, scan.mask)
+            notes += label_notes(scan.mask, volume, by)
+        lungs = None if scan.lungs is None else read_labels(scan.lungs, volume, k, by) > 0
         label = 0 if scan.label == 0 else int(infected(mask).any())
         patient = scan.patient if show else known_by.of(scan.patient)
         spacing = volume.spacing and volume.spacing[1:]
-        return Slice(
-            ids[i], image, mask, label, patient, scan.split, volume.intensity, lungs, spacing, volume.all_notes
-        )
+        return Slice(ids[i], image, mask, label, patient, scan.split, volume.intensity, lungs, spacing, notes)
 
     settings = [config.intensity, window, stamp(config.classes), config.patient_pattern]
-    settings += [config.patient_column.strip().lower(), show]
+    settings += [config.patient_column.strip().lower(), show, config.mask_geometry]
     unread = unused(root, used, name, left_out)
     known = {} if show else {known_by.of(scan.patient): scan.patient for scan in scans}
     if not show:

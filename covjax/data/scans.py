@@ -8,7 +8,7 @@ from covjax.data.dicom_kinds import is_dicom
 from covjax.data.formats import OTHER_SCANS, other_kind
 from covjax.data.index import bare_name
 from covjax.data.listing import Leave, LeftOuts, Skip, list_files, stop, unsaid
-from covjax.data.series import open_series, read_series
+from covjax.data.series import Series, open_series, read_series
 from covjax.data.volumes import Volume
 from covjax.errors import InputError
 
@@ -87,12 +87,8 @@ def open_scans(files: Sequence[Path], root: Path, told: str, skip: Skip, leave: 
     return dict(sorted(found.items()))
 
 
-Series = tuple[dicom.Tags, list[dicom.Frame]]
-
-
-def _named(found: dict[str, Series], root: Path) -> list[tuple[str, Path, Series]]:
+def _named(series: list[Series], root: Path) -> list[tuple[str, Path, Series]]:
     """Returns (name, file or folder, frames) of each series."""
-    series = list(found.values())
     places = [frames[0].path if len({f.path for f in frames}) == 1 else _folder(frames) for _, frames in series]
     named = []
     for number, (place, one) in enumerate(zip(places, series, strict=True)):

@@ -13,30 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
+from covjax.data.geometry import Geometry, Grid, canonical, canonical_spacing
 from covjax.data.hounsfield import Reading, decide
 from covjax.errors import InputError
 
-CANONICAL = axcodes2ornt("LPS")
-MAX_VOXELS = 2**36  # more is a damaged header
 SAMPLED = 9  # slices that tell what a volume's values are
-
-
-class Geometry(NamedTuple):
-    """How a volume is stored: enough to write an array beside it exactly."""
-
-    shape: tuple[int, int, int]  # of the stored array
-    affine: np.ndarray  # [4, 4], stored indices to mm; right, front and head are positive (RAS, as NIfTI has it)
-    known: bool  # False: the file does not say how it lies, the affine is the format's default
-
-    @property
-    def orientation(self) -> np.ndarray:
-        """Returns [3, 2] as nibabel.orientations has it: what brings the stored array to L, P, S."""
-        return ornt_transform(io_orientation(self.affine), CANONICAL)
 
 
 @dataclass(frozen=True)
@@ -45,7 +30,7 @@ class Volume:
 
     path: Path  # of the file or folder: what errors name
     shape: tuple[int, int, int]  # slices, rows, columns
-    spacing: tuple[float, float, float] | None  # mm between slices, rows, columns; None when unknown
+    spacing: tuple[float, float, float] | None  # mm between slices, rows, columns, at right angles; None when unknown
     geometry: Geometry
     raw: Callable[[int], np.ndarray]  # values [rows, columns] of a canonical slice, after the file's own scaling
     declared: str = "auto"  # hu or 8bit where the file says so
@@ -56,6 +41,7 @@ class Volume:
     inverted: bool = False  # 8-bit values are stored white on black
     header: object = None  # of NIfTI: what a mask inherits
     frames: Sequence[Any] = ()  # of DICOM: its pictures, as the last stored axis has them
+    parts: tuple[Grid, ...] = ()  # where its slices lie, if not on the grid of its geometry
     notes: tuple[str, ...] = ()  # what is uncertain but usable, a sentence each; without names, which may be patients'
 
     def __len__(self) -> int:
@@ -65,6 +51,22 @@ class Volume:
     def files(self) -> list[Path]:
         """Returns the files that hold the volume."""
         return sorted({frame.path for frame in self.frames}) or [self.path]
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """Returns the grids on which its slices lie, from the first slice to the last; usually one."""
+        return self.parts or (Grid(self.geometry, 0, range(len(self))),)
+
+    @cached_property
+    def extents(self) -> tuple[float, ...] | None:
+        """Returns the mm along their normal for which each slice counts; None when unknown."""
+        if self.spacing is None:
+            return None
+        return tuple(canonical_spacing(grid.geometry)[0] for grid in self.grids for _ in grid.places)
+
+    def voxel_mm3(self, index: int) -> float | None:
+        """Returns the volume of a voxel of slice `index`, |det| of its grid's affine; None when unknown."""
+        return None if self.spacing is None else self.extents[index] * self.spacing[1] * self.spacing[2]
 
     def read(self, index: int) -> np.ndarray:
         """Returns slice `index` as float32 [rows, columns], HU or 0..255. Raises InputError for damage, NaN or Inf."""
@@ -97,50 +99,35 @@ class Volume:
         return *self.notes, *self.reading.notes
 
 
-def canonical(stored: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Returns the canonical view [slices, rows, columns] of an array [*geometry.shape]; nothing is copied."""
-    return apply_orientation(stored, geometry.orientation).transpose(2, 1, 0)
-
-
-def canonical_spacing(geometry: Geometry, millimetres: float = 1.0) -> tuple[float, float, float] | None:
-    """Returns the spacing in mm along canonical slices, rows and columns; None if it cannot be one."""
-    sizes = np.sqrt((geometry.affine[:3, :3] ** 2).sum(0)) * millimetres
-    if not (np.isfinite(sizes).all() and (sizes > 1e-3).all() and (sizes < 1e3).all()):
-        return None
-    order = np.argsort(geometry.orientation[:, 0])  # stored axis of each of L, P, S
-    return tuple(float(sizes[axis]) for axis in order[::-1])
-
-
-def canonical_shape(geometry: Geometry) -> tuple[int, int, int]:
-    """Returns the number of slices, rows and columns."""
-    order = np.argsort(geometry.orientation[:, 0])
-    return tuple(int(geometry.shape[axis]) for axis in order[::-1])
-
-
-def check_geometry(path: Path, geometry: Geometry) -> None:
-    """Raises InputError for a shape or affine that no volume has."""
-    if len(geometry.shape) != 3 or min(geometry.shape) < 1 or np.prod(geometry.shape, dtype=float) > MAX_VOXELS:
-        raise InputError(f"{path}: {geometry.shape} voxels is no CT volume, the header is damaged")
-    affine = geometry.affine
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        raise InputError(f"{path}: its orientation (affine) is damaged, export the volume again")
-
-
 def stored_array(slices: Iterable[np.ndarray], volume: Volume) -> np.ndarray:
     """Returns canonical uint8 slices [rows, columns] as an array in the volume's stored geometry.
 
     It lies in an unlinked temporary file, so it may be larger than memory. Raises InputError if slices are too few,
     too many or of another size.
     """
-    out = scratch(volume.geometry.shape, np.uint8)
-    view, count = canonical(out, volume.geometry), 0
+    return _stored(slices, volume, [Grid(volume.geometry, 0, range(len(volume)))])[0]
+
+
+def gridded_arrays(slices: Iterable[np.ndarray], volume: Volume) -> list[np.ndarray]:
+    """Returns canonical uint8 slices [rows, columns] as one array for each of the volume's grids, else as above.
+
+    Where a grid has no slice, its array is 0.
+    """
+    return _stored(slices, volume, volume.grids)
+
+
+def _stored(slices: Iterable[np.ndarray], volume: Volume, grids: Sequence[Grid]) -> list[np.ndarray]:
+    arrays = [scratch(grid.geometry.shape, np.uint8) for grid in grids]
+    views = [canonical(array, grid.geometry) for array, grid in zip(arrays, grids, strict=True)]
+    planes = [view[place] for view, grid in zip(views, grids, strict=True) for place in grid.places]
+    count = 0
     for count, values in enumerate(slices, 1):
         if count > len(volume) or values.shape != volume.shape[1:]:
             raise InputError(f"{volume.path}: slice {count - 1} of {values.shape} does not fit {volume.shape}")
-        view[count - 1] = values
+        planes[count - 1][:] = values
     if count != len(volume):
         raise InputError(f"{volume.path}: {count} of {len(volume)} slices were given")
-    return out
+    return arrays
 
 
 def scratch(shape: tuple[int, ...], dtype: np.dtype | type) -> np.memmap:

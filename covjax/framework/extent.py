@@ -11,7 +11,7 @@ from covjax.framework.screener import Screened
 
 SLICE_COLUMNS = (
     "id", "scan", "slice", "file", "probability_infected", "called_infected", "infected_pixels", "infected_share",
-    "infected_mm2", "infected_share_of_lung", "mask",
+    "infected_mm2", "extent_mm", "infected_share_of_lung", "mask",
 )  # fmt: skip
 SCAN_COLUMNS = (
     "scan", "file", "values", "window", "slices", "called_infected", "highest_probability", "spacing_mm", "infected_ml",
@@ -29,13 +29,21 @@ def count_pixels(mask: np.ndarray, image: np.ndarray) -> dict[str, int]:
     return {"infected": int((mask > 0).sum()), "lung": int(lungs.sum()), "either": either}
 
 
-def share_of_lung(counts: dict[str, int]) -> float | None:
+def share_of_lung(counts: dict[str, float]) -> float | None:
     """Infected share of the lung: dense infection at the chest wall, which the lung field misses, is lung too."""
     return min(1.0, counts["infected"] / counts["either"]) if counts["either"] else None
 
 
+def voxel_size(scan: Scan, index: int) -> float:
+    """Returns the mm3 of a voxel of slice `index`; 1 where its spacing is not known."""
+    return (scan.volume and scan.volume.voxel_mm3(index)) or 1.0
+
+
 def slice_line(scan: Scan, index: int, found: Screened) -> Line:
-    """Returns what is known of slice `index` of a scan, areas in mm2 where its spacing is known."""
+    """Returns what is known of slice `index` of a scan, areas in mm2 where its spacing is known.
+
+    The sum of areas times extents, mm along the normal of the slices, is the volume.
+    """
     spacing = scan.volume.spacing if scan.volume else None
     pixels = None if found.mask is None else int((found.mask > 0).sum())
     return {
@@ -48,13 +56,14 @@ def slice_line(scan: Scan, index: int, found: Screened) -> Line:
         "infected_pixels": pixels,
         "infected_share": found.share,
         "infected_mm2": None if spacing is None or pixels is None else pixels * spacing[1] * spacing[2],
+        "extent_mm": scan.volume.extents[index] if spacing else None,
     }
 
 
-def scan_line(scan: Scan, window: Window, lines: Sequence[Line], pixels: dict[str, int] | None) -> Line:
-    """Sums up the lines of a scan's slices and its `pixels` (`count_pixels`, added up; None without a segmenter)."""
+def scan_line(scan: Scan, window: Window, lines: Sequence[Line], sums: dict[str, float] | None) -> Line:
+    """Sums up the lines of a scan's slices and its `sums` (`count_pixels` times `voxel_size`; None: no segmenter)."""
     spacing = scan.volume.spacing if scan.volume else None
-    ml = np.prod(spacing) / 1000 if spacing and pixels else None
+    ml = 0.001 if spacing and sums else None
     probabilities = [line["probability_infected"] for line in lines]
     return {
         "scan": scan.name,
@@ -65,7 +74,7 @@ def scan_line(scan: Scan, window: Window, lines: Sequence[Line], pixels: dict[st
         "called_infected": sum(line["called_infected"] for line in lines),
         "highest_probability": max(probabilities) if lines and probabilities[0] is not None else None,
         "spacing_mm": "x".join(f"{side:g}" for side in spacing) if spacing else None,
-        "infected_ml": pixels["infected"] * ml if ml else None,
-        "lung_ml": pixels["lung"] * ml if ml and pixels["lung"] else None,
-        "infected_share_of_lung": share_of_lung(pixels) if pixels else None,
+        "infected_ml": sums["infected"] * ml if ml else None,
+        "lung_ml": sums["lung"] * ml if ml and sums["lung"] else None,
+        "infected_share_of_lung": share_of_lung(sums) if sums else None,
     }

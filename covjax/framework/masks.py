@@ -6,6 +6,17 @@ from typing import Any
 import numpy as np
 
 from covjax.colours import COLOURS, rgb
+from covjax.data.geometry import is_sheared
+from covjax.data.volumes import Volume
+
+SHEARED_DICOM = (
+    "the scan is sheared, as by a tilted gantry, and so is its mask: viewers and tools based on ITK (ITK-SNAP, "
+    "SimpleITK) refuse such a NIfTI mask; with --masks=dicom_seg it is one that they show over the scan"
+)
+SHEARED_NIFTI = (
+    "the scan is sheared, as by a tilted gantry, and so is its mask: viewers and tools based on ITK (ITK-SNAP, "
+    "SimpleITK) refuse both; FSLeyes, MRIcroGL and nibabel read them, or screen the DICOM scan with --masks=dicom_seg"
+)
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -38,11 +49,28 @@ def class_areas(mask: np.ndarray, classes: Sequence[str], spacing: Sequence[floa
     return found
 
 
-def class_volumes(
-    slices: Sequence[dict[str, Any]], classes: Sequence[str], spacing: Sequence[float] | None
-) -> dict[str, Any]:
-    """Returns the columns of a scan from those of its slices: ml of each class, None where `spacing` is not known."""
-    ml = None if spacing is None else np.prod(spacing) / 1000
+def class_volumes(slices: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
+    """Returns the columns of a scan from those of its slices: ml of each class, None where sizes are not known."""
+    known = all(line["extent_mm"] is not None for line in slices)
     return {
-        f"{name}_ml": None if ml is None else sum(line[f"{name}_pixels"] for line in slices) * ml for name in classes
+        f"{name}_ml": sum(line[f"{name}_mm2"] * line["extent_mm"] for line in slices) / 1000 if known else None
+        for name in classes
     }
+
+
+def mask_notes(volume: Volume, files: int, segmentation: bool) -> list[str]:
+    """Returns what to know of the mask of a volume in so many files, a DICOM segmentation or NIfTI."""
+    notes = []
+    grids = volume.grids
+    gaps = any(len(grid.places) < grid.geometry.shape[2] for grid in grids) and bool(volume.frames)
+    if gaps or len(grids) > 1:
+        notes.append("ml counts each slice with the smaller distance to its neighbours")
+    if segmentation:
+        return notes
+    if gaps:
+        notes.append("the mask has empty slices where the scan has none")
+    if files > 1:
+        notes.append(f"the mask is in {files} files, one for each run of evenly spaced slices")
+    if any(is_sheared(grid.geometry) for grid in grids):
+        notes.append(SHEARED_DICOM if volume.frames else SHEARED_NIFTI)
+    return notes

@@ -17,7 +17,7 @@ from covjax.config import read_config, write_json
 from covjax.data.dicom_seg import check_installed, read_sources, write_segmentation
 from covjax.data.intensity import choose_window, eight_bit
 from covjax.data.listing import LeftOut, Skip, left_out_table, of_error
-from covjax.data.nifti import write_mask
+from covjax.data.nifti import mask_files, write_mask
 from covjax.data.screened import Opener, Scan, find_screened
 from covjax.data.source import fingerprint
 from covjax.errors import InputError, unknown
@@ -33,9 +33,10 @@ from covjax.framework.extent import (
     scan_line,
     share_of_lung,
     slice_line,
+    voxel_size,
 )
 from covjax.framework.intensity import read_intensity
-from covjax.framework.masks import class_areas, class_volumes, overlay, scan_columns, slice_columns
+from covjax.framework.masks import class_areas, class_volumes, mask_notes, overlay, scan_columns, slice_columns
 from covjax.framework.screener import Screened, Screener
 
 ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
@@ -179,20 +180,21 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
     """Screens one scan, writes its masks and overlays, and returns its line of scans.csv and those of its slices."""
     lines, window, classes = [], job.window_of(scan), job.screener.classes
     spacing = scan.volume.spacing if scan.volume else None
-    volumes = {"infected": 0, "lung": 0, "either": 0}  # in pixels
+    sums = {"infected": 0.0, "lung": 0.0, "either": 0.0}  # mm3, or pixels where the size of voxels is not known
     segments = "segmenter" in job.screener.stages
     sources = read_sources(scan.volume) if job.segmentations and scan.volume and scan.volume.frames else []
     mask_file = f"masks/{scan.name}.{'dcm' if sources else 'nii.gz'}" if scan.volume and segments else ""
+    files = _mask_files(scan, mask_file, bool(sources)) if mask_file else []
 
     def masks() -> Iterator[np.ndarray]:
         for index, image, found in _slices(job, scan, window):
-            line = slice_line(scan, index, found) | {"mask": mask_file}
+            line = slice_line(scan, index, found)
             if segments:
                 counts = count_pixels(found.mask, image)
                 line["infected_share_of_lung"] = share_of_lung(counts)
                 for part, count in counts.items():
-                    volumes[part] += count
-                line["mask"] = mask_file or f"masks/{scan.ids[index]}.png"
+                    sums[part] += count * voxel_size(scan, index)
+                line["mask"] = files[index] if files else f"masks/{scan.ids[index]}.png"
                 line |= class_areas(found.mask, classes, spacing)
             drawn = Image.fromarray(overlay(image, found.mask) if segments else image)
             _save(drawn, job.output / "overlays" / f"{scan.ids[index]}.png")
@@ -207,10 +209,20 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
         for mask in masks():
             if segments:
                 _save(mask_picture(mask, bool(classes)), job.output / lines[-1]["mask"])
-    summed = scan_line(scan, window, lines, volumes if segments else None)
-    notes = list(scan.notes)
-    summed |= class_volumes(lines, classes, spacing) | {"mask": mask_file, "notes": "; ".join(notes)}
+    summed = scan_line(scan, window, lines, sums if segments else None)
+    named = list(dict.fromkeys(files))
+    notes = [*scan.notes, *(mask_notes(scan.volume, len(named), bool(sources)) if named else ())]
+    summed |= class_volumes(lines, classes) | {"mask": "; ".join(named), "notes": "; ".join(notes)}
     return {"scan": summed, "slices": lines, "notes": notes}
+
+
+def _mask_files(scan: Scan, name: str, segmentation: bool) -> list[str]:
+    """Returns the file of each slice's mask: one for all, or of NIfTI one for each even run of slices."""
+    if segmentation:
+        return [name] * len(scan)
+    path = Path(name)
+    files = mask_files(path, scan.volume)
+    return [file.as_posix() for file, grid in zip(files, scan.volume.grids, strict=True) for _ in grid.places]
 
 
 def _slices(job: Job, scan: Scan, window: Window) -> Iterator[tuple[int, np.ndarray, Screened]]:

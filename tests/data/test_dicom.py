@@ -160,7 +160,7 @@ def test_sorting_without_positions(tmp_path):
         (lambda data, k: setattr(data, "SamplesPerPixel", 3), "colour"),
         (lambda data, k: setattr(data, "PhotometricInterpretation", "PALETTE COLOR"), "PALETTE COLOR"),
         (lambda data, k: setattr(data, "ImagePositionPatient", [0, 0, 5 * (k // 2)]), "lies where"),
-        (lambda data, k: setattr(data, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "lies where"),
+        (lambda data, k: setattr(data, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "right angles"),
         (lambda data, k: setattr(data, "ImageOrientationPatient", [1, 0, 0, 0]), "6 numbers"),
         (lambda data, k: setattr(data, "PixelSpacing", [0.7, 0.8 + k]), "differs in spacing"),
         (lambda data, k: setattr(data, "PixelData", data.PixelData[:100]), "damaged or truncated"),
