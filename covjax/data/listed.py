@@ -12,8 +12,10 @@ from covjax.data.patients import patient_name
 from covjax.errors import InputError
 
 
-def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> np.ndarray:
+def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> tuple[np.ndarray, str]:
     """Returns the part [M] of each slice of `data` (its number in `parts`, -1 for none) as a file lists it.
+
+    And the rule (split.by) by which another run made them, "" for a CSV.
 
     A splits.json lists slices by id; a CSV patients or slices in a column patient or id, their part in a column part.
     Patients may be listed by name where the data hold pseudonyms. Raises InputError naming what is not in the data.
@@ -25,7 +27,7 @@ def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> np.ndarray:
         raise InputError(f"{path}: {error}") from None
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise InputError(f"split.path: {path} cannot be read ({error}), name a splits.json or a CSV") from None
-    key, part_of = listed
+    key, part_of, rule = listed
     names = data.ids if key == "id" else data.patients
     known = set(names)
     if key == "patient":
@@ -33,15 +35,16 @@ def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> np.ndarray:
     missing = [name for name in part_of if name not in known]
     if missing:
         raise InputError(f"{path}: {len(missing)} listed, first {missing[0]}, not in the data, list what is there")
-    return np.array([part_of.get(name, -1) for name in names])
+    return np.array([part_of.get(name, -1) for name in names]), rule
 
 
-def _from_json(text: str, parts: Sequence[str]) -> tuple[str, Mapping[str, int]]:
+def _from_json(text: str, parts: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
     splits = json.loads(text)
-    return "id", {name: k for k, part in enumerate(parts) for name in splits[part]}
+    found = {name: k for k, part in enumerate(parts) for name in splits[part]}
+    return "id", found, str(splits.get("listed_by") or splits.get("by") or "")
 
 
-def _from_csv(text: str, parts: Sequence[str]) -> tuple[str, Mapping[str, int]]:
+def _from_csv(text: str, parts: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
     reader = csv.DictReader(text.splitlines())
     columns = [name.strip().lower() for name in reader.fieldnames or ()]
     key = next((name for name in ("patient", "id") if name in columns), None)
@@ -55,4 +58,4 @@ def _from_csv(text: str, parts: Sequence[str]) -> tuple[str, Mapping[str, int]]:
             raise InputError(f"line {reader.line_num}: part '{row['part']}', use {', '.join(parts)}")
         if found.setdefault(row[key], parts.index(row["part"])) != parts.index(row["part"]):
             raise InputError(f"line {reader.line_num} puts {row[key]} into another part than before, keep one")
-    return key, found
+    return key, found, ""

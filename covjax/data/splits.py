@@ -1,13 +1,13 @@
 """Splits and folds by patient: made once, stratified, written to splits.json, and never overlapping."""
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from covjax.data.blocks import block_parts
 from covjax.data.listed import listed_parts
 from covjax.data.prepared import Prepared
 from covjax.data.published import held_out, source_folds, source_parts
@@ -62,10 +62,11 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
     for name in needs:
         if not (data.labels == CLASSES.index(name)).any():
             raise InputError(f"data: no slice is {name}, add {name} slices")
+    listed_by = ""
     if config.by == "file":
-        part = listed_parts(data, Path(config.path).expanduser(), PARTS)
+        part, listed_by = listed_parts(data, Path(config.path).expanduser(), PARTS)
     elif config.by == "block":
-        part = _block_parts(data, config, shares)
+        part = block_parts(data, config, shares)
     elif config.folds:
         part = _fold_parts(data, config, shares, seed)
     elif config.by == "source":
@@ -84,6 +85,8 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
     }  # fmt: skip
     if data.notes:
         splits["notes"] = {name: count_notes(data, indices[name]) for name in PARTS}
+    if listed_by:
+        splits["listed_by"] = listed_by
     if (part < 0).any():
         splits["left_out"] = [data.ids[i] for i in np.flatnonzero(part < 0)]
     check_splits(splits)
@@ -95,14 +98,15 @@ def make_splits(data: Prepared, config: Any, seed: int, needs: tuple[str, ...] =
 def check_splits(splits: dict[str, Any], path: Path | str = "splits") -> None:
     """Raises InputError if a slice is in two parts, a patient is (but see below), or a part is empty.
 
-    Split by slice, patients are in several parts; in parts that were made elsewhere one may be in train and val, which
-    reports name: what is tested remains unseen.
+    Split by slice, here or by the run whose file lists the parts, patients are in several parts; in parts that were
+    made elsewhere one may be in train and val, which reports name: what is tested remains unseen.
     """
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
         if shared := set(splits[a]) & set(splits[b]):
             raise InputError(f"{path}: slice {min(shared)} is in both {a} and {b}, list it once")
         shared = set(splits["patients"][a]) & set(splits["patients"][b])
-        if shared and splits["by"] != "slice" and (b == "test" or not _made_elsewhere(splits)):
+        by_slice = "slice" in (splits["by"], splits.get("listed_by"))
+        if shared and not by_slice and (b == "test" or not _made_elsewhere(splits)):
             raise InputError(f"{path}: patient {min(shared)} is in both {a} and {b}, {_apart(splits)}")
     for name in PARTS:
         if not splits[name]:
@@ -240,36 +244,6 @@ def _fold_parts(data: Prepared, config: Any, shares: np.ndarray, seed: int) -> n
     part = np.full(len(data), PARTS.index("test"))
     part[rest] = _assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
     return part
-
-
-def _block_parts(data: Prepared, config: Any, shares: np.ndarray) -> np.ndarray:
-    """Returns the part [M] of each slice, parts being runs of slices in the order of their ids."""
-    count, (train, val, test) = len(data), range(3)
-    if config.folds > count:
-        raise InputError(f"split.folds: {config.folds} cannot be made of {count} slices, use fewer")
-    part = np.full(count, train)
-    if config.folds:
-        first, last = (round(count * k / config.folds) for k in (config.fold, config.fold + 1))
-    else:
-        first, last = count - _some(count, shares[2]), count
-    part[first:last] = test
-    rest = count - (last - first)
-    validated = _some(rest, shares[1] / shares[:2].sum())
-    # Without folds, train comes first; with them, what follows the last block is the first.
-    start = last if config.folds else first - validated
-    part[(start + np.arange(validated)) % count] = val
-    order = sorted(range(count), key=lambda i: _in_order(data.ids[i]))
-    return part[np.argsort(order)]
-
-
-def _some(slices: int, share: float) -> int:
-    """A share of slices, neither none nor all if it can be helped."""
-    return max(1, min(round(slices * share), slices - 1))
-
-
-def _in_order(slice_id: str) -> list[tuple[str, int]]:
-    """A key that sorts numbers in ids by what they count."""
-    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", slice_id)]
 
 
 def _assign(groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int, least: int = 1) -> np.ndarray:
