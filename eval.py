@@ -18,6 +18,7 @@ from ml_collections import config_flags
 
 from covjax import cli, report
 from covjax.config import read_config
+from covjax.data.deep_pictures import BITS
 from covjax.data.hounsfield import INTENSITIES
 from covjax.evaluation.options import Options, make_options
 from covjax.evaluation.paired import paired_differences
@@ -33,7 +34,10 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder to write screening, compar
 _WINDOW = flags.DEFINE_string(
     "window", "", "Of slices unlike those trained on: lung, mediastinum or CENTRE,WIDTH for HU, as_is for 8-bit ones."
 )
-_INTENSITY = flags.DEFINE_enum("intensity", "auto", list(INTENSITIES), "Of scans to screen: what their values are.")
+_INTENSITY = flags.DEFINE_enum(
+    "intensity", "auto", list(INTENSITIES), "Of scans and 16-bit pictures to screen: what their values are."
+)
+_BITS = flags.DEFINE_enum("bits", "0", [str(bits) for bits in BITS], "Of grey levels in 16-bit pictures to screen.")
 _ON_ERROR = flags.DEFINE_enum("on_error", "stop", list(ON_ERROR), "At a file that cannot be used: stop, or skip it.")
 _MASKS = flags.DEFINE_enum(
     "masks", "nifti", list(MASKS), "Of scans: nifti; dicom_seg, of DICOM scans, holds the patient's name as they do."
@@ -52,7 +56,16 @@ SERIOUS = 3  # exit status of an audit that found something serious
 # The flags that ask for each job, and those that may go with them.
 JOBS = {
     ("workdir",): ("split", "batch_size", "tta", "min_size", "save_predictions", "explain"),
-    ("workdir", "input", "output"): ("batch_size", "window", "intensity", "on_error", "masks", "tta", "min_size"),
+    ("workdir", "input", "output"): (
+        "batch_size",
+        "window",
+        "intensity",
+        "bits",
+        "on_error",
+        "masks",
+        "tta",
+        "min_size",
+    ),  # fmt: skip
     ("compare", "output"): ("split",),
     ("pool", "output"): ("split",),
     ("audit", "workdir"): ("output",),
@@ -89,7 +102,7 @@ def show(workdir: Path) -> None:
 
 def screening(workdir: Path, path: Path, output: Path, options: Options) -> None:
     told = {"window": _WINDOW, "intensity": _INTENSITY, "on_error": _ON_ERROR, "masks": _MASKS}
-    told = {name: flag.value for name, flag in told.items()}
+    told = {name: flag.value for name, flag in told.items()} | {"bits": int(_BITS.value)}
     print(screen(workdir, path, output, _BATCH_SIZE.value, options, **told))
     print(f"page: {report.build_screening(output)}")
 

@@ -35,7 +35,7 @@ def run() -> ConfigDict:
                 show_patients=False,  # of your own folders: identifiers as they are, not pseudonyms
                 prepared_dir="",  # where prepared slices are kept; empty: the user's cache
                 cache=True,  # keep decoded slices in memory, as uint8, up to 4 GB of a part
-                bits=16,  # bits used in 16-bit pictures: 12 or 16
+                bits=0,  # of grey levels in 16-bit pictures: 12, 16, or 0: 16, refused where they hardly use them
                 mask_threshold=0,  # above 0: a mask pixel above it is infected (masks saved as JPEG: 127)
                 # Of masks with several: "1:infected,2:infected,3:background", or with names that are kept apart,
                 # "1:ground_glass,2:consolidation,3:ignore"; empty: above 0 is infected.
@@ -43,7 +43,8 @@ def run() -> ConfigDict:
                 # Of masks of scans: file (they lie where their file says, which must agree with their scan), or image
                 # (they are stored voxel by voxel as their scan, whatever their file says).
                 mask_geometry="file",
-                intensity="auto",  # of scans: hu, 8bit, or auto: told by the range of the values
+                # Of scans and 16-bit pictures: hu, 8bit, hu_plus_1024, hu_plus_32768, hu_signed; auto: by the range.
+                intensity="auto",
                 window="lung",  # brings HU to 0..255: lung, mediastinum, or "centre,width"
                 spacing=0.0,  # of scans: mm per pixel to which slices are brought, in training and use; 0: as stored
                 lung_crop=False,  # crop slices to the lungs, in training and use

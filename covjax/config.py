@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from covjax.augment import check_augmentation
 from covjax.data.alignment import GEOMETRIES
 from covjax.data.classes import class_names
+from covjax.data.deep_pictures import BITS
 from covjax.data.hounsfield import INTENSITIES
 from covjax.data.intensity import parse_window
 from covjax.data.patients import check_pattern
@@ -91,7 +92,7 @@ def _check_run(config: ConfigDict) -> None:
     _among("xla_flags", config.xla_flags, XLA_FLAGS)
     _among("data.source", config.data.source, SOURCES)
     _among("data.frame", config.data.frame, PRLAB21_FRAMES)
-    _among("data.bits", config.data.bits, (12, 16))
+    _among("data.bits", config.data.bits, BITS)
     if not 0 <= config.data.mask_threshold < 255:
         raise InputError(f"data.mask_threshold: {config.data.mask_threshold} must be at least 0 and below 255")
     for field in ("path", "patient_column", "prepared_dir", "cache", "show_patients", "lung_crop"):

@@ -69,7 +69,7 @@ def test_an_argument_that_cannot_be_used(argument, words):
     "field, value, words",
     [
         ("data.source", "foldr", ("did you mean 'folder'", "phantom")),
-        ("data.bits", 8, ("12, 16",)),
+        ("data.bits", 8, ("0, 12, 16",)),
         ("data.mask_threshold", 255, ("below 255",)),
         ("data.phantom.patients", 0, ("more than 0",)),
         ("data.phantom.seed", -1, ("0 or more",)),

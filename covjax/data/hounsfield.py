@@ -113,6 +113,12 @@ def looks_like(values: np.ndarray, padding: Ranges = ()) -> tuple[str, ...]:
     return tuple(kind for kind in OFFSETS if _looks(np.asarray(values).ravel(), kind, padding))
 
 
+def kinds_accepted(values: np.ndarray, declared: str = "auto", padding: Ranges = ()) -> tuple[str, ...]:
+    """Returns which of INTENSITIES a user may declare of these values."""
+    values = np.asarray(values).ravel()
+    return tuple(kind for kind in INTENSITIES if kind != "auto" and _as_told(values, kind, declared, padding))
+
+
 def set_aside(values: np.ndarray, declared: Ranges = ()) -> tuple[np.ndarray, tuple[tuple[float, float], ...]]:
     """Returns the values [..] that are no padding, and the ranges that are.
 
@@ -181,7 +187,7 @@ def _advice(values: np.ndarray, declared: str, padding: Ranges) -> str:
         names = " or ".join(NAMES[kind] for kind in found)
         return f"look like {names}, which is not assumed: declare it with {' or '.join(map(remedy, found))}"
     neither = "are neither HU (air is -1000) nor 8-bit (0..255), export it again as one of them"
-    kinds = [kind for kind in INTENSITIES if kind != "auto" and _as_told(values, kind, declared, padding)]
+    kinds = kinds_accepted(values, declared, padding)
     return f"{neither}, or declare it if you know better: {' or '.join(map(remedy, kinds))}" if kinds else neither
 
 
@@ -206,7 +212,7 @@ def _unit(rest: np.ndarray) -> bool:
 
 def _looks(values: np.ndarray, kind: str, padding: Ranges) -> bool:
     unwrapped = _unwrapped(values, kind)
-    if kind == "hu_signed" and not (unwrapped != values).any():
+    if kind == "hu_signed" and (values.min() < 0 or not (unwrapped != values).any()):
         return False
     rest, _ = set_aside(unwrapped, _unwrapped_ranges(padding, kind))
     hu = rest - OFFSETS[kind]

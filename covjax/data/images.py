@@ -3,19 +3,18 @@
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from covjax.data.classes import map_classes
+from covjax.data.deep_pictures import Picture, check_used, read_deep
 from covjax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # no other decoder runs, whatever a file called .png holds
-GREYS_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # greys of more than 8 bits
+SIXTEEN = "covjax: 16 bits"  # in `info` of a picture whose file has 16 bits a channel
 MIN_SIDE, MAX_PIXELS = 16, 64_000_000
 
 
@@ -44,16 +43,31 @@ def list_images(folder: Path, but: str | None = None) -> dict[str, Path]:
     return found
 
 
-def read_image(path: Path, bits: int = 16) -> np.ndarray:
-    """Reads a picture as uint8 [H, W]: colour becomes luminance, transparency black, 16-bit greys are scaled to 8.
+def read_picture(path: Path, told: str = "auto", bits: int = 0) -> Picture:
+    """Reads a picture, upright as its EXIF or TIFF orientation says.
 
-    `bits` says how many bits a 16-bit file uses (12 or 16). Raises InputError naming the file when it is damaged, not
-    a picture, CMYK, too large or too small, or when its values need more than `bits` bits.
+    Colour becomes luminance and transparency black. Of more than 8 bits a pixel, grey levels are scaled to 8, and HU
+    are HU where `told` says so (covjax.data.hounsfield.INTENSITIES; it is for such pictures alone). `bits` says how
+    many bits grey levels use (covjax.data.deep_pictures.BITS). Raises InputError naming the file when it is damaged,
+    not a picture, CMYK, too large or too small, or when it is not clear what its values are.
     """
-    image = _decoded(path)
-    if image.mode in GREYS_16:
-        return _from_16_bit(np.asarray(image), path, bits)
-    return as_grey(image, path)
+    image = decoded(path)
+    if image.mode in DEEP:
+        return read_deep(path, np.asarray(image), told, bits)
+    grey = as_grey(image, path)
+    if image.info.get(SIXTEEN):
+        check_used(path, grey, told)
+    return Picture(grey)
+
+
+def read_image(path: Path, bits: int = 0) -> np.ndarray:
+    """Reads a picture as uint8 [H, W]; see `read_picture`."""
+    return read_picture(path, "auto", bits).values
+
+
+def is_deep(path: Path) -> bool:
+    """Returns whether a picture has greys of more than 8 bits, from its header. Raises InputError as reading does."""
+    return decoded(path, pixels=False).mode in DEEP
 
 
 def as_grey(image: Image.Image, name: object) -> np.ndarray:
@@ -69,41 +83,23 @@ def as_grey(image: Image.Image, name: object) -> np.ndarray:
     return np.asarray(image.convert("RGB").convert("L") if image.mode == "P" else image.convert("L"))
 
 
-def read_mask(path: Path, threshold: int = 0, classes: Mapping[int, int] = MappingProxyType({})) -> np.ndarray:
-    """Reads a mask as uint8 [H, W] of 0 (background) and 1 (infected), or of what `classes` makes of it.
+def decoded(path: Path, pixels: bool = True) -> Image.Image:
+    """Opens, checks and decodes a picture, and turns it upright; without `pixels` its header alone.
 
-    The file holds 0 and 1, or 0 and 255; with a `threshold` above 0 any grey counts and values above it are infected
-    (for masks saved as JPEG), and with `classes` ({value in the file: in the mask}) it holds those values. Raises
-    InputError naming the file and the values that do not fit.
+    Every way in which it can be damaged becomes one InputError.
     """
-    image = _decoded(path)
-    if image.mode not in ("L", "RGB", "RGBA", "LA", "P", "1"):
-        raise InputError(f"{path}: {image.mode} masks are not supported, save it as 8-bit grey")
-    # A palette mask stores class numbers as indices; its colours mean nothing.
-    values = np.asarray(image if image.mode in ("L", "P") else image.convert("L"))
-    if classes:
-        return map_classes(values, classes, path)
-    if threshold > 0:
-        return (values > threshold).astype(np.uint8)
-    found = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
-    if not (set(found) <= {0, 1} or set(found) <= {0, 255}):
-        some = ", ".join(str(v) for v in found[:6]) + (", .." if len(found) > 6 else "")
-        raise InputError(
-            f"{path}: mask values {some}; a mask holds 0 and 1, or 0 and 255 (or set data.mask_threshold, e.g. 127)"
-        )
-    return (values > 0).astype(np.uint8)
-
-
-def _decoded(path: Path) -> Image.Image:
-    """Opens, checks and decodes a picture, turning every way it can be damaged into one InputError."""
     try:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty, restore or remove it")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata and on size, which is checked here
-            with Image.open(path, formats=FORMATS) as image:
+            # Not by its name: Pillow 13 maps such files, and garbles uncompressed TIFF that is to be turned.
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 _check_header(path, image)
-                image.load()
+                image.info[SIXTEEN] = any(";16" in str(tile.args) for tile in image.tile)
+                if pixels:
+                    image.load()
+                    ImageOps.exif_transpose(image, in_place=True)
                 return image
     except InputError:
         raise
@@ -146,13 +142,3 @@ def _too_large(path: Path) -> InputError:
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return InputError(f"{path}: damaged or truncated ({reason}), replace or remove it")
-
-
-def _from_16_bit(values: np.ndarray, path: Path, bits: int) -> np.ndarray:
-    top = 2**bits - 1
-    if values.min() < 0 or values.max() > top:
-        raise InputError(
-            f"{path}: values {values.min()}..{values.max()} do not fit {bits} bits, set data.bits to 12 or 16, "
-            "or export the slice through a lung window"
-        )
-    return np.round(values.astype(np.float32) * (255 / top)).astype(np.uint8)

@@ -11,6 +11,7 @@ from covjax.data import images
 from covjax.data.dicom import directory_files
 from covjax.data.dicom_kinds import is_dicom, is_directory
 from covjax.data.formats import other_kind
+from covjax.data.hounsfield import OFFSETS
 from covjax.data.index import bare_name
 from covjax.data.listing import LeftOut, LeftOuts, Skip, list_files
 from covjax.data.scans import is_nifti, nothing_found, open_scans
@@ -31,7 +32,7 @@ class Scan:
     files: Sequence[Path]  # one per picture, or all of the volume
     read: Callable[[int], np.ndarray]  # values [H, W] of a slice; raises InputError
     volume: Volume | None = None
-    notes: tuple[str, ...] = ()  # what is uncertain but usable, shown wherever results are
+    notes: Sequence[str] = ()  # what is uncertain but usable, shown wherever results are
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,9 +44,9 @@ Opener = Callable[[], Scan]
 def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[str, Opener], tuple[LeftOut, ...]]:
     """Returns {name: what opens the scan} of a file or of all below a folder, sorted, and what was left out and why.
 
-    `told` (hounsfield.INTENSITIES) is for volumes, `bits` for pictures of 16 bits. Openers raise InputError for what
-    cannot be read; so does this function when there is nothing or when names clash, while DICOM files that cannot be
-    used and links to nothing are handed to `skip`.
+    `told` (hounsfield.INTENSITIES) is for volumes and pictures of more than 8 bits, `bits` for those pictures. Openers
+    raise InputError for what cannot be read; so does this function when there is nothing or when names clash, while
+    DICOM files that cannot be used and links to nothing are handed to `skip`.
     """
     if not path.exists():
         raise InputError(f"--input: {path} does not exist, name a scan, a picture or a folder of them")
@@ -79,7 +80,7 @@ def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[st
         while name in found:
             name += PICTURES
             ids = {f"{name}/{file.stem}": file for file in ids.values()}
-        found[name] = partial(_pictures, name, folder, ids, bits)
+        found[name] = partial(_pictures, name, folder, ids, told, bits)
     if not found and not skipped:
         raise nothing_found(f"--input: {path}", "scan (.nii, .nii.gz, DICOM) and no picture", left_out)
     return dict(sorted(found.items())), left_out.listed()
@@ -91,9 +92,23 @@ def _volume(name: str, opener: Callable[[], Volume]) -> Scan:
     return Scan(name, volume.path, volume.intensity, ids, volume.files, volume.read, volume, volume.all_notes)
 
 
-def _pictures(name: str, folder: Path, files: dict[str, Path], bits: int) -> Scan:
+def _pictures(name: str, folder: Path, files: dict[str, Path], told: str, bits: int) -> Scan:
+    """Opens the pictures of a folder; HU only where `told` says so, and then all of them or none."""
     paths = list(files.values())
-    return Scan(name, folder, "8bit", list(files), paths, lambda k: images.read_image(paths[k], bits))
+    hu = told in OFFSETS and images.is_deep(paths[0])
+    intensity, notes = "hu" if hu else "8bit", []
+
+    def read(index: int) -> np.ndarray:
+        picture = images.read_picture(paths[index], told, bits)
+        if picture.intensity != intensity:
+            kinds = {"8bit": "an 8-bit picture", "hu": f"a picture of more bits, which --intensity={told} makes HU"}
+            raise InputError(
+                f"{paths[index]}: {kinds[picture.intensity]}, unlike {paths[0].name} beside it; screen it apart"
+            )
+        notes.extend(note for note in picture.notes if note not in notes)
+        return picture.values
+
+    return Scan(name, folder, intensity, list(files), paths, read, notes=notes)
 
 
 def _by_folder(pictures: Sequence[Path]) -> dict[Path, list[Path]]:

@@ -11,11 +11,13 @@ from PIL import Image
 from covjax.data import phantom
 from covjax.data.classes import class_names, parse_classes, stamp
 from covjax.data.contents import contents, digests, origin, prepared_dir
-from covjax.data.images import list_images, read_image, read_mask
+from covjax.data.images import list_images, read_image, read_picture
 from covjax.data.index import PATIENT, label_of, read_index, read_patients
+from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.listing import LeftOut
 from covjax.data.lungs import lung_box
 from covjax.data.patients import Pseudonyms, match
+from covjax.data.picture_masks import MaskFiles
 from covjax.data.public import OPENERS, PUBLIC
 from covjax.data.resizing import check_spacing, resize, scaled_shape
 from covjax.data.scan_sources import open_dicom_folder, open_nifti_folder
@@ -112,7 +114,9 @@ def open_folder(root: Path, config: Any) -> Source:
         if stem not in images:
             raise InputError(f"{path}: a mask without its image, add images/{stem} or remove the mask")
     stems = tuple(rows or images)
-    pattern, show, classes = config.patient_pattern, config.show_patients, parse_classes(config.classes)
+    window, classes = parse_window(config.window), parse_classes(config.classes)
+    marked = MaskFiles(list(masks.values()), config.mask_threshold, classes)
+    pattern, show = config.patient_pattern, config.show_patients
     listed = {} if pattern else read_patients(root, rows, config.patient_column)
     patients = [match(pattern, stem) if pattern else listed.get(stem, "") for stem in stems]
     used = [*images.values(), *masks.values(), *([root / "index.csv"] if rows else [])]
@@ -128,8 +132,9 @@ def open_folder(root: Path, config: Any) -> Source:
     def load(i: int) -> Slice:
         stem = stems[i]
         row = rows.get(stem, {})
-        image = read_image(images[stem], config.bits)
-        mask = read_mask(masks[stem], config.mask_threshold, classes) if stem in masks else None
+        picture = read_picture(images[stem], config.intensity, config.bits)
+        image = eight_bit(picture.values, window if picture.intensity == "hu" else None)
+        mask = marked.read(masks[stem]) if stem in masks else None
         label = label_of(row, mask, images[stem])
         if mask is None and label == 0:
             mask = np.zeros_like(image)
@@ -138,12 +143,13 @@ def open_folder(root: Path, config: Any) -> Source:
                 f"{images[stem]}: image {image.shape} and mask {mask.shape} differ in size, export them alike"
             )
         patient = known_by.of(patients[i]) if hidden else patients[i]
-        return Slice(ids[i], image, mask, label, patient, row.get("split", ""))
+        split, values, notes = row.get("split", ""), picture.intensity, picture.notes
+        return Slice(ids[i], image, mask, label, patient, split, values, notes=notes)
 
     left_out = unused(root, used, "folder")
     if hidden:
         left_out = tuple(LeftOut(*(known_by.hide(text, "", pattern, known) for text in one)) for one in left_out)
-    settings = [config.bits, config.mask_threshold, pattern, config.patient_column.strip().lower(), hidden]
+    settings = [config.intensity, window, config.bits, config.mask_threshold, pattern, config.patient_column.strip().lower(), hidden]
     settings += [stamp(config.classes), IGNORE in classes.values()]
     return Source(
         "folder",

@@ -12,7 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from covjax import cli
-from covjax.data.images import read_image
+from covjax.data.deep_pictures import BITS
+from covjax.data.hounsfield import INTENSITIES
+from covjax.data.images import read_picture
+from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.phantom import phantom_slice
 from covjax.enhance import GAINS, PRESETS, enhance
 from covjax.errors import InputError, unknown
@@ -20,6 +23,9 @@ from covjax.files import write_whole
 
 _PRESET = flags.DEFINE_string("preset", None, f"One of {', '.join(PRESETS)}; all if not given.")
 _GAIN = flags.DEFINE_string("gain", "orthonormal", f"One of {', '.join(GAINS)}.")
+_INTENSITY = flags.DEFINE_enum("intensity", "auto", list(INTENSITIES), "Of a 16-bit picture: what its values are.")
+_BITS = flags.DEFINE_enum("bits", "0", [str(bits) for bits in BITS], "Of grey levels in a 16-bit picture.")
+_WINDOW = flags.DEFINE_string("window", "lung", "Of HU: lung, mediastinum or CENTRE,WIDTH.")
 _OUTPUT = flags.DEFINE_string("output", "enhanced.png", "PNG to write, at the preset's own size.")
 
 
@@ -31,7 +37,7 @@ def main(path: str | None = None) -> None:
     output = Path(_OUTPUT.value)
     if output.suffix.lower() != ".png":
         raise InputError(f"--output: {output} must end in .png")
-    image = phantom_slice(0, 6, slices_per_patient=12)[0] if path is None else read_image(Path(path))
+    image = phantom_slice(0, 6, slices_per_patient=12)[0] if path is None else _slice(Path(path))
     presets = [_PRESET.value] if _PRESET.value else list(PRESETS)
     pictures = {name: np.asarray(enhance(image[None, ..., None], name, _GAIN.value))[0, ..., 0] for name in presets}
     write_whole(output, _png(pictures[_PRESET.value]) if _PRESET.value else _side_by_side(pictures))
@@ -39,6 +45,11 @@ def main(path: str | None = None) -> None:
         height, width = picture.shape
         print(f"{preset:10} {height}x{width}, {np.mean(picture >= 255):5.1%} white: {PRESETS[preset]}")
     print(output)
+
+
+def _slice(path: Path) -> np.ndarray:
+    picture = read_picture(path, _INTENSITY.value, int(_BITS.value))
+    return eight_bit(picture.values, parse_window(_WINDOW.value, "--window") if picture.intensity == "hu" else None)
 
 
 def _png(picture: np.ndarray) -> bytes:

@@ -56,7 +56,7 @@ class Job(NamedTuple):
 
 def screen(
     workdir: Path, path: Path, output: Path, batch_size: int | None = None, options: Options = PLAIN, *,
-    window: str = "", intensity: str = "auto", on_error: str = "stop", masks: str = "nifti",
+    window: str = "", intensity: str = "auto", bits: int = 0, on_error: str = "stop", masks: str = "nifti",
 ) -> str:  # fmt: skip
     """Screens a scan, a picture, or every scan and picture below a folder, into `output`.
 
@@ -73,7 +73,8 @@ def screen(
       batch_size: slices per batch; as in training by default.
       options: test-time augmentation and the like.
       window: what brings values unlike those trained on to 0..255 (covjax.data.intensity.choose_window).
-      intensity: what the values of volumes are (covjax.data.hounsfield.INTENSITIES).
+      intensity: what the values of volumes and 16-bit pictures are (covjax.data.hounsfield.INTENSITIES).
+      bits: of grey levels in 16-bit pictures (covjax.data.deep_pictures.BITS); 12 where the run was trained on 12.
       on_error: one of ON_ERROR.
       masks: one of MASKS; dicom_seg copies the patient's name and number from a DICOM scan into its mask.
 
@@ -96,8 +97,8 @@ def screen(
 
     _check_masks(masks, config)
     trained_on = read_intensity(workdir)
-    found, left_out = find_screened(path, intensity, config.data.bits, skip)
-    told = _told(workdir, path, options, window, intensity, masks)
+    found, left_out = find_screened(path, intensity, bits or (12 if config.data.bits == 12 else 0), skip)
+    told = _told(workdir, path, options, window, intensity, masks) | {"bits": bits}
     partial = output.with_name(output.name + ".partial")
     run = fingerprint([json.loads(config.to_json_best_effort()), told["trained"]])
     screener = Screener.from_workdir(workdir, batch_size, options)

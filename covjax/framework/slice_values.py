@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from covjax.data.images import GREYS_16, MAX_PIXELS, MIN_SIDE, SUFFIXES, as_grey, read_image
+from covjax.data.images import DEEP, MAX_PIXELS, MIN_SIDE, SUFFIXES, as_grey, read_image
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.errors import InputError
 
@@ -75,7 +75,7 @@ def as_slice(given: Any, where: str, window: tuple[float, float] | None, bits: i
         return _read(Path(given), where, bits)
     if isinstance(given, Image.Image):
         image = ImageOps.exif_transpose(given)
-        given = np.asarray(image) if image.mode in GREYS_16 or image.mode == "F" else as_grey(image, where)
+        given = np.asarray(image) if image.mode in DEEP else as_grey(image, where)
         return _scaled(_plane(given, where), where, window if given.dtype != np.uint8 else None)
     return _scaled(_plane(given, where), where, window)
 

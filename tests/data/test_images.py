@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from covjax.data.images import SUFFIXES, list_images, read_image, read_mask
+from covjax.data.images import SUFFIXES, list_images, read_image
+from covjax.data.picture_masks import read_mask
 from covjax.errors import InputError
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
@@ -120,8 +121,8 @@ def test_big_endian_tiff(tmp_path):
 
 def test_sixteen_bit_values_that_do_not_fit(tmp_path):
     values = np.full((20, 24), 5000, np.uint16)
-    fails(save(tmp_path / "a.png", values), "5000", "12 bits", "data.bits", bits=12)
-    fails(save(tmp_path / "b.tif", np.full((20, 24), -1000, np.int32)), "-1000", "lung window")
+    fails(save(tmp_path / "a.png", values), "5000", "12 bits", "--config.data.bits=16", bits=12)
+    fails(save(tmp_path / "b.tif", np.full((20, 24), -1000, np.int32)), "-1000", "--intensity=hu ")
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -150,7 +151,7 @@ def test_no_pictures(tmp_path):
     fails(tmp_path / "gone.png", "No such file")
     fails(save(tmp_path / "one.png", np.zeros((1, 1), np.uint8)), "1x1", "16x16")
     fails(save(tmp_path / "cmyk.jpg", COLOUR, "CMYK"), "CMYK")
-    fails(save(tmp_path / "float.tif", GREY.astype(np.float32)), "F pictures")
+    fails(save(tmp_path / "float.tif", GREY.astype(np.float32)), "--intensity=8bit")
     Image.fromarray(GREY).save(tmp_path / "stack.tif", save_all=True, append_images=[Image.fromarray(GREY)] * 2)
     fails(tmp_path / "stack.tif", "holds 3 pictures")
 
@@ -200,10 +201,10 @@ def test_masks(tmp_path, high, mode):
 
 def test_mask_values(tmp_path):
     path = save(tmp_path / "m.png", np.array([[0, 1, 2, 255] * 5] * 16, np.uint8))
-    fails(path, "0, 1, 2, 255", "data.mask_threshold", read=read_mask)
+    fails(path, "0, 1, 2, 255", "data.classes=1:infected,2:infected,255:infected", read=read_mask)
     fails(save(tmp_path / "s.png", GREY), ", ..", read=read_mask)
     np.testing.assert_array_equal(read_mask(save(tmp_path / "t.png", GREY), 127), GREY > 127)
-    fails(save(tmp_path / "w.png", GREY.astype(np.uint16)), "masks", read=read_mask)
+    fails(save(tmp_path / "w.png", GREY.astype(np.uint16)), "data.mask_threshold", read=read_mask)
     assert not read_mask(save(tmp_path / "z.png", np.zeros_like(GREY))).any()
 
 

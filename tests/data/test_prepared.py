@@ -224,12 +224,12 @@ from types import SimpleNamespace
 from covjax.data import prepared, sources
 from test_prepared import config
 from pathlib import Path
-load = sources.read_image
-def slowly(path, bits):
+load = sources.read_picture
+def slowly(path, told, bits):
     os.write(1, b"reading\\n")  # the builder's own output is kept from standard output
     time.sleep({pause})
-    return load(path, bits)
-sources.read_image = slowly
+    return load(path, told, bits)
+sources.read_picture = slowly
 data = prepared.prepare(config(Path({folder!r})))
 print("done", len(data), flush=True)
 """
