@@ -1,5 +1,6 @@
 """Label volumes: read slice by slice beside their images."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from covjax.data.nifti import open_labels
 from covjax.data.volumes import Volume, reading
 from covjax.errors import InputError
 
+NEARLY = 1e-3  # by which a number may miss the whole number that it is: a slope of 1/255 makes 1.00000006 of 255
+UNMARKED = 0.05  # share of a volume whose voxels may have no mask where the background has one
+
 
 def label_notes(path: Path, volume: Volume, by: str = "file") -> tuple[str, ...]:
     """Returns what is uncertain about the place of labels; the rest as `read_labels`."""
@@ -19,18 +23,49 @@ def label_notes(path: Path, volume: Volume, by: str = "file") -> tuple[str, ...]
 def read_labels(path: Path, volume: Volume, index: int, by: str = "file") -> np.ndarray:
     """Reads slice `index` of the label volume that belongs to `volume`: numbers [rows, columns].
 
-    A fourth axis holds one binary mask per class, background first or left out. `by` is one of alignment.GEOMETRIES.
-    Raises InputError naming the file when labels and image contradict each other or values are no whole numbers.
+    A fourth axis holds one binary mask per class, background first or left out, which the whole volume decides; where
+    they overlap the first counts. `by` is one of alignment.GEOMETRIES. Raises InputError naming the file when labels
+    and image contradict each other, values are no whole numbers, or it is not clear whether the background has a mask.
     """
     stored, geometry = open_labels(path)
     geometry, places, _ = align(path, geometry, volume, by)
     with reading(path):
         planes = np.stack([canonical(stored[..., c], geometry)[places[index]] for c in range(stored.shape[3])])
-    if not np.isfinite(planes).all() or (planes < 0).any() or (planes != np.rint(planes)).any():
+    nearest = np.rint(planes)
+    if not np.isfinite(planes).all() or (nearest < 0).any() or (np.abs(planes - nearest) > NEARLY).any():
         raise InputError(f"{path}: slice {index} holds values that are no whole numbers from 0, it is no mask")
     if len(planes) == 1:
-        return planes[0].astype(np.int64)
-    marked = planes > 0
-    if (marked.sum(0) == 1).all():  # the background has a mask too
+        return nearest[0].astype(np.int64)
+    marked = nearest > 0
+    state = path.stat()
+    if _background_first(path, (state.st_size, state.st_mtime_ns)):
         return marked.argmax(0)
     return np.where(marked.any(0), marked.argmax(0) + 1, 0)
+
+
+@lru_cache(maxsize=64)
+def _background_first(path: Path, state: tuple[int, int]) -> bool:
+    """Returns whether the first of the masks on the fourth axis is the background's, by the whole volume.
+
+    It is where it covers most voxels and shares none with the other masks, which leave next to none unmarked. Raises
+    InputError where that is not clear.
+    """
+    stored, _ = open_labels(path)
+    voxels = int(np.prod(stored.shape[:3]))
+    first = shared = unmarked = 0
+    with reading(path):
+        for k in range(stored.shape[2]):
+            marked = np.rint(stored[:, :, k]) > 0
+            others = marked[..., 1:].any(-1)
+            first += int(marked[..., 0].sum())
+            shared += int((marked[..., 0] & others).sum())
+            unmarked += int((~marked[..., 0] & ~others).sum())
+    if first <= voxels / 2 and (shared or unmarked):
+        return False
+    if first > voxels / 2 and not shared and unmarked <= UNMARKED * voxels:
+        return True
+    raise InputError(
+        f"{path}: whether the first of its {stored.shape[3]} masks is the background is not clear: it marks "
+        f"{first / voxels:.0%} of the voxels, {shared} of them with another mask, and {unmarked / voxels:.0%} are not "
+        "marked at all; save one volume of class numbers, 0 for the background"
+    )

@@ -9,11 +9,11 @@ import numpy as np
 
 from covjax.data.classes import map_classes
 from covjax.data.images import DEEP, as_grey, decoded
+from covjax.data.masks import NEARLY
 from covjax.errors import InputError
 
 PLAIN = ({0, 1}, {0, 255}, {0, 65535})  # what a mask of infected or not holds
 FEW = 8  # values beside 0 that may be named one by one in data.classes; more are grey levels
-NEARLY = 1e-3  # by which a number may miss the whole number that it is
 STRONG = 4  # a mask whose highest value is a quarter of the highest of all holds more than noise around nothing
 
 

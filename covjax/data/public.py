@@ -4,6 +4,7 @@ Nothing is downloaded: unpack a set yourself and name its folder as `data.path`.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from absl import logging
 
 from covjax.data.index import bare_name
 from covjax.data.nifti import open_nifti
-from covjax.data.scan_sources import Scan, scan_source
+from covjax.data.scan_sources import ENDINGS, Scan, scan_source
 from covjax.data.source import Source
 from covjax.errors import InputError
 
@@ -77,7 +78,10 @@ def open_medseg2(root: Path, config: Any) -> Source:
     """Nine scans; each counts as a patient."""
     images = _numbered(_folder(root, "rp_im", "medseg2"))
     masks, lungs = (_folder(root, name, "medseg2") for name in ("rp_msk", "rp_lung_msk"))
-    scans = [_scan(p.name, p, _need(masks, _stem(p), "medseg2"), config, lungs=_find(lungs, _stem(p))) for p in images]
+    scans = []
+    for path in images:
+        mask, lung = _need(masks, _stem(path), "medseg2", ENDINGS), _find(lungs, _stem(path))
+        scans.append(_scan(path.name, path, mask, config, lungs=lung))
     return scan_source("medseg2", root, scans, config)
 
 
@@ -88,7 +92,7 @@ def open_zenodo20(root: Path, config: Any) -> Source:
     scans = []
     for path in images:
         case = re.match(r"coronacases(_org)?_\d+|radiopaedia(_org)?_\d+", path.name)
-        mask, lung = _need(masks, _stem(path), "zenodo20"), _find(lungs, _stem(path))
+        mask, lung = _need(masks, _stem(path), "zenodo20", ENDINGS), _find(lungs, _stem(path))
         scans.append(_scan(path.name, path, mask, config, lungs=lung, patient=case[0] if case else _stem(path)))
     return scan_source("zenodo20", root, scans, config)
 
@@ -98,7 +102,7 @@ def open_mosmed(root: Path, config: Any) -> Source:
     studies, masks = (_folder(root, name, "mosmed") for name in ("studies", "masks"))
     scans, without = [], 0
     for path in _numbered(studies):
-        mask = _find(masks, f"{_stem(path)}_mask")
+        mask = _find(masks, _stem(path), ENDINGS)
         if mask is None and path.parent.name.upper() != "CT-0":
             without += 1
             continue
@@ -124,12 +128,13 @@ def _stem(path: Path) -> str:
     return bare_name(path.name)
 
 
-def _find(folder: Path, stem: str) -> Path | None:
-    return next((path for path in (folder / f"{stem}.nii.gz", folder / f"{stem}.nii") if path.is_file()), None)
+def _find(folder: Path, stem: str, endings: Sequence[str] = ("",)) -> Path | None:
+    paths = (folder / f"{stem}{ending}{suffix}" for ending in endings for suffix in (".nii.gz", ".nii"))
+    return next((path for path in paths if path.is_file()), None)
 
 
-def _need(folder: Path, stem: str, name: str) -> Path:
-    found = _find(folder, stem)
+def _need(folder: Path, stem: str, name: str, endings: Sequence[str] = ("",)) -> Path:
+    found = _find(folder, stem, endings)
     if found is None:
         raise _absent(folder, f"{stem}.nii.gz", name)
     return found

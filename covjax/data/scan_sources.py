@@ -62,7 +62,7 @@ def _own_scans(kind: str, root: Path, config: Any) -> Source:
     apart = {_key(path, root / "masks"): path for path in _niftis(root / "masks")}
     lungs = {_key(path, root / "lungs"): path for path in _niftis(root / "lungs")}
     if kind == "nifti":
-        files = [path for name, path in beside.items() if not _is_mask(name, beside)]
+        files = [path for name, path in beside.items() if not is_mask(name, beside)]
     found = find_scans(home, config.intensity, leave=left_out, files=files)
     rows = read_index(root, dict.fromkeys(found, home))
     patients = _patients(root, home, found, rows, config)
@@ -123,7 +123,8 @@ def _first(paths: Mapping[str, Path], name: str, endings: Sequence[str]) -> Path
     return next((paths[name + ending] for ending in endings if name + ending in paths), None)
 
 
-def _is_mask(name: str, names: Collection[str]) -> bool:
+def is_mask(name: str, names: Collection[str]) -> bool:
+    """Returns whether a name is that of another one's mask, by its ending."""
     return any(name.endswith(ending) and name.removesuffix(ending) in names for ending in ENDINGS[1:])
 
 

@@ -20,7 +20,7 @@ from covjax.data.patients import Pseudonyms, match
 from covjax.data.picture_masks import MaskFiles
 from covjax.data.public import OPENERS, PUBLIC
 from covjax.data.resizing import check_spacing, resize, scaled_shape
-from covjax.data.scan_sources import open_dicom_folder, open_nifti_folder
+from covjax.data.scan_sources import ENDINGS, is_mask, open_dicom_folder, open_nifti_folder
 from covjax.data.source import IGNORE, Slice, Source, fingerprint
 from covjax.data.unused import unused
 from covjax.errors import InputError, unknown
@@ -102,17 +102,16 @@ def open_phantom(config: Any) -> Source:
 
 
 def open_folder(root: Path, config: Any) -> Source:
-    """Any folder of pictures: images/ (or the folder itself), masks/ with the same stems, index.csv (id or file, ..).
+    """Any folder of pictures: images/ (or the folder itself), masks of the same stems, index.csv (id or file, ..).
 
+    Masks lie in masks/ (NAME, NAME_mask, NAME_seg, .. of ENDINGS) or beside their images (with such an ending).
     A healthy slice needs no mask file: nothing in it is infected. Whose slice it is stands in the column
     `config.patient_column`, or in its name by `config.patient_pattern`.
     """
     images = list_images(root / "images") if (root / "images").is_dir() else list_images(root, but="masks")
     masks = list_images(root / "masks") if (root / "masks").is_dir() else {}
+    images, masks = _matched(images, masks)
     rows = read_index(root, images)
-    for stem, path in masks.items():
-        if stem not in images:
-            raise InputError(f"{path}: a mask without its image, add images/{stem} or remove the mask")
     stems = tuple(rows or images)
     window, classes = parse_window(config.window), parse_classes(config.classes)
     marked = MaskFiles(list(masks.values()), config.mask_threshold, classes)
@@ -149,8 +148,8 @@ def open_folder(root: Path, config: Any) -> Source:
     left_out = unused(root, used, "folder")
     if hidden:
         left_out = tuple(LeftOut(*(known_by.hide(text, "", pattern, known) for text in one)) for one in left_out)
-    settings = [config.intensity, window, config.bits, config.mask_threshold, pattern, config.patient_column.strip().lower(), hidden]
-    settings += [stamp(config.classes), IGNORE in classes.values()]
+    settings = [config.intensity, window, config.bits, config.mask_threshold, stamp(config.classes)]
+    settings += [IGNORE in classes.values(), pattern, config.patient_column.strip().lower(), hidden]
     return Source(
         "folder",
         ids,
@@ -171,6 +170,28 @@ def check_distinct(stems: Sequence[str], ids: Sequence[str]) -> None:
                 f"{stem}: has the name of {first[slice_id]} where names of patients are replaced, rename one of them "
                 "or set data.show_patients=True"
             )
+
+
+def _matched(images: dict[str, Path], masks: dict[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Returns images and the mask of each that has one, by the image's stem: NAME, NAME_mask .. in masks/ or beside it.
+
+    Raises InputError for a mask without its image, and for a second mask.
+    """
+    beside = {stem: path for stem, path in images.items() if is_mask(stem, images)}
+    images = {stem: path for stem, path in images.items() if stem not in beside}
+    found = {}
+    for stem in images:
+        mine = [masks[stem + ending] for ending in ENDINGS if stem + ending in masks]
+        mine += [beside[stem + ending] for ending in ENDINGS[1:] if stem + ending in beside]
+        if len(mine) > 1:
+            raise InputError(f"{mine[1]}: {stem} has another mask, {mine[0]}, remove one of them")
+        if mine:
+            found[stem] = mine[0]
+    used = set(found.values())
+    for stem, path in masks.items():
+        if path not in used:
+            raise InputError(f"{path}: a mask without its image, add images/{stem} or remove the mask")
+    return images, found
 
 
 # The paper's released pictures are screenshots of figures; this is where the CT lies in them (rows, columns).

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from covjax.data.picture_masks import MaskFiles, read_mask
+from covjax.data.scan_sources import ENDINGS
 from covjax.data.sources import open_source
 from covjax.errors import InputError
 from tests.data.test_deep_pictures import write_tiff
-from tests.data.test_sources import config
+from tests.data.test_sources import config, picture
 
 RNG = np.random.default_rng(0)
 TRUTH = [np.zeros((20, 24), bool), RNG.random((20, 24)) > 0.7, RNG.random((20, 24)) > 0.9]
@@ -125,3 +126,24 @@ def test_the_set_is_looked_at_once_and_only_where_it_must(tmp_path, monkeypatch)
         for path in paths:
             masks.read(path)
         assert len(read) == passes * len(paths)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("place", ["masks", "images"])
+def test_masks_may_have_the_endings_that_scans_may(tmp_path, place, ending):
+    if place == "images" and not ending:
+        return
+    for k, truth in enumerate(TRUTH):
+        picture(tmp_path / "images" / f"s{k}.png", RNG.integers(0, 255, truth.shape, np.uint8))
+        picture(tmp_path / place / f"s{k}{ending}.png", truth * np.uint8(255))
+    source = open_source(config(tmp_path))
+    assert source.ids == ("s0", "s1", "s2")
+    for i, truth in enumerate(TRUTH):
+        np.testing.assert_array_equal(source.load(i).mask, truth)
+    picture(tmp_path / "masks" / "s1_other.png", TRUTH[1] * np.uint8(255))
+    with pytest.raises(InputError, match="s1_other.png: a mask without its image"):
+        open_source(config(tmp_path))
+    second = "s1_label.png" if ending == "_seg" else "s1_seg.png"
+    (tmp_path / "masks" / "s1_other.png").rename(tmp_path / "masks" / second)
+    with pytest.raises(InputError, match="s1 has another mask"):
+        open_source(config(tmp_path))

@@ -9,6 +9,7 @@ from configs import common
 from covjax.data.classes import class_names, parse_classes
 from covjax.data.intensity import choose_window, eight_bit, parse_window
 from covjax.data.public import PUBLIC, public_table
+from covjax.data.scan_sources import ENDINGS
 from covjax.data.sources import open_source
 from covjax.errors import InputError
 from tests.data.written import scan, write_nifti, write_series
@@ -239,6 +240,16 @@ def test_mosmed(tmp_path, caplog):
     same(slices[:5], np.zeros_like(MASK))
     same(slices[5:])
     assert {s.patient for s in slices} == {"study_0001", "study_0003"} and "1 scans" in caplog.text
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_masks_of_public_sets_may_have_endings(tmp_path, ending):
+    public(tmp_path, ("rp_im/1", VALUES), (f"rp_msk/1{ending}", MASK), ("rp_lung_msk/1", MASK))
+    name = "coronacases_001"
+    public(tmp_path, (f"COVID-19-CT-Seg_20cases/{name}", VALUES), (f"Infection_Mask/{name}{ending}", MASK))
+    public(tmp_path, ("Lung_Mask/x", MASK), ("studies/CT-1/study_0002", VALUES), (f"masks/study_0002{ending}", MASK))
+    for source in ("medseg2", "zenodo20", "mosmed"):
+        same(loaded(tmp_path, source).values())
 
 
 def test_where_to_get_the_public_sets():
