@@ -32,9 +32,10 @@ def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> tuple[np.ndarra
     known = set(names)
     if key == "patient":
         part_of = {data.pseudonyms.get(name, name): part for name, part in part_of.items()}
-    missing = [name for name in part_of if name not in known]
+    missing = [number for number, name in enumerate(part_of, 1) if name not in known]
     if missing:
-        raise InputError(f"{path}: {len(missing)} listed, first {missing[0]}, not in the data, list what is there")
+        first = f"the {key} that is number {missing[0]}" if data.pseudonyms else list(part_of)[missing[0] - 1]
+        raise InputError(f"{path}: {len(missing)} listed, first {first}, not in the data, list what is there")
     return np.array([part_of.get(name, -1) for name in names]), rule
 
 

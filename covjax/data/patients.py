@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from covjax.data.contents import Contents
 from covjax.data.listing import LeftOut
@@ -90,6 +90,13 @@ class Pseudonyms:
             return self.of(word[0]) if known else word[0]
 
         return re.sub(r"[^\W_]+", replaced, text) if others else text
+
+    def hide_paths(self, text: str, paths: Iterable[Path], root: Path) -> str:
+        """Returns a text in which pseudonyms stand for paths below `root`."""
+        for path in sorted(paths, key=lambda path: len(str(path)), reverse=True):
+            if path != root:
+                text = text.replace(str(path), self.of(path.relative_to(root).as_posix()))
+        return text
 
     def hide_left_out(self, left_out: Iterable[LeftOut]) -> dict[LeftOut, str]:
         """Returns what may be shown of files that were left out: {with a pseudonym for its name: the file}."""

@@ -139,14 +139,17 @@ def scan_source(
     """
     window, classes = parse_window(config.window), parse_classes(config.classes)
     opened = lru_cache(maxsize=4)(lambda j: scans[j].open())
-    files = [opened(j).files for j in range(len(scans))]
-    starts = np.cumsum([0, *(len(opened(j)) for j in range(len(scans)))])
+    files, lengths = [], []
+    for j in range(len(scans)):
+        files.append(opened(j).files)
+        lengths.append(len(opened(j)))
+    starts = np.cumsum([0, *lengths])
     beside = [path for scan in scans for path in (scan.mask, scan.lungs) if path]
     used = [*itertools.chain(*files), *beside, *([index] if index else [])]
     digest = digests(root, used, prepared_dir(config))
     known_by = Pseudonyms(contents(root, digest))
     names = [scan.name for scan in scans] if show else _pseudonyms(scans, known_by)
-    slices = [(j, k) for j in range(len(scans)) for k in range(starts[j + 1] - starts[j])]
+    slices = [(j, k) for j in range(len(scans)) for k in range(lengths[j])]
     ids = tuple(f"{names[j]}_{k:04d}" for j, k in slices)
     whole = [origin([digest[path] for path in paths]) for paths in files]
     origins = tuple(origin(whole[j], k) for j, k in slices)
@@ -172,6 +175,12 @@ def scan_source(
 
     settings = [config.intensity, window, stamp(config.classes), config.patient_pattern]
     settings += [config.patient_column.strip().lower(), show, config.mask_geometry]
+
+    def hide(i: int, text: str) -> str:
+        scan, (j, _) = scans[slices[i][0]], slices[i]
+        paths = {opened(j).path, *files[j], *(path for path in (scan.mask, scan.lungs) if path)}
+        return known_by.hide(known_by.hide_paths(text, paths, root), scan.patient)
+
     unread = unused(root, used, name, left_out)
     known = {} if show else {known_by.of(scan.patient): scan.patient for scan in scans}
     if not show:
@@ -179,7 +188,14 @@ def scan_source(
         known |= {known_by.of(file): file for file in hidden.values()}
         unread = tuple(hidden)
     return Source(
-        name, ids, load, fingerprint([name, settings, contents(root, digest)]), origins, known, left_out=unread
+        name,
+        ids,
+        load,
+        fingerprint([name, settings, contents(root, digest)]),
+        origins,
+        known,
+        unread,
+        hide if known else Source.hide,
     )
 
 

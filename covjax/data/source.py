@@ -37,6 +37,10 @@ class Slice(NamedTuple):
     notes: tuple[str, ...] = ()  # what is uncertain but usable, a sentence each; without names, which may be patients'
 
 
+def _as_it_is(i: int, text: str) -> str:
+    return text
+
+
 @dataclass(frozen=True)
 class Source:
     """A lazy sequence of slices, and a fingerprint that changes when its inputs do."""
@@ -48,6 +52,7 @@ class Source:
     origins: tuple[str, ...]  # of each slice, see covjax.data.contents.origin
     patients: Mapping[str, str] = field(default_factory=dict)  # names by the pseudonyms that stand for them
     left_out: tuple[LeftOut, ...] = ()  # what is in its folder and is not read, as results may show it
+    hide: Callable[[int, str], str] = _as_it_is  # an error on slice i, without names of patients
 
 
 def check_slice(found: Slice) -> None:

@@ -145,6 +145,9 @@ def open_folder(root: Path, config: Any) -> Source:
         split, values, notes = row.get("split", ""), picture.intensity, picture.notes
         return Slice(ids[i], image, mask, label, patient, split, values, notes=notes)
 
+    def hide(i: int, text: str) -> str:
+        return known_by.hide(text, patients[i], pattern, known)
+
     left_out = unused(root, used, "folder")
     if hidden:
         left_out = tuple(LeftOut(*(known_by.hide(text, "", pattern, known) for text in one)) for one in left_out)
@@ -158,6 +161,7 @@ def open_folder(root: Path, config: Any) -> Source:
         tuple(origin(digest[images[stem]]) for stem in stems),
         {known_by.of(patient): patient for patient in known} if hidden else {},
         left_out,
+        hide if hidden else Source.hide,
     )
 
 

@@ -26,13 +26,14 @@ def audit_source(config: Any, output: Path) -> bool:
     source = open_source(config.data)
     m = measure(source.name, source.fingerprint, source.ids, source.load)
     pseudonyms = {patient: pseudonym for pseudonym, patient in source.patients.items()}
-    m = replace(m, left_out=source.left_out, pseudonyms=pseudonyms)
+    position = {name: i for i, name in enumerate(source.ids)}
+    unreadable = tuple((name, source.hide(position[name], reason)) for name, reason in m.unreadable)
+    m = replace(m, unreadable=unreadable, left_out=source.left_out, pseudonyms=pseudonyms)
     try:
         needs = CLASSES if "classifier" in stage_names(config) else ("infected",)
         splits = make_splits(m, config.split, config.seed, needs)
     except InputError as error:
         splits = {"problem": str(error)}
-    position = {name: i for i, name in enumerate(source.ids)}
     return _audit(output, m, splits, lambda name: source.load(position[name]))
 
 

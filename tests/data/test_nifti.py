@@ -2,6 +2,8 @@
 
 import gzip
 import itertools
+import os
+import tempfile
 from pathlib import Path
 
 import nibabel
@@ -165,3 +167,25 @@ def test_finds_scans_below_a_folder(tmp_path):
     ):
         with pytest.raises(InputError, match=word):
             find_scans(path)
+
+
+def test_unpacked_scans_are_private_and_leave_no_file(tmp_path, monkeypatch):
+    write_nifti(tmp_path / "a.nii.gz", scan())
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    states, real = [], tempfile.TemporaryFile
+
+    def watched(*arguments, **fields):
+        file = real(*arguments, **fields)
+        states.append(os.fstat(file.fileno()))
+        return file
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", watched)
+    before = os.umask(0)
+    try:
+        volume = open_nifti(tmp_path / "a.nii.gz")
+        volume.read(0)
+    finally:
+        os.umask(before)
+    assert [(state.st_mode & 0o777, state.st_nlink) for state in states] == [(0o600, 0)]
+    assert not list((tmp_path / "scratch").iterdir())
