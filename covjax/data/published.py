@@ -16,7 +16,7 @@ def source_parts(data: Prepared, parts: Sequence[str]) -> np.ndarray:
     for slice_id, split in zip(data.ids, data.splits, strict=True):
         if split not in parts:
             raise InputError(
-                f"{slice_id}: split '{split}' in index.csv, use train, val or test, or set split.by=patient"
+                f"{slice_id}: split '{split}' in index.csv, use train, val or test, or set {_instead(data)}"
             )
     return np.array([parts.index(s) for s in data.splits])
 
@@ -28,7 +28,7 @@ def source_folds(data: Prepared, folds: int) -> np.ndarray:
         if split not in numbers:
             raise InputError(
                 f"{slice_id}: split '{split}' in index.csv, with {folds} folds use 0 to {folds - 1}, "
-                "or set split.by=patient"
+                f"or set {_instead(data)}"
             )
     return np.array([numbers.index(s) for s in data.splits])
 
@@ -43,8 +43,7 @@ def held_out(data: Prepared) -> tuple[np.ndarray, np.ndarray]:
     if names not in (*DIVIDED, {"train", "val", "test"}):
         raise InputError(
             f"split.by: held_out needs a split column of train, val and test, or train and one of them, found "
-            f"{', '.join(sorted(name or 'nothing' for name in names))}; use split.by=patient, or block where patients "
-            "are unknown"
+            f"{', '.join(sorted(name or 'nothing' for name in names))}; use {_instead(data)}"
         )
     splits, patients = np.array(data.splits), np.array(data.patients)
     tested = splits == "test" if "test" in names else splits == "val"
@@ -56,3 +55,8 @@ def held_out(data: Prepared) -> tuple[np.ndarray, np.ndarray]:
         return part, rest
     part[rest] = np.where(splits[rest] == "train", TRAIN, VAL)
     return part, np.zeros(len(splits), bool)
+
+
+def _instead(data: Prepared) -> str:
+    """A rule that this data set can be divided by."""
+    return "split.by=block" if "" in data.patients else "split.by=patient"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -312,6 +313,17 @@ def test_the_remedies_for_a_published_split_work():
     two = data(labels, [""] * 16, ["train" if part == "train" else "val" for part in leaking])
     refused("the test part is empty, use split.by=held_out", two, rule("source"), 0)
     assert make_splits(two, rule("held_out"), 0)["test"] == list(d.ids[6:])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(["", "training", "3"]), st.sampled_from(["source", "held_out"]), st.booleans(), st.booleans())
+def test_the_rule_named_for_other_words_divides_these_slices(word, by, known, folds):
+    d = data([0, 1] * 12, [f"p{i // 3}" if known else "" for i in range(24)], [word] * 24)
+    wanted = rule(by, folds=2 if folds and by == "source" else 0)
+    with pytest.raises(InputError) as error:
+        make_splits(d, wanted, 0)
+    (named,) = re.findall(r"split\.by=(\w+)", str(error.value))
+    make_splits(d, rule(named, folds=wanted.folds), 0)
 
 
 def test_covid_ct_holds_out_its_published_validation_part(tmp_path):
