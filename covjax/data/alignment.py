@@ -13,13 +13,13 @@ from covjax.errors import InputError
 
 STRETCHED = 0.01  # share by which the voxels of labels and image may differ in size
 TURNED = 0.5  # degrees by which their axes may
-AWAY = 0.5  # voxels from which on labels that lie elsewhere are noted
+AWAY = 0.5  # voxels from which on labels that lie elsewhere are noted, less what single precision makes of it
 GEOMETRIES = {
     "file": "labels lie where their file says, which must agree with their image",
     "image": "labels are stored voxel by voxel as their image, whatever their file says",
 }
 UNSAID = "its mask, or it itself, does not say where it lies: they are taken to be stored alike"
-IN_ORDER = "its mask has a slice for each of its own, taken in order: unevenly spaced, they lie on no grid"
+IN_ORDER = "its mask has a slice for each of its own and is taken in order: unevenly spaced, they lie on no grid"
 
 
 class Alignment(NamedTuple):
@@ -47,12 +47,12 @@ def align(path: Path, labels: Geometry, volume: Volume, by: str = "file") -> Ali
     said = labels.known and volume.geometry.known
     if alike and (by == "image" or not said):
         return Alignment(*alike, () if by == "image" or labels.known == volume.geometry.known else (UNSAID,))
+    # At 45 degrees the nearest axes of two files that agree may differ by rounding, so what is stored counts first.
+    if alike and _agree(labels.affine * labels.unit, alike[0].affine * alike[0].unit):
+        labels = labels._replace(turn=alike[0].orientation)
     if whole and canonical_shape(labels) == canonical_shape(whole.geometry):
         if not said:
             return Alignment(labels, whole.places, (UNSAID,))
-        # At 45 degrees the nearest axes of two files that agree may differ by rounding, so what is stored counts first.
-        if alike and _agree(labels.affine * labels.unit, whole.geometry.affine * whole.geometry.unit):
-            labels = Geometry(labels.shape, labels.affine, True, labels.unit, whole.geometry.orientation)
         return Alignment(labels, whole.places, _compare(path, labels, whole.geometry, volume))
     if canonical_shape(labels) == volume.shape:
         if said:
@@ -62,7 +62,7 @@ def align(path: Path, labels: Geometry, volume: Volume, by: str = "file") -> Ali
         return Alignment(labels, own, (IN_ORDER,))
     raise InputError(
         f"{path}: {canonical_shape(labels)} slices, rows and columns, but its image {volume.path} has "
-        f"{volume.shape}, export them alike"
+        f"{volume.shape}, export them alike" + (", a slice for each" if whole is None else "")
     )
 
 
@@ -74,7 +74,7 @@ def _compare(path: Path, labels: Geometry, image: Geometry, volume: Volume) -> t
     corners = np.array([(*corner, 1) for corner in product(*ends)]).T
     beside = ((theirs - ours) @ corners)[:3]
     voxels = np.abs(np.linalg.solve(ours[:3, :3], beside)).max()
-    if voxels < AWAY:
+    if voxels < AWAY - 1e-4:
         return ()
     distance = np.linalg.norm(beside, axis=0).max()
     return (f"its mask lies up to {distance:.3g} mm ({voxels:.3g} voxels) away from it, by what the files say",)

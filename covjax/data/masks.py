@@ -15,9 +15,10 @@ NEARLY = 1e-3  # by which a number may miss the whole number that it is: a slope
 UNMARKED = 0.05  # share of a volume whose voxels may have no mask where the background has one
 
 
-def label_notes(path: Path, volume: Volume, by: str = "file") -> tuple[str, ...]:
-    """Returns what is uncertain about the place of labels; the rest as `read_labels`."""
-    return align(path, open_labels(path)[1], volume, by).notes
+def label_notes(path: Path, volume: Volume, by: str = "file", name: str = "mask") -> tuple[str, ...]:
+    """Returns what is uncertain about the place of labels, which notes call `name`; the rest as `read_labels`."""
+    notes = align(path, open_labels(path)[1], volume, by).notes
+    return tuple(note.replace("its mask", f"its {name}") for note in notes)
 
 
 def read_labels(path: Path, volume: Volume, index: int, by: str = "file") -> np.ndarray:

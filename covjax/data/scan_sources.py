@@ -168,6 +168,7 @@ def scan_source(
             mask = map_classes(read_labels(scan.mask, volume, k, by), classes, scan.mask)
             notes += label_notes(scan.mask, volume, by)
         lungs = None if scan.lungs is None else read_labels(scan.lungs, volume, k, by) > 0
+        notes += () if scan.lungs is None else label_notes(scan.lungs, volume, by, "lung mask")
         label = 0 if scan.label == 0 else int(infected(mask).any())
         patient = scan.patient if show else known_by.of(scan.patient)
         spacing = volume.spacing and volume.spacing[1:]

@@ -63,7 +63,7 @@ def check_slice(found: Slice) -> None:
         )
 
 
-READING = 2  # to be raised whenever the same files decode to other pixels or labels than before
+READING = 3  # to be raised whenever the same files decode to other pixels or labels than before
 
 
 def fingerprint(parts: list) -> str:
