@@ -1,12 +1,15 @@
 """DICOM series and multi-frame files: sorted by position, in HU, odd tags survived, bad files named."""
 
 import os
+import shutil
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.pixels import get_decoder
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
@@ -143,12 +146,51 @@ def test_series_are_told_apart_and_other_objects_left_out(tmp_path):
     fails(tmp_path, "bad.dcm")
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"PatientID": "Roe^Richard"},
+        {"StudyInstanceUID": "1.2.44"},
+        {"SeriesInstanceUID": "1.2.55"},
+        {"ImageOrientationPatient": [0.99, 0.141067, 0, -0.141067, 0.99, 0]},
+        {"Rows": 8, "PixelData": bytes(2 * 8 * 20)},
+    ],
+)
+def test_a_series_is_of_one_patient_study_size_and_orientation(tmp_path, tags):
+    """Numbers of series are at times given twice; whatever else differs tells them apart."""
+    for name, more in (("P1", {}), ("P2", tags)):
+        for k in range(5):
+            data = dicom_slice(scan(), k, **more)
+            data.ImagePositionPatient = [10, 20, 200 * len(more) + 2.5 * k]
+            save(data, tmp_path / name / f"{k}")
+    found = {name: opener() for name, opener in find_scans(tmp_path).items()}
+    assert [len(volume) for volume in found.values()] == [5, 5] and list(found) == ["P1", "P2"]
+    assert all(volume.spacing[0] == pytest.approx(2.5) and not volume.notes for volume in found.values())
+
+
+@given(seed=st.integers(0, 10**6), angle=st.floats(-0.5, 0.5), size=st.sampled_from([1e-6, 1e-5, 1e-4]))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_jitter_parts_no_series(tmp_path, seed, angle, size):
+    """Rounding to any number of digits would tell some of these slices apart."""
+    rng = np.random.default_rng(seed)
+    shutil.rmtree(tmp_path / "in", ignore_errors=True)
+    turn = np.array([np.cos(angle), np.sin(angle), 0, -np.sin(angle), np.cos(angle), 0])
+    for k in range(3):
+        data = dicom_slice(scan((3, 6, 7)), k)
+        data.ImageOrientationPatient = [f"{part:.9f}" for part in turn + rng.uniform(-size, size, 6)]
+        data.PixelSpacing = [f"{side + rng.uniform(-size, size) / 2:.9f}" for side in (0.8, 0.7)]
+        data.ImagePositionPatient = [f"{part:.7f}" for part in [10, 20, 30 + 2.5 * k] + rng.uniform(-size, size, 3)]
+        save(data, tmp_path / "in" / f"{k}")
+    assert only(tmp_path / "in").spacing == pytest.approx(SPACING, rel=1e-3)
+
+
 def test_sorting_without_positions(tmp_path):
     values = scan()
     write_series(tmp_path / "numbered", values, drop("ImagePositionPatient"))
     volume = only(tmp_path / "numbered")
     np.testing.assert_array_equal(slices(volume), values)
-    assert volume.spacing is None and not volume.geometry.known
+    assert volume.spacing is None and not volume.geometry.known and volume.extents is None
+    assert "size" in volume.notes[0] and "where its slices lie" in volume.notes[1]
     write_series(tmp_path / "lost", values, drop("ImagePositionPatient", "InstanceNumber"))
     fails(tmp_path / "lost", "no positions")
 
@@ -186,6 +228,13 @@ def test_a_coronal_series_is_refused(tmp_path):
 def test_a_gap_is_noted(tmp_path):
     write_series(tmp_path, scan(), lambda data, k: setattr(data, "ImagePositionPatient", [0, 0, k + 3 * (k > 2)]))
     assert len(only(tmp_path)) == 5 and "evenly" in only(tmp_path).notes[0]
+
+
+def test_a_single_slice_is_as_thick_as_it_says(tmp_path):
+    write_series(tmp_path / "thick", scan((1, 9, 8)), SliceThickness=1.25, SpacingBetweenSlices=5)
+    assert only(tmp_path / "thick").spacing == (1.25, *SPACING[1:])
+    write_series(tmp_path / "unsaid", scan((1, 9, 8)), SliceThickness=None)
+    assert only(tmp_path / "unsaid").spacing is None
 
 
 def test_sample_files():

@@ -13,10 +13,12 @@ from tests.data.written import scan, write_frames, write_series
 pytest.importorskip("highdicom", reason="pip install 'covjax[seg]'")
 VALUES = scan((5, 18, 20))
 TAGS = {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg", "PatientBirthDate": "19600101"}
-# Directions of rows and columns, and of the next slice: as most scanners have it, feet first, mirrored both ways.
+# Directions of rows and columns, and mm from slice to slice: as most scanners have it, feet first, mirrored both ways,
+# with a tilted gantry.
 TURNED = {
-    "usual": ([1, 0, 0, 0, 1, 0], 1), "feet first": ([1, 0, 0, 0, 1, 0], -1),
-    "left to right": ([-1, 0, 0, 0, 1, 0], 1), "prone": ([-1, 0, 0, 0, -1, 0], -1), "swapped": ([0, 1, 0, 1, 0, 0], 1),
+    "usual": ([1, 0, 0, 0, 1, 0], [0, 0, 2.5]), "feet first": ([1, 0, 0, 0, 1, 0], [0, 0, -2.5]),
+    "left to right": ([-1, 0, 0, 0, 1, 0], [0, 0, 2.5]), "prone": ([-1, 0, 0, 0, -1, 0], [0, 0, -2.5]),
+    "swapped": ([0, 1, 0, 1, 0, 0], [0, 0, 2.5]), "tilted": ([1, 0, 0, 0, 1, 0], [0, 0.75, 2.5]),
 }  # fmt: skip
 
 
@@ -48,12 +50,16 @@ def fails(call, *words):
     assert "\n" not in message and all(word in message for word in words), message
 
 
+@pytest.mark.parametrize("gap", [0, 30, 31.3])
 @pytest.mark.parametrize("turned", TURNED)
-def test_every_mask_lies_on_its_own_picture(tmp_path, turned):
+def test_every_mask_lies_on_its_own_picture(tmp_path, turned, gap):
     orientation, step = TURNED[turned]
 
+    def place(k):
+        return tuple(np.round([10.0, 20.0, 30.0] + np.multiply(step, k + gap * (k > 2)), 6).tolist())
+
     def turn(data, k):
-        data.ImageOrientationPatient, data.ImagePositionPatient = orientation, [10.0, 20.0, 30 + 2.5 * step * k]
+        data.ImageOrientationPatient, data.ImagePositionPatient = orientation, list(place(k))
 
     write_series(tmp_path / "in", VALUES, turn, **TAGS)
     seg = written(tmp_path / "a.dcm", tmp_path / "in", lambda v: [np.uint8(v.read(k) > 300) for k in range(5)])
@@ -66,7 +72,7 @@ def test_every_mask_lies_on_its_own_picture(tmp_path, turned):
     places = {
         tuple(frame.PlanePositionSequence[0].ImagePositionPatient) for frame in seg.PerFrameFunctionalGroupsSequence
     }
-    assert places == {(10, 20, 30 + 2.5 * step * k) for k in range(5)}
+    assert places == {place(k) for k in range(5)}
     shared = seg.SharedFunctionalGroupsSequence[0]
     assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == orientation
     assert shared.PixelMeasuresSequence[0].PixelSpacing == [0.8, 0.7]

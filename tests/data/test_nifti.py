@@ -4,12 +4,14 @@ import gzip
 import itertools
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
+from covjax.data.geometry import is_sheared
 from covjax.data.nifti import open_nifti, write_mask
 from covjax.data.scans import find_scans
 from covjax.errors import InputError
@@ -106,6 +108,39 @@ def test_what_the_values_are(tmp_path):
     assert open_nifti(tmp_path / "soft.nii", told="hu").intensity == "hu"
     write_nifti(tmp_path / "unit.nii", np.float32(scan(low=0, high=100)) / 100)
     fails(tmp_path / "unit.nii", "0..0.99")
+
+
+@pytest.mark.parametrize("sides", [(0, 0, 0), (0.7, 0.8, 0), (0, 0.8, 2.5)])
+def test_a_header_without_sizes(tmp_path, sides):
+    """What is 0 in a header is not known; nibabel makes it 1."""
+    write_nifti(tmp_path / "a.nii", scan())
+    header = bytearray((tmp_path / "a.nii").read_bytes())
+    header[80:92] = np.float32(sides).tobytes()
+    (tmp_path / "sform.nii").write_bytes(header)
+    assert open_nifti(tmp_path / "sform.nii").spacing == pytest.approx(SPACING)
+    header[252:256] = bytes(4)  # neither qform nor sform
+    (tmp_path / "none.nii").write_bytes(header)
+    volume = open_nifti(tmp_path / "none.nii")
+    assert volume.spacing is None and volume.voxel_mm3(0) is None and "size of its voxels" in volume.notes[0]
+    header[80:92] = np.float32(SPACING[::-1]).tobytes()
+    (tmp_path / "sizes.nii").write_bytes(header)
+    assert open_nifti(tmp_path / "sizes.nii").spacing == pytest.approx(SPACING)
+
+
+@pytest.mark.parametrize("lean", [0.0, 0.4])
+def test_headers_of_masks(tmp_path, lean):
+    """A sheared grid is in the sform alone; the mask of a DICOM scan says as much of where it lies as a scan's own."""
+    affine = np.array([[-0.7, 0, 0, 9], [0, -0.8, lean, 8], [0, 0, 2.5, -700], [0, 0, 0, 1]])
+    image = nibabel.Nifti1Image(scan().transpose(2, 1, 0), affine)
+    image.to_filename(tmp_path / "a.nii")
+    volume = open_nifti(tmp_path / "a.nii")
+    assert is_sheared(volume.geometry) == (lean > 0)
+    for name, of in (("own", volume), ("made", replace(volume, header=None))):
+        write_mask(tmp_path / f"{name}.nii", np.ones((5, 18, 20), np.uint8), of)
+        header = nibabel.load(tmp_path / f"{name}.nii").header
+        np.testing.assert_allclose(header.get_best_affine(), affine, rtol=1e-6)
+        np.testing.assert_allclose(header.get_zooms(), np.linalg.norm(affine[:3, :3], axis=0), rtol=1e-6)
+    assert header.get_xyzt_units()[0] == "mm" and header["sform_code"] == 1 and header["qform_code"] == (lean == 0)
 
 
 def damage(tmp_path, change, suffix=".nii"):

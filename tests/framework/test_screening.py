@@ -324,6 +324,50 @@ def test_notes_on_a_scan_are_in_its_table_in_json_and_on_the_pages(trained, tmp_
     assert "not evenly spaced" in pages["c"] and "To note" not in pages["a"]
 
 
+def tilted(data, k):
+    data.ImagePositionPatient = [0, 1.5 * k, 4 * k]
+
+
+def test_a_sheared_scan_keeps_its_grid_and_says_who_refuses_it(trained, tmp_path):
+    write_series(tmp_path / "tilted", VALUES, tilted)
+    affine = np.array([[-0.7, 0, 0, 9], [0, -0.8, 1, 8], [0, 0, 2.5, -700], [0, 0, 0, 1]])
+    write_nifti(tmp_path / "sheared.nii", VALUES.transpose(2, 1, 0), affine=affine)
+    for name, advice in (("tilted", "with --masks=dicom_seg"), ("sheared.nii", "screen the DICOM scan with")):
+        output = tmp_path / f"out {name}"
+        screen(trained[0], tmp_path / name, output, window="lung")
+        (row,), told = read(output / "scans.csv"), json.loads((output / "screening.json").read_text())
+        (note,) = told["notes"][row["scan"]]
+        assert row["notes"] == note and "SimpleITK) refuse" in note and advice in note and "dicom_seg" in note
+        assert advice in build_screening(output).read_text()
+        mask = nibabel.load(output / row["mask"])
+        voxel = abs(np.linalg.det(mask.affine[:3, :3]))
+        assert voxel == pytest.approx(0.56 * (4 if name == "tilted" else 2.5), rel=1e-6)
+        assert float(row["infected_ml"]) == pytest.approx(np.asarray(mask.dataobj).sum() * voxel / 1000, rel=1e-6)
+    pytest.importorskip("highdicom", reason="pip install 'covjax[seg]'")
+    screen(trained[0], tmp_path / "tilted", tmp_path / "seg", window="lung", masks="dicom_seg")
+    (row,) = read(tmp_path / "seg" / "scans.csv")
+    assert row["mask"] == "masks/tilted.dcm" and row["notes"] == ""
+    assert float(row["infected_ml"]) == pytest.approx(
+        float(read(tmp_path / "out tilted" / "scans.csv")[0]["infected_ml"])
+    )
+
+
+def test_even_runs_of_a_series_get_a_mask_each(trained, tmp_path):
+    write_series(tmp_path / "in", VALUES, lambda data, k: setattr(data, "ImagePositionPatient", [0, 0, k + k**2 // 3]))
+    screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
+    (row,), slices = read(tmp_path / "out" / "scans.csv"), read(tmp_path / "out" / "predictions.csv")
+    files = row["mask"].split("; ")
+    assert files == [f"masks/in.{k}of{len(files)}.nii.gz" for k in range(1, len(files) + 1)] and len(files) > 1
+    assert f"in {len(files)} files" in row["notes"] and list(dict.fromkeys(r["mask"] for r in slices)) == files
+    ml = 0
+    for file in files:
+        mask = nibabel.load(tmp_path / "out" / file)
+        ml += np.asarray(mask.dataobj).sum() * abs(np.linalg.det(mask.affine[:3, :3])) / 1000
+    assert ml == pytest.approx(float(row["infected_ml"]), rel=1e-6)
+    assert sum(float(r["infected_mm2"]) * float(r["extent_mm"]) for r in slices) / 1000 == pytest.approx(ml, rel=1e-6)
+    assert build_screening(tmp_path / "out").is_file()
+
+
 def test_nothing_is_overwritten(trained, pictures, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("kept")
