@@ -20,6 +20,7 @@ class Picture(NamedTuple):
     values: np.ndarray  # [H, W]: uint8 of 8bit, float32 of hu
     intensity: str = "8bit"  # or hu
     notes: tuple[str, ...] = ()
+    turned: bool = False  # upright, as its EXIF or TIFF orientation says
 
 
 def read_deep(path: Path, values: np.ndarray, told: str = "auto", bits: int = 0) -> Picture:

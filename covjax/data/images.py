@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from covjax.data.deep_pictures import Picture, check_used, read_deep
 from covjax.errors import InputError
@@ -14,7 +14,7 @@ from covjax.errors import InputError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # no other decoder runs, whatever a file called .png holds
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # greys of more than 8 bits
-SIXTEEN = "covjax: 16 bits"  # in `info` of a picture whose file has 16 bits a channel
+SIXTEEN, TURNED = "covjax: 16 bits", "covjax: turned"  # in `info` of a picture: what its file says
 MIN_SIDE, MAX_PIXELS = 16, 64_000_000
 
 
@@ -53,16 +53,21 @@ def read_picture(path: Path, told: str = "auto", bits: int = 0) -> Picture:
     """
     image = decoded(path)
     if image.mode in DEEP:
-        return read_deep(path, np.asarray(image), told, bits)
+        return read_deep(path, np.asarray(image), told, bits)._replace(turned=image.info[TURNED])
     grey = as_grey(image, path)
-    if image.info.get(SIXTEEN):
+    if image.info[SIXTEEN]:
         check_used(path, grey, told)
-    return Picture(grey)
+    return Picture(grey, turned=image.info[TURNED])
 
 
 def read_image(path: Path, bits: int = 0) -> np.ndarray:
     """Reads a picture as uint8 [H, W]; see `read_picture`."""
     return read_picture(path, "auto", bits).values
+
+
+def is_turned(path: Path) -> bool:
+    """Returns whether the header of a picture says that it is stored turned. Raises InputError as reading does."""
+    return decoded(path, pixels=False).info[TURNED]
 
 
 def is_deep(path: Path) -> bool:
@@ -97,6 +102,7 @@ def decoded(path: Path, pixels: bool = True) -> Image.Image:
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 _check_header(path, image)
                 image.info[SIXTEEN] = any(";16" in str(tile.args) for tile in image.tile)
+                image.info[TURNED] = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
                 if pixels:
                     image.load()
                     ImageOps.exif_transpose(image, in_place=True)

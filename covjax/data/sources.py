@@ -11,7 +11,7 @@ from PIL import Image
 from covjax.data import phantom
 from covjax.data.classes import class_names, parse_classes, stamp
 from covjax.data.contents import contents, digests, origin, prepared_dir
-from covjax.data.images import list_images, read_image, read_picture
+from covjax.data.images import is_turned, list_images, read_image, read_picture
 from covjax.data.index import PATIENT, label_of, read_index, read_patients
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.listing import LeftOut
@@ -24,6 +24,8 @@ from covjax.data.scan_sources import ENDINGS, is_mask, open_dicom_folder, open_n
 from covjax.data.source import IGNORE, Slice, Source, fingerprint
 from covjax.data.unused import unused
 from covjax.errors import InputError, unknown
+
+TURNED_APART = "of picture and mask one is stored turned and says so: both are read upright, check that they fit"
 
 
 def open_source(config: Any) -> Source:
@@ -143,6 +145,8 @@ def open_folder(root: Path, config: Any) -> Source:
             )
         patient = known_by.of(patients[i]) if hidden else patients[i]
         split, values, notes = row.get("split", ""), picture.intensity, picture.notes
+        if stem in masks and picture.turned != is_turned(masks[stem]):
+            notes += (TURNED_APART,)
         return Slice(ids[i], image, mask, label, patient, split, values, notes=notes)
 
     def hide(i: int, text: str) -> str:

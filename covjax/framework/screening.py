@@ -39,6 +39,7 @@ from covjax.framework.intensity import read_intensity
 from covjax.framework.masks import class_areas, class_volumes, mask_notes, overlay, scan_columns, slice_columns
 from covjax.framework.screener import Screened, Screener
 
+SKIP_THEM = " (or pass over such files: --on_error=skip)"
 ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
 MASKS = {"nifti": "NIfTI, of scans of all kinds", "dicom_seg": "DICOM segmentations of DICOM scans, NIfTI of others"}
 
@@ -88,7 +89,7 @@ def screen(
 
     def skip(error: InputError) -> None:
         if on_error == "stop":
-            raise InputError(f"{error} (or pass over such files: --on_error=skip)")
+            raise error if str(error).endswith(SKIP_THEM) else InputError(f"{error}{SKIP_THEM}")
         tqdm.write(f"skipped: {error}")
         skipped.append(error)
 

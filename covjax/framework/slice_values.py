@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from covjax.data.hounsfield import Reading
 from covjax.data.images import DEEP, MAX_PIXELS, MIN_SIDE, SUFFIXES, as_grey, read_image
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.errors import InputError
@@ -147,4 +148,4 @@ def _scaled(values: np.ndarray, where: str, window: tuple[float, float] | None) 
             f"{where}: {found} are no HU, which are below 0 in fat and air; subtract what was added to them, often "
             "1024 or 32768 (0..255 are taken as uint8)"
         )
-    return eight_bit(values, window)
+    return eight_bit(Reading("hu").convert(values), window)  # what was not measured is air, as in scans

@@ -174,6 +174,10 @@ def test_pictures_and_masks_are_read_upright(tmp_path, suffix, orientation):
     np.testing.assert_array_equal(read_mask(tmp_path / "masks" / "a.png"), mask > 0)
     found = open_source(config(tmp_path)).load(0)  # of training and audit
     assert np.abs(found.image.astype(int) - image).max() <= near and np.array_equal(found.mask, mask > 0)
+    assert not found.notes
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")  # upright, but drawn on which of the two pictures?
+    found = open_source(config(tmp_path)).load(0)
+    assert len(found.notes) == (orientation != 1) and np.array_equal(found.mask, mask > 0)
     (scan,) = (opener() for opener in find_screened(tmp_path / "images", "auto", 0, pytest.fail)[0].values())
     assert np.abs(scan.read(0).astype(int) - image).max() <= near
     deep = SimpleNamespace(path=tmp_path / "deep.png", pixels=image.astype(np.uint16) * 257)

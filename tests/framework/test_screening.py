@@ -17,6 +17,7 @@ from covjax.config import read_config, write_json
 from covjax.data import screened
 from covjax.data.intensity import eight_bit
 from covjax.data.nifti import open_labels
+from covjax.data.phantom import phantom_slice
 from covjax.data.volumes import canonical
 from covjax.errors import InputError
 from covjax.framework import Screener, screen, screening
@@ -402,3 +403,43 @@ def test_overlay_draws_the_contour_only():
     mask[1:4, 1:4] = 1
     changed = (overlay(image, mask) != 100).any(-1)
     assert changed.sum() == 8 and not changed[2, 2]
+
+
+CHEST = np.stack([phantom_slice(0, k, slices_per_patient=3, size=48, seed=0)[0] for k in range(3)])
+HU = np.rint(CHEST * (1500 / 255) - 1350).clip(-1000).astype(np.int16)  # air, as padding becomes
+
+
+def values_as_others_store_them(folder):
+    """Writes the same three slices in forms that nothing in the file explains; returns {name: path}."""
+    write_nifti(folder / "offset.nii", np.where(HU == -1000, -2000, HU + 1024).astype(np.int16))
+    write_nifti(folder / "high.nii", (HU + 32768.0).astype(np.float32))
+    write_nifti(folder / "wrapped.nii", HU.view(np.uint16))
+    for k in range(3):
+        write_picture(folder / "tiff" / f"{k}.tif", (HU[k] + 1024).astype(np.uint16))
+        write_picture(
+            folder / "grey" / f"{k}.tif", np.rint(eight_bit(HU[k], (-600, 1500)) * (4095 / 255)).astype(np.uint16)
+        )
+    return {name: folder / f"{name}.nii" for name in ("offset", "high", "wrapped")} | {
+        name: folder / name for name in ("tiff", "grey")
+    }
+
+
+def test_values_that_are_not_clear_are_refused_and_read_with_the_flag_that_the_refusal_names(trained, tmp_path):
+    def called(path, name, **flags):
+        screen(trained[0], path, tmp_path / name, window="lung", **flags)
+        return [row["called_infected"] for row in read(tmp_path / name / "predictions.csv")]
+
+    write_nifti(tmp_path / "hu.nii", HU)
+    expected = called(tmp_path / "hu.nii", "base")
+    wanted = {"offset": "hu_plus_1024", "high": "hu_plus_32768", "wrapped": "hu_signed", "tiff": "hu_plus_1024"}
+    for name, path in values_as_others_store_them(tmp_path / "in").items():
+        with pytest.raises(InputError) as caught:
+            called(path, f"{name}_refused")
+        text = str(caught.value)
+        assert text.count("--on_error=skip") == 1 and not (tmp_path / f"{name}_refused").exists()
+        offered = {flag: value for flag, value in re.findall(r"--(\w+)=(\w+) \(in training", text)[:1]}
+        assert offered == ({"intensity": wanted[name]} if name in wanted else {"bits": "12"})
+        flags = {flag: int(value) if flag == "bits" else value for flag, value in offered.items()}
+        assert called(path, name, **flags) == expected, name
+        notes = json.loads((tmp_path / name / "screening.json").read_text(encoding="utf-8"))["notes"]
+        assert name == "grey" or "as declared" in str(notes)
