@@ -4,7 +4,6 @@ import itertools
 import re
 import struct
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +12,13 @@ from PIL import Image
 from covjax.data.hounsfield import OFFSETS
 from covjax.data.images import read_image, read_picture
 from covjax.data.intensity import WINDOWS, eight_bit
+from covjax.data.picture_masks import read_mask
 from covjax.data.screened import find_screened
+from covjax.data.sources import open_source
 from covjax.errors import InputError
 from tests.data.test_hounsfield import PADDING, PIXELS, check, stored
 from tests.data.test_images import chunk
+from tests.data.test_sources import config
 
 FORMATS = {"i": 2, "u": 1, "f": 3}  # TIFF's numbers of what samples are
 BITS = re.compile(r"--bits=(\d+) \(in training --config\.data\.bits=(\d+)\)")
@@ -160,9 +162,6 @@ def save_turned(path, pixels, orientation, **options):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
 def test_pictures_and_masks_are_read_upright(tmp_path, suffix, orientation):
-    from covjax.data.picture_masks import read_mask
-    from covjax.data.sources import open_source
-    from tests.data.test_sources import config
 
     image = PIXELS[2][:50]
     mask = np.uint8(image > 120) * 255
@@ -180,6 +179,21 @@ def test_pictures_and_masks_are_read_upright(tmp_path, suffix, orientation):
     assert len(found.notes) == (orientation != 1) and np.array_equal(found.mask, mask > 0)
     (scan,) = (opener() for opener in find_screened(tmp_path / "images", "auto", 0, pytest.fail)[0].values())
     assert np.abs(scan.read(0).astype(int) - image).max() <= near
-    deep = SimpleNamespace(path=tmp_path / "deep.png", pixels=image.astype(np.uint16) * 257)
-    save_turned(deep.path, deep.pixels, orientation)
-    np.testing.assert_array_equal(read_image(deep.path), image)
+    save_turned(tmp_path / "deep.png", image.astype(np.uint16) * 257, orientation)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), image)
+
+
+def test_folders_of_hu_to_train_on_are_refused_and_read_with_the_field_that_the_refusal_names(tmp_path):
+    for k in (1, 2):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        write(tmp_path / "images" / f"{k}.tif", stored(np.int16, 1024, -2000)[k])
+    (tmp_path / "index.csv").write_text("id,label\n1,0\n2,0\n")
+    with pytest.raises(InputError) as caught:
+        open_source(config(tmp_path)).load(0)
+    (told,) = re.findall(r"--config\.data\.intensity=(\w+)", str(caught.value))
+    source = open_source(config(tmp_path, intensity=told))
+    for i, k in enumerate((1, 2)):
+        found = source.load(i)
+        assert found.values == "hu" and found.notes[0] == "values taken as HU + 1024, as declared"
+        np.testing.assert_array_equal(found.image, PIXELS[k])
+    assert source.fingerprint != open_source(config(tmp_path)).fingerprint
