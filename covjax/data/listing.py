@@ -84,13 +84,9 @@ def list_files(folder: Path, skip: Skip = stop, leave: Leave = unsaid) -> list[P
                 inside.append(path.name)
         folders[:] = inside
         for path in (Path(place, name) for name in files):
-            if path.is_symlink() and not path.exists() and not path.name.startswith("."):
-                skip(InputError(f"{path}: a link to nothing, restore what it points to or remove it"))
-                continue
-            reason = _not_read(path, home)
-            if reason:
+            if reason := _not_read(path, home, skip):
                 leave(path, reason)
-            else:
+            elif reason is not None:
                 found.append(path)
     return sorted(found)
 
@@ -106,13 +102,18 @@ def _not_entered(folder: Path, home: Path) -> str:
     return "a link to a folder elsewhere, put the folder itself here"
 
 
-def _not_read(path: Path, home: Path) -> str:
-    """Returns why a file is not read; "" if it is."""
+def _not_read(path: Path, home: Path, skip: Skip) -> str | None:
+    """Returns why a file is not read; "" if it is, None for a link to nothing, which went to `skip`."""
     if path.name.startswith("."):
         return "a hidden file"
-    if not path.is_file():
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        if not path.exists():
+            skip(InputError(f"{path}: a link to nothing, restore what it points to or remove it"))
+            return None
+        if not path.resolve().is_relative_to(home):
+            return "a link out of the folder, put the file itself here"
         mode = path.stat().st_mode
-        return next((what for check, what in KINDS if check(mode)), "no regular file")
-    if not path.resolve().is_relative_to(home):
-        return "a link out of the folder, put the file itself here"
-    return ""
+    if stat.S_ISREG(mode):
+        return ""
+    return next((what for check, what in KINDS if check(mode)), "no regular file")
