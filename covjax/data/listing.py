@@ -13,6 +13,7 @@ from covjax.files import encode_table
 Skip = Callable[[InputError], None]  # takes the error of a file that cannot be used; raises it, or returns to go on
 Leave = Callable[[Path, str], None]  # takes a file that is left out, and why
 KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a device"), (stat.S_ISCHR, "a device"))
+LEFT_OUT = "left_out.csv"
 COLUMNS = ("file", "reason")
 
 

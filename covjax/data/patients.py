@@ -18,6 +18,7 @@ from covjax.data.contents import Contents
 from covjax.data.listing import LeftOut
 from covjax.errors import InputError
 
+LOOKS_ALIKE = "the name of another patient differs from this one's by capitals or leading zeros only: is it the same?"
 LONG = 6  # digits from which on a number in a name is an identifier rather than a count
 
 
@@ -50,6 +51,14 @@ def patient_name(value: str) -> str:
     """
     text = unicodedata.normalize("NFC", value).strip()
     return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+
+
+def look_alike(patients: Iterable[str]) -> set[str]:
+    """Returns those patients whose name another's differs from by capitals or leading zeros only."""
+    spelled: dict[str, set[str]] = {}
+    for patient in patients:
+        spelled.setdefault(patient.casefold().lstrip("0"), set()).add(patient)
+    return {patient for names in spelled.values() if len(names) > 1 for patient in names}
 
 
 class Pseudonyms:

@@ -17,7 +17,7 @@ from covjax.data.index import LABELS, bare_name, read_index, read_patients
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.listing import LeftOuts, list_files
 from covjax.data.masks import label_notes, read_labels
-from covjax.data.patients import Pseudonyms, match, patient_name
+from covjax.data.patients import LOOKS_ALIKE, Pseudonyms, look_alike, match, patient_name
 from covjax.data.resizing import scaled_shape
 from covjax.data.scans import Opener, find_scans, is_nifti
 from covjax.data.source import Slice, Source, fingerprint, infected
@@ -151,6 +151,7 @@ def scan_source(
     names = [scan.name for scan in scans] if show else _pseudonyms(scans, known_by)
     slices = [(j, k) for j in range(len(scans)) for k in range(lengths[j])]
     ids = tuple(f"{names[j]}_{k:04d}" for j, k in slices)
+    doubtful = look_alike(scan.patient for scan in scans)
     whole = [origin([digest[path] for path in paths]) for paths in files]
     origins = tuple(origin(whole[j], k) for j, k in slices)
 
@@ -161,7 +162,7 @@ def scan_source(
         if config.spacing:  # here, where errors can name the file
             scaled_shape(volume.path, volume.shape[1:], volume.spacing, config.spacing)
         image = eight_bit(volume.read(k), window if hu else None)
-        notes, by = volume.all_notes, config.mask_geometry
+        notes, by = volume.all_notes + (LOOKS_ALIKE,) * (scan.patient in doubtful), config.mask_geometry
         if scan.mask is None:
             mask = np.zeros_like(image)
         else:

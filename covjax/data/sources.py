@@ -16,7 +16,7 @@ from covjax.data.index import PATIENT, label_of, read_index, read_patients
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.listing import LeftOut
 from covjax.data.lungs import lung_box
-from covjax.data.patients import Pseudonyms, match
+from covjax.data.patients import LOOKS_ALIKE, Pseudonyms, look_alike, match
 from covjax.data.picture_masks import MaskFiles
 from covjax.data.public import OPENERS, PUBLIC
 from covjax.data.resizing import check_spacing, resize, scaled_shape
@@ -38,13 +38,7 @@ def open_source(config: Any) -> Source:
     if config.source in INFECTED_ONLY and len(class_names(config.classes)) > 2:
         raise InputError(f"data.classes: the masks of {config.source} know infected or not only, leave it empty")
     check_spacing(config.spacing, config.source)
-    if config.source not in OWN:
-        for field, default in (("patient_column", PATIENT), ("patient_pattern", "")):
-            if (value := getattr(config, field)) != default:
-                raise InputError(
-                    f"data.{field}: '{value}', but data.source={config.source} says itself which patient a slice is "
-                    "of, leave the field out"
-                )
+    _check_patient_fields(config)
     if config.source == "phantom":
         return open_phantom(config)
     if not config.path:
@@ -56,6 +50,22 @@ def open_source(config: Any) -> Source:
     source = SOURCES[config.source](root, config)
     source = scaled(source, config.spacing) if config.spacing else source
     return cropped(source) if config.lung_crop else source
+
+
+def _check_patient_fields(config: Any) -> None:
+    """Raises InputError for fields on patients that the source would not heed."""
+    column, pattern = config.patient_column, config.patient_pattern
+    named = column.strip().lower() != PATIENT
+    if config.source not in OWN and (named or pattern):
+        field, value = ("patient_column", column) if named else ("patient_pattern", pattern)
+        raise InputError(
+            f"data.{field}: '{value}', but data.source={config.source} says itself which patient a slice is of, leave "
+            "the field out"
+        )
+    if named and pattern:
+        raise InputError(
+            f"data.patient_column: '{column}', but data.patient_pattern finds patients in names, leave one of them out"
+        )
 
 
 def scaled(source: Source, spacing: float) -> Source:
@@ -123,7 +133,7 @@ def open_folder(root: Path, config: Any) -> Source:
     used = [*images.values(), *masks.values(), *([root / "index.csv"] if rows else [])]
     digest = digests(root, used, prepared_dir(config))
     known_by, known = Pseudonyms(contents(root, digest)), set(patients) - {""}
-    hidden = bool(known) and not show
+    hidden, doubtful = bool(known) and not show, look_alike(known)
     ids = stems
     if hidden:
         pairs = zip(stems, patients, strict=True)
@@ -144,7 +154,8 @@ def open_folder(root: Path, config: Any) -> Source:
                 f"{images[stem]}: image {image.shape} and mask {mask.shape} differ in size, export them alike"
             )
         patient = known_by.of(patients[i]) if hidden else patients[i]
-        split, values, notes = row.get("split", ""), picture.intensity, picture.notes
+        split, values = row.get("split", ""), picture.intensity
+        notes = picture.notes + (LOOKS_ALIKE,) * (patients[i] in doubtful)
         if stem in masks and picture.turned != is_turned(masks[stem]):
             notes += (TURNED_APART,)
         return Slice(ids[i], image, mask, label, patient, split, values, notes=notes)

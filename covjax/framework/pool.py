@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from covjax.config import flat_fields, read_config, stage_names, write_json
+from covjax.data.listing import LEFT_OUT
 from covjax.data.prepared import Prepared
 from covjax.data.splits import CLASSES, count_notes, read_splits
 from covjax.errors import InputError
@@ -62,6 +63,8 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     try:
         write_json(partial / "config.json", configs[0])
         write_json(partial / "splits.json", _pooled_splits(splits[0], data, part))
+        if (workdirs[0] / LEFT_OUT).is_file():
+            shutil.copy(workdirs[0] / LEFT_OUT, partial)
         write_part(partial / "results" / part, part, data, indices, evaluate_seen(stages, seen, data), pooled, options)
         if output.exists():
             output.rmdir()

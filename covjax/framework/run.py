@@ -10,7 +10,7 @@ from absl import logging
 from tqdm import tqdm
 
 from covjax.config import check_config, claim_workdir, settled, stage_names, write_json
-from covjax.data.listing import left_out_table
+from covjax.data.listing import LEFT_OUT, left_out_table
 from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared import Prepared, prepare
 from covjax.data.splits import CLASSES, PARTS, make_splits, part_indices, read_splits
@@ -49,7 +49,7 @@ def train_run(config: Any, workdir: Path) -> None:
         claim_workdir(workdir, config)
     write_json(workdir / "environment.json", environment())
     write_json(workdir / "splits.json", splits)
-    write_whole(workdir / "left_out.csv", left_out_table(data.left_out))
+    write_whole(workdir / LEFT_OUT, left_out_table(data.left_out))
     record_intensity(config, data, workdir)
     for name in stage_names(config):
         readers = {part: part_reader(name, config, data, splits, part) for part in ("train", "val")}

@@ -16,7 +16,7 @@ from covjax.colours import COLOURS
 from covjax.config import read_config, write_json
 from covjax.data.dicom_seg import check_installed, read_sources, write_segmentation
 from covjax.data.intensity import choose_window, eight_bit
-from covjax.data.listing import LeftOut, Skip, left_out_table, of_error
+from covjax.data.listing import LEFT_OUT, LeftOut, Skip, left_out_table, of_error
 from covjax.data.nifti import mask_files, write_mask
 from covjax.data.screened import Opener, Scan, find_screened
 from covjax.data.source import fingerprint
@@ -258,7 +258,7 @@ def _finish(partial: Path, output: Path, done: Sequence[dict[str, Any]], told: d
     of_slices, of_scans = (columns(told.get("classes", ())) for columns in (slice_columns, scan_columns))
     write("predictions.csv", SLICE_COLUMNS + of_slices, [line for scan in done for line in scan["slices"]])
     write("scans.csv", SCAN_COLUMNS + of_scans, [scan["scan"] for scan in done if scan["slices"]])
-    write_whole(partial / "left_out.csv", left_out_table([LeftOut(**one) for one in told["left_out"]]))
+    write_whole(partial / LEFT_OUT, left_out_table([LeftOut(**one) for one in told["left_out"]]))
     write_json(partial / "screening.json", told)
     shutil.rmtree(partial / "done")
     if output.exists():

@@ -14,6 +14,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     RTDoseStorage,
     SecondaryCaptureImageStorage,
     XRayRadiationDoseSRStorage,
@@ -48,6 +49,11 @@ def tagged(**tags):
     return lambda data: [setattr(data, name, value) for name, value in tags.items()]
 
 
+def captured_frames(data):
+    data.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+    del data.ImageOrientationPatient, data.ImagePositionPatient
+
+
 CORONAL = dict(ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
 SAGITTAL = dict(ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
 # What certainly is no axial CT: how a slice becomes it, and the word that names it.
@@ -56,6 +62,7 @@ NO_CT = {
     "dose_screen": (tagged(ImageType=["DERIVED", "SECONDARY", "OTHER", "DOSE_INFO"]), "dose report"),
     "rt_dose": (tagged(SOPClassUID=RTDoseStorage, Modality="RTDOSE"), "RT Dose"),
     "capture": (tagged(SOPClassUID=SecondaryCaptureImageStorage), "Secondary Capture"),
+    "captured_frames": (captured_frames, "Secondary Capture"),
     "capture_modality": (tagged(Modality="SC"), "modality SC"),
     "localizer": (tagged(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer"),
     "coronal": (tagged(SeriesInstanceUID="1.7", **CORONAL), "coronal"),

@@ -128,6 +128,23 @@ def test_leading_zeros_are_names_and_rounded_numbers_are_refused(tmp_path):
     fails(tmp_path, "folder", "rounded", "format the column as text")
 
 
+@pytest.mark.parametrize("source", SOURCES)
+def test_names_that_look_alike_are_noted(tmp_path, source):
+    called = write(tmp_path, source, ("a",), 5)
+    index(tmp_path, ("id", "patient"), zip(called, ("1", "001", "P2", "p2", "3"), strict=True))
+    opened = open_source(config(tmp_path, source))
+    noted = {opened.load(i).patient: opened.load(i).notes for i in range(len(opened.ids))}
+    assert [any("capitals or leading zeros" in note for note in notes) for notes in noted.values()] == [True] * 4 + [
+        False
+    ]
+
+
+def test_two_ways_to_tell_patients_are_one_too_many(tmp_path):
+    called = write(tmp_path, "folder")
+    index(tmp_path, ("id", "person"), [(name, name) for name in called])
+    fails(tmp_path, "folder", "leave one of them out", patient_column="person", patient_pattern="_(.*)")
+
+
 @pytest.mark.parametrize(
     "source, fields", [("phantom", {"patient_column": "PatientID"}), ("medseg1", {"patient_pattern": "(x)"})]
 )

@@ -55,6 +55,7 @@ def test_folds_on_copies_of_the_data_pool(folds):
     tested = [json.loads((run / "splits.json").read_text())["test"] for run in runs]
     pooled = json.loads((folder / "pooled" / "splits.json").read_text())["test"]
     assert sorted(pooled) == sorted([*tested[0], *tested[1]]) and len(set(pooled)) == 32
+    assert "MetaImage" in build_report(folder / "pooled").read_text(encoding="utf-8")
 
 
 def test_what_an_earlier_run_learned_is_known_in_a_copy_under_other_settings(folds, tmp_path):
