@@ -6,7 +6,7 @@ from covjax.metrics.counts import confusion_matrix
 from covjax.metrics.curves import precision_recall_curve, roc_curve
 from covjax.metrics.intervals import hanley_mcneil, score, wilson
 from covjax.metrics.masks import mask_scores
-from covjax.metrics.paired import holm, mcnemar, paired_bootstrap
+from covjax.metrics.paired import holm, mcnemar, paired_test
 from covjax.metrics.resampling import bootstrap, mean_of
 from covjax.metrics.roc_area import delong, delong_test
 from covjax.metrics.segmentation import (
@@ -22,7 +22,8 @@ from covjax.metrics.thresholds import choose_threshold
 
 # Version of the definitions of all scores; it goes up whenever a score of the same predictions changes.
 # 2: boundary and calibration scores added; intervals resample patients, DeLong in place of Hanley-McNeil.
-DEFINITIONS = 2
+# 3: ranks and losses from log-odds; t intervals over patients.
+DEFINITIONS = 3
 
 __all__ = [
     "DEFINITIONS",
@@ -41,7 +42,7 @@ __all__ = [
     "mask_scores",
     "mcnemar",
     "mean_of",
-    "paired_bootstrap",
+    "paired_test",
     "per_image_dice",
     "per_image_iou",
     "precision_recall_curve",

@@ -9,8 +9,9 @@ from scipy.special import expit
 
 from covjax.errors import InputError
 from covjax.metrics.curves import check_binary, weighted_areas
-from covjax.metrics.intervals import hanley_mcneil, score, wilson
-from covjax.metrics.resampling import MIN_UNITS, bootstrap, by_patient, ratio
+from covjax.metrics.intervals import wilson
+from covjax.metrics.jackknife import Limits, limited, share_limits, t_intervals
+from covjax.metrics.resampling import ratio
 from covjax.metrics.roc_area import delong
 
 BINS = 10  # of the expected calibration error
@@ -22,6 +23,10 @@ PROPORTIONS = {
     "specificity": ((1, 0, 0, 0), (1, 1, 0, 0)),
     "precision": ((0, 0, 0, 1), (0, 1, 0, 1)),
 }
+SCALE_OF = dict.fromkeys((*PROPORTIONS, "f1", "balanced_accuracy"), "share") | {
+    "mcc": "correlation", "kappa": "correlation", "roc_auc": "share", "average_precision": "share", "brier": "share",
+    "log_loss": "amount",
+}  # fmt: skip
 TWO_CLASS = ("balanced_accuracy", "mcc", "kappa", "roc_auc", "average_precision")  # undefined with one class
 
 
@@ -65,11 +70,12 @@ def classification_scores(
     calibration error, the mean over cases of |share positive - mean probability| of their bin, in 10 bins of equal
     width, (0.1 i, 0.1 (i + 1)], 0 in the first.
 
-    Intervals, named in each score: Wilson for accuracy, sensitivity, specificity and precision, whose n is the
-    denominator of the proportion; DeLong for roc_auc, or Hanley-McNeil where a class has one case only. Both take
-    cases as independent, which slices of one patient are not. With `patients` and at least 5 cases all others get a
-    percentile bootstrap interval; with at least 5 patients, all known, these too get one, resampling patients,
-    unless all resamples give one value.
+    Intervals are 95 %, and each names its method or why there is none. With `patients`: t over patients, or over cases
+    where a patient is unknown (see `covjax.metrics.jackknife.t_intervals`), none with fewer than 5 of them; Wilson for
+    accuracy, sensitivity, specificity and precision where patients are unknown, which takes cases as independent, or
+    where all of them are alike. Without: Wilson, and DeLong for roc_auc. ece has none, because resampling adds to a
+    mean of absolute values; with `patients`, beside it stand "by_chance", its mean where labels are drawn by the
+    probabilities given, so that these are right, and "by_chance_high", what it then exceeds in 1 of 40 draws.
 
     Args:
       labels: [N], 0 or 1.
@@ -102,16 +108,39 @@ def classification_scores(
         "precision": "no case is called positive",
         "f1": "no positive cases and none called positive",
     }
-    intervals = _closed_form(cells, values["roc_auc"], cases)
-    if patients is not None and n >= MIN_UNITS:
-        of_cases = [patients[i] for i in order]
-        intervals = _bootstrapped(of_cases, intervals, cases)
+    limits = _without_patients(cells, values, cases) if patients is None else {}
+    if patients is not None and n:
+        limits = _over_patients([patients[i] for i in order], cells, cases)
+    limits["ece"] = Limits(None, reason="resampling adds to it")
     scores = {}
     for name, value in values.items():
         count = int(np.dot(cells, PROPORTIONS[name][1])) if name in PROPORTIONS else n
-        interval, method = intervals.get(name, (None, None))
-        scores[name] = score(value, count, interval, reasons.get(name) if n else "no cases", method)
+        reason = reasons.get(name) if n else "no cases"
+        scores[name] = limited(value, count, limits.get(name, Limits(None)), reason)
+    if n and patients is not None:
+        scores["ece"] |= ece_by_chance(cases.probability)
     return scores
+
+
+def ece_by_chance(probability: np.ndarray, draws: int = 200, seed: int = 0) -> dict[str, float]:
+    """The calibration error that probabilities float64 [N] have by chance alone, where they are right.
+
+    Labels are drawn by the probabilities given, independently. Returns "by_chance", the mean over the draws, and
+    "by_chance_high", their 97.5 % quantile.
+
+    Source: consistency resampling, J. Brocker, L. A. Smith, "Increasing the reliability of reliability diagrams",
+    Weather and Forecasting 22 (2007); of the calibration error, J. Vaicenavicius et al., arXiv:1902.06977.
+    """
+    rng, place = np.random.default_rng(seed), _bins(probability)
+    found = []
+    for _ in range(draws):
+        gap = np.bincount(place, probability - (rng.random(probability.size) < probability), BINS)
+        found.append(np.abs(gap).sum() / probability.size)
+    return {"by_chance": float(np.mean(found)), "by_chance_high": float(np.quantile(found, 0.975))}
+
+
+def _bins(probability: np.ndarray) -> np.ndarray:
+    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probability)
 
 
 def threshold_table(
@@ -164,7 +193,7 @@ def _values(weights: np.ndarray, cases: _Cases) -> dict[str, np.ndarray]:
     """Every score when case i counts weights[r, i] times: name -> float64 [R]."""
     positive, rank, probability, loss, called = cases
     losses = [(probability - positive) ** 2, loss]
-    bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probability) == np.arange(BINS)[:, None]
+    bins = _bins(probability) == np.arange(BINS)[:, None]
     terms = [~positive & ~called, ~positive & called, positive & ~called, positive & called, *losses]
     terms += [*(bins * (probability - positive))]
     sums = weights @ np.stack(terms, 1).astype(np.float64)
@@ -179,36 +208,49 @@ def _values(weights: np.ndarray, cases: _Cases) -> dict[str, np.ndarray]:
     }
 
 
-def _closed_form(cells: tuple[int, ...], auc: float, cases: _Cases) -> dict:
-    """name -> (interval, its method) of the scores that have one."""
-    intervals = {}
+def _without_patients(cells: tuple[int, ...], values: dict[str, float], cases: _Cases) -> dict[str, Limits]:
+    """Closed forms, which take cases as independent."""
+    limits = {}
     for name, (part, whole) in PROPORTIONS.items():
         if np.dot(cells, whole):
-            intervals[name] = wilson(int(np.dot(cells, part)), int(np.dot(cells, whole))), "Wilson"
-    n_positive = int(cases.positive.sum())
-    n_negative = cases.positive.size - n_positive
-    if min(n_positive, n_negative) >= 2:
-        intervals["roc_auc"] = delong(cases.positive.astype(int), cases.rank), "DeLong"
-    elif n_positive and n_negative:
-        intervals["roc_auc"] = hanley_mcneil(float(auc), n_positive, n_negative), "Hanley-McNeil"
-    return intervals
+            limits[name] = Limits(wilson(int(np.dot(cells, part)), int(np.dot(cells, whole))), "Wilson")
+    positive = int(cases.positive.sum())
+    if min(positive, cases.positive.size - positive) >= 2:
+        low, high = delong(cases.positive.astype(int), cases.rank)
+        alike = Limits(None, reason="its variance is 0")
+        limits["roc_auc"] = Limits((low, high), "DeLong") if low < high else alike
+    elif 0 < positive < cases.positive.size:
+        limits["roc_auc"] = Limits(None, reason="a class with one case")
+    return limits
 
 
-def _bootstrapped(patients: list[str], closed: dict, cases: _Cases) -> dict:
-    """Adds bootstrap intervals; they replace the closed forms when patients are drawn and the resamples differ."""
-    names: list[str] = []
+def _over_patients(patients: list[str], cells: tuple[int, ...], cases: _Cases) -> dict[str, Limits]:
+    """Intervals of all scores over patients, or over cases where patients are unknown."""
+    names = list(SCALE_OF)
 
-    def statistic(weights):
+    def statistic(weights: np.ndarray) -> np.ndarray:
         values = _values(weights, cases)
-        names[:] = values
-        return np.stack(list(values.values()), 1)
+        return np.stack([values[name] for name in names], 1)
 
-    low, high, method = bootstrap(statistic, patients)
-    intervals = dict(closed)
-    for i, name in enumerate(names):
-        if (name not in closed and np.isfinite(low[i])) or (by_patient(patients) and low[i] < high[i]):
-            intervals[name] = (low[i], high[i]), method
-    return intervals
+    of = _weights_of(cases, patients)
+    weights = np.stack([of[name] for name in names], 1)
+    found = t_intervals(statistic, patients, weights, [SCALE_OF[name] for name in names])
+    limits = dict(zip(names, found, strict=True))
+    for name, (part, whole) in PROPORTIONS.items():
+        counted = [patient for patient, weight in zip(patients, of[name], strict=True) if weight]
+        hits = int(np.dot(cells, part)), int(np.dot(cells, whole))
+        limits[name] = share_limits(*hits, limits[name], counted)
+    return limits
+
+
+def _weights_of(cases: _Cases, patients: list[str]) -> dict[str, np.ndarray]:
+    """What every case weighs in every score: scores of both classes are as uncertain as the class of fewer patients."""
+    of = dict.fromkeys(SCALE_OF, np.ones(cases.positive.size))
+    of |= {"sensitivity": cases.positive, "specificity": ~cases.positive, "precision": cases.called}
+    classes = (cases.positive, ~cases.positive)
+    counts = [len({p for p, one in zip(patients, some, strict=True) if one}) for some in classes]
+    fewer = classes[int(np.argmin(counts))]
+    return of | dict.fromkeys(TWO_CLASS, fewer) | {"f1": cases.positive | cases.called}
 
 
 def _cells(positive: np.ndarray, called: np.ndarray) -> tuple[int, int, int, int]:

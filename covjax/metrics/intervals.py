@@ -13,6 +13,7 @@ def score(
     interval: tuple[float, float] | None = None,
     reason: str | None = None,
     method: str | None = None,
+    no_interval: str | None = None,
 ) -> dict:
     """Returns a JSON-safe score: {"value", "n"} and, where there is one, "interval" with its method, or "reason".
 
@@ -22,6 +23,7 @@ def score(
       interval: (low, high); kept for a defined value only, and where both limits are defined.
       reason: why the value is undefined; kept for an undefined value only, and required there.
       method: how the interval was made ("Wilson"), kept with it as "interval_method".
+      no_interval: why a defined value has no interval, kept where there is none.
 
     Raises:
       InputError: an undefined value without a reason, a value that is no number, or an n that counts nothing.
@@ -38,6 +40,8 @@ def score(
         result["interval"] = [float(interval[0]), float(interval[1])]
         if method:
             result["interval_method"] = method
+    elif no_interval:
+        result["no_interval"] = no_interval
     return result
 
 

@@ -4,31 +4,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from covjax.metrics.intervals import score, wilson
-from covjax.metrics.resampling import MIN_UNITS, bootstrap, by_patient, mean_of
+from covjax.metrics.intervals import score
+from covjax.metrics.jackknife import Limits, limited, share_limits, t_intervals
+from covjax.metrics.resampling import mean_of
 
 
-def mean_score(values: np.ndarray, patients: Sequence[str], reason: str) -> dict:
-    """The mean of values [N] as a score with a bootstrap interval from 5 images on; see `bootstrap` for `patients`.
+def mean_score(values: np.ndarray, patients: Sequence[str], reason: str, scale: str = "amount") -> dict:
+    """The mean of values [N] as a score with a t interval over patients; see `t_intervals`, of `scale` too.
 
     `reason` says why there is no mean when there are no values.
     """
     values = np.asarray(values, np.float64)
     if not values.size:
         return score(None, 0, reason=reason)
-    if values.size < MIN_UNITS:
-        return score(values.mean(), values.size)
-    low, high, method = bootstrap(mean_of(values), patients)
-    return score(values.mean(), values.size, (low, high), method=method)
+    return limited(values.mean(), values.size, _limits(values, patients, scale))
 
 
 def share_score(hits: np.ndarray, patients: Sequence[str], reason: str) -> dict:
-    """The share of hits, bool [N], as a score: its interval resamples patients where they are enough, else Wilson's."""
+    """The share of hits, bool [N], as a score: its interval is t over patients, Wilson's where these are unknown."""
     hits = np.asarray(hits, bool)
     if not hits.size:
         return score(None, 0, reason=reason)
-    if by_patient(patients):
-        found = mean_score(hits, patients, reason)
-        if found["interval"][0] < found["interval"][1]:
-            return found
-    return score(hits.mean(), hits.size, wilson(int(hits.sum()), hits.size), method="Wilson")
+    limits = share_limits(int(hits.sum()), hits.size, _limits(hits.astype(np.float64), patients, "share"), patients)
+    return limited(hits.mean(), hits.size, limits)
+
+
+def _limits(values: np.ndarray, patients: Sequence[str], scale: str) -> Limits:
+    return t_intervals(mean_of(values[:, None]), patients, np.ones((values.size, 1)), [scale])[0]

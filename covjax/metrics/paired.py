@@ -1,15 +1,18 @@
 """Tests of two classifiers or segmenters on the same images; two correlated ROC areas: see `delong_test`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.stats import binom, chi2
 
 from covjax.errors import InputError
 from covjax.metrics.intervals import score
-from covjax.metrics.resampling import RESAMPLES, Statistic, percentile_limits, resampled, resampling_units
+from covjax.metrics.jackknife import limited, t_intervals
+from covjax.metrics.resampling import CHUNK, Statistic, Units, units_of
 
 EXACT_BELOW = 25  # discordant pairs
+EXACT_UNITS = 13  # patients: up to 8,192 exchanges
+FLIPS = 9_999
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> dict:
@@ -43,35 +46,67 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict:
     return score((a - b) / first.size, first.size) | details
 
 
-def paired_bootstrap(
-    first: Statistic, second: Statistic, patients: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+def paired_test(
+    statistic: Statistic, patients: Sequence[str], weights: np.ndarray, *, flips: int = FLIPS, seed: int = 0
 ) -> dict:
-    """Bootstrap interval and two-sided test of the difference of a statistic between two methods on the same images.
+    """Difference of a statistic between two methods on the same images, with its interval and a test by exchange.
 
-    Both are computed on the same resamples, of patients or of images as in `bootstrap`. The test inverts the
-    percentile interval: twice the smaller share of resamples, counting the data as one, on either side of 0.
+    If the methods were alike, exchanging what they say of a patient would change nothing but chance. p is the share of
+    all exchanges, patient by patient, that make a difference as large as the one found: all 2^n of up to 13 patients,
+    so that it is at least 2 / 2^n, else of random ones, counting the one found. Images are exchanged where a patient is
+    unknown.
 
     Args:
-      first, second: statistics over weights [R, N] -> [R], for example `mean_of` the Dice of every image.
+      statistic: weights float64 [R, 2N] -> [R] over the images of both, the first method's first; for example `mean_of`
+        the Dice of every image, [2N].
       patients: [N], the patient of every image, "" where unknown.
-      resamples: number of resamples.
-      seed: of the draws.
+      weights: [N], what each image weighs, see `t_intervals`.
+      flips: number of random exchanges.
+      seed: of the exchanges.
 
     Returns:
-      score of the difference first - second with its 95 % interval, and "p_value"; both None when the difference is
-      undefined.
+      score of the difference first - second with its 95 % t interval (see `t_intervals`) or why it has none, "p_value",
+      and "test", its name; p_value is None when the difference is undefined.
+
+    Sources: E. J. G. Pitman, "Significance tests which may be applied to samples from any populations", J. R. Stat.
+    Soc. Suppl. 4 (1937); whole blocks: A. M. Winkler et al., "Multi-level block permutation", NeuroImage 123 (2015);
+    never 0: B. Phipson, G. K. Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9
+    (2010).
     """
-    difference = lambda weights: first(weights) - second(weights)  # noqa: E731
-    value = float(difference(np.ones((1, len(patients))))[0]) if len(patients) else np.nan
+    n = len(patients)
+    units = units_of(patients)
+
+    def difference(first: np.ndarray) -> np.ndarray:
+        """Of the method that counts images `first` [R, 2N] times, minus the other."""
+        return statistic(first) - statistic(np.roll(first, n, axis=1))
+
+    def of_first(some: np.ndarray) -> np.ndarray:
+        return difference(np.concatenate([some, np.zeros_like(some)], 1))
+
+    value = float(of_first(np.ones((1, n)))[0]) if n else np.nan
     if np.isnan(value):
-        return score(None, len(patients), reason="one of the two is undefined") | {"p_value": None}
-    groups, text = resampling_units(patients)
-    drawn = resampled(difference, groups, resamples, seed)
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = percentile_limits(drawn[:, None])[:, 0]
-    sides = (1 + np.sum(drawn <= 0), 1 + np.sum(drawn >= 0))
-    p_value = min(1.0, 2 * float(min(sides)) / (1 + drawn.size))
-    return score(value, len(patients), (low, high), method=f"percentile bootstrap over {text}") | {"p_value": p_value}
+        return score(None, n, reason="one of the two is undefined") | {"p_value": None, "test": ""}
+    limits = t_intervals(lambda some: of_first(some)[:, None], patients, np.reshape(weights, (n, 1)), ["difference"])
+    found = [difference(np.concatenate([1 - flip, flip], 1)) for flip in _exchanges(units, flips, seed)]
+    found = np.concatenate(found)
+    defined = found[~np.isnan(found)]
+    p_value = np.mean(np.abs(defined) >= abs(value) - 1e-12)
+    kind = "all" if units.count <= EXACT_UNITS else "random"
+    test = f"{kind} exchanges of {units.text}"
+    return limited(value, n, limits[0]) | {"p_value": float(p_value), "test": test}
+
+
+def _exchanges(units: Units, flips: int, seed: int) -> Iterator[np.ndarray]:
+    """Which images are exchanged, float64 [r, N] of 0 and 1; none at all is the first, for the difference found."""
+    rng, exact = np.random.default_rng(seed), units.count <= EXACT_UNITS
+    total = 2**units.count if exact else flips + 1
+    step = max(1, CHUNK // (2 * units.groups.size))
+    for start in range(0, total, step):
+        rows = np.arange(start, min(start + step, total))
+        drawn = rows[:, None] >> np.arange(units.count) & 1 if exact else rng.integers(0, 2, (rows.size, units.count))
+        if start == 0:
+            drawn[0] = 0
+        yield drawn[:, units.groups].astype(np.float64)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

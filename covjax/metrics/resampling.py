@@ -1,4 +1,4 @@
-"""Bootstrap intervals of any score, resampling patients when they are known, all resamples at once."""
+"""Bootstrap of any score, drawing patients when they are known, all resamples at once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 METHODS = ("percentile", "bca")
 RESAMPLES = 10_000
-MIN_UNITS = 5  # patients or images: fewer give a handful of distinct resamples, and so no interval worth its name
+MIN_UNITS = 5  # patients, or images where patients are unknown: fewer give no interval worth its name
 CHUNK = 2**21  # weights held at a time: stays near the caches and bounds the memory
 
 
@@ -35,9 +35,10 @@ def bootstrap(
 ) -> Interval:
     """Bootstrap confidence interval of a statistic, or of several at once from the same resamples.
 
-    A resample draws as many patients as there are, with replacement, each with all their images. Patients are drawn
-    when every image has one and there are at least 5 of them, images otherwise; `method` of the result says which.
-    Resamples in which a statistic is undefined are left out for it.
+    A resample draws as many patients as there are, with replacement, each with all their images; images where a
+    patient is unknown. `method` of the result says which. Resamples in which a statistic is undefined are left out for
+    it. Of fewer than 20 patients the limits are too close: of 5 or 6 they hold the true mean in 83 % to 86 %, see
+    `covjax.metrics.jackknife.t_intervals`.
 
     Args:
       statistic: weights float64 [R, N] -> [R] or [R, S], row by row: the statistic when image i counts weights[r, i]
@@ -49,8 +50,8 @@ def bootstrap(
       seed: of the draws.
 
     Returns:
-      Interval of floats, or of float64 [S]. bca is undefined (NaN) where the jackknife is, and a point where all
-      resamples give one value.
+      Interval of floats, or of float64 [S]; NaN with fewer than 5 patients (or images), where all resamples give one
+      value, and with bca where the jackknife is undefined. `method` then says why.
 
     Raises:
       InputError: no images, or an option outside its range.
@@ -65,7 +66,8 @@ def bootstrap(
             f"bootstrap: {len(patients)} images, confidence {confidence}, {resamples} resamples, "
             "give images, a confidence between 0 and 1, and resamples"
         )
-    groups, text = resampling_units(patients)
+    units = units_of(patients)
+    groups = units.groups
     values = resampled(statistic, groups, resamples, seed)
     ranks = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     many = values.reshape(len(values), -1)
@@ -73,24 +75,46 @@ def bootstrap(
         low, high = percentile_limits(many, confidence)
     else:
         observed = np.reshape(statistic(np.ones((1, groups.size))), -1)
-        low, high = bca_limits(many, observed, _jackknife(statistic, groups), ranks)
+        low, high = bca_limits(many, observed, jackknife(statistic, groups), ranks)
+    text = f"{method} bootstrap over {units.text}"
+    if units.count < MIN_UNITS:
+        low, high, text = np.full_like(low, np.nan), np.full_like(high, np.nan), f"none: {units.too_few}"
+    elif np.any(alike := low == high):
+        low, high = np.where(alike, np.nan, low), np.where(alike, np.nan, high)
+        text = f"none: all resamples of {units.text} agree" if np.all(alike) else text
     shape = values.shape[1:]
-    return Interval(low.reshape(shape)[()], high.reshape(shape)[()], f"{method} bootstrap over {text}")
+    return Interval(low.reshape(shape)[()], high.reshape(shape)[()], text)
 
 
-def by_patient(patients: Sequence[str]) -> bool:
-    """Whether the bootstrap draws patients: all are known and at least 5."""
-    return "" not in patients and len(set(patients)) >= MIN_UNITS
+class Units(NamedTuple):
+    """What is drawn, left out or exchanged as a whole."""
+
+    groups: np.ndarray  # int [N], of every image, 0..count-1
+    count: int
+    by_patient: bool  # all are known
+
+    @property
+    def name(self) -> str:
+        return "patients" if self.by_patient else "images"
+
+    @property
+    def text(self) -> str:
+        """Their number in words."""
+        words = f"{self.count} {self.name if self.count != 1 else self.name[:-1]}"
+        return words if self.by_patient else f"{words} (patients unknown)"
+
+    @property
+    def too_few(self) -> str:
+        """Why there is no interval with fewer than MIN_UNITS."""
+        return f"{self.text}: fewer than {MIN_UNITS}"
 
 
-def resampling_units(patients: Sequence[str]) -> tuple[np.ndarray, str]:
-    """Returns what is drawn as a whole, as group number [N] of every image 0..G-1, and its name in words."""
-    if by_patient(patients):
-        names, groups = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
-        return groups, f"{len(names)} patients"
-    known = len(set(patients) - {""})
-    why = "patients unknown" if "" in patients else f"{known} patients are too few" if known > 1 else "one patient"
-    return np.arange(len(patients)), f"{len(patients)} images ({why})"
+def units_of(patients: Sequence[str]) -> Units:
+    """Returns patients as units where every image has one, else the images: those of one patient are alike."""
+    if "" in patients:
+        return Units(np.arange(len(patients)), len(patients), False)
+    names, groups = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    return Units(groups, len(names), True)
 
 
 def mean_of(values: np.ndarray) -> Statistic:
@@ -128,7 +152,7 @@ def _rows(total: int, width: int) -> Iterator[int]:
         yield min(step, total - start)
 
 
-def _jackknife(statistic: Statistic, groups: np.ndarray) -> np.ndarray:
+def jackknife(statistic: Statistic, groups: np.ndarray) -> np.ndarray:
     """The statistic without each group in turn, [G, S]."""
     parts, start = [], 0
     for rows in _rows(int(groups.max()) + 1, groups.size):

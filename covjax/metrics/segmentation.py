@@ -8,8 +8,8 @@ import numpy as np
 
 from covjax.errors import InputError
 from covjax.metrics.checks import as_array, check_names, check_patients
-from covjax.metrics.intervals import score
-from covjax.metrics.resampling import MIN_UNITS, bootstrap, mean_of, ratio
+from covjax.metrics.jackknife import Limits, limited, t_intervals
+from covjax.metrics.resampling import mean_of, ratio
 
 SURFACE_SCORES = ("bf_score", "hd95", "assd", "nsd")
 TWO_MASKS = " (two masks are compared by covjax.metrics.mask_scores(truth, predicted))"
@@ -28,8 +28,8 @@ def segmentation_scores(
     - With suffix `_per_image`: mean over the images where the score is defined; n is their number.
     A class absent from truth and prediction has no iou and no dice, one absent from the truth has no
     accuracy; means over classes and over images leave these out. A class predicted but absent from the
-    truth has iou and dice 0. An undefined score is None with a reason. With `patients` and at least 5 images every
-    score gets a percentile bootstrap interval, resampling patients where known (see `bootstrap`).
+    truth has iou and dice 0. An undefined score is None with a reason. With `patients` every
+    score gets a t interval over them (see `covjax.metrics.jackknife.t_intervals`), or the reason why not.
 
     Args:
       confusions: integers [N, K, K], row = truth, column = predicted (see `confusion_matrix`), without the
@@ -50,7 +50,7 @@ def segmentation_scores(
     """
     confusions = _check(confusions)
     check_names(classes, confusions.shape[1], hint=TWO_MASKS)
-    return _overlap(confusions, partial(_values, classes=classes), _reasons(classes), patients)
+    return _overlap(confusions, partial(_values, classes=classes), _reasons(classes), patients, classes)
 
 
 def infection_scores(
@@ -84,7 +84,7 @@ def infection_scores(
         values["mean_dice"] = _mean_over_classes(dice)
         return {name: values[name] for name in reasons}
 
-    return scores | _overlap(confusions, of_classes, reasons, patients)
+    return scores | _overlap(confusions, of_classes, reasons, patients, classes)
 
 
 def infected_or_not(confusions: np.ndarray) -> np.ndarray:
@@ -105,6 +105,7 @@ def _overlap(
     values_of: Callable[[np.ndarray], dict[str, np.ndarray]],
     reasons: dict[str, str],
     patients: Sequence[str] | None,
+    classes: tuple[str, ...],
 ) -> dict[str, dict]:
     """Scores over all images and as means over images; `reasons` say by their names why they may be undefined."""
     n = len(confusions)
@@ -121,7 +122,25 @@ def _overlap(
     counts = [n] * len(single) + [int(c) for c in np.sum(~np.isnan(means), 0)]
     why = [reasons[name] for name in single]
     why += [f"{reason}, in every image" for reason in why]
-    return _scored([*single, *per_image], values, counts, why, statistic, n, patients)
+    defined = ~np.isnan(means)
+    weights = np.concatenate([_fraction_weights(list(single), confusions, classes), defined], 1)
+    names = [*single, *per_image]
+    return _scored(names, values, counts, why, statistic, patients, weights, ["share"] * len(names))
+
+
+def _fraction_weights(names: list[str], confusions: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """What every image weighs in every score of all pixels, [N, S]: the pixels under its fraction line.
+
+    In a mean over classes the rarest one decides how much patients differ, and so its pixels do.
+    """
+    true, predicted = confusions.sum(2), confusions.sum(1)
+    both, total = true + predicted, true.sum(1)
+    rarest = int(np.argmin(np.where(both.sum(0) > 0, both.sum(0), np.iinfo(np.int64).max)))
+    of = {name: total for name in SHARED} | {"mean_dice": both[:, rarest], "mean_iou": both[:, rarest]}
+    of["mean_accuracy"] = true[:, rarest]
+    for k, name in enumerate(classes):
+        of |= {f"accuracy_{name}": true[:, k], f"iou_{name}": both[:, k], f"dice_{name}": both[:, k]}
+    return np.stack([of[name] for name in names], 1)
 
 
 def surface_summary(
@@ -160,7 +179,10 @@ def surface_summary(
     reasons = ["the class is absent from the truth of every image"] * len(classes)
     reasons += ["the class is absent from truth and prediction of every image"] * (len(names) - len(classes))
     reasons.append("no class is in the truth of any image")
-    return _scored([*names, "mean_bf_score"], statistic(np.ones((1, n)))[0], counts, reasons, statistic, n, patients)
+    values = statistic(np.ones((1, n)))[0]
+    weights = np.concatenate([defined, defined[:, : len(classes)].any(1)[:, None]], 1)
+    scales = ["amount" if name.startswith(("hd95", "assd")) else "share" for name in names] + ["share"]
+    return _scored([*names, "mean_bf_score"], values, counts, reasons, statistic, patients, weights, scales)
 
 
 def _scored(
@@ -169,18 +191,17 @@ def _scored(
     counts: list[int],
     reasons: list[str],
     statistic: Callable[[np.ndarray], np.ndarray],
-    n: int,
     patients: Sequence[str] | None,
+    weights: np.ndarray,
+    scales: list[str],
 ) -> dict[str, dict]:
-    intervals, method = [None] * len(names), None
+    limits, n = [Limits(None)] * len(names), len(weights)
     if patients is not None:
         check_patients(patients, n, "image")
-        if n >= MIN_UNITS:
-            low, high, method = bootstrap(statistic, patients)
-            intervals = [(a, b) if np.isfinite(a) else None for a, b in zip(low, high, strict=True)]
+        limits = t_intervals(statistic, patients, weights, scales)
     return {
-        name: score(value, count, interval, reason if n else "no images", method)
-        for name, value, count, interval, reason in zip(names, values, counts, intervals, reasons, strict=True)
+        name: limited(value, count, limit, reason if n else "no images")
+        for name, value, count, limit, reason in zip(names, values, counts, limits, reasons, strict=True)
     }
 
 

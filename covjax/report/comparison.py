@@ -13,7 +13,7 @@ from covjax.report.compared import Group, Run, differing, groups, incomparable, 
 from covjax.report.html import banner, write_page
 from covjax.report.parts import HEADLINES, STAGE_TITLES, Picture, Section, details, score_label, split_title, table
 from covjax.report.results import STAGES, interval_text, number, score_text
-from covjax.report.tables import interval_cell, interval_methods
+from covjax.report.tables import chance_note, interval_cell, interval_methods, trainings_text
 
 
 def build_comparison(
@@ -141,7 +141,7 @@ def _cell(score: Mapping[str, Any]) -> str:
         return ""
     interval = interval_cell(score, named=False)
     note = f"<small>{interval}</small>" if interval else ""
-    return f"<strong>{escape(score_text(score))}</strong>{note}"
+    return f"<strong>{escape(score_text(score))}</strong>{chance_note(score)}{note}"
 
 
 def _run_bars(runs: Sequence[Run], stage: str, part: str, name: str) -> Picture:
@@ -177,24 +177,38 @@ def _group_bars(found: Sequence[Group], stage: str, part: str, name: str) -> Pic
     return Picture(f"{stage}_{part}_groups_{name}", png, _meaning(stage, name), f"{title}: min, mean and max", numbers)
 
 
+def _p_cell(one: Mapping[str, Any]) -> str:
+    p, adjusted = number(one.get("p_value")), number(one.get("p_holm"))
+    if math.isnan(p):
+        return ""
+    notes = [f"Holm {_p_text(adjusted)}", trainings_text(one), str(one["test"])]
+    return escape(_p_text(p)) + f"<small>{escape('; '.join(filter(None, notes)))}</small>"
+
+
+def _p_text(p: float) -> str:
+    return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _paired(runs: Sequence[Run], paired: Sequence[Mapping[str, Any]]) -> Section:
     rows = []  # few columns, so that they fit a phone
     for one in paired:
-        value, p = number(one.get("value")), number(one.get("p_value"))
+        value = number(one.get("value"))
         what = f"{one['stage']}: {one['what']}, n = {one['n']:,}"
-        interval = f"<small>{interval_cell(one)}</small>" if interval_text(one) else ""
+        what += " (slices that both were scored on)" if one.get("shared_only") else ""
+        shown = escape(score_text(one)) if math.isnan(value) else f"<strong>{value:+.3f}</strong>"
+        interval = interval_cell(one)
         rows.append([
             f"{escape(runs[one['run']].label)}<small>{escape(what)}</small>",
-            ("undefined" if math.isnan(value) else f"<strong>{value:+.3f}</strong>") + interval,
-            f"{'' if math.isnan(p) else '&lt;0.001' if p < 0.001 else f'{p:.3f}'}<small>{escape(one['test'])}</small>",
+            shown + (f"<small>{interval}</small>" if interval else ""),
+            _p_cell(one),
         ])  # fmt: skip
     if not rows:
         return Section("Paired differences", [])
     intro = (
-        f"<p>Each run minus {escape(runs[0].label)}, over the slices that both were scored on. Slice by slice, so what "
-        "makes a slice hard for both does not count; above 0 the run is better than the first. p is how often chance "
-        "alone would make a difference as large; among many comparisons some are small by chance. McNemar's and "
-        "DeLong's tests take slices as independent.</p>"
+        f"<p>Each run minus {escape(runs[0].label)}; above 0 the run is better than the first. p is the share of "
+        "exchanges of the two runs, patient by patient, that make a difference as large: of n patients at least 2 in "
+        "2<sup>n</sup>. Below it stands p adjusted by Holm for all tests of this table. Each run was trained "
+        "once: that another training would differ as much, neither p nor the interval rules out.</p>"
     )
     head = ["Run", "Difference", "p"]
     return Section("Paired differences", [intro, table(head, rows)])

@@ -15,7 +15,7 @@ from covjax.report.html import banner, write_page
 from covjax.report.page import SPLIT_RULES, warnings
 from covjax.report.parts import Picture, Section, details, score_label, table
 from covjax.report.results import interval_text, number, read_json, read_results, score_text
-from covjax.report.tables import interval_methods
+from covjax.report.tables import interval_methods, trainings_text
 
 STAGE, MAIN = "segmenter", "dice_infected_per_image"
 SCORES = (MAIN, "dice_infected")
@@ -85,8 +85,9 @@ def _comparison(told: Mapping[str, Any]) -> Section:
     variants, reference = told["variants"], told["reference"]
     intro = (
         "<p>Scores over the test slices of all folds together, of several seeds the mean, with 95 % intervals. "
-        f"Differences to {escape(reference)}, slice by slice, above 0 better: p is how often chance alone would make "
-        "one as large, below it adjusted by Holm for the number of variants.</p>"
+        f"Differences to {escape(reference)}, above 0 better: p is the share of exchanges of the two variants, patient "
+        "by patient, that make one as large (of n patients at least 2 in 2<sup>n</sup>), below it adjusted by Holm for "
+        "all tests of this page.</p>"
     )
     scores = [one["scores"][what] for one in variants for what in SCORES]
     methods = interval_methods(scores)
@@ -96,7 +97,7 @@ def _comparison(told: Mapping[str, Any]) -> Section:
         content += [_table(variants, what, reference), _pictures(variants, what, reference)]
     note = (
         '<p class="soft">Intervals and tests speak of other patients, not of other trainings: how much trainings of '
-        "one variant differ, the dots show. Where slices are drawn, not patients, both are too sure of themselves. "
+        "one variant differ, the dots show. Where patients are unknown, both are too sure of themselves. "
         "ms per slice: the fastest of several batches, all variants in turn on one "
         "machine.</p>"
     )
@@ -135,12 +136,16 @@ def _difference(one: Mapping[str, Any], what: str) -> Mapping[str, Any] | None:
 def _difference_cells(difference: Mapping[str, Any] | None, several: bool) -> list[str]:
     if difference is None:
         return ["", ""]
-    p, adjusted = _p_text(difference["p_value"]), _p_text(difference["p_holm"])
+    p, adjusted = _p_text(difference.get("p_value")), _p_text(difference.get("p_holm"))
     by_seed = f"<small>by seed {_by_seed(difference)}</small>" if several else ""
-    return [
-        _small(_signed(difference), interval_text(difference)) + by_seed,
-        _small(escape(p), f"Holm {escape(adjusted)}" if adjusted else ""),
-    ]
+    interval = interval_text(difference)
+    none = difference.get("no_interval")
+    shown = _small(_signed(difference), interval)
+    shown += f"<small>no interval: {escape(str(none))}</small>" if none and not interval else ""
+    once = difference.get("trainings") == 1  # says nothing of other trainings, so nothing stands out
+    text = escape(p) if once else f"<strong>{escape(p)}</strong>"
+    notes = [f"Holm {adjusted}" if adjusted else "", trainings_text(difference)]
+    return [shown + by_seed, text + f"<small>{escape('; '.join(filter(None, notes)))}</small>" if p else ""]
 
 
 def _small(text: str, note: str) -> str:
@@ -247,7 +252,9 @@ def _difference_texts(difference: Mapping[str, Any] | None, several: bool) -> li
         return [""] * (4 if several else 3)
     texts = [_with_interval(_signed(difference), interval_text(difference))]
     texts += [_by_seed(difference)] if several else []
-    return [*texts, _p_text(difference["p_value"]), _p_text(difference["p_holm"])]
+    p, once = _p_text(difference["p_value"]), difference.get("trainings") == 1
+    texts.append(f"{p} ({trainings_text(difference)})" if p and once else p)
+    return [*texts, _p_text(difference["p_holm"])]
 
 
 def _several_seeds(variants: Sequence[Mapping[str, Any]], what: str) -> bool:

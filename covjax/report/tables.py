@@ -74,8 +74,8 @@ def scores(results: Results) -> Section:
     if not results.scores:
         return Section("Scores", [])
     content = [
-        "<p>Each score with the number of cases n that it rests on and, where computed, its interval. An "
-        "interval that takes slices as independent is too narrow, as slices of one patient are alike.</p>"
+        "<p>Each score with the number of cases n that it rests on and its interval, or why it has none. Where "
+        "patients are unknown, slices are taken as independent: such an interval is too narrow.</p>"
     ]
     for stage, splits in results.scores.items():
         first, *others = splits
@@ -117,7 +117,8 @@ def _score_table(results: Results, stage: str, split: str, headline: bool) -> st
         note = f"<small>{escape(meaning)}</small>" if meaning else ""
         n = f"{score['n']:,}" if isinstance(score.get("n"), int) else ""
         interval = interval_cell(score, named=len(methods) > 1)
-        rows.append([escape(label) + note, f"<strong>{escape(score_text(score))}</strong>", interval, n])
+        value = f"<strong>{escape(score_text(score))}</strong>{chance_note(score)}"
+        rows.append([escape(label) + note, value, interval, n])
     options = options_text(results.options[split])
     caption = _scored_on(scored, split) + (f", with {options}" if options else "")
     caption += f". Intervals: {methods[0]}" if len(methods) == 1 else ""
@@ -156,9 +157,23 @@ def interval_methods(scores: Iterable[Mapping[str, Any]]) -> list[str]:
     )
 
 
+def trainings_text(difference: Mapping[str, Any]) -> str:
+    """Returns how many trainings each side of a difference rests on, '' where that is not recorded."""
+    count = difference.get("trainings")
+    return f"{count} training{'s' * (count != 1)} each" if isinstance(count, int) else ""
+
+
+def chance_note(score: Mapping[str, Any]) -> str:
+    """Returns what a score would be by chance alone as HTML; '' where that is not known."""
+    mean, high = number(score.get("by_chance")), number(score.get("by_chance_high"))
+    return "" if math.isnan(mean + high) else f"<small>by chance alone {mean:.3f}, up to {high:.3f}</small>"
+
+
 def interval_cell(score: Mapping[str, Any], named: bool = True) -> str:
     """Returns the interval of a score as HTML, and if `named` how it was made; '' where it has none."""
     interval, method = interval_text(score).replace(" ", "&nbsp;"), score.get("interval_method")
+    if not interval and score.get("no_interval"):
+        return f"<small>none: {escape(str(score['no_interval']))}</small>"
     return f"{interval}<small>{escape(str(method))}</small>" if named and interval and method else interval
 
 

@@ -10,8 +10,9 @@ import covjax
 from covjax.config import flat_fields
 from covjax.framework.evaluate import rows_from_arrays
 from covjax.framework.pool import read_arrays
-from covjax.metrics import bootstrap, holm, infected_or_not, mean_of, paired_bootstrap, per_image_dice, score
-from covjax.metrics.resampling import MIN_UNITS, Statistic, ratio
+from covjax.metrics import holm, infected_or_not, mean_of, paired_test, per_image_dice, score
+from covjax.metrics.jackknife import limited, t_intervals
+from covjax.metrics.resampling import Statistic, ratio
 from covjax.study.grid import STAGE, Run, variant_names
 
 # Fields that tell what was studied, beside the variants'.
@@ -30,9 +31,9 @@ def compare_variants(
 ) -> dict[str, Any]:
     """Returns what study.json holds.
 
-    Over all test slices of all folds, never a mean of fold scores; of several seeds, the mean. Intervals and tests
-    resample patients (see `covjax.metrics.bootstrap`), the latter on the slices and seeds that both variants were
-    tested on.
+    Over all test slices of all folds, never a mean of fold scores; of several seeds, the mean. Intervals are t over
+    patients (see `covjax.metrics.jackknife`), tests exchange variants patient by patient (`covjax.metrics.paired_test`)
+    on the slices and seeds that both were tested on, adjusted by Holm for all of the study.
     """
     names, seeds = variant_names(config), list(config.study.seeds)
     rows = {(run.variant, run.seed, run.fold): _read_rows(run) for run in done}
@@ -51,10 +52,14 @@ def compare_variants(
     ]
     reference = config.study.reference
     others = [one for one in found if one["name"] != reference]
-    for what, make in SCORES.items():
-        pairs = [_difference(make, counts[one["name"]], counts[reference], list(patients.values())) for one in others]
-        for one, pair, adjusted in zip(others, pairs, holm([pair["p_value"] for pair in pairs]), strict=True):
-            one.setdefault("differences", {})[what] = pair | {"p_holm": adjusted}
+    for one in others:
+        one["differences"] = {
+            what: _difference(make, counts[one["name"]], counts[reference], list(patients.values()))
+            for what, make in SCORES.items()
+        }
+    pairs = [pair for one in others for pair in one["differences"].values()]
+    for pair, adjusted in zip(pairs, holm([pair["p_value"] for pair in pairs]), strict=True):
+        pair["p_holm"] = adjusted
     flat = flat_fields(json.loads(config.to_json_best_effort()))
     grid = {"seeds": seeds, "folds": sorted({run.fold for run in planned}) if config.split.folds else []}
     settings = {field: flat[field] for field in SETTINGS} | grid
@@ -106,6 +111,21 @@ SCORES: dict[str, Callable[[Counts], Statistic]] = {
 }
 
 
+def _defined(counts: Counts) -> np.ndarray:
+    """Which slices have a Dice, under some seed."""
+    return (_infected_pixels(counts) > 0).any(0)
+
+
+def _infected_pixels(counts: Counts) -> np.ndarray:
+    """Pixels infected in truth or prediction, both counted, [S, N]."""
+    pixels = counts.confusion * counts.tested[..., None, None]
+    return 2 * pixels[..., 1, 1] + pixels[..., 0, 1] + pixels[..., 1, 0]
+
+
+# What every slice weighs in a score, [N].
+WEIGHTS = {_dice_per_slice: _defined, _dice_pooled: lambda counts: _infected_pixels(counts).sum(0)}
+
+
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
     """Mean of the defined values along an axis; NaN where there is none."""
     defined = ~np.isnan(values)
@@ -118,10 +138,8 @@ def _score(make: Callable[[Counts], Statistic], counts: Counts, patients: Sequen
         return score(None, 0, reason="no run is finished")
     statistic = make(some)
     value = statistic(np.ones((1, len(patients))))[0]
-    if len(patients) < MIN_UNITS:
-        return score(value, len(patients), reason="no slice has infection")
-    low, high, method = bootstrap(statistic, patients)
-    return score(value, len(patients), (low, high), reason="no slice has infection", method=method)
+    limits = t_intervals(lambda w: statistic(w)[:, None], patients, WEIGHTS[make](some)[:, None], ["share"])
+    return limited(value, len(patients), limits[0], "no slice has infection")
 
 
 def _difference(
@@ -134,7 +152,10 @@ def _difference(
     rest, _ = _of_slices(other, both.any(0), patients)
     by_seed = [_value(make, one, seed) - _value(make, other, seed) for seed in range(len(both))]
     told = [None if np.isnan(value) else float(value) for value in by_seed]
-    return paired_bootstrap(make(some), make(rest), owners) | {"by_seed": told}
+    together = Counts(*(np.concatenate(pair, 1) for pair in zip(some, rest, strict=True)))
+    weights = (WEIGHTS[make](some) + WEIGHTS[make](rest)).astype(np.float64)
+    trainings = {"trainings": int(both.any(1).sum())}
+    return paired_test(make(together), owners, weights) | trainings | {"by_seed": told}
 
 
 def _value(make: Callable[[Counts], Statistic], counts: Counts, seed: int) -> float:

@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from covjax.errors import InputError
-from covjax.metrics import classification_scores, confusion_matrix, delong, hanley_mcneil, threshold_table, wilson
+from covjax.metrics import classification_scores, confusion_matrix, delong, threshold_table, wilson
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -143,8 +143,7 @@ def test_nothing_called_positive():
     scores = classification_scores([0, 1, 1], [0.1, 0.2, 0.3])
     assert scores["precision"] == {"value": None, "n": 0, "reason": "no case is called positive"}
     assert scores["mcc"]["value"] == scores["kappa"]["value"] == scores["f1"]["value"] == 0
-    assert scores["roc_auc"]["value"] == 1 and scores["roc_auc"]["interval_method"] == "Hanley-McNeil"
-    assert scores["roc_auc"]["interval"] == list(hanley_mcneil(1, 2, 1))
+    assert scores["roc_auc"]["value"] == 1 and scores["roc_auc"]["no_interval"] == "a class with one case"
 
 
 def test_certain_and_wrong_has_a_finite_log_loss():
@@ -181,30 +180,21 @@ def cases_of_patients(patients, each, seed=0):
     return labels, probability, [f"p{i // each}" for i in range(labels.size)]
 
 
-def test_intervals_resample_patients_when_they_are_enough():
+def test_intervals_are_over_patients_where_they_are_known():
     labels, probability, patients = cases_of_patients(6, 5)
     scores = classification_scores(labels, probability, patients=patients)
-    assert {s["interval_method"] for s in scores.values()} == {"percentile bootstrap over 6 patients"}
-    for s in scores.values():
-        assert s["interval"][0] <= s["value"] <= s["interval"][1] + 1e-12
+    methods = {s["interval_method"] for s in scores.values() if "interval" in s}
+    assert scores["roc_auc"]["no_interval"] == "it rests on 4 patients: fewer than 5"  # of 6, 4 have healthy cases
+    assert methods == {f"t over 6 patients, jackknife, {scale} scale" for scale in ("log", "logit")}
     plain = classification_scores(labels, probability)
     assert {name: s["value"] for name, s in plain.items()} == {name: s["value"] for name, s in scores.items()}
 
 
-def test_intervals_fall_back_to_images_and_say_so():
+def test_intervals_take_images_where_patients_are_unknown_and_say_so():
     labels, probability, patients = cases_of_patients(3, 10)
-    for known, why in ((patients, "3 patients are too few"), (["", *patients[1:]], "patients unknown")):
-        scores = classification_scores(labels, probability, patients=known)
-        assert scores["accuracy"]["interval_method"] == "Wilson"
-        assert scores["roc_auc"]["interval_method"] == "DeLong"
-        assert scores["brier"]["interval_method"] == f"percentile bootstrap over 30 images ({why})"
-
-
-def test_proportions_without_spread_keep_their_closed_form():
-    labels, probability = np.tile([0, 1], 10), np.tile([0.1, 0.9], 10)
-    scores = classification_scores(labels, probability, patients=[f"p{i // 2}" for i in range(20)])
-    assert scores["accuracy"]["interval"] == pytest.approx(wilson(20, 20))
-    assert scores["roc_auc"]["interval_method"] == "DeLong"
+    scores = classification_scores(labels, probability, patients=["", *patients[1:]])
+    assert scores["accuracy"]["interval_method"] == "Wilson, cases as independent (patients unknown)"
+    assert scores["brier"]["interval_method"].startswith("t over 30 images (patients unknown)")
 
 
 @pytest.mark.parametrize("labels", [[], [1], [1, 1, 1, 1, 1, 1], [0, 1], [0, 0, 0, 0, 0, 1]])

@@ -1,11 +1,15 @@
+import itertools
 import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from covjax.errors import InputError
-from covjax.metrics import holm, mcnemar, mean_of, paired_bootstrap
+from covjax.metrics import holm, mcnemar, mean_of, paired_test
+from tests.benchmarks.coverage import false_alarms
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -44,35 +48,77 @@ def test_mcnemar_rejects_other_input(pair):
         mcnemar(*pair)
 
 
-def test_paired_bootstrap_is_the_bootstrap_of_the_difference():
-    rng = np.random.default_rng(0)
-    first = rng.random(50)
-    second = first - 0.05 + 0.1 * rng.random(50)
-    test = paired_bootstrap(mean_of(first), mean_of(second), [""] * 50)
-    there = stats.bootstrap((first - second,), np.mean, n_resamples=20_000, method="percentile", rng=0)
-    assert test["interval"] == pytest.approx(tuple(there.confidence_interval), abs=1e-3)
-    assert test["value"] == pytest.approx(np.mean(first - second))
-    swapped = paired_bootstrap(mean_of(second), mean_of(first), [""] * 50)
-    assert swapped["p_value"] == pytest.approx(test["p_value"], abs=1e-12)
+def brute(first, second, groups):
+    """p of the difference of two means over images, over every exchange of groups."""
+    found = []
+    for flips in itertools.product([0, 1], repeat=groups.max() + 1):
+        flip = np.array(flips)[groups] == 1
+        found.append(np.nanmean(np.where(flip, second, first)) - np.nanmean(np.where(flip, first, second)))
+    return found[0], np.mean(np.abs(found) >= abs(found[0]) - 1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 8), st.integers(1, 4))
+def test_exchange_of_patients_is_that_of_every_one_by_hand(seed, patients, each):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(patients), each)
+    both = rng.random((2, groups.size))
+    both[1, rng.random(groups.size) < 0.2] = np.nan  # slices that only the first marks, say
+    if np.isnan(both).any(1).all() or np.isnan(both[1]).all():
+        return
+    test = paired_test(mean_of(np.concatenate(both)), [f"p{k}" for k in groups], np.ones(groups.size))
+    assert test["test"].startswith("all exchanges")
+    defined = ~np.isnan(both[1])
+    if defined.all() or patients == 1:
+        value, p = brute(*both, groups)
+        assert test["value"] == pytest.approx(value) and test["p_value"] == pytest.approx(p)
+    assert test["value"] == pytest.approx(both[0].mean() - both[1][defined].mean())
+    assert test["p_value"] >= 2 / 2**patients - 1e-12
     json.dumps(test, allow_nan=False)
 
 
-def test_paired_bootstrap_of_equals_and_of_undefined():
+def test_the_smallest_p_is_two_in_all_exchanges():
+    for patients in (1, 4, 5, 8, 13):
+        first, owners = np.linspace(0.8, 0.9, 2 * patients), [f"p{i // 2}" for i in range(2 * patients)]
+        test = paired_test(mean_of(np.concatenate([first, first - 0.3])), owners, np.ones(first.size))
+        assert test["p_value"] == pytest.approx(2 / 2**patients)
+    many = [f"p{i}" for i in range(30)]
+    test = paired_test(mean_of(np.repeat([0.9, 0.5], 30)), many, np.ones(30), flips=999)
+    assert test["p_value"] == 1 / 1000 and test["test"] == "random exchanges of 30 patients"
+
+
+def test_four_slices_of_one_patient_prove_nothing():
+    """They gave p <0.001."""
+    values = np.concatenate([np.full(4, 0.9), np.full(4, 0.5)])
+    test = paired_test(mean_of(values), ["a"] * 4, np.ones(4))
+    assert test["p_value"] == 1 and "interval" not in test and test["no_interval"] == "1 patient: fewer than 5"
+
+
+def test_exchange_of_slices_is_mcnemar():
+    rng = np.random.default_rng(4)
+    first, second = rng.random((2, 12)) < 0.6
+    values = np.concatenate([first, second]).astype(float)
+    test = paired_test(mean_of(values), [""] * 12, np.ones(12))
+    assert test["p_value"] == pytest.approx(mcnemar(first, second)["p_value"])
+    assert test["test"] == "all exchanges of 12 images (patients unknown)"
+
+
+def test_equals_and_undefined():
     x = np.arange(6.0)
-    same = paired_bootstrap(mean_of(x), mean_of(x), list("abcdef"))
-    assert same["value"] == 0 and same["p_value"] == 1 and same["interval"] == [0, 0]
-    assert same["interval_method"] == "percentile bootstrap over 6 patients"
-    none = paired_bootstrap(mean_of(x), mean_of(np.full(6, np.nan)), [""] * 6)
+    same = paired_test(mean_of(np.tile(x, 2)), list("abcdef"), np.ones(6))
+    assert same["value"] == 0 and same["p_value"] == 1
+    assert same["no_interval"] == "the same without any of the 6 patients"
+    none = paired_test(mean_of(np.append(x, np.full(6, np.nan))), [""] * 6, np.ones(6))
     assert none["value"] is None and none["p_value"] is None and none["reason"]
-    assert paired_bootstrap(mean_of(x[:0]), mean_of(x[:0]), [])["value"] is None
+    assert paired_test(mean_of(x[:0]), [], np.ones(0))["value"] is None
 
 
-def test_false_alarms_of_the_paired_bootstrap():
-    rng, alarms = np.random.default_rng(2), 0
-    for _ in range(300):
-        first, second = rng.beta(2, 2, (2, 40))
-        alarms += paired_bootstrap(mean_of(first), mean_of(second), [""] * 40, resamples=400)["p_value"] < 0.05
-    assert 0.02 <= alarms / 300 <= 0.1
+@pytest.mark.parametrize("patients", [5, 7, 20])
+def test_false_alarms(patients):
+    """p is below 0.05 in at most 5 % of comparisons of equals: of 300 at most 27, with 20 patients at least 5 too."""
+    share = false_alarms(patients, 300, flips=399)
+    assert share <= 27 / 300 and (patients < 20 or share >= 5 / 300)
+    assert patients != 5 or share == 0
 
 
 def test_holm_by_hand():
