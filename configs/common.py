@@ -127,7 +127,7 @@ def _stage(*, input: dict, augment: dict, loss: dict, learning_rate: float, **fi
                 gamma=0.0,  # exponents 1 / (1 + gamma) to 1 + gamma
                 noise=0.0,  # standard deviation, as a share of 255
                 blur=0.0,  # standard deviation, in pixels
-                cutout=0.0,  # side of a square that is blanked, as a share of the side; the mask is 255 (ignored) there
+                cutout=0.0,  # share of height and width of a window that is blanked; the mask is 255 (ignored) there
             ),
             loss=dict(
                 **loss,
