@@ -46,6 +46,7 @@ class Task:
     rows: Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
     scores: Callable[[Rows, float, Sequence[str] | None], dict[str, dict]]
     best: str
+    while_training: str = ""  # added to the names of validation scores, where they are not those of an evaluation
 
     @property
     def labels_pixels(self) -> bool:
@@ -63,7 +64,7 @@ def _segmentation_rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Arr
     # Of a tie the first class, background above all.
     predicted = logits[..., 1] > logits[..., 0] if classes == 2 else logits.argmax(-1)
     predicted = predicted.astype(jnp.uint8)
-    return {"confusion": confusion_matrix(truth, predicted, classes), "predicted": predicted}
+    return {"confusion": confusion_matrix(truth, predicted, classes)}
 
 
 def _segmentation_scores(
@@ -97,6 +98,7 @@ def segmentation_task(classes: tuple[str, ...] = SEGMENTATION_CLASSES) -> Task:
         rows=_segmentation_rows,
         scores=partial(_segmentation_scores, classes=classes),
         best="dice_infected" if len(classes) == 2 else "mean_dice",
+        while_training="_at_network_size",
     )
 
 

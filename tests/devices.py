@@ -112,13 +112,18 @@ def cuda_program(name, dtype, variables):
     return step.trace(state, shard(batch)).lower(lowering_platforms=("cuda",)).as_text()
 
 
+def stacked(rows):
+    """Rows whose slices are all of one size, as arrays."""
+    return {k: np.stack(v) if isinstance(v, list) else v for k, v in rows.items()}
+
+
 def prediction(name, variables):
     config = stage_config(name)
     stage = make_stage(name, config, made_up_statistics(config))
     predict, found = make_predictor(stage, keep=("predicted",)), {}
     for size in (3, 8):
         batches = eval_batches(slices(config, SLICES), batch_size=round_up(size))
-        found |= flat(f"{name} batch{size}", collect(predict(variables, batches)))
+        found |= flat(f"{name} batch{size}", stacked(collect(predict(variables, batches))))
     return found
 
 
@@ -130,7 +135,8 @@ def options():
         predict = make_predictor(stage, ("predicted", "features"), make_options(("flips", "scales"), 4))
         items = slices(SimpleNamespace(input=stage.config.input), SLICES)
         for size in (1, 8):
-            found |= flat(f"{name} options{size}", collect(predict({}, eval_batches(items, batch_size=round_up(size)))))
+            rows = collect(predict({}, eval_batches(items, batch_size=round_up(size))))
+            found |= flat(f"{name} options{size}", stacked(rows))
     return found
 
 

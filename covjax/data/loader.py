@@ -4,41 +4,35 @@ So a run resumes exactly by asking for the same epoch from a later batch on.
 """
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import grain
 import numpy as np
-from PIL import Image
 
 from covjax.data.prepared import Prepared
-from covjax.data.resizing import padded, resize
-from covjax.data.source import IGNORE
+from covjax.data.views import Native, ViewSettings, make_view, seen_box
 from covjax.errors import InputError
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # arrays, and lists of what differs in size from slice to slice
 READ_AHEAD = 64  # slices
 CACHE_BYTES = 4 * 2**30  # of a part that is kept in memory; what is beyond is decoded every time
 
 
-class SliceSizes(NamedTuple):
-    """Height and width to which images and masks are brought on the host."""
-
-    image: tuple[int, int]
-    mask: tuple[int, int]
-    stretched: bool = True  # False: slices keep their scale, in the centre of black that counts nowhere
-
-
 class SliceReader:
-    """Random access to slices of a part, decoded and resized; kept in memory as uint8 after the first read if asked.
+    """Random access to slices of a part, decoded, as a network sees them; kept in memory after the first read if asked.
 
-    Of a part of more than CACHE_BYTES, as many slices are kept as fit.
+    Of a part of more than CACHE_BYTES, as many slices are kept as fit. With `native` each item also holds the slice in
+    its own size, for scores (see `Native`); then nothing is kept.
     """
 
-    def __init__(self, data: Prepared, indices: np.ndarray, sizes: SliceSizes, cache: bool):
-        self.data, self.indices, self.sizes = data, indices, sizes
+    def __init__(
+        self, data: Prepared, indices: np.ndarray, settings: ViewSettings, cache: bool, native: bool = False
+    ):  # fmt: skip
+        self.data, self.indices, self.settings, self.native = data, indices, settings, native
         self._cached: dict[int, Batch] = {}
-        self._room = CACHE_BYTES // (math.prod(sizes.image) + math.prod(sizes.mask)) if cache else 0
+        size = math.prod(settings.image) + math.prod(settings.mask)
+        self._room = CACHE_BYTES // size if cache and not native else 0
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -48,17 +42,24 @@ class SliceReader:
             return self._cached[position]
         index = self.indices[position]
         image, mask = self.data.decode(index)
-        if not self.sizes.stretched:
-            image, mask = padded(image, self.sizes.image, 0), padded(mask, self.sizes.image, IGNORE)
+        spacing = self.data.spacings[index]
+        box = seen_box(image, self.settings.lung_crop)
+        view = make_view(self.data.ids[index], image.shape, box, spacing, self.settings)
         item = {
-            "image": resize(image, self.sizes.image, Image.Resampling.BILINEAR),
-            "mask": resize(mask, self.sizes.mask, Image.Resampling.NEAREST),
+            "image": view.picture(image),
+            "mask": view.truth(mask, self.settings.mask),
             "label": self.data.labels[index],
             "index": index,
         }
+        if self.native:
+            item["native"] = Native(view, mask, spacing)
         if len(self._cached) < self._room:
             self._cached[position] = item
         return item
+
+    def of(self, indices: np.ndarray) -> "SliceReader":
+        """Returns a reader of other slices, read alike."""
+        return SliceReader(self.data, indices, self.settings, cache=False, native=self.native)
 
 
 def train_batches(
@@ -87,12 +88,15 @@ def train_batches(
         return (start + k // own) * batch_size + process * own + k % own
 
     share = grain.MapDataset.range((steps - start) * own).map(lambda k: order[place(k)])
-    return iter(_read(share, reader).batch(own))
+    return iter(_read(share, reader).batch(own, batch_fn=_stacked))
 
 
 def eval_batches(reader: SliceReader, *, batch_size: int) -> Iterator[Batch]:
-    """Yields every slice once, in order; the last batch is padded with zeros to `batch_size` and `valid` says where."""
-    for batch in _read(grain.MapDataset.range(len(reader)), reader).batch(batch_size):
+    """Yields every slice once, in order; the last batch is padded with zeros to `batch_size` and `valid` says where.
+
+    A reader with `native` adds "native", a list of `Native` without padding.
+    """
+    for batch in _read(grain.MapDataset.range(len(reader)), reader).batch(batch_size, batch_fn=_stacked):
         yield pad_batch(batch, batch_size)
 
 
@@ -103,11 +107,19 @@ def _read(positions: grain.MapDataset, reader: SliceReader) -> grain.IterDataset
     )
 
 
+def _stacked(items: Sequence[Batch]) -> Batch:
+    """Stacks the arrays of items; slices in their own size stay a list."""
+    return {
+        k: [item[k] for item in items] if k == "native" else np.stack([item[k] for item in items]) for k in items[0]
+    }
+
+
 def pad_batch(batch: Batch, batch_size: int) -> Batch:
-    """Pads every array of a batch with zeros to `batch_size` and adds `valid` bool [batch_size]."""
-    n = len(next(iter(batch.values())))
-    padded = {k: np.pad(v, ((0, batch_size - n), *[(0, 0)] * (v.ndim - 1))) for k, v in batch.items()}
-    return padded | {"valid": np.arange(batch_size) < n}
+    """Pads every array of a batch with zeros to `batch_size` and adds `valid` bool [batch_size]; lists stay."""
+    arrays = {k: v for k, v in batch.items() if not isinstance(v, list)}
+    n = len(next(iter(arrays.values())))
+    padded = {k: np.pad(v, ((0, batch_size - n), *[(0, 0)] * (v.ndim - 1))) for k, v in arrays.items()}
+    return batch | padded | {"valid": np.arange(batch_size) < n}
 
 
 def steps_per_epoch(slices: int, batch_size: int) -> int:

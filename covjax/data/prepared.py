@@ -48,7 +48,12 @@ class Prepared:
     has_mask: np.ndarray  # bool [M]
     records: Any  # tfds data source
     values: frozenset[str] = frozenset({"8bit"})  # what the files held: 8bit, hu or both
-    shapes: tuple[tuple[int, int], ...] = ()  # rows and columns of every slice; () if prepared by an earlier version
+    shapes: tuple[tuple[int, int], ...] = ()  # rows and columns of every slice, as stored
+    spacings: tuple[tuple[float, float] | None, ...] = ()  # mm between rows and columns; None where unknown
+    unit: str = "pixels"  # of distances: mm where the spacing of every slice is known
+    infected_pixels: np.ndarray | None = None  # int64 [M], of the mask
+    counted_pixels: np.ndarray | None = None  # int64 [M], all but the ignored ones; 0 without a mask
+    truth: tuple[str, ...] = ()  # a digest of each mask, see `source.truth_digest`
     notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # of those slices that have any
     origins: tuple[str, ...] = ()  # of every slice, see covjax.data.contents.origin
     left_out: tuple[LeftOut, ...] = ()  # what the source does not read of its folder
@@ -123,6 +128,7 @@ def open_prepared(folder: Path) -> Prepared:
             records[i]
         if len(rows) != len(records):
             raise ValueError(f"{len(records)} of {len(rows)} slices")
+        spacings = tuple(tuple(r["spacing"]) if r["spacing"] else None for r in rows)
         return Prepared(
             fingerprint=index["fingerprint"],
             source=index["source"],
@@ -133,7 +139,12 @@ def open_prepared(folder: Path) -> Prepared:
             has_mask=np.array([r["has_mask"] for r in rows], bool),
             records=records,
             values=frozenset(r.get("values", "8bit") for r in rows),
-            shapes=tuple(tuple(r["shape"]) for r in rows if "shape" in r),
+            shapes=tuple(tuple(r["shape"]) for r in rows),
+            spacings=spacings,
+            unit="mm" if all(spacings) else "pixels",
+            infected_pixels=np.array([r["infected_pixels"] for r in rows], np.int64),
+            counted_pixels=np.array([r["counted_pixels"] for r in rows], np.int64),
+            truth=tuple(r["truth"] for r in rows),
             notes={i: tuple(r["notes"]) for i, r in enumerate(rows) if "notes" in r},
             origins=tuple(r["origin"] for r in rows),
             left_out=tuple(LeftOut(*one) for one in index["left_out"]),

@@ -51,16 +51,22 @@ def scaled_shape(name: object, shape: Shape, spacing: tuple[float, ...] | None, 
             f"{name}: holds no spacing (mm per pixel), which data.spacing={wanted:g} needs; export it with its spacing "
             "(DICOM PixelSpacing, NIfTI pixdim), or train with data.spacing=0"
         )
-    # Rounded first, so that a spacing stored in single precision gives the same size as in decimals.
-    rows, columns = (
-        math.floor(round(side * step / wanted, 3) + 0.5) for side, step in zip(shape, spacing[-2:], strict=True)
-    )
+    rows, columns = box_at(shape, spacing, wanted)
     if min(rows, columns) < MIN_SIDE or rows * columns > MAX_PIXELS:
         sides = "x".join(f"{step:g}" for step in spacing[-2:])
         raise InputError(
             f"{name}: {shape[0]}x{shape[1]} pixels of {sides} mm are no CT slice ({rows}x{columns} at data.spacing="
             f"{wanted:g}), correct its spacing or train with another data.spacing"
         )
+    return rows, columns
+
+
+def box_at(shape: Shape, spacing: tuple[float, ...], wanted: float) -> Shape:
+    """Returns rows and columns of a part of a slice once its pixels have sides of `wanted` mm, 1 at least."""
+    # Rounded first, so that a spacing stored in single precision gives the same size as in decimals.
+    rows, columns = (
+        max(1, math.floor(round(side * step / wanted, 3) + 0.5)) for side, step in zip(shape, spacing[-2:], strict=True)
+    )
     return rows, columns
 
 

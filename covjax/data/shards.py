@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from covjax.data.source import IGNORE, Source, check_slice
+from covjax.data.source import IGNORE, Source, check_slice, infected, truth_digest
 from covjax.data.sources import open_source
 from covjax.errors import InputError, RunError
 
@@ -78,6 +78,9 @@ def _encoded(source: Source, i: int) -> tuple[dict[str, Any], bytes]:
     row = {"id": s.id, "label": s.label, "patient": s.patient, "split": s.split, "values": s.values}
     row |= {"has_mask": s.mask is not None, "shape": list(s.image.shape)}
     row["origin"] = source.origins[i]
+    row |= {"spacing": s.spacing and [float(side) for side in s.spacing]}
+    row |= {"infected_pixels": int(infected(mask).sum()), "counted_pixels": int((mask != IGNORE).sum())}
+    row |= {"truth": truth_digest(mask)}
     row |= {"notes": list(s.notes)} if s.notes else {}
     return row, FEATURES.serialize_example({"image": _png(s.image), "mask": _png(mask)})
 

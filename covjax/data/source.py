@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,6 +18,12 @@ IGNORE = 255  # mask value of a pixel that counts nowhere
 def infected(mask: np.ndarray) -> np.ndarray:
     """Returns where a mask says infected, of whatever class: bool of its shape."""
     return (mask > 0) & (mask != IGNORE)
+
+
+def truth_digest(mask: np.ndarray) -> str:
+    """Returns a digest of what a mask [H, W] says of every pixel: background, infected of whatever class, ignored."""
+    told = np.where(mask == IGNORE, IGNORE, mask > 0).astype(np.uint8)
+    return f"{zlib.crc32(told.tobytes(), zlib.crc32(repr(mask.shape).encode())):08x}"
 
 
 class Slice(NamedTuple):

@@ -1,12 +1,10 @@
 """Where slices come from. A source lists its slices cheaply and decodes one at a time."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from covjax.data import phantom
 from covjax.data.classes import class_names, parse_classes, stamp
@@ -15,11 +13,10 @@ from covjax.data.images import is_turned, list_images, read_image, read_picture
 from covjax.data.index import PATIENT, label_of, read_index, read_patients
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.listing import LeftOut
-from covjax.data.lungs import lung_box
 from covjax.data.patients import LOOKS_ALIKE, Pseudonyms, look_alike, match
 from covjax.data.picture_masks import MaskFiles
 from covjax.data.public import OPENERS, PUBLIC
-from covjax.data.resizing import check_spacing, resize, scaled_shape
+from covjax.data.resizing import check_spacing
 from covjax.data.scan_sources import ENDINGS, is_mask, open_dicom_folder, open_nifti_folder
 from covjax.data.source import IGNORE, Slice, Source, fingerprint
 from covjax.data.unused import unused
@@ -47,9 +44,7 @@ def open_source(config: Any) -> Source:
     root = Path(config.path).expanduser()
     if not root.is_dir():
         raise InputError(f"data.path: {root} is not a folder, check the path")
-    source = SOURCES[config.source](root, config)
-    source = scaled(source, config.spacing) if config.spacing else source
-    return cropped(source) if config.lung_crop else source
+    return SOURCES[config.source](root, config)
 
 
 def _check_patient_fields(config: Any) -> None:
@@ -66,31 +61,6 @@ def _check_patient_fields(config: Any) -> None:
         raise InputError(
             f"data.patient_column: '{column}', but data.patient_pattern finds patients in names, leave one of them out"
         )
-
-
-def scaled(source: Source, spacing: float) -> Source:
-    """Returns a source of scans whose slices have square pixels of `spacing` mm, the images antialiased."""
-
-    def load(i: int) -> Slice:
-        s = source.load(i)
-        size = scaled_shape(s.id, s.image.shape, s.spacing, spacing)
-        image = resize(s.image, size, Image.Resampling.BILINEAR)
-        mask = None if s.mask is None else resize(s.mask, size, Image.Resampling.NEAREST)
-        lungs = None if s.lungs is None else resize(s.lungs.astype(np.uint8), size, Image.Resampling.NEAREST) > 0
-        return s._replace(image=image, mask=mask, lungs=lungs, spacing=(spacing, spacing))
-
-    return replace(source, load=load, fingerprint=fingerprint([source.fingerprint, "spacing", spacing]))
-
-
-def cropped(source: Source) -> Source:
-    """Returns a source whose slices are cropped to the lungs that are found (covjax.data.lungs)."""
-
-    def load(i: int) -> Slice:
-        s = source.load(i)
-        box = lung_box(s.image)
-        return s._replace(image=s.image[box], mask=None if s.mask is None else s.mask[box], lungs=None)
-
-    return replace(source, load=load, fingerprint=fingerprint([source.fingerprint, "lung_crop", "found"]))
 
 
 def open_phantom(config: Any) -> Source:

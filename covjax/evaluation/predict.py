@@ -10,17 +10,16 @@ import numpy as np
 from scipy.special import expit
 
 from covjax.data.loader import Batch
-from covjax.data.source import infected
+from covjax.data.views import Native, whole_view
 from covjax.errors import RunError
+from covjax.evaluation.delivered import delivered_rows
 from covjax.evaluation.options import PLAIN, Options
-from covjax.evaluation.postprocess import remove_small
 from covjax.evaluation.tta import averaged_outputs
-from covjax.metrics import confusion_matrix, surface_scores
 from covjax.parallel import pmap_eval, shard, unshard
 from covjax.stages import Rows, Stage
 
 INPUTS = ("image", "mask", "label", "valid")
-ON_REQUEST = ("predicted", "pixel_probability", "features")  # rows too large to be fetched unless named in `keep`
+LARGE = ("predicted", "pixel_probability", "features")  # rows that are kept only where `keep` names them
 
 
 class NotFinite(RunError):
@@ -40,92 +39,95 @@ class NotFinite(RunError):
 
 
 def make_predictor(
-    stage: Stage, keep: tuple[str, ...] = (), options: Options = PLAIN
-) -> Callable[[Any, Iterable[Batch]], Iterator[Rows]]:
-    """Returns predict(variables, batches), which yields the rows of every batch without its padding.
+    stage: Stage, keep: Sequence[str] = (), options: Options = PLAIN, unit: str = "pixels"
+) -> Callable[..., Iterator[Rows]]:
+    """Returns predict(variables, batches, keep=keep), which yields the rows of every batch without its padding.
 
     Rows are per-slice arrays: "loss", "weight" and what the task says ("confusion"; or "log_odds" and "probability" of
-    infection, float64 and calibrated). Those in ON_REQUEST stay on the device unless named in `keep`: masks "predicted"
-    uint8 [n, h, w], "pixel_probability" of infection of any class float32 [n, h, w], a classifier's penultimate
-    "features" float32 [n, D]. With "surface" in `keep` the host adds the scores of the boundaries of the infected
-    region, float64 [n, 2] each. The device starts on a batch before the rows of the one before are fetched, so that it
-    need not wait for the host.
+    infection, float64 and calibrated), a classifier's penultimate "features" float32 [n, D] if named in `keep`. A
+    segmenter's masks are delivered in the slices' own size and counted there (see `evaluation.delivered`, also of what
+    `keep` may name) where batches hold the slices so, "native", or where `keep` or `options` ask for masks at all: then
+    what the batch holds is the slice. Else, in training, confusion is counted on the device at the network's size.
+
+    The device starts on a batch before the rows of the one before are fetched, so that it need not wait for the host.
 
     Raises NotFinite where logits are: neither a comparison nor a maximum would show it.
     """
-    clean = options.min_size if stage.name == "segmenter" else 0
-    fetched = {*keep, "predicted"} if clean or "surface" in keep else set(keep)
-    step = pmap_eval(partial(_rows, stage=stage, keep=fetched, tta=options.tta))
+    features, segments = "features" in keep, stage.name == "segmenter"
+    at_network, delivered = (
+        pmap_eval(partial(_rows, stage=stage, features=features, tta=options.tta, probabilities=on_host))
+        for on_host in (False, True)
+    )
 
-    def fetch(rows, batch, done):
-        rows = unshard(rows)
-        if clean:
-            rows |= _cleaned(rows, batch["mask"], clean)
-        rows = {k: v[batch["valid"]] for k, v in rows.items()}
+    def start(variables, batch, keep):
+        on_host = segments and bool("native" in batch or keep or options.min_size)
+        return (delivered if on_host else at_network)(variables, shard({k: batch[k] for k in INPUTS})), batch
+
+    def fetch(rows, batch, keep, done):
+        rows = {k: v[batch["valid"]] for k, v in unshard(rows).items()}
         finite = rows.pop("finite")
         if not finite.all():
             raise NotFinite(stage.name, done + int(finite.argmin()))
-        if "surface" in keep:
-            rows |= _of_boundaries(batch["mask"][batch["valid"]], rows["predicted"])
-        return {k: v for k, v in (rows | _calibrated(stage, rows)).items() if k in keep or k not in ON_REQUEST}
+        if "probabilities" in rows:
+            rows |= delivered_rows(_natives(batch), rows.pop("probabilities"), set(keep), options.min_size, unit)
+        return rows | _calibrated(stage, rows, options.tta)
 
-    def predict(variables, batches):
+    def predict(variables, batches, keep=keep):
         started, done = None, 0
         for batch in batches:
-            previous, started = started, (step(variables, shard({k: batch[k] for k in INPUTS})), batch)
+            previous, started = started, start(variables, batch, keep)
             if previous is not None:
-                yield fetch(*previous, done)
+                yield fetch(*previous, keep, done)
                 done += int(previous[1]["valid"].sum())
         if started is not None:
-            yield fetch(*started, done)
+            yield fetch(*started, keep, done)
 
     return predict
 
 
+def _natives(batch: Batch) -> list[Native]:
+    if "native" in batch:
+        return batch["native"]
+    return [Native(whole_view(mask.shape), mask) for mask in batch["mask"][batch["valid"]]]
+
+
 def _rows(
-    variables: Any, batch: dict[str, jax.Array], *, stage: Stage, keep: set[str], tta: tuple[str, ...]
-) -> dict[str, jax.Array]:
+    variables: Any, batch: dict[str, jax.Array], *, stage: Stage, features: bool, tta: tuple[str, ...],
+    probabilities: bool,
+) -> dict[str, jax.Array]:  # fmt: skip
     images = batch["image"]
     outputs = averaged_outputs(stage, variables, images, tta) if tta else stage.outputs(variables, images)
     logits = outputs.pop("logits")
     loss, weight = stage.loss(logits, batch)
-    rows = stage.task.rows(logits, stage.task.truth(batch)) | outputs
-    if "pixel_probability" in keep:
-        rows["pixel_probability"] = _of_infection(jax.nn.softmax(logits))
-    rows = {k: v for k, v in rows.items() if k in keep or k not in ON_REQUEST}
     finite = jnp.isfinite(logits).all(tuple(range(1, logits.ndim)))
-    return rows | {"loss": loss, "weight": weight, "finite": finite}
+    rows = {"loss": loss, "weight": weight, "finite": finite} | (outputs if features else {})
+    if probabilities:
+        probability = jax.nn.softmax(logits.astype(jnp.float32))
+        rows["probabilities"] = probability[..., 1] if probability.shape[-1] == 2 else probability
+    else:
+        rows |= stage.task.rows(logits, stage.task.truth(batch))
+    return rows
 
 
-def _calibrated(stage: Stage, rows: Rows) -> Rows:
-    """Returns the log-odds and the probability of infection, float64 [n], with the stage's temperature."""
+def _calibrated(stage: Stage, rows: Rows, tta: tuple[str, ...]) -> Rows:
+    """Returns the log-odds and the probability of infection, float64 [n], with the stage's temperature.
+
+    Of several views each was calibrated before they were averaged.
+    """
     if "log_odds" not in rows:
         return {}
-    log_odds = stage.calibrated(rows["log_odds"])
+    log_odds = rows["log_odds"].astype(np.float64) if tta else stage.calibrated(rows["log_odds"])
     return {"log_odds": log_odds, "probability": expit(log_odds)}
 
 
-def _of_infection(probability: jax.Array) -> jax.Array:
-    """The probability [..., K] of any class but the first, the background."""
-    return probability[..., 1] if probability.shape[-1] == 2 else probability[..., 1:].sum(-1)
-
-
-def _cleaned(rows: Rows, truth: np.ndarray, min_size: int) -> Rows:
-    """Returns masks without small components and what is counted in them."""
-    predicted = remove_small(rows["predicted"], min_size)
-    confusion = confusion_matrix(truth, predicted, rows["confusion"].shape[-1])
-    return {"predicted": predicted, "confusion": np.asarray(confusion)}
-
-
-def _of_boundaries(truth: np.ndarray, predicted: np.ndarray) -> Rows:
-    """Boundary scores of the infected region, whatever its classes."""
-    return surface_scores(np.where(infected(truth), 1, truth), (predicted > 0).astype(np.uint8))
-
-
 def collect(rows: Iterable[Rows]) -> Rows:
-    """Joins the rows of all batches."""
+    """Joins the rows of all batches: arrays to arrays, lists to lists."""
     parts = list(rows)
-    return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    return {k: _joined([part[k] for part in parts]) for k in parts[0]}
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    return [one for some in values for one in some] if isinstance(values[0], list) else np.concatenate(values)
 
 
 def mean_loss(rows: Rows) -> float:

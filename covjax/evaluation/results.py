@@ -1,18 +1,16 @@
 """What an evaluation says of one part of the data, and its files: results/PART/."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 from scipy.special import expit, logit
 
 from covjax.config import encode_json
 from covjax.data.loader import SliceReader
 from covjax.data.prepared import Prepared
-from covjax.data.resizing import resize
 from covjax.evaluation.predict import scores_of
 from covjax.files import encode_table, write_together
 from covjax.metrics import (
@@ -25,10 +23,12 @@ from covjax.metrics import (
     threshold_table,
 )
 from covjax.metrics.classification import THRESHOLDS
-from covjax.metrics.segmentation import SURFACE_SCORES
+from covjax.metrics.segmentation import DISTANCES, SURFACE_SCORES
 from covjax.metrics.surface import THETA, TOLERANCE
 from covjax.metrics.thresholds import threshold_to_json
 from covjax.stages import CLASSIFICATION_CLASSES, Rows, Stage
+
+LESION_ROWS = ("lesions", "lesions_lost", "unseen")  # of a segmenter, see `delivered.lesion_rows`
 
 
 class Evaluated(NamedTuple):
@@ -80,22 +80,47 @@ def evaluate_segmenter(stage: Stage, rows: Rows, data: Prepared, indices: np.nda
     """Returns scores and per-slice columns of stage 2 over the slices it works on."""
     classes, confusion = stage.task.classes, rows["confusion"].astype(np.int64)
     infection = infected_or_not(confusion)
+    scores = scores_of(stage, rows, patients_of(data, indices))
+    for name in scores:
+        if name.startswith(DISTANCES):
+            scores[name]["unit"] = data.unit
     section = {
         **heading(stage.config.model.name, classes, data, indices),
         "slices": stage.config.slices,
         "confusion": confusion.sum(0).tolist(),
-        "surface": {"theta_diagonals": THETA, "nsd_tolerance_pixels": TOLERANCE},
-        "scores": scores_of(stage, rows, patients_of(data, indices)),
+        "scored_at": "each slice's own size",
+        "surface": {"unit": data.unit, "theta_diagonals": THETA, "nsd_tolerance": TOLERANCE},
+        "lesions": _lesions(rows, stage),
+        "scores": scores,
     }
-    true, predicted = shares(infection)
+    _, predicted = shares(infection)
     columns = {
         "dice": per_image_dice(infection), "iou": per_image_iou(infection),
-        **{name: rows[name][:, 1] for name in SURFACE_SCORES}, "true_share": true,
-        "predicted_share": predicted, "segmenter_loss": _slice_loss(rows),
+        **{in_unit(name, data.unit): rows[name][:, 1] for name in SURFACE_SCORES},
+        "predicted_share": predicted, **{name: rows[name] for name in LESION_ROWS},
+        "segmenter_loss": _slice_loss(rows),
     }  # fmt: skip
     if len(classes) > 2:
         columns |= _class_columns(confusion, classes)
     return Evaluated(section, columns, indices, infection)
+
+
+def in_unit(name: str, unit: str) -> str:
+    """Returns the column of an outline's score: distances are named with their unit, mm or pixels of the slice."""
+    return f"{name}_{unit}" if name in DISTANCES else name
+
+
+def _lesions(rows: Rows, stage: Stage) -> dict[str, Any]:
+    """Says how many lesions vanish at the network's size, which no network can find there."""
+    lesions, lost = rows["lesions"], rows["lesions_lost"]
+    return {
+        "definition": "pixels marked infected that touch by a side or a corner; vanished: none of them is left when "
+        "the truth is sampled at the network's size",
+        "network_size": list(stage.config.input.size),
+        "n": int(lesions.sum()), "vanished": int(lost.sum()), "slices": int((lesions > 0).sum()),
+        "slices_vanished": int(((lesions > 0) & (lesions == lost)).sum()),
+        "pixels_outside_view": int(rows["unseen"].sum()),
+    }  # fmt: skip
 
 
 def _class_columns(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -143,7 +168,7 @@ def write_part(
     summary = {"definitions": DEFINITIONS, "split": part, "options": dict(options)}
     files = {
         "per_image.csv": encode_table(tuple(columns), list(zip(*columns.values(), strict=True))),
-        "per_patient.csv": encode_table(*_patient_table(columns, indices, stages)),
+        "per_patient.csv": encode_table(*_patient_table(columns, data, indices, stages)),
         **{f"{name}.npz": _encode_arrays(content) for name, content in arrays.items()},
         "summary.json": encode_json(summary | {name: stage.section for name, stage in stages.items()}),
     }
@@ -157,36 +182,57 @@ def write_part(
 def per_image_columns(data: Prepared, indices: np.ndarray, stages: Mapping[str, Evaluated]) -> dict[str, np.ndarray]:
     """Returns the columns of per_image.csv, [N] each; NaN where a stage does not see the slice.
 
-    A column that two stages give (the true share) has the first one's value where both know it.
+    "truth" is a digest of the mask's pixels (infected or not), by which runs that were scored on others are noticed.
     """
     columns = {
         "id": np.array([data.ids[i] for i in indices]),
         "patient": np.array([data.patients[i] for i in indices]),
         "label": data.labels[indices],
+        "truth": np.array([data.truth[i] if data.has_mask[i] else "" for i in indices]),
+        "true_share": true_shares(data, indices),
     }
     for stage in stages.values():
         rows = _rows_of(indices, stage.indices)
         for name, values in stage.columns.items():
-            known = np.full(len(indices), np.nan)
-            known[rows] = values
-            before = columns.get(name)
-            columns[name] = known if before is None else np.where(np.isnan(before), known, before)
+            columns[name] = np.full(len(indices), np.nan)
+            columns[name][rows] = values
     columns["notes"] = np.array(["; ".join(data.notes.get(i, ())) for i in indices.tolist()])
     return columns
 
 
-def example_arrays(reader: SliceReader, predicted: np.ndarray, dice: np.ndarray, rank: np.ndarray) -> dict:
-    """Returns slices with their true and predicted masks for the report: the arrays of examples.npz."""
-    size = reader.sizes.mask
-    items = [reader[i] for i in range(len(reader))]
+def true_shares(data: Prepared, indices: np.ndarray) -> np.ndarray:
+    """Returns the infected share of the pixels that count of each slice; NaN where it has no mask."""
+    counted = data.counted_pixels[indices]
+    known = data.has_mask[indices] & (counted > 0)
+    return np.where(known, data.infected_pixels[indices] / np.maximum(counted, 1), np.nan)
+
+
+def example_arrays(
+    reader: SliceReader, predicted: Sequence[np.ndarray], dice: np.ndarray, rank: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns slices with their true and predicted masks for the report: the arrays of examples.npz.
+
+    Slices may differ in size: pictures are filled up at the bottom and on the right to one "shape" [n, 2] each.
+    """
+    images, masks = zip(*(reader.data.decode(i) for i in reader.indices), strict=True)
     return {
         "id": np.array([reader.data.ids[i] for i in reader.indices]),
-        "image": np.stack([resize(item["image"], size, Image.Resampling.BILINEAR) for item in items]),
-        "truth": np.stack([item["mask"] for item in items]),
-        "predicted": predicted.astype(np.uint8),
+        "shape": np.array([image.shape for image in images]),
+        "image": filled_up(images),
+        "truth": filled_up(masks),
+        "predicted": filled_up(predicted),
         "dice": dice,
         "rank": rank,
     }
+
+
+def filled_up(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Stacks pictures uint8 [H, W] of any sizes, zeros at the bottom and on the right: [n, largest H, largest W]."""
+    sides = np.max([picture.shape for picture in pictures], 0)
+    out = np.zeros((len(pictures), *sides), np.uint8)
+    for k, picture in enumerate(pictures):
+        out[k, : picture.shape[0], : picture.shape[1]] = picture
+    return out
 
 
 def shares(confusion: np.ndarray, cls: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -211,23 +257,35 @@ def _rows_of(indices: np.ndarray, some: np.ndarray) -> np.ndarray:
     return np.array([position[index] for index in some.tolist()], int)
 
 
+PATIENT_COLUMNS = ("patient", "slices", "infected_slices", "called_infected", "marked_slices", "true_share",
+                   "scored_slices", "scored_true_share", "predicted_share", "dice")  # fmt: skip
+
+
 def _patient_table(
-    columns: Mapping[str, np.ndarray], indices: np.ndarray, stages: Mapping[str, Evaluated]
+    columns: Mapping[str, np.ndarray], data: Prepared, indices: np.ndarray, stages: Mapping[str, Evaluated]
 ) -> tuple[tuple[str, ...], list[tuple]]:
-    """Counts slices and adds up the pixels of each patient, those of both stages together if there are two."""
-    header = ("patient", "slices", "infected_slices", "called_infected", "true_share", "predicted_share", "dice")
+    """Counts slices and adds up the pixels of each patient.
+
+    "true_share" is of the "marked_slices", all with a mask; the three last of the "scored_slices": those that both
+    stages together were scored on, or the segmenter alone.
+    """
     pixels = stages.get("framework", stages.get("segmenter"))
-    confusion = np.zeros((len(indices), 2, 2), np.int64)
+    confusion, scored = np.zeros((len(indices), 2, 2), np.int64), np.zeros(len(indices), bool)
     if pixels is not None:
-        confusion[_rows_of(indices, pixels.indices)] = pixels.confusion
+        rows = _rows_of(indices, pixels.indices)
+        confusion[rows], scored[rows] = pixels.confusion, True
+    marked, sick, counted = (of_all[indices] for of_all in (data.has_mask, data.infected_pixels, data.counted_pixels))
     lines = []
     for patient in sorted(set(columns["patient"].tolist())):
         chosen = columns["patient"] == patient
         called = columns["called"][chosen].sum() if "called" in columns else np.nan
+        known = counted[chosen & marked].sum()
+        share = sick[chosen & marked].sum() / known if known else np.nan
         total = confusion[chosen].sum(0, keepdims=True)
-        seen = np.concatenate([*shares(total), per_image_dice(total)]) if total.any() else np.full(3, np.nan)
-        lines.append((patient, int(chosen.sum()), int(columns["label"][chosen].sum()), called, *seen))
-    return header, lines
+        found = np.concatenate([*shares(total), per_image_dice(total)]) if total.any() else np.full(3, np.nan)
+        counts = int(chosen.sum()), int(columns["label"][chosen].sum()), called, int((chosen & marked).sum())
+        lines.append((patient, *counts, share, int((chosen & scored).sum()), *found))
+    return PATIENT_COLUMNS, lines
 
 
 def _encode_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:

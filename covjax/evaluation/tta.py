@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from covjax.config import stage_names
 from covjax.enhance import enhance
-from covjax.stages import Stage
+from covjax.errors import InputError
+from covjax.stages import Stage, make_model
 
 SCALES = (0.75, 1.0, 1.25)
 FLIPS = ((False, False), (True, False), (False, True), (True, True))  # along height, along width
@@ -21,7 +23,8 @@ def averaged_outputs(stage: Stage, variables: Any, images: jax.Array, tta: tuple
 
     Returns:
       "logits" [N, K] or [N, h, w, K]: logarithms of the class probabilities averaged over the views in float32, so
-      that their softmax is that average; and "features" [N, D], averaged, if the network exposes them.
+      that their softmax is that average; each view's are calibrated before, softmax(logits / temperature of `stage`);
+      and "features" [N, D], averaged, if the network exposes them.
     """
     scales = SCALES if "scales" in tta else (1.0,)
     flips = jnp.array(FLIPS if "flips" in tta else FLIPS[:1])
@@ -38,11 +41,28 @@ def averaged_outputs(stage: Stage, variables: Any, images: jax.Array, tta: tuple
     return {"logits": jnp.log(probability), **mean}
 
 
+def check_tta(config: Any, tta: tuple[str, ...]) -> None:
+    """Raises InputError if a view is smaller than a network of a run takes."""
+    for name in stage_names(config) if "scales" in tta else ():
+        stage = config[name]
+        least = getattr(make_model(name, stage, data=config.data), "smallest", 1)
+        size = _scaled(tuple(stage.input.size), min(SCALES))
+        if min(size) < least:
+            raise InputError(
+                f"--tta: scales shows the {name} its input at {min(SCALES)} times its size, {size[0]}x{size[1]} "
+                f"pixels, but {stage.model.name} takes {least} or more; use --tta=flips or leave the flag out"
+            )
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return tuple(round(side * scale) for side in size)
+
+
 def _at_scale(stage: Stage, variables: Any, images: jax.Array, scale: float) -> dict[str, jax.Array]:
     """Returns probability and features of one view, a mask's probability at the network's usual size."""
     size = tuple(stage.config.input.size)
-    outputs = stage.outputs(variables, images, tuple(round(side * scale) for side in size))
-    probability = jax.nn.softmax(outputs.pop("logits").astype(jnp.float32))
+    outputs = stage.outputs(variables, images, _scaled(size, scale))
+    probability = jax.nn.softmax(outputs.pop("logits").astype(jnp.float32) / stage.calibration.temperature)
     if probability.ndim == 4:
         probability = enhance(probability, preset="none", size=size)  # resizes with the same bits in any batch
     return {"probability": probability, **outputs}

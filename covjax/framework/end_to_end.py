@@ -6,7 +6,6 @@ import numpy as np
 
 from covjax.data.loader import SliceReader
 from covjax.data.prepared import Prepared
-from covjax.data.source import infected
 from covjax.evaluation.results import Evaluated, heading, patients_of, shares
 from covjax.metrics import per_image_dice, segmentation_scores
 from covjax.metrics.means import mean_score, share_score
@@ -31,39 +30,38 @@ def evaluate_framework(
     true, predicted = shares(confusion)
     section = {
         **heading(None, SEGMENTATION_CLASSES, data, indices),
+        "scored_at": "each slice's own size",
         **threshold_to_json(threshold),
         "confusion": confusion.sum(0).tolist(),
         "scores": segmentation_scores(confusion, SEGMENTATION_CLASSES, patients)
         | _screening_scores(screened["label"], called, true, predicted, patients),
     }
-    columns = {
-        "true_share": true, "framework_dice": per_image_dice(confusion), "framework_predicted_share": predicted,
-    }  # fmt: skip
+    columns = {"framework_dice": per_image_dice(confusion), "framework_predicted_share": predicted}
     return Evaluated(section, columns, indices, confusion)
 
 
 def gated_confusions(
     called: np.ndarray, reader: SliceReader, known: Mapping[int, np.ndarray], segment: Segment
 ) -> np.ndarray:
-    """Returns the confusion matrices [N, 2, 2] of all slices when only those called infected are segmented.
+    """Returns the confusion matrices [N, 2, 2] of all slices, in their own size, when only those called are segmented.
 
     Args:
       called: bool [N], which slices stage 1 called infected; only those go through stage 2.
-      reader: all slices of the part, at stage 2's size.
+      reader: all slices of the part, with `native`.
       known: [2, 2] of the slices that stage 2 segmented already, by their index.
       segment: stage 2 for the others, confusion matrices [n, 2, 2] of the slices of a reader.
     """
     confusion = np.zeros((len(reader), 2, 2), np.int64)
     for i in np.flatnonzero(~called):
-        mask = reader[i]["mask"]
-        confusion[i, :, 0] = (mask == 0).sum(), infected(mask).sum()
+        index = reader.indices[i]
+        sick, counted = reader.data.infected_pixels[index], reader.data.counted_pixels[index]
+        confusion[i, :, 0] = counted - sick, sick
     seen = np.isin(reader.indices, list(known))
     for i in np.flatnonzero(called & seen):
         confusion[i] = known[reader.indices[i]]
     left = called & ~seen
     if left.any():
-        some = SliceReader(reader.data, reader.indices[left], reader.sizes, cache=False)
-        confusion[left] = segment(some)
+        confusion[left] = segment(reader.of(reader.indices[left]))
     return confusion
 
 

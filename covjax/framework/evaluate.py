@@ -19,7 +19,7 @@ from covjax.data.splits import PARTS, part_indices, read_splits
 from covjax.errors import InputError, unknown
 from covjax.evaluation.explain import grad_cam, most_confident
 from covjax.evaluation.options import PLAIN, Options
-from covjax.evaluation.predict import ON_REQUEST, collect, make_predictor
+from covjax.evaluation.predict import LARGE, collect, make_predictor
 from covjax.evaluation.predictions import FORMATS, Save, saved_predictions
 from covjax.evaluation.results import (
     Evaluated,
@@ -29,6 +29,7 @@ from covjax.evaluation.results import (
     rank_examples,
     write_part,
 )
+from covjax.evaluation.tta import check_tta
 from covjax.framework.calibrate import noted
 from covjax.framework.end_to_end import evaluate_framework, gated_confusions
 from covjax.framework.slices import open_run_data, part_reader
@@ -37,7 +38,8 @@ from covjax.metrics import infected_or_not, per_image_dice
 from covjax.parallel import round_up
 from covjax.stages import Rows, Stage
 
-KEEP = {"classifier": ("features",), "segmenter": ("surface",)}  # rows that an evaluation adds to those of training
+# Rows that an evaluation adds to those of training.
+KEEP = {"classifier": ("features",), "segmenter": ("surface", "lesions")}
 MAX_FEATURES = 4_000_000  # numbers in features.npz: beyond, every second, third .. slice is kept
 
 
@@ -69,6 +71,7 @@ def evaluate_run(
         raise InputError(f"--split: '{part}' is unknown, use one of {', '.join(PARTS)}")
     config = read_config(workdir)
     check_asked(stage_names(config), options, save_predictions, explain)
+    check_tta(config, options.tta)
     splits = read_splits(workdir / "splits.json")
     data = open_run_data(config, splits)
     folder, indices = workdir / "results" / part, part_indices(data, splits, part)
@@ -80,11 +83,11 @@ def evaluate_run(
             stages[name] = noted(stages[name], options.tta)
             saved = FORMATS[save_predictions] if save and name == "segmenter" else ()
             size = round_up(batch_size or config[name].batch_size)
-            run[name] = _runner(stages[name], variables, size, options, save, saved)
+            run[name] = _runner(stages[name], variables, size, options, save, saved, data.unit)
             if name == "segmenter" and _nothing_to_segment(config, data, indices, splits):
                 logging.warning("the %s part of fold %d has no infected slice to segment", part, splits["fold"])
                 continue
-            reader = part_reader(name, config, data, splits, part, cache=False)
+            reader = part_reader(name, config, data, splits, part, cache=False, native=name == "segmenter")
             rows, seconds = run[name](reader, keep=KEEP[name])
             speed[name] = {"slices_per_second_eval": round(len(reader) / seconds, 3)}
             if name == "classifier":
@@ -95,7 +98,7 @@ def evaluate_run(
                 arrays |= _examples(run[name], reader, rows)
             seen[name] = Seen(reader.indices, rows)
         if len(stages) == 2:
-            reader = part_reader("segmenter", config, data, splits, part, cache=False, selection="all")
+            reader = part_reader("segmenter", config, data, splits, part, cache=False, selection="all", native=True)
             seen["framework"] = _framework(reader, seen, run["segmenter"])
         arrays["rows"] = rows_to_arrays(seen, data, indices)
         write_part(folder, part, data, indices, evaluate_seen(stages, seen, data), arrays, options.in_force())
@@ -151,6 +154,11 @@ def rows_to_arrays(seen: Mapping[str, Seen], data: Prepared, indices: np.ndarray
         "patient": np.array([data.patients[i] for i in indices]),
         "label": data.labels[indices],
         "notes": np.array(["; ".join(data.notes.get(i, ())) for i in indices.tolist()]),
+        "has_mask": data.has_mask[indices],
+        "infected_pixels": data.infected_pixels[indices],
+        "counted_pixels": data.counted_pixels[indices],
+        "truth": np.array([data.truth[i] for i in indices]),
+        "unit": np.array(data.unit),
     }
     position = {index: place for place, index in enumerate(indices.tolist())}
     for name, (some, rows) in seen.items():
@@ -175,19 +183,23 @@ def _nothing_to_segment(config: Any, data: Prepared, indices: np.ndarray, splits
 
 
 def _runner(
-    stage: Stage, variables: Any, batch_size: int, options: Options, save: Save | None, saved: tuple[str, ...]
+    stage: Stage,
+    variables: Any,
+    batch_size: int,
+    options: Options,
+    save: Save | None,
+    saved: tuple[str, ...],
+    unit: str,
 ) -> Callable[..., tuple[Rows, float]]:
     """Returns run(reader, keep) -> (rows of all its slices, seconds without the first batch's compilation).
 
     The rows `saved` go to `save` beside.
     """
-    predictors: dict[tuple, Callable] = {}
+    predict = make_predictor(stage, KEEP[stage.name], options, unit)
 
     def run(reader: SliceReader, keep: tuple[str, ...]) -> tuple[Rows, float]:
-        if keep not in predictors:
-            predictors[keep] = make_predictor(stage, tuple({*keep, *saved}), options)
         total = -(-len(reader) // batch_size)
-        batches = predictors[keep](variables, eval_batches(reader, batch_size=batch_size))
+        batches = predict(variables, eval_batches(reader, batch_size=batch_size), keep={*keep, *saved})
         batches = iter(tqdm(batches, total=total, desc=f"{stage.name}: evaluating", unit="batch", leave=False))
         start, parts, done = time.perf_counter(), [], 0
         for rows in batches:
@@ -206,7 +218,7 @@ def _runner(
 
 def _kept(rows: Rows, keep: tuple[str, ...], first: int, total: int) -> Rows:
     """Drops what was only fetched to be saved, and the features of slices for which there is no room."""
-    rows = {name: values for name, values in rows.items() if name in keep or name not in ON_REQUEST}
+    rows = {name: values for name, values in rows.items() if name in keep or name not in LARGE}
     if "features" in rows:
         every = _features_every(total, rows["features"].shape[1])
         rows["features"] = rows["features"][-first % every :: every]
@@ -244,7 +256,7 @@ def _examples(run: Callable, reader: SliceReader, rows: Rows) -> dict[str, dict[
     positions = np.concatenate(list(ranks.values()))
     if not len(positions):
         return {}
-    some = SliceReader(reader.data, reader.indices[positions], reader.sizes, cache=True)
+    some = reader.of(reader.indices[positions])
     predicted = run(some, keep=("predicted",))[0]["predicted"]
     rank = np.repeat(list(ranks), [len(p) for p in ranks.values()])
     return {"examples": example_arrays(some, predicted, dice[positions], rank)}

@@ -17,7 +17,7 @@ from covjax.data.listing import LEFT_OUT
 from covjax.data.prepared import Prepared
 from covjax.data.splits import CLASSES, count_notes, read_splits
 from covjax.errors import InputError
-from covjax.evaluation.results import rank_examples, write_part
+from covjax.evaluation.results import filled_up, rank_examples, write_part
 from covjax.framework.calibrate import noted, read_calibration
 from covjax.framework.evaluate import Seen, evaluate_seen, rows_from_arrays, rows_to_arrays
 from covjax.framework.trained import read_statistics
@@ -107,13 +107,15 @@ def _check_apart(workdirs: Sequence[Path], ids: Sequence[np.ndarray], part: str)
 
 def _joined(splits: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]) -> tuple[Prepared, dict[str, Seen]]:
     """Returns the slices of all runs as one data set without pictures, and what every stage says of them."""
-    ids, patients, labels, notes = (
-        np.concatenate([content[name] for content in arrays]) for name in ("id", "patient", "label", "notes")
-    )
+    names = ("id", "patient", "label", "has_mask", "infected_pixels", "counted_pixels", "truth", "notes")
+    known = {name: np.concatenate([content[name] for content in arrays]) for name in names}
+    count = len(known["id"])
     data = Prepared(
-        fingerprint=splits["fingerprint"], source=splits["source"], ids=tuple(ids.tolist()), labels=labels,
-        patients=tuple(patients.tolist()), splits=("",) * len(ids), has_mask=np.ones(len(ids), bool), records=None,
-        notes={i: (text,) for i, text in enumerate(notes.tolist()) if text},
+        fingerprint=splits["fingerprint"], source=splits["source"], ids=tuple(known["id"].tolist()),
+        labels=known["label"], patients=tuple(known["patient"].tolist()), splits=("",) * count,
+        has_mask=known["has_mask"], records=None, unit=str(arrays[0]["unit"]), truth=tuple(known["truth"].tolist()),
+        infected_pixels=known["infected_pixels"], counted_pixels=known["counted_pixels"],
+        notes={i: (text,) for i, text in enumerate(known["notes"].tolist()) if text},
     )  # fmt: skip
     parts, first = {}, 0
     for content in arrays:
@@ -138,7 +140,7 @@ def _examples(workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], dat
     kept = [read_arrays(path) for path in paths if path.is_file()]
     if not kept:
         return {}
-    kept = {name: np.concatenate([arrays[name] for arrays in kept]) for name in kept[0]}
+    kept = {name: _together([arrays[name] for arrays in kept]) for name in kept[0]}
     median = np.nanmedian(per_image_dice(infected_or_not(seen["segmenter"].rows["confusion"])))
     each = max(len(places) for places in rank_examples(kept["dice"]).values())
     order = np.argsort(-kept["dice"], kind="stable")
@@ -148,6 +150,12 @@ def _examples(workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], dat
     chosen = np.concatenate([best, near, worst])
     rank = np.repeat(["best", "median", "worst"], [len(best), len(near), len(worst)])
     return {"examples": {name: values[chosen] for name, values in kept.items()} | {"rank": rank}}
+
+
+def _together(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Joins arrays of examples.npz; pictures of several runs may differ in size."""
+    pictures = arrays[0].ndim == 3
+    return filled_up([one for some in arrays for one in some]) if pictures else np.concatenate(arrays)
 
 
 def _calibration(workdirs: Sequence[Path], config: Any) -> Calibration:

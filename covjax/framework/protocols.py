@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 import covjax
 from covjax.config import check_config, write_json
-from covjax.data.loader import SliceReader, SliceSizes, eval_batches
+from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared import prepare
-from covjax.data.resizing import resize
 from covjax.data.sources import PRLAB21_CT
 from covjax.data.splits import part_indices, read_splits
 from covjax.errors import InputError
+from covjax.evaluation.delivered import confusion_of
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.framework.run import train_run
+from covjax.framework.slices import view_settings
 from covjax.framework.trained import load_trained
-from covjax.inputs import slice_size
-from covjax.metrics import confusion_matrix, segmentation_scores
+from covjax.metrics import segmentation_scores
 from covjax.parallel import round_up
 from covjax.stages import SEGMENTATION_CLASSES
 
@@ -80,7 +79,7 @@ def _row(name: str, config: Any, workdir: Path, frame: str, run: str | None) -> 
     else:
         stage, variables = load_trained("segmenter", config, workdir)
         batches = eval_batches(reader, batch_size=round_up(config.segmenter.batch_size))
-        confusions = collect(make_predictor(stage)(variables, batches))["confusion"].astype(np.int64)
+        confusions = collect(make_predictor(stage)(variables, batches))["confusion"]
     scores = segmentation_scores(confusions, SEGMENTATION_CLASSES)
     splits = read_splits(workdir / "splits.json")
     return {
@@ -97,14 +96,12 @@ def _test_slices(config: Any, workdir: Path, frame: str) -> SliceReader:
         seen.frame = frame
     data = prepare(seen)
     indices = part_indices(data, read_splits(workdir / "splits.json"), "test")
-    sizes = SliceSizes(slice_size(config.segmenter.input), tuple(config.segmenter.input.size))
-    return SliceReader(data, indices[data.labels[indices] == 1], sizes, cache=False)
+    settings = view_settings(config.segmenter, seen)
+    return SliceReader(data, indices[data.labels[indices] == 1], settings, cache=False, native=True)
 
 
 def margin_confusions(reader: SliceReader) -> np.ndarray:
     """Confusion matrices [N, 2, 2] of calling the figure's margin infected and the CT background, without a look."""
     margin = np.ones(FIGURE, np.uint8)
     margin[PRLAB21_CT] = 0
-    called = resize(margin, reader.sizes.mask, Image.Resampling.NEAREST).astype(np.int32)
-    counts = [confusion_matrix(reader[i]["mask"][None].astype(np.int32), called[None], 2) for i in range(len(reader))]
-    return np.concatenate(counts).astype(np.int64)
+    return np.stack([confusion_of(reader.data.decode(i)[1], margin, 2) for i in reader.indices])

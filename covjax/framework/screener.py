@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image
 from scipy.special import expit
 
 from covjax.config import read_config, stage_names
-from covjax.data.loader import pad_batch
-from covjax.data.lungs import Box, lung_box
-from covjax.data.resizing import Shape, check_fits, padded, resize, scaled_shape, unpadded
+from covjax.data.loader import Batch, pad_batch
+from covjax.data.resizing import check_fits
+from covjax.data.views import Native, Spacing, View, ViewSettings, make_view, seen_box
 from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predict import NotFinite, collect, make_predictor
+from covjax.evaluation.tta import check_tta
 from covjax.framework.calibrate import noted
 from covjax.framework.evaluate import check_asked
 from covjax.framework.slice_values import Window, slices_of, window_of
@@ -30,8 +30,6 @@ from covjax.parallel import replicate, round_up
 from covjax.stages import Stage
 
 CHUNK = 8  # batches screened together, so that stage 2 runs on full batches of the slices called infected
-WHOLE = (slice(None), slice(None))
-Spacing = tuple[float, ...] | None  # mm between rows and columns, and perhaps between slices before
 
 
 class Screened(NamedTuple):
@@ -43,19 +41,11 @@ class Screened(NamedTuple):
     share: float | None  # infected pixels / all pixels of the slice
 
 
-class _Seen(NamedTuple):
-    """What the networks see of a slice, and the way back to it."""
+class _Given(NamedTuple):
+    """A slice as it was given, and how it is shown."""
 
-    image: np.ndarray  # uint8, the box of the scaled slice
-    box: Box
-    scaled: Shape
-    stored: Shape
-
-    def back(self, mask: np.ndarray) -> np.ndarray:
-        """Returns a mask of `image` as one of the slice as stored; what lies out of the box is 0."""
-        whole = np.zeros(self.scaled, mask.dtype)
-        whole[self.box] = mask
-        return resize(whole, self.stored, Image.Resampling.NEAREST)
+    image: np.ndarray  # uint8 [H, W]
+    views: dict[str, View]  # what each stage sees of it
 
 
 class Screener:
@@ -77,14 +67,16 @@ class Screener:
         if batch_size is not None and not (isinstance(batch_size, int) and batch_size > 0):
             raise InputError(f"batch_size: {batch_size!r}, give a number of slices, 1 or more, or None")
         self.stages, self.variables, self.lung_crop, self.spacing = stages, variables, lung_crop, spacing
+        self._settings = {
+            name: ViewSettings(slice_size(stage.config.input), tuple(stage.config.input.size), spacing, lung_crop)
+            for name, stage in stages.items()
+        }
         self.bits, self.options = bits, options
         self.batch_size = round_up(batch_size or next(iter(stages.values())).config.batch_size)
         self._make_predictors()
 
     def _make_predictors(self) -> None:
-        self._predict = {
-            name: make_predictor(stage, ("predicted",), self.options) for name, stage in self.stages.items()
-        }
+        self._predict = {name: make_predictor(stage, (), self.options) for name, stage in self.stages.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name != "_predict"}
@@ -102,6 +94,7 @@ class Screener:
         workdir = Path(workdir)
         config = read_config(workdir)
         check_asked(stage_names(config), options)
+        check_tta(config, options.tta)
         trained = {name: load_trained(name, config, workdir) for name in stage_names(config)}
         stages = {name: noted(stage, options.tta) for name, (stage, _) in trained.items()}
         variables = {name: variables for name, (_, variables) in trained.items()}
@@ -133,14 +126,14 @@ class Screener:
 
     def _screened(self, source: Iterator[np.ndarray], spacing: Spacing, name: object) -> Iterator[Screened]:
         done = 0
-        while chunk := [self._seen(image, spacing, name) for image in islice(source, CHUNK * self.batch_size)]:
+        while chunk := [self._given(image, spacing, name) for image in islice(source, CHUNK * self.batch_size)]:
             try:
                 yield from self._screen_chunk(chunk)
             except NotFinite as error:
                 raise error.of(f"{name}[{done + error.position}]") from None
             done += len(chunk)
 
-    def _screen_chunk(self, chunk: list[_Seen]) -> Iterator[Screened]:
+    def _screen_chunk(self, chunk: list[_Given]) -> Iterator[Screened]:
         probability, called = [None] * len(chunk), np.ones(len(chunk), bool)
         if "classifier" in self.stages:
             log_odds = self._run("classifier", chunk, "log_odds")
@@ -150,54 +143,41 @@ class Screener:
             share = None if mask is None else float((mask > 0).mean())
             yield Screened(p, bool(infected) if p is not None else bool(mask.any()), mask, share)
 
-    def _seen(self, image: np.ndarray, spacing: Spacing, name: object) -> _Seen:
-        stored = image.shape
-        if self.spacing:
-            size = scaled_shape(name, stored, spacing, self.spacing)
-            image = resize(image, size, Image.Resampling.BILINEAR)
-        box, scaled = lung_box(image) if self.lung_crop else WHOLE, image.shape
-        for stage, which in self.stages.items() if self.spacing else ():
-            settings = which.config.input
-            field = f"{stage}.input.{size_field(settings)}"
-            check_fits(name, image[box].shape, slice_size(settings), self.spacing, field)
-        return _Seen(image[box], box, scaled, stored)
+    def _given(self, image: np.ndarray, spacing: Spacing, name: object) -> _Given:
+        box, views = seen_box(image, self.lung_crop), {}
+        for stage, settings in self._settings.items():
+            view = views[stage] = make_view(name, image.shape, box, spacing, settings)
+            if self.spacing:
+                field = f"{stage}.input.{size_field(self.stages[stage].config.input)}"
+                check_fits(name, view.shape, settings.image, self.spacing, field)
+        return _Given(image, views)
 
-    def _masks(self, seen: list[_Seen], called: np.ndarray) -> list[np.ndarray]:
-        masks = [np.zeros(one.stored, np.uint8) for one in seen]
+    def _masks(self, chunk: list[_Given], called: np.ndarray) -> list[np.ndarray]:
+        masks = [np.zeros(one.image.shape, np.uint8) for one in chunk]
         chosen = np.flatnonzero(called)
         if len(chosen):
             try:
-                predicted = self._run("segmenter", [seen[i] for i in chosen], "predicted")
+                predicted = self._run("segmenter", [chunk[i] for i in chosen], "predicted")
             except NotFinite as error:
                 raise NotFinite(error.stage, int(chosen[error.position])) from None
             for i, mask in zip(chosen, predicted, strict=True):
-                masks[i] = seen[i].back(self._unfitted(mask, seen[i].image.shape))
+                masks[i] = mask
         return masks
 
-    def _unfitted(self, mask: np.ndarray, shape: Shape) -> np.ndarray:
-        """Returns a mask of the network's size as one of the picture that `_fitted` brought to it."""
-        if not self.spacing:
-            return resize(mask, shape, Image.Resampling.NEAREST)
-        size = slice_size(self.stages["segmenter"].config.input)
-        return unpadded(resize(mask, size, Image.Resampling.NEAREST), shape)
+    def _run(self, name: str, chunk: list[_Given], row: str) -> Any:
+        starts = range(0, len(chunk), self.batch_size)
+        batches = (self._batch(name, chunk[start : start + self.batch_size]) for start in starts)
+        keep = ("predicted",) if name == "segmenter" else ()
+        return collect(self._predict[name](self.variables[name], batches, keep=keep))[row]
 
-    def _fitted(self, image: np.ndarray, size: Shape) -> np.ndarray:
-        return padded(image, size, 0) if self.spacing else resize(image, size, Image.Resampling.BILINEAR)
-
-    def _run(self, name: str, seen: list[_Seen], row: str) -> np.ndarray:
-        config = self.stages[name].config
-        size = slice_size(config.input)
-
-        def batch(some):
-            found = {
-                "image": np.stack([self._fitted(one.image, size) for one in some]),
-                "mask": np.zeros((len(some), *config.input.size), np.uint8),
-                "label": np.zeros(len(some), np.int32),
-            }
-            return pad_batch(found, self.batch_size)
-
-        batches = (batch(seen[start : start + self.batch_size]) for start in range(0, len(seen), self.batch_size))
-        return collect(self._predict[name](self.variables[name], batches))[row]
+    def _batch(self, name: str, chunk: list[_Given]) -> Batch:
+        found = {
+            "image": np.stack([one.views[name].picture(one.image) for one in chunk]),
+            "mask": np.zeros((len(chunk), *self._settings[name].mask), np.uint8),
+            "label": np.zeros(len(chunk), np.int32),
+            "native": [Native(one.views[name]) for one in chunk],
+        }
+        return pad_batch(found, self.batch_size)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ import numpy as np
 
 from covjax.config import stage_names
 from covjax.data.contents import prepared_dir
-from covjax.data.loader import SliceReader, SliceSizes
+from covjax.data.loader import SliceReader
 from covjax.data.prepared import Prepared, open_prepared, prepare
-from covjax.data.resizing import check_fits
+from covjax.data.resizing import box_at, check_fits, scaled_shape
 from covjax.data.splits import part_indices
+from covjax.data.views import ViewSettings, box_shape, seen_box
 from covjax.errors import InputError
 from covjax.inputs import size_field, slice_size
 
@@ -27,11 +28,13 @@ def open_run_data(config: Any, splits: dict[str, Any]) -> Prepared:
 
 def part_reader(
     name: str, config: Any, data: Prepared, splits: dict[str, Any], part: str, *,
-    cache: bool | None = None, selection: str | None = None,
+    cache: bool | None = None, selection: str | None = None, native: bool = False,
 ) -> SliceReader:  # fmt: skip
     """Slices of a part as a stage wants them: all for the classifier, those it trains on for the segmenter.
 
-    `selection` replaces config.segmenter.slices. Raises InputError if there is none, or one lacks the mask it needs.
+    `selection` replaces config.segmenter.slices; `native` adds the slices in their own size.
+
+    Raises InputError if there is none, or one lacks the mask it needs.
     """
     indices = part_indices(data, splits, part)
     if name == "segmenter":
@@ -40,19 +43,28 @@ def part_reader(
             indices = indices[data.labels[indices] == 1]
     if not len(indices):
         raise InputError(f"{name}: the {part} part has no slice to work on, add slices or change split.shares or seed")
-    stage = config[name]
-    check_sizes(config, data)
-    sizes = SliceSizes(slice_size(stage.input), tuple(stage.input.size), stretched=not config.data.spacing)
-    return SliceReader(data, indices, sizes, config.data.cache if cache is None else cache)
+    cache = config.data.cache if cache is None else cache
+    return SliceReader(data, indices, view_settings(config[name], config.data), cache, native)
+
+
+def view_settings(stage: Any, data: Any) -> ViewSettings:
+    """Returns how slices are shown to a stage, from its section of a configuration and the section `data`."""
+    return ViewSettings(slice_size(stage.input), tuple(stage.input.size), data.spacing, data.lung_crop)
 
 
 def check_sizes(config: Any, data: Prepared) -> None:
-    """Raises InputError if slices keep their scale and one is larger than a stage takes."""
-    for name in stage_names(config) if config.data.spacing else ():
-        field = size_field(config[name].input)
-        size = config[name].input[field]
-        for slice_id, shape in zip(data.ids, data.shapes, strict=True):
-            check_fits(slice_id, shape, size, config.data.spacing, f"{name}.input.{field}")
+    """Raises InputError if slices are shown at one scale and one has no spacing or is larger than a stage takes."""
+    if not config.data.spacing:
+        return
+    stages = {name: config[name].input for name in stage_names(config)}
+    for i, (slice_id, stored, spacing) in enumerate(zip(data.ids, data.shapes, data.spacings, strict=True)):
+        shape = scaled_shape(slice_id, stored, spacing, config.data.spacing)
+        if config.data.lung_crop:  # of which the picture alone tells the size
+            shape = box_at(box_shape(seen_box(data.decode(i)[0], True)), spacing, config.data.spacing)
+        for name, settings in stages.items():
+            check_fits(
+                slice_id, shape, slice_size(settings), config.data.spacing, f"{name}.input.{size_field(settings)}"
+            )
 
 
 def _check_masks(data: Prepared, indices: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from covjax.metrics.resampling import mean_of, ratio
 
 SURFACE_SCORES = ("bf_score", "hd95", "assd", "nsd")
 TWO_MASKS = " (two masks are compared by covjax.metrics.mask_scores(truth, predicted))"
+DISTANCES = ("hd95", "assd")  # of them, in mm or pixels
 SHARED = ("global_accuracy", "mean_accuracy", "mean_iou", "weighted_iou")  # of all classes together
 
 

@@ -25,6 +25,7 @@ class Run:
     sections: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, Any]  # its configuration and evaluation options, flat: "classifier.epochs" -> 10
     slices: Mapping[str, frozenset[str]]  # stage -> ids of the slices that it was scored on
+    truth: Mapping[str, str]  # id -> digest of the mask, "" without one; empty where no mask was scored
 
 
 def read_runs(workdirs: Sequence[Path], part: str) -> list[Run]:
@@ -35,7 +36,22 @@ def read_runs(workdirs: Sequence[Path], part: str) -> list[Run]:
     for path in found:
         if found.count(path) > 1:
             raise InputError(f"--compare: {path} is named twice, name each run once")
-    return [_read_run(path, label, part) for path, label in zip(workdirs, _labels(found), strict=True)]
+    runs = [_read_run(path, label, part) for path, label in zip(workdirs, _labels(found), strict=True)]
+    _check_truth(runs)
+    return runs
+
+
+def _check_truth(runs: Sequence[Run]) -> None:
+    """Raises InputError if a slice was scored on other true pixels in one run than in the first that has it."""
+    known: dict[str, tuple[str, str]] = {}
+    for run in runs:
+        for name, digest in run.truth.items():
+            before, first = known.setdefault(name, (digest, run.label)) if digest else ("", "")
+            if digest != before:
+                raise InputError(
+                    f"--compare: {run.label} was scored on other masks than {first} (slice {name}), so their scores "
+                    f"cannot be compared; leave one of them out, or evaluate both on the same masks"
+                )
 
 
 def _read_run(workdir: Path, label: str, part: str) -> Run:
@@ -47,13 +63,14 @@ def _read_run(workdir: Path, label: str, part: str) -> Run:
             f"{workdir}: has no results on the {part} part, run eval.py --workdir {workdir} --split {part} first"
         )
     columns = {stage: SEEN[stage] for stage in STAGES if stage in sections}
-    table = read_table(path, ["id"], columns.values())
+    table = read_table(path, ["id", "truth"], columns.values())
     slices = {
         stage: frozenset(name for name, value in zip(table["id"], table[column], strict=True) if np.isfinite(value))
         for stage, column in columns.items()
     }
     settings = _flat(results.config) | _flat(results.options.get(part, {}), "evaluation.")
-    return Run(label, results, sections, settings, slices)
+    truth = dict(zip(table["id"], table["truth"], strict=True)) if {"segmenter", "framework"} & sections.keys() else {}
+    return Run(label, results, sections, settings, slices, truth)
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:

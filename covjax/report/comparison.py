@@ -1,5 +1,6 @@
 """The HTML page that sets several runs side by side: tables, bars, and how repetitions of a configuration scatter."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -57,8 +58,15 @@ def _header(runs: Sequence[Run], part: str) -> str:
     listed = "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
     return (
         f'<h1>{len(runs)} runs compared</h1><p class="soft">Research software, not a medical device.</p>'
-        f"{''.join(banners)}<dl>{listed}</dl>"
+        f"{''.join(banners)}<dl>{listed}</dl>{_any_size(runs)}"
     )
+
+
+def _any_size(runs: Sequence[Run]) -> str:
+    """Says so where segmenters take inputs of other sizes, which is no reason against comparing them."""
+    sizes = {json.dumps(run.settings.get("segmenter.input.size")) for run in runs if "segmenter" in run.sections}
+    text = "Masks are scored in each slice's own size: runs whose networks take other sizes can be compared."
+    return f"<p>{text}</p>" if len(sizes) > 1 else ""
 
 
 def _overview(runs: Sequence[Run]) -> Section:
@@ -114,8 +122,13 @@ def _score(run: Run, stage: str, name: str) -> Mapping[str, Any]:
     return run.sections.get(stage, {}).get("scores", {}).get(name) or {}
 
 
-def _meaning(stage: str, name: str) -> str:
-    label, meaning = score_label(stage, name)
+def _label(runs: Sequence[Run], stage: str, name: str) -> tuple[str, str]:
+    """Returns what a score is called and how to read it; its unit is that of the first run that has it."""
+    return score_label(stage, name, next((score for run in runs if (score := _score(run, stage, name))), {}))
+
+
+def _meaning(runs: Sequence[Run], stage: str, name: str) -> str:
+    label, meaning = _label(runs, stage, name)
     return f"<strong>{escape(label)}</strong>{f': {escape(meaning)}' if meaning else ''}."
 
 
@@ -128,7 +141,7 @@ def _text(run: Run, stage: str, name: str) -> str:
 def _score_table(runs: Sequence[Run], stage: str, names: Sequence[str]) -> str:
     rows = []
     for name in names:
-        label, meaning = score_label(stage, name)
+        label, meaning = _label(runs, stage, name)
         note = f"<small>{escape(meaning)}</small>" if meaning else ""
         rows.append([escape(label) + note, *(_cell(_score(run, stage, name)) for run in runs)])
     methods = interval_methods(_score(run, stage, name) for run in runs for name in names)
@@ -149,10 +162,10 @@ def _run_bars(runs: Sequence[Run], stage: str, part: str, name: str) -> Picture:
     scores = [_score(run, stage, name) for run in runs]
     values = np.array([number(score.get("value")) for score in scores])
     low, high = np.array([_ends(score) for score in scores]).T
-    labels, title = [run.label for run in runs], score_label(stage, name)[0]
+    labels, title = [run.label for run in runs], _label(runs, stage, name)[0]
     png = plots.score_bars(labels, values, low, high, title)
     whisker = " Whiskers are the intervals." if np.isfinite(low).any() else ""
-    caption = f"{_meaning(stage, name)}{whisker}"
+    caption = f"{_meaning(runs, stage, name)}{whisker}"
     numbers = {"run": labels, "value": values, "low": low, "high": high}
     return Picture(f"{stage}_{part}_runs_{name}", png, caption, f"{title} of every run", numbers)
 
@@ -169,12 +182,15 @@ def _group_bars(found: Sequence[Group], stage: str, part: str, name: str) -> Pic
         np.array([reduce(values) if len(values) else math.nan for values in known])
         for reduce in (np.mean, np.min, np.max)
     )
-    labels, title = [group.label for group in found], score_label(stage, name)[0]
+    runs = [run for group in found for run in group.runs]
+    labels, title = [group.label for group in found], _label(runs, stage, name)[0]
     png = plots.score_bars(labels, mean, low, high, title, known)
     numbers = {
         "configuration": labels, "runs": [len(values) for values in known], "min": low, "mean": mean, "max": high,
     }  # fmt: skip
-    return Picture(f"{stage}_{part}_groups_{name}", png, _meaning(stage, name), f"{title}: min, mean and max", numbers)
+    return Picture(
+        f"{stage}_{part}_groups_{name}", png, _meaning(runs, stage, name), f"{title}: min, mean and max", numbers
+    )
 
 
 def _p_cell(one: Mapping[str, Any]) -> str:

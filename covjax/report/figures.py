@@ -13,6 +13,11 @@ from covjax.report.parts import HEADLINES, SPLIT_TITLES, STAGE_TITLES, Picture, 
 from covjax.report.results import Results, number, primary
 
 MAIN_SCORES = {"classifier": ("mcc",), "segmenter": ("dice_infected", "mean_dice")}  # those that a run has
+# What is added to them in training, and said of them.
+WHILE_TRAINING = {
+    "classifier": ("", ""),
+    "segmenter": ("_at_network_size", ", at the network's size, which only chooses the epoch"),
+}
 
 
 def training(results: Results) -> Section:
@@ -42,8 +47,9 @@ def _main(rows: Sequence[Mapping[str, Any]], stage: str, best: Any, keep: str) -
     pictures = []
     for score in MAIN_SCORES[stage]:
         label = HEADLINES[stage][score][0]
-        caption = f"{label} on the validation part after each epoch, higher is better{keep}."
-        pictures.append(_curves(rows, stage, score, ("val",), f"{label} (validation)", best, caption))
+        ending, said = WHILE_TRAINING[stage]
+        caption = f"{label} on the validation part after each epoch{said}: higher is better{keep}."
+        pictures.append(_curves(rows, stage, score + ending, ("val",), f"{label} (validation)", best, caption))
     return pictures
 
 

@@ -28,7 +28,7 @@ HEADLINES = {
         "mean_dice": ("Dice, mean over classes", "overlap of the pixels of each class, pooled, averaged"),
         "bf_score_infected_per_image": ("BF score, per slice", "agreement of the outlines, 1 is perfect"),
         "hd95_infected_per_image": (
-            "HD95, per slice [pixels]",
+            "HD95, per slice",
             "distance that 95% of the outlines keep within; lower is better",
         ),
     },
@@ -51,6 +51,7 @@ HEADLINES = {
 }
 
 
+UNITLESS: Mapping[str, Any] = {}
 ABBREVIATIONS = {name.lower(): name for name in ("IoU", "F1", "BF", "HD95", "ASSD", "NSD")}
 
 
@@ -116,7 +117,8 @@ def split_title(split: str) -> str:
     return SPLIT_TITLES.get(split, split)
 
 
-def score_label(stage: str, name: str) -> tuple[str, str]:
-    """Returns what a score is called in words and, for a headline score, how to read it."""
+def score_label(stage: str, name: str, score: Mapping[str, Any] = UNITLESS) -> tuple[str, str]:
+    """Returns what a score is called in words, with the unit of one that has any, and how to read a headline score."""
     words = " ".join(ABBREVIATIONS.get(word, word) for word in name.split("_"))
-    return HEADLINES[stage].get(name, (words[:1].upper() + words[1:], ""))
+    label, meaning = HEADLINES[stage].get(name, (words[:1].upper() + words[1:], ""))
+    return (f"{label} [{score['unit']}]" if score.get("unit") else label), meaning

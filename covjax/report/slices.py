@@ -11,7 +11,8 @@ from covjax.report.parts import Picture, Section, class_words, split_title
 from covjax.report.results import RANKS, Results, kept_classes, primary, read_arrays, read_table, score_text
 
 EXAMPLES_PER_RANK = 4
-SHAPES = {"id": 1, "rank": 1, "dice": 1, "image": 3, "truth": 3, "predicted": 3}
+PICTURES = ("image", "truth", "predicted")
+SHAPES = {"id": 1, "rank": 1, "dice": 1, "shape": 2, **dict.fromkeys(PICTURES, 3)}
 
 
 def slices(results: Results) -> Section:
@@ -119,11 +120,17 @@ def examples(results: Results) -> Section:
     content: list[str | list[Picture]] = [_legend(split, classes)]
     for rank in RANKS:
         chosen = np.flatnonzero(arrays["rank"] == rank)[:EXAMPLES_PER_RANK]
-        picked = [{name: values[i] for name, values in arrays.items()} for i in chosen]
+        picked = [_picked(arrays, i) for i in chosen]
         shown = [_example(split, rank, k, one, classes) for k, one in enumerate(picked, start=1)]
         if shown:
             content += [f"<h3>{rank.capitalize()}</h3>", shown]
     return Section("Example slices", content, slices=True)
+
+
+def _picked(arrays: Mapping[str, np.ndarray], i: int) -> dict[str, np.ndarray]:
+    """Returns slice i of examples.npz, its pictures cut to its own size."""
+    rows, columns = arrays["shape"][i]
+    return {name: values[i][:rows, :columns] if name in PICTURES else values[i] for name, values in arrays.items()}
 
 
 def _legend(split: str, classes: Sequence[str]) -> str:

@@ -33,13 +33,15 @@ TIMINGS = {
     "slices_per_second_eval": "Evaluation speed [slices/s]",
     "peak_memory_mb": "Peak memory [MB]",
 }
-PATIENT_COLUMNS = {
-    "slices": "Slices",
-    "infected_slices": "Infected",
-    "called_infected": "Called infected",
-    "true_share": "True share",
-    "predicted_share": "Predicted share",
-    "dice": "Dice",
+PATIENT_COLUMNS = {  # title and how a value is written
+    "slices": ("Slices", "{:,.0f}"),
+    "infected_slices": ("Infected", "{:,.0f}"),
+    "called_infected": ("Called infected", "{:,.0f}"),
+    "true_share": ("True share, slices with a mask", "{:.2%}"),
+    "scored_slices": ("Slices scored", "{:,.0f}"),
+    "scored_true_share": ("True share, scored", "{:.2%}"),
+    "predicted_share": ("Predicted share, scored", "{:.2%}"),
+    "dice": ("Dice, scored", "{:.3f}"),
 }
 
 
@@ -82,6 +84,7 @@ def scores(results: Results) -> Section:
         content += [banner("Calibration", escape(note)) for note in calibration_notes(splits)]
         content.append(f"<h3>{STAGE_TITLES[stage]}</h3>" + _score_table(results, stage, first, headline=True))
         content.append(_class_table(results, stage, first))
+        content.append(_vanished(results.scores[stage][first]))
         shown = (_score_table(results, stage, split, True) + _class_table(results, stage, split) for split in others)
         hidden = "".join(shown)
         if hidden:
@@ -113,7 +116,7 @@ def _score_table(results: Results, stage: str, split: str, headline: bool) -> st
     rows = []
     for name in names:
         score = scored["scores"][name]
-        label, meaning = score_label(stage, name)
+        label, meaning = score_label(stage, name, score)
         note = f"<small>{escape(meaning)}</small>" if meaning else ""
         n = f"{score['n']:,}" if isinstance(score.get("n"), int) else ""
         interval = interval_cell(score, named=len(methods) > 1)
@@ -142,6 +145,28 @@ def _class_table(results: Results, stage: str, split: str) -> str:
     ]
     caption = f"Class by class. {_scored_on(scored, split)}. A mean over slices leaves out those without the class"
     return table(["Class", *columns], rows, caption=escape(caption), kind="compared")
+
+
+def _vanished(scored: Mapping[str, Any]) -> str:
+    """Says how many lesions no network can find at its size, and where scores are taken; '' where not recorded."""
+    lesions = scored.get("lesions")
+    if not isinstance(lesions, dict):
+        return ""
+    count, lost, slices, empty, outside = (
+        int(number(lesions.get(name, 0)))
+        for name in ("n", "vanished", "slices", "slices_vanished", "pixels_outside_view")
+    )
+    size = "x".join(str(side) for side in lesions.get("network_size", ()))
+    surface = scored.get("surface") or {}
+    text = (
+        f"Masks are scored in each slice's own size, as screening delivers them. At the network's {size} pixels "
+        f"{lost:,} of {count:,} lesions vanish, and all of them in {empty:,} of {slices:,} slices with any: none of "
+        "their pixels is left in the truth sampled there. A lesion is a set of marked pixels that touch by a side or a "
+        f"corner. Outlines agree (NSD) within {surface.get('nsd_tolerance')} {surface.get('unit')}."
+    )
+    if outside:
+        text += f" {outside:,} marked pixels lie outside of what the network sees of the slices: they count as missed."
+    return f'<p class="soft">{escape(text)}</p>'
 
 
 def _class_cell(score: Mapping[str, Any]) -> str:
@@ -223,24 +248,33 @@ def _threshold_table(results: Results, split: str) -> str:
 
 def patients(results: Results) -> Section:
     split = next(iter(results.options), None)
-    counts, shares = ["slices", "infected_slices", "called_infected"], ["true_share", "predicted_share"]
     path = results.file(split, "per_patient.csv") if split else None
-    columns = read_table(path, ["patient"], [*counts, *shares, "dice"]) if split else None
+    columns = read_table(path, ["patient"], PATIENT_COLUMNS) if split else None
     if columns is None or not columns["patient"]:
         return Section("Patient by patient", [])
-    forms = dict.fromkeys(counts, "{:,.0f}") | dict.fromkeys(shares, "{:.2%}") | {"dice": "{:.3f}"}
-    shown = {name: form for name, form in forms.items() if not np.isnan(columns[name]).all()}
+    shown = {name: form for name, (_, form) in PATIENT_COLUMNS.items() if not np.isnan(columns[name]).all()}
     rows = [
         [escape(patient or "unknown"), *(_cell(columns[name][index], form) for name, form in shown.items())]
         for index, patient in enumerate(columns["patient"])
     ]
-    head = ["Patient", *(PATIENT_COLUMNS[name] for name in shown)]
-    intro = (
-        f"<p>Each patient of the {escape(split_title(split))} part: how many slices are infected and were "
-        "called infected, the infected share of all their pixels as marked and as predicted, and the Dice "
-        "over all their slices.</p>"
+    head = ["Patient", *(PATIENT_COLUMNS[name][0] for name in shown)]
+    return Section("Patient by patient", [_which_slices(results, split), table(head, rows, kind="tall")])
+
+
+def _which_slices(results: Results, split: str) -> str:
+    """Says which slices of a patient the columns of the table count."""
+    stage = next((stage for stage in ("framework", "segmenter") if split in results.scores.get(stage, {})), "")
+    scored = {
+        "": "",
+        "framework": " Scored are all slices, by both stages together.",
+        "segmenter": " Scored are all slices, by the segmenter.",
+    }[stage]
+    if stage == "segmenter" and results.scores[stage][split].get("slices") == "infected":
+        scored = " Scored are the infected slices alone, by the segmenter: their shares and Dice leave out the others."
+    return (
+        f"<p>Each patient of the {escape(split_title(split))} part: how many slices are infected and were called "
+        f"infected, and the infected share of the pixels of all slices with a mask.{scored}</p>"
     )
-    return Section("Patient by patient", [intro, table(head, rows, kind="tall")])
 
 
 def _cell(value: float, form: str) -> str:

@@ -94,6 +94,7 @@ class _Training:
         self.optimizer = make_optimizer(self.config.optimizer, self.schedule)
         self.step_fn = pmap_train(partial(train_step, stage=stage, optimizer=self.optimizer))
         self.predict = make_predictor(stage)
+        self.best_name = stage.task.best + stage.task.while_training
         self.finalise = make_finaliser(stage)
         self.latest = Checkpoints(workdir / "checkpoints" / stage.name / "latest", write=True)
         self.best = Checkpoints(workdir / "checkpoints" / stage.name / "best", write=True)
@@ -214,7 +215,7 @@ class _Training:
         p.epoch += 1
         if p.best_score is None or (score is not None and score > p.best_score):
             p.best_score, p.best_epoch = score, p.epoch
-            info = {"epoch": p.epoch, "score": score, "score_name": self.stage.task.best}
+            info = {"epoch": p.epoch, "score": score, "score_name": self.best_name}
             self.best.save(self.step, variables, info)
         self.history.write(
             p.epoch,
@@ -225,7 +226,7 @@ class _Training:
                 "slices_per_second": p.epoch_slices / max(p.epoch_seconds, 1e-9),
                 "train/loss": p.loss / max(p.weight, 1e-12),
                 "val/loss": loss,
-                **{f"val/{name}": value for name, value in scores.items()},
+                **{f"val/{name}{self.stage.task.while_training}": value for name, value in scores.items()},
             },
         )
         p.loss = p.weight = p.epoch_seconds = 0.0
@@ -264,7 +265,7 @@ class _Training:
         )  # fmt: skip
 
     def _postfix(self, loss: float) -> dict[str, str]:
-        p, name = self.progress, self.stage.task.best
+        p, name = self.progress, self.best_name
         best = "-" if p.best_score is None else f"{p.best_score:.3f}"
         return {"loss": f"{loss:.4f}", f"best {name}": best, "slices/s": f"{p.slices / max(p.seconds, 1e-9):.1f}"}
 

@@ -92,8 +92,9 @@ def run(source, path, folder):
     import numpy as np
 
     from configs import cov_ctnet
-    from covjax.data.loader import SliceReader, SliceSizes, eval_batches
+    from covjax.data.loader import SliceReader, eval_batches
     from covjax.data.prepared import prepare
+    from covjax.data.views import ViewSettings
     from covjax.evaluation.predict import collect, make_predictor, scores_of
     from covjax.inputs import Normalization, slice_size
     from covjax.parallel import AXIS, replicate
@@ -107,7 +108,10 @@ def run(source, path, folder):
     config.classifier.epochs = 1
     data, stage_config = prepare(config.data), config.classifier
     statistics = Statistics(Normalization(np.full(1, 127, np.float32), np.ones(1, np.float32)), np.ones(2), np.ones(2))
-    sizes, everything = SliceSizes(slice_size(stage_config.input), tuple(stage_config.input.size)), np.arange(len(data))
+    sizes, everything = (
+        ViewSettings(slice_size(stage_config.input), tuple(stage_config.input.size)),
+        np.arange(len(data)),
+    )
 
     def reader(indices):
         return SliceReader(data, indices, sizes, cache=False)

@@ -9,16 +9,16 @@ from PIL import Image
 from covjax.data import loader
 from covjax.data.loader import (
     SliceReader,
-    SliceSizes,
     eval_batches,
     pad_batch,
     steps_per_epoch,
     train_batches,
 )
 from covjax.data.resizing import resize
+from covjax.data.views import ViewSettings
 from covjax.errors import InputError
 
-SIZES = SliceSizes((10, 14), (6, 8))
+SIZES = ViewSettings((10, 14), (6, 8))
 
 
 class Counting:
@@ -29,6 +29,7 @@ class Counting:
         self.images = rng.integers(0, 256, (n, 16, 20), np.uint8)
         self.masks = rng.choice([0, 1, 255], (n, 16, 20)).astype(np.uint8)
         self.labels = (np.arange(n) % 2).astype(np.int32)
+        self.ids, self.spacings = [str(i) for i in range(n)], [None] * n
         self.decoded = []
 
     def decode(self, i):

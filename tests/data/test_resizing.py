@@ -1,14 +1,17 @@
 """Slices at one physical scale: sizes, alignment of masks, antialiasing, the same from every format, bad input."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from configs import common, framework
 from covjax.config import check_config
 from covjax.data.intensity import eight_bit
-from covjax.data.loader import SliceReader, SliceSizes
+from covjax.data.loader import SliceReader
 from covjax.data.resizing import check_fits, padded, scaled_shape, unpadded
 from covjax.data.sources import open_source
+from covjax.data.views import ViewSettings, make_view, whole_box
 from covjax.errors import InputError
 from tests.data.written import SPACING, write_nifti, write_series
 
@@ -27,7 +30,7 @@ VALUES = np.where(MASK, 100, -1000).astype(np.int16)
 
 def source(path, kind="nifti", **fields):
     data = common.run().data
-    data.update(dict(source=kind, path=str(path)) | fields)
+    data.update(dict(source=kind, path=str(path), intensity="hu") | fields)
     return open_source(data)
 
 
@@ -49,13 +52,24 @@ def scans(tmp_path_factory):
     return folder
 
 
+def shown(found, spacing, size=(150, 150)):
+    """Returns image and mask of a slice as a network sees them at `spacing` mm, without what is around."""
+    settings = ViewSettings(size, size, spacing)
+    view = make_view(found.id, found.image.shape, whole_box(found.image.shape), found.spacing, settings)
+    both = view.picture(found.image), view.truth(found.mask, size)
+    assert (both[1][both[0] == 0] == 255).mean() > 0.9
+    return tuple(unpadded(pixels, view.shape) for pixels in both)
+
+
 @pytest.mark.parametrize("spacing", [0.4, 1.1])
 def test_images_and_masks_have_one_scale_and_stay_aligned(scans, spacing):
-    opened = source(scans / "nifti", spacing=spacing)
+    opened = source(scans / "nifti")
     for k in range(3):
-        found, truth = opened.load(k), MASK[k]
+        truth, given = MASK[k], opened.load(k)
+        assert given.image.shape == truth.shape and given.spacing == pytest.approx((ROWS, COLUMNS))
+        found = SimpleNamespace(**dict(zip(("image", "mask"), shown(given, spacing), strict=True)))
         assert found.image.shape == found.mask.shape == (round(45 * ROWS / spacing), round(60 * COLUMNS / spacing))
-        assert found.spacing == (spacing, spacing) and set(np.unique(found.mask)) == {0, 1}
+        assert set(np.unique(found.mask)) == {0, 1}
         assert found.mask.sum() * spacing**2 == pytest.approx(truth.sum() * ROWS * COLUMNS, rel=0.07)
         middles = [
             (np.argwhere(mask).mean(0) + 0.5) * step for mask, step in ((found.mask, spacing), (truth, (ROWS, COLUMNS)))
@@ -71,32 +85,34 @@ def test_a_fine_pattern_becomes_grey_and_no_coarse_one(tmp_path):
     stripes = np.where(np.arange(60) % 2, 400, -1000) * np.ones((2, 45, 1))
     write_nifti(tmp_path / "a.nii", stripes.astype(np.int16))
     write_nifti(tmp_path / "a_mask.nii", MASK[:2])
-    image = source(tmp_path, spacing=2.1).load(0).image[:, 1:-1].astype(float)  # three stripes a pixel
+    image = shown(source(tmp_path).load(0), 2.1)[0][:, 1:-1].astype(float)  # three stripes a pixel
     stored = eight_bit(stripes[0], (-600, 1500))
     assert np.ptp(image) < 0.15 * np.ptp(stored) and abs(image.mean() - stored.mean()) < 4
 
 
 def test_dicom_and_nifti_of_one_scan_give_the_same_slices(scans):
-    nifti, dicom = (source(scans / kind, kind, spacing=0.9) for kind in ("nifti", "dicom"))
+    nifti, dicom = (source(scans / kind, kind) for kind in ("nifti", "dicom"))
     for k in range(3):
-        one, two = nifti.load(k), dicom.load(k)
-        np.testing.assert_array_equal(one.image, two.image)
-        np.testing.assert_array_equal(one.mask, two.mask)
+        for one, two in zip(shown(nifti.load(k), 0.9), shown(dicom.load(k), 0.9), strict=True):
+            np.testing.assert_array_equal(one, two)
     assert scaled_shape("a", (45, 45), (0.7, 0.7), 1) == scaled_shape("a", (45, 45), np.float32([0.7, 0.7]), 1)
 
 
-def test_prepared_data_are_told_apart_by_their_spacing(scans):
-    stored, coarse, coarser = (source(scans / "nifti", spacing=s).fingerprint for s in (0.0, 1.0, 1.5))
-    assert len({stored, coarse, coarser}) == 3
-    cropped = source(scans / "nifti", spacing=1.0, lung_crop=True).load(0)
-    assert cropped.image.shape == cropped.mask.shape
+def test_slices_are_prepared_whole_whatever_networks_see_of_them(scans):
+    plain = source(scans / "nifti")
+    for fields in (dict(spacing=1.0), dict(lung_crop=True), dict(spacing=1.5, lung_crop=True)):
+        other = source(scans / "nifti", **fields)
+        assert other.fingerprint == plain.fingerprint
+        np.testing.assert_array_equal(other.load(1).image, plain.load(1).image)
+        np.testing.assert_array_equal(other.load(1).mask, MASK[1])
 
 
 def test_scans_without_usable_spacing(scans, tmp_path):
     write_series(tmp_path / "images" / "a", VALUES, PixelSpacing=None)
     write_nifti(tmp_path / "masks" / "a.nii", MASK)
-    source(tmp_path, "dicom").load(0)
-    fails(lambda: source(tmp_path, "dicom", spacing=1.0).load(0), f"{tmp_path}/images/a", "data.spacing=1", "Pixel")
+    source(tmp_path, "dicom", mask_geometry="image").load(0)
+    unknown = source(tmp_path, "dicom", spacing=1.0, mask_geometry="image")
+    fails(lambda: unknown.load(0), f"{tmp_path}/images/a", "data.spacing=1", "Pixel")
     fails(lambda: source(scans / "nifti", spacing=5.0).load(0), "a.nii", "45x60", "(7x8 at", "data.spacing")
     fails(lambda: scaled_shape("a.nii", (512, 512), (1000.0, 1000.0), 0.1), "a.nii", "correct its spacing")
 
@@ -134,17 +150,18 @@ class Two:
     """Prepared slices of two sizes."""
 
     labels = np.array([0, 1], np.int32)
+    ids, spacings = "ab", [(2.0, 2.0)] * 2
 
     def decode(self, i):
-        return np.full((10 + i, 8), 100, np.uint8), np.full((10 + i, 8), i, np.uint8)
+        return np.full((20 + 2 * i, 16), 100, np.uint8), np.full((20 + 2 * i, 16), i, np.uint8)
 
 
 def test_batches_keep_the_scale_and_count_no_padding():
-    reader = SliceReader(Two(), np.arange(2), SliceSizes((16, 12), (16, 12), stretched=False), cache=False)
+    reader = SliceReader(Two(), np.arange(2), ViewSettings((32, 24), (32, 24), spacing=2.0), cache=False)
     for k in range(2):
         item = reader[k]
-        assert item["image"].shape == item["mask"].shape == (16, 12)
-        assert (item["image"] == 100).sum() == (item["mask"] == k).sum() == (10 + k) * 8
+        assert item["image"].shape == item["mask"].shape == (32, 24)
+        assert (item["image"] == 100).sum() == (item["mask"] == k).sum() == (20 + 2 * k) * 16
         assert (item["mask"][item["image"] == 0] == 255).all()
-    smaller = SliceReader(Two(), np.arange(2), SliceSizes((16, 12), (8, 6), stretched=False), cache=False)[0]
-    assert smaller["image"].shape == (16, 12) and (smaller["mask"] != 255).sum() == 20
+    smaller = SliceReader(Two(), np.arange(2), ViewSettings((32, 24), (16, 12), spacing=2.0), cache=False)[0]
+    assert smaller["image"].shape == (32, 24) and (smaller["mask"] != 255).sum() == 80

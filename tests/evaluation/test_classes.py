@@ -74,8 +74,8 @@ def test_small_components_go_whatever_their_class(made):
 
 def test_results_name_the_classes(made):
     model, _, truth = made
-    data = SimpleNamespace(patients=("p", "p", "q", "q", "r"))
-    found = evaluate_segmenter(model, rows_of(made, ("surface",)), data, np.arange(5))
+    data = SimpleNamespace(patients=("p", "p", "q", "q", "r"), unit="pixels")
+    found = evaluate_segmenter(model, rows_of(made, ("surface", "lesions")), data, np.arange(5))
     assert found.section["classes"] == list(CLASSES) and np.shape(found.section["confusion"]) == (3, 3)
     scores, confusion = found.section["scores"], np.array(found.section["confusion"])
     assert scores["iou_effusion"]["value"] == pytest.approx(

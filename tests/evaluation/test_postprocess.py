@@ -95,8 +95,8 @@ def test_counts_are_those_of_the_cleaned_masks():
         for options in (Options(), Options(min_size=6))
     )
     predicted = cleaned["predicted"]
-    np.testing.assert_array_equal(predicted, remove_small(plain["predicted"], 6))
-    assert 0 < predicted.sum() < plain["predicted"].sum()
+    np.testing.assert_array_equal(predicted, remove_small(np.stack(plain["predicted"]), 6))
+    assert 0 < np.sum(predicted) < np.sum(plain["predicted"])
     want = [[[((t == a) & (p == b)).sum() for b in (0, 1)] for a in (0, 1)]
             for t, p in zip(truth, predicted, strict=True)]  # fmt: skip
     np.testing.assert_array_equal(cleaned["confusion"], want)

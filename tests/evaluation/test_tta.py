@@ -66,6 +66,7 @@ def test_rows_do_not_depend_on_the_batch(model, tta):
     items = [{"image": image, "mask": (image > 128).astype(np.uint8), "label": np.int32(1)} for image in IMAGES]
     predict = make_predictor(stage(model, SIZE), ("predicted", "pixel_probability", "features"), Options(tta, 3))
     one, two = (collect(predict({}, eval_batches(items, batch_size=size))) for size in (1, 2))
+    one, two = ({k: np.array(v) for k, v in rows.items()} for rows in (one, two))
     assert two.keys() == one.keys()
     for name, values in one.items():
         np.testing.assert_allclose(two[name], values, atol=1e-6, rtol=1e-5, err_msg=name)

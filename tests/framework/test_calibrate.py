@@ -187,8 +187,10 @@ def test_boundary_scores_and_intervals_are_in_the_results(trained):
     summary = json.loads((folder / "summary.json").read_text())
     with (folder / "per_image.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
+    assert summary["segmenter"]["surface"]["unit"] == "pixels"
     for name in ("bf_score", "hd95", "assd", "nsd"):
-        values = [float(row[name]) for row in rows if row[name]]
+        column = f"{name}_pixels" if name in ("hd95", "assd") else name
+        values = [float(row[column]) for row in rows if row[column]]
         mean = summary["segmenter"]["scores"][f"{name}_infected_per_image"]
         assert mean["n"] == len(values) and mean["value"] == pytest.approx(np.mean(values), rel=1e-5)
     for stage in ("classifier", "segmenter", "framework"):

@@ -62,7 +62,7 @@ def test_what_is_learned_and_measured(run):
     stage, _ = load_trained("segmenter", read_config(workdir), workdir)
     assert stage.task.classes == NAMES and stage.model.num_classes == 3
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    mean = [row["val/mean_dice"] for row in rows if row["stage"] == "segmenter"]
+    mean = [row["val/mean_dice_at_network_size"] for row in rows if row["stage"] == "segmenter"]
     timing = json.loads((workdir / "results" / "timing.json").read_text())["segmenter"]
     assert timing["best_epoch"] == 1 + int(np.argmax([-1 if value is None else value for value in mean]))
 

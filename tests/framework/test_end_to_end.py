@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from covjax.data.source import infected
 from covjax.evaluation.results import Evaluated, write_part
 from covjax.framework import evaluate
 from covjax.framework.end_to_end import evaluate_framework, gated_confusions
@@ -16,17 +17,19 @@ class FakeReader:
 
     masks = np.array([[[1, 0], [0, 0]], [[1, 1], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]], np.uint8)
 
-    def __init__(self, data=None, indices=None, sizes=None, cache=False):
+    def __init__(self, indices=None):
         self.data = SimpleNamespace(
-            ids=("a", "b", "c", "d"), patients=("p", "p", "q", "q"), labels=np.array([1, 1, 0, 0])
-        )
-        self.indices, self.sizes = np.arange(4) if indices is None else indices, None
+            ids=("a", "b", "c", "d"), patients=("p", "p", "q", "q"), labels=np.array([1, 1, 0, 0]), notes={},
+            has_mask=np.ones(4, bool), truth=("t1", "t2", "t0", "t0"), infected_pixels=infected(self.masks).sum((1, 2)),
+            counted_pixels=(self.masks != 255).sum((1, 2)),
+        )  # fmt: skip
+        self.indices = np.arange(4) if indices is None else indices
 
     def __len__(self):
         return len(self.indices)
 
-    def __getitem__(self, position):
-        return {"mask": self.masks[self.indices[position]]}
+    def of(self, indices):
+        return FakeReader(indices)
 
 
 def segment_everything(reader):
@@ -35,11 +38,6 @@ def segment_everything(reader):
     confusion = np.zeros((len(reader), 2, 2), int)
     confusion[:, 0, 1], confusion[:, 1, 1] = 4 - lesion, lesion
     return confusion
-
-
-@pytest.fixture(autouse=True)
-def fake(monkeypatch):
-    monkeypatch.setattr("covjax.framework.end_to_end.SliceReader", FakeReader)
 
 
 def test_missed_slices_are_missed_lesion_and_false_alarms_are_invented_lesion():
@@ -77,16 +75,17 @@ def test_scores_and_tables(tmp_path):
     first = Evaluated({}, {"called": called.astype(int)}, reader.indices)
     write_part(tmp_path, "test", reader.data, reader.indices, {"classifier": first, "framework": both}, {}, {})
     assert (tmp_path / "per_patient.csv").read_text().splitlines() == [
-        "patient,slices,infected_slices,called_infected,true_share,predicted_share,dice",
-        "p,2,2,1,0.375,0.5,0.571428571",
-        "q,2,0,1,0,0.5,0",
+        "patient,slices,infected_slices,called_infected,marked_slices,true_share,scored_slices,scored_true_share,"
+        "predicted_share,dice",
+        "p,2,2,1,2,0.375,2,0.375,0.5,0.571428571",
+        "q,2,0,1,2,0,2,0,0.5,0",
     ]
     assert (tmp_path / "per_image.csv").read_text().splitlines() == [
-        "id,patient,label,called,true_share,framework_dice,framework_predicted_share",
-        "a,p,1,0,0.25,0,0",
-        "b,p,1,1,0.5,0.666666667,1",
-        "c,q,0,1,0,0,1",
-        "d,q,0,0,0,,0",
+        "id,patient,label,truth,true_share,called,framework_dice,framework_predicted_share,notes",
+        "a,p,1,t1,0.25,0,0,0,",
+        "b,p,1,t2,0.5,1,0.666666667,1,",
+        "c,q,0,t0,0,1,0,1,",
+        "d,q,0,t0,0,0,,0,",
     ]
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from covjax.data.prepared import prepare
 from covjax.data.splits import read_splits
 from covjax.errors import InputError
+from covjax.evaluation.delivered import confusion_of
 from covjax.evaluation.options import make_options
 from covjax.evaluation.postprocess import remove_small
 from covjax.framework import Screener, evaluate, evaluate_run, screen
@@ -59,9 +61,27 @@ def test_predictions_are_the_masks_that_were_counted(trained, workdir, results, 
                 mask, probability = content["mask"], content["probability"]
             assert probability.dtype == np.float32 and not mask[probability < 0.5].any()
             np.testing.assert_array_equal(mask, remove_small((probability > 0.5).astype(np.uint8)[None], 4)[0])
-        assert mask.shape == tuple(config.segmenter.input.size) and mask.sum() == count
+        assert mask.shape == (config.data.phantom.size,) * 2 and mask.sum() == count
     evaluate_run(workdir)
     assert not (results / "predictions").exists()  # they belonged to the evaluation before
+
+
+def test_screening_delivers_the_very_masks_that_are_scored(trained, workdir, results):
+    config = trained[1]
+    options = make_options(["flips"], 3)
+    evaluate_run(workdir, options=options, save_predictions="png")
+    data = prepare(config.data)
+    screener = Screener.from_workdir(workdir, options=options)
+    with np.load(results / "rows.npz") as rows:
+        called = rows["id"][rows["classifier/called"]].tolist()
+        counted = dict(zip(rows["id"].tolist(), rows["framework/confusion"], strict=True))
+    index = {name: i for i, name in enumerate(data.ids)}
+    for name, found in zip(counted, screener.screen([data.decode(index[name])[0] for name in counted]), strict=True):
+        want = np.zeros_like(found.mask)
+        if name in called:
+            want = np.asarray(Image.open(results / "predictions" / f"{name}.png")) // 255
+        np.testing.assert_array_equal(found.mask, want)
+        np.testing.assert_array_equal(confusion_of(data.decode(index[name])[1], found.mask, 2), counted[name])
 
 
 def test_failed_evaluation_leaves_the_former_predictions(workdir, results, monkeypatch):

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from configs import cov_raseg
-from covjax.data.loader import SliceReader, SliceSizes
+from covjax.data.loader import SliceReader
 from covjax.data.prepared import prepare
 from covjax.data.sources import PRLAB21_CT
+from covjax.data.views import ViewSettings
 from covjax.errors import InputError
 from covjax.framework import run_protocols
 from covjax.framework.protocols import margin_confusions
@@ -97,7 +98,7 @@ def test_calling_the_margin_infected_by_hand(tmp_path):
     with config.unlocked():
         config.frame = "full"
     data = prepare(config)
-    reader = SliceReader(data, np.flatnonzero(data.labels), SliceSizes((304, 304), (304, 304)), cache=False)
+    reader = SliceReader(data, np.flatnonzero(data.labels), ViewSettings((304, 304), (304, 304)), cache=False)
     margin, ct = 304 * 304 - 248 * 223, 248 * 223
     np.testing.assert_array_equal(margin_confusions(reader), [[[ct - LESION, 0], [LESION, margin]]] * 2)
 
@@ -110,7 +111,7 @@ def test_the_margin_alone_scores_what_the_paper_calls_a_result(tmp_path):
     with config.unlocked():
         config.frame = "full"
     data = prepare(config)
-    reader = SliceReader(data, np.flatnonzero(data.labels), SliceSizes((304, 304), (304, 304)), cache=False)
+    reader = SliceReader(data, np.flatnonzero(data.labels), ViewSettings((304, 304), (304, 304)), cache=False)
     scores = segmentation_scores(margin_confusions(reader), ("background", "infected"))
     assert scores["iou_infected"]["value"] == pytest.approx(0.949, abs=0.001)
     assert scores["iou_background"]["value"] == pytest.approx(0.965, abs=0.001)

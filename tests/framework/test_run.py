@@ -56,7 +56,7 @@ def test_framework_counts_every_slice_of_the_part(trained):
     value = read_json(workdir / "results" / "test" / "summary.json")["framework"]
     rows = read_csv(workdir / "results" / "test" / "per_image.csv")
     assert value["n"] == len(rows) == len(read_splits(workdir / "splits.json")["test"])
-    assert np.sum(value["confusion"]) == len(rows) * 32 * 40
+    assert np.sum(value["confusion"]) == len(rows) * 48 * 48  # in the slices' own size
     missed = [r for r in rows if r["label"] == "1" and r["called"] == "0"]
     infected = [r for r in rows if r["label"] == "1"]
     assert value["scores"]["missed_infected_slices"]["value"] == pytest.approx(len(missed) / len(infected))

@@ -10,14 +10,18 @@ from PIL import Image
 
 from covjax.config import write_json
 from covjax.data import phantom
+from covjax.data.loader import eval_batches
 from covjax.data.nifti import open_labels
 from covjax.data.prepared import prepare
 from covjax.data.resizing import padded, resize, unpadded
 from covjax.data.splits import make_splits
+from covjax.data.views import View, whole_box
 from covjax.data.volumes import canonical
 from covjax.errors import InputError
+from covjax.evaluation.predict import collect, make_predictor
 from covjax.framework import Screener, screen, train_run
 from covjax.framework.slices import part_reader
+from covjax.parallel import round_up
 from tests.data.written import SPACING, scan, write_nifti, write_series
 from tests.framework.conftest import tiny_config
 
@@ -68,15 +72,16 @@ def read(path):
 def test_stages_read_slices_at_one_scale_and_count_no_padding(config):
     data = prepare(config.data)
     shape = round(56 * ROWS / WANTED), round(56 * COLUMNS / WANTED)
-    assert set(data.shapes) == {shape}
+    assert set(data.shapes) == {(56, 56)} and data.spacings[0] == pytest.approx((ROWS, COLUMNS)) and data.unit == "mm"
     splits = make_splits(data, config.split, 0)
     for name, size in (("classifier", (48, 48)), ("segmenter", (32, 40))):
         reader = part_reader(name, config, data, splits, "train")
         item, (image, mask) = reader[0], data.decode(reader.indices[0])
-        np.testing.assert_array_equal(item["image"], padded(image, size, 0))
+        np.testing.assert_array_equal(item["image"], padded(resize(image, shape, Image.Resampling.BILINEAR), size, 0))
         if name == "segmenter":
-            np.testing.assert_array_equal(unpadded(item["mask"], shape), mask)
-            assert (item["mask"] != 255).sum() == mask.size and (mask == 1).any()
+            seen = resize(mask, shape, Image.Resampling.NEAREST)
+            np.testing.assert_array_equal(unpadded(item["mask"], shape), seen)
+            assert (item["mask"] != 255).sum() == seen.size and (seen == 1).any()
 
 
 def test_networks_see_one_scale_and_masks_come_back(run):
@@ -85,13 +90,17 @@ def test_networks_see_one_scale_and_masks_come_back(run):
     images = [np.uint8(values) for values in VALUES]
     small = [resize(image, (21, 23), Image.Resampling.BILINEAR) for image in images]
     chances = [found.probability for found in plain["classifier"].screen([padded(one, (48, 48), 0) for one in small])]
-    masks = [found.mask for found in plain["segmenter"].screen([padded(one, (32, 40), 0) for one in small])]
+    items = [{"image": padded(one, (32, 40), 0), "mask": np.zeros((32, 40), np.uint8), "label": 0} for one in small]
+    predict = make_predictor(screener.stages["segmenter"], ("pixel_probability",))
+    batches = eval_batches(items, batch_size=round_up(4))
+    chance = collect(predict(screener.variables["segmenter"], batches))["pixel_probability"]
+    view = View((40, 50), whole_box((40, 50)), (21, 23), (32, 40))
+    masks = [view.back(one) > 0.5 for one in chance]
     assert np.any(masks)
     only = Screener({"segmenter": screener.stages["segmenter"]}, screener.variables, 4, spacing=WANTED)
     found = list(screener.screen(images, (ROWS, COLUMNS)))
     np.testing.assert_allclose([one.probability for one in found], chances, atol=1e-6)
-    for one, mask in zip(only.screen(images, SPACING), masks, strict=True):
-        back = resize(unpadded(mask, (21, 23)), (40, 50), Image.Resampling.NEAREST)
+    for one, back in zip(only.screen(images, SPACING), masks, strict=True):
         np.testing.assert_array_equal(one.mask, back)
         assert one.share == pytest.approx(back.mean())
 

@@ -36,7 +36,7 @@ def write_stage(workdir: Path, split: str, stage: str, section: dict) -> None:
 def write_images(workdir: Path, split: str, columns: dict[str, list], seen: slice = slice(None)) -> None:
     """Adds columns of the slices that a stage saw to the table of a part."""
     path = workdir / "results" / split / "per_image.csv"
-    rows = [row | dict.fromkeys(COLUMNS, "") for row in SLICES]
+    rows = [row | {"truth": f"{k:08x}"} | dict.fromkeys(COLUMNS, "") for k, row in enumerate(SLICES)]
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -62,6 +62,7 @@ def write_arrays(workdir: Path, split: str = "test", first_id: str = "P01_0001")
     np.savez(folder / "features.npz", features=features.astype(np.float32), label=label, id=ids)
     np.savez(
         folder / "explain.npz",
+        shape=np.array([(96, 96)] * 9),
         id=np.array([first_id, "P02_0009"]),
         image=random.integers(0, 255, (2, 40, 48)).astype(np.uint8),
         heat=np.stack([disc((20, 20), 9, 48)[:40], disc((9, 30), 5, 48)[:40]]).astype(np.float32),
@@ -115,7 +116,7 @@ def write_run(workdir: Path, source: str = "prlab21", by: str = "patient") -> No
         },
     )
     lines = []
-    for stage, score in (("classifier", "mcc"), ("segmenter", "dice_infected")):
+    for stage, score, ending in (("classifier", "mcc", ""), ("segmenter", "dice_infected", "_at_network_size")):
         for epoch in range(1, 13):
             lines.append(
                 json.dumps(
@@ -127,7 +128,7 @@ def write_run(workdir: Path, source: str = "prlab21", by: str = "patient") -> No
                         "seconds": 2.5,
                         "train/loss": 0.7 * 0.8**epoch,
                         "val/loss": 0.7 * 0.85**epoch + 0.002 * epoch**1.5,
-                        f"val/{score}": None if epoch == 1 else 0.9 - 0.7 * 0.75**epoch,
+                        f"val/{score}{ending}": None if epoch == 1 else 0.9 - 0.7 * 0.75**epoch,
                     }
                 )
             )
@@ -241,6 +242,7 @@ def write_segmenter(workdir: Path, split: str = "test", first_id: str = "P01_000
         image=image,
         truth=truth,
         predicted=predicted,
+        shape=np.array([(96, 96)] * 9),
         id=np.array([first_id, *(f"P02_{place:04d}" for place in range(1, 9))]),
         dice=np.array([0.97, 0.95, 0.94, 0.78, np.nan, 0.76, 0.41, 0.22, 0.0]),
         rank=np.array(ranks),
@@ -286,7 +288,10 @@ def write_framework(workdir: Path, split: str = "test", patient: str = "P01") ->
                 "slices": 55,
                 "infected_slices": infected,
                 "called_infected": infected + 2,
+                "marked_slices": 55,
                 "true_share": 0.0412 if infected else 0,
+                "scored_slices": 55,
+                "scored_true_share": 0.0412 if infected else 0,
                 "predicted_share": 0.0391,
                 "dice": dice,
             }

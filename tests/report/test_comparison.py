@@ -197,6 +197,28 @@ def test_runs_that_cannot_be_compared_are_named(three, tmp_path, undrawn):
     assert comparison_table(three, "test").count("warning: ") == 4
 
 
+def test_runs_scored_on_other_masks_are_refused_and_the_others_compared_without(three, tmp_path, undrawn):
+    path = three[1] / "results" / "test" / "per_image.csv"
+    rows = read_rows(path)
+    write_csv(path, [*rows[:-1], rows[-1] | {"truth": "beefbeef"}])
+    for call in (lambda: read_runs(three, "test"), lambda: build_comparison(three, "test", tmp_path / "out")):
+        with pytest.raises(
+            InputError, match=f"more_0 was scored on other masks than base .slice {rows[-1]['id']}.*leave"
+        ):
+            call()
+    assert not (tmp_path / "out").exists()
+    build_comparison([three[0], three[2]], "test", tmp_path / "out")  # the remedy
+    write_csv(path, [row | {"truth": ""} for row in rows])  # a set without masks
+    build_comparison(three, "test", tmp_path / "all")
+
+
+def test_other_input_sizes_are_no_reason_against_comparing(three, tmp_path, undrawn):
+    change(three[1] / "config.json", segmenter={"input": {"size": [192, 192]}})
+    assert not incomparable(read_runs(three, "test"), "test")
+    shown = Page(build_comparison(three, "test", tmp_path / "out"))
+    assert "in each slice's own size: runs whose networks take other sizes can be compared" in shown.text
+
+
 def test_a_stage_scored_on_other_slices_is_named_alone(three):
     path = three[1] / "results" / "test" / "per_image.csv"
     write_csv(path, [row | {"predicted_share": row["true_share"]} for row in read_rows(path)])
@@ -259,6 +281,6 @@ def test_refused_comparisons_leave_the_output_alone(three, tmp_path):
             build_comparison(runs, part, output)
     (three[1] / "results" / "test" / "per_image.csv").write_bytes(b"id\na\n")
     for make in (build_comparison, lambda runs, part, _: comparison_table(runs, part)):
-        with pytest.raises(InputError, match="per_image.csv: column 'probability' is missing"):
+        with pytest.raises(InputError, match="per_image.csv: column 'truth' is missing"):
             make(three, "test", output)
     assert not output.exists()

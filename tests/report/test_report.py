@@ -504,7 +504,7 @@ def test_figures_of_an_earlier_report_go_and_other_files_stay(tmp_path, undrawn)
     assert left == {"my_notes.png", "index.html"} | {
         f"training_{curve}.{kind}"
         for kind in ("png", "csv")
-        for curve in ("classifier_loss", "classifier_mcc", "segmenter_loss", "segmenter_dice_infected")
+        for curve in ("classifier_loss", "classifier_mcc", "segmenter_loss", "segmenter_dice_infected_at_network_size")
     }
 
 

@@ -1,0 +1,103 @@
+"""From what a network predicts to the mask that is delivered: the one way of evaluation and screening, and its scores.
+
+Everything here is computed slice by slice on the host, so that no batch and no number of devices makes a difference.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from covjax.data.source import infected
+from covjax.data.views import Native, View
+from covjax.evaluation.postprocess import remove_small
+from covjax.metrics import surface_scores
+from covjax.stages import Rows
+
+_TOUCHING = np.ones((3, 3))  # lesions touch by a side or a corner
+
+
+def deliver(view: View, probability: np.ndarray, min_size: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mask that is delivered for a slice, and the probability of infection, both in the slice's own size.
+
+    Probabilities are enlarged first and called after: infected where that is likelier than background, or of several
+    classes the likeliest; of a tie the first, background above all. What a network does not see is background.
+
+    Args:
+      view: what the network saw of the slice.
+      probability: of infection float32 [h, w], or of K classes, background first, [h, w, K].
+      min_size: pixels of the slice; smaller components of the mask are dropped (see `remove_small`).
+
+    Returns:
+      mask uint8 [H, W] of 0 and 1 (or up to K - 1), probability float32 [H, W] before anything is dropped.
+    """
+    if probability.ndim == 2:
+        infection = view.back(probability)
+        mask = (infection > 0.5).astype(np.uint8)
+    else:
+        classes = np.stack([view.back(probability[..., k]) for k in range(probability.shape[-1])])
+        mask = classes.argmax(0).astype(np.uint8)  # outside of the view all are 0, so the first
+        infection = classes[1:].sum(0)
+    return (remove_small(mask[None], min_size)[0] if min_size > 1 else mask), infection
+
+
+def delivered_rows(
+    natives: Sequence[Native], probability: np.ndarray, keep: set[str], min_size: int, unit: str = "pixels"
+) -> dict[str, Any]:
+    """Returns the rows of slices in their own size, of the probabilities [n, h, w] or [n, h, w, K] of a batch.
+
+    "confusion" int64 [n, K, K] where the truth is known; of what `keep` names also "predicted" and
+    "pixel_probability", lists of [H, W] each; with "surface" the scores of the outlines of the infected region,
+    float64 [n, 2] each, distances in `unit` (mm or pixels of the slice); with "lesions" what `lesion_rows` returns.
+    """
+    several = probability.shape[-1] if probability.ndim == 4 else 2
+    rows: dict[str, list[Any]] = {}
+
+    def add(found):
+        for name, value in found.items():
+            rows.setdefault(name, []).append(value)
+
+    for native, values in zip(natives, probability, strict=True):
+        mask, infection = deliver(native.view, values, min_size)
+        add({"predicted": mask} if "predicted" in keep else {})
+        add({"pixel_probability": infection} if "pixel_probability" in keep else {})
+        if native.truth is None:
+            continue
+        add({"confusion": confusion_of(native.truth, mask, several)})
+        if "surface" in keep:
+            add(_of_outlines(native, mask, unit))
+        if "lesions" in keep:
+            add(lesion_rows(native, values.shape[:2]))
+    return {k: v if k in ("predicted", "pixel_probability") else np.array(v) for k, v in rows.items()}
+
+
+def confusion_of(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts the pixels of every (true, predicted) pair of classes of a slice, int64 [K, K]; ignored ones in none."""
+    true, called = ([mask == k for k in range(classes)] for mask in (truth, predicted))
+    return np.array([[np.count_nonzero(a & b) for b in called] for a in true], np.int64)
+
+
+def lesion_rows(native: Native, size: tuple[int, int]) -> Rows:
+    """Counts the lesions of a slice, and those that vanish at the network's size.
+
+    A lesion is a set of infected pixels, of whatever classes, that touch by a side or a corner; it vanishes where none
+    of its pixels is left in the truth sampled at `size`, the nearest pixel for each of the network's.
+
+    Returns:
+      "lesions" and "lesions_lost": how many, and "unseen": infected pixels outside of what the network sees.
+    """
+    sick = infected(native.truth)
+    if not sick.any():
+        return {"lesions": 0, "lesions_lost": 0, "unseen": 0}
+    components, count = ndimage.label(sick, _TOUCHING)
+    left = np.unique(native.view.truth(components.astype(np.int32), size, outside=0))
+    outside = np.count_nonzero(sick) - np.count_nonzero(sick[native.view.box])
+    return {"lesions": count, "lesions_lost": count - np.count_nonzero(left), "unseen": outside}
+
+
+def _of_outlines(native: Native, mask: np.ndarray, unit: str) -> Rows:
+    truth = np.where(infected(native.truth), 1, native.truth)
+    spacing = native.spacing if unit == "mm" else None
+    scores = surface_scores(truth[None], (mask > 0)[None].astype(np.uint8), spacing=spacing)
+    return {name: values[0] for name, values in scores.items()}
