@@ -123,7 +123,7 @@ def set_aside(values: np.ndarray, declared: Ranges = ()) -> tuple[np.ndarray, tu
     """Returns the values [..] that are no padding, and the ranges that are.
 
     Padding is what the file declares so and lies at an end of the other values, and one lowest or highest value that
-    lies alone, far from the rest.
+    lies alone, far from the rest; of lowest ones, two.
     """
     rest, found = values, []
     for low, high in declared:
@@ -132,11 +132,12 @@ def set_aside(values: np.ndarray, declared: Ranges = ()) -> tuple[np.ndarray, tu
         if others.size and ((others < low).mean() <= BEYOND or (others > high).mean() <= BEYOND):
             rest = others
             found.append((low, high))
-    lowest = rest.min()
-    others = rest[rest > lowest]
-    if others.size and others.min() - lowest >= ALONE_BELOW:
-        rest = others
-        found.append((float(lowest), float(lowest)))
+    for _ in range(2):  # what a scanner did not measure, and what a later program filled in
+        lowest = rest.min()
+        others = rest[rest > lowest]
+        if others.size and others.min() - lowest >= ALONE_BELOW:
+            rest = others
+            found.append((float(lowest), float(lowest)))
     highest = rest.max()
     others = rest[rest < highest]
     if others.size and highest - others.max() >= ALONE_ABOVE:
@@ -171,7 +172,8 @@ def _as_told(values: np.ndarray, told: str, declared: str, padding: Ranges) -> R
         return None
     if not _fits(rest, OFFSETS[told]):
         others = set(looks_like(values, padding)) - {told}
-        if others or not EMPTY <= np.median(rest) - OFFSETS[told] <= DENSE:
+        hu = rest - OFFSETS[told]
+        if others or not EMPTY <= np.median(hu) <= DENSE or (hu < LOWEST).mean() > RARE:
             return None
     return found
 

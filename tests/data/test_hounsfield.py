@@ -182,6 +182,7 @@ def test_what_is_declared_is_not_believed_against_the_values(told, offset):
         (PIXELS, "hu_plus_1024", ("8-bit", "--intensity=8bit")),
         (BASE, "8bit", ("HU", "--intensity=hu ")),
         (BASE - 1024, "auto", ("neither",)),  # rescaled twice
+        (BASE - 1024, "hu", ("neither",)),
         (PIXELS / 255, "auto", ("neither",)),
         (PIXELS / 255, "8bit", ("neither",)),
     ],
@@ -212,6 +213,14 @@ def test_scans_of_a_chest_cut_out_of_its_surroundings_are_hu():
         values = np.where(OUTSIDE | (BASE < -990), background, BASE)
         assert decide(Path("a"), values).intensity == "hu"
     assert looks_like(BASE) == ("hu",)
+
+
+def test_two_values_may_be_padding():
+    values = np.where(OUTSIDE, -2000, BASE)
+    values[:, :9] = -3024
+    assert set(decide(Path("a"), values).assumed) == {(-2000.0, -2000.0), (-3024.0, -3024.0)}
+    expected = np.where(values < -1500, AIR, BASE)
+    np.testing.assert_array_equal(decide(Path("a"), values).convert(values), expected)
 
 
 def test_bytes_stay_bytes(tmp_path):
