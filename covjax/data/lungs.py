@@ -15,6 +15,7 @@ BORDER = 0.65  # share of the border that is air at least, unless the picture is
 LARGE = 0.08  # share of the slice
 STRIP = 0.25  # a region whose widest circle has a radius below this times the root of its area is a strip
 BODY = 0.2  # share of the slice that a body takes at least; less, and it was not found
+BLACK = 8  # of 255: air that is darker may have been cut off by the window
 MARGIN = 0.05  # of the slice's sides around the box
 CLOSING = 0.012  # of the shorter side: vessels and small lesions within the lung belong to it
 HALF = 0.25  # share of the lungs that either half of the body holds at least
@@ -43,6 +44,20 @@ def lung_field(image: np.ndarray) -> np.ndarray:
     return _field(image, dark, outside_body(dark))
 
 
+def lungs_and_chest(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lungs of a slice uint8 [H, W] and where infection belongs to them, each bool [H, W].
+
+    That is all but the air around the body: a slice alone does not tell how far a consolidated lung goes. Both are
+    empty where no lungs are found.
+    """
+    dark = image <= otsu(image)
+    outside = outside_body(dark)
+    lungs = _field(image, dark, outside)
+    if not lungs.any():
+        return lungs, lungs
+    return lungs, ~outside if _surrounded(outside) else np.ones(image.shape, bool)
+
+
 def outside_body(dark: np.ndarray) -> np.ndarray:
     """Returns which of the dark pixels bool [H, W] lie outside the body.
 
@@ -61,6 +76,11 @@ def outside_body(dark: np.ndarray) -> np.ndarray:
     for k in np.flatnonzero(unsure):
         outside[k] = _is_strip(regions == k)
     return outside[regions]
+
+
+def _surrounded(outside: np.ndarray) -> bool:
+    """Returns whether air surrounds the body, so that the picture is not cropped to it."""
+    return np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]]).mean() >= BORDER
 
 
 def _is_strip(region: np.ndarray) -> bool:
@@ -83,9 +103,9 @@ def _field(image: np.ndarray, dark: np.ndarray, outside: np.ndarray) -> np.ndarr
 
 
 def _gas(image: np.ndarray, dark: np.ndarray, outside: np.ndarray, regions: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Returns which of the regions that are kept are as dark as the air outside, if that is seen, and not all of them.
+    """Returns which of the regions that are kept are as dark as the air outside, if that is seen.
 
-    All are under a window that shows lung and air as black: then nothing can be told from their values.
+    Where all are, under a window that shows air as black and perhaps lung as well, nothing can be told: none is gas.
     """
     gas = np.zeros(len(kept), bool)
     air = image[outside & (image > 0)]  # 0 is what lies out of the picture's circle, or what the window cut off
@@ -94,7 +114,7 @@ def _gas(image: np.ndarray, dark: np.ndarray, outside: np.ndarray, regions: np.n
     level = float(np.median(air))
     chosen = np.flatnonzero(kept)
     gas[chosen] = ndimage.median(image, regions, chosen) <= level + GAS * (np.median(image[~dark]) - level)
-    return gas if gas.sum() < len(chosen) else np.zeros(len(kept), bool)
+    return gas if level > BLACK or gas.sum() < len(chosen) else np.zeros(len(kept), bool)
 
 
 def _steps(shape: tuple[int, ...]) -> int:
@@ -138,8 +158,7 @@ def find_crop(image: np.ndarray) -> Crop:
     """
     dark = image <= otsu(image)
     outside = outside_body(dark)
-    border = np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]])
-    body = body_of(outside) if border.mean() >= BORDER else np.ones(image.shape, bool)
+    body = body_of(outside) if _surrounded(outside) else np.ones(image.shape, bool)
     whole = _limits(body)
     lungs = _field(image, dark, outside) & body
     if not lungs.any():

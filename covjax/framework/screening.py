@@ -29,13 +29,12 @@ from covjax.framework.extent import (
     SLICE_COLUMNS,
     Line,
     Window,
-    count_pixels,
     scan_line,
-    share_of_lung,
     slice_line,
     voxel_size,
 )
 from covjax.framework.intensity import read_intensity
+from covjax.framework.lungs import PARTS, find_lungs, lung_notes, share_of_lung
 from covjax.framework.masks import class_areas, class_volumes, mask_notes, overlay, scan_columns, slice_columns
 from covjax.framework.screener import Screened, Screener
 
@@ -182,22 +181,24 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
     """Screens one scan, writes its masks and overlays, and returns its line of scans.csv and those of its slices."""
     lines, window, classes = [], job.window_of(scan), job.screener.classes
     spacing = scan.volume.spacing if scan.volume else None
-    sums = {"infected": 0.0, "lung": 0.0, "either": 0.0}  # mm3, or pixels where the size of voxels is not known
+    sums = dict.fromkeys(PARTS, 0.0)  # mm3, or pixels where the size of voxels is not known
     segments = "segmenter" in job.screener.stages
+    lungs = find_lungs(scan) if segments else None
     sources = read_sources(scan.volume) if job.segmentations and scan.volume and scan.volume.frames else []
     mask_file = f"masks/{scan.name}.{'dcm' if sources else 'nii.gz'}" if scan.volume and segments else ""
     files = _mask_files(scan, mask_file, bool(sources)) if mask_file else []
 
     def masks() -> Iterator[np.ndarray]:
         for index, image, found in _slices(job, scan, window):
-            line = slice_line(scan, index, found)
+            counted, counts = lungs.divide(index, image, found.mask) if segments else (None, {})
+            line = slice_line(scan, index, found._replace(mask=counted))
             if segments:
-                counts = count_pixels(found.mask, image)
+                line["infected_outside_lung_pixels"] = counts["outside"]
                 line["infected_share_of_lung"] = share_of_lung(counts)
                 for part, count in counts.items():
                     sums[part] += count * voxel_size(scan, index)
                 line["mask"] = files[index] if files else f"masks/{scan.ids[index]}.png"
-                line |= class_areas(found.mask, classes, spacing)
+                line |= class_areas(counted, classes, spacing)
             drawn = Image.fromarray(overlay(image, found.mask) if segments else image)
             _save(drawn, job.output / "overlays" / f"{scan.ids[index]}.png")
             lines.append(line)
@@ -214,6 +215,8 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
     summed = scan_line(scan, window, lines, sums if segments else None)
     named = list(dict.fromkeys(files))
     notes = [*scan.notes, *(mask_notes(scan.volume, len(named), bool(sources)) if named else ())]
+    if segments:
+        notes += lung_notes(scan, lungs, sums, sum(line["infected_share_of_lung"] is None for line in lines))
     summed |= class_volumes(lines, classes) | {"mask": "; ".join(named), "notes": "; ".join(notes)}
     return {"scan": summed, "slices": lines, "notes": notes}
 

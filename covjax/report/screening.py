@@ -22,12 +22,15 @@ SCANS = {
     "called_infected": "Called infected",
     "highest_probability": "Highest probability",
     "infected_ml": "Infected, ml",
+    "infected_outside_lung_ml": "Marked outside the lung, ml",
+    "lung_ml": "Lung, ml",
     "infected_share_of_lung": "Infected share of lung",
 }
 SLICES = {
     "probability_infected": "Probability",
     "called_infected": "Called infected",
     "infected_mm2": "Infected, mm²",
+    "infected_outside_lung_pixels": "Marked outside the lung, pixels",
     "infected_share": "Infected share of slice",
     "infected_share_of_lung": "Infected share of lung",
 }
@@ -35,8 +38,9 @@ NAMED = 8  # scans that the list of notes links to
 SKIPPED = 50  # that the banner names
 SHARES = ("infected_share", "infected_share_of_lung")
 FOOTER = (
-    "Masks are in masks/, the pictures in overlays/, all numbers in predictions.csv and scans.csv. The lung is what is "
-    "dark inside the body, and the infection: an estimate."
+    "Masks are in masks/, the pictures in overlays/, all numbers in predictions.csv and scans.csv. The lung is an "
+    "estimate: its air and the infection in the chest. What is marked outside the lung stays in masks and "
+    "overlays, but is counted apart; of a picture alone, all that is marked in the body counts."
 )
 # Shows the slice that the slider, the wheel, an arrow key or a click on the chart asks for.
 SCRIPT = """
@@ -155,7 +159,6 @@ def _scan_page(show: Shown, scan: Mapping[str, str], slices: Sequence[Mapping[st
     place = _place(output, scan)
     facts = {title: _text(column, scan[column]) for column, title in show.scans.items() if scan[column]}
     facts |= {"Spacing, mm": scan["spacing_mm"].replace("x", " x ")} if scan.get("spacing_mm") else {}
-    facts |= {"Lung, ml": _text("", scan["lung_ml"])} if scan.get("lung_ml") else {}
     facts |= {"Window, HU": scan["window"].replace(",", ", ")} if scan.get("values") == "hu" else {}
     shown = {column: title for column, title in show.slices.items() if any(line[column] for line in slices)}
     links = [_link(output / "overlays" / f"{line['id']}.png", place.parent) for line in slices]

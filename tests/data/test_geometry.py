@@ -23,7 +23,7 @@ COUNT = 200
 def screened(volume):
     """The lines of a volume whose infection is what is above MARKED, as screening sums them up."""
     scan = Scan("a", volume.path, "hu", range(len(volume)), [volume.path], volume.read, volume)
-    lines, sums, masks = [], {"infected": 0.0, "lung": 0.0, "either": 0.0}, []
+    lines, sums, masks = [], {"infected": 0.0, "lung": 0.0, "in_lung": 0.0}, []
     for k in range(len(volume)):
         mask = np.uint8(volume.read(k) > MARKED)
         masks.append(mask)
@@ -31,7 +31,7 @@ def screened(volume):
         lines[-1] |= class_areas(mask, ("a", "b"), volume.spacing)
         for part in sums:
             sums[part] += mask.sum() * voxel_size(scan, k)
-    return scan_line(scan, None, lines, sums) | class_volumes(lines, ("a", "b")), lines, masks
+    return scan_line(scan, None, lines, sums | {"outside": 0.0}) | class_volumes(lines, ("a", "b")), lines, masks
 
 
 def check_ml(volume, ml):

@@ -31,14 +31,14 @@ def cut_to(image, mask, made_of):
     return image[part], mask[part]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.sampled_from([100, 130, 150]))
 def test_lungs_are_found_beside_arms_and_table(seed, arms, table, height):
     image, lungs, _ = picture(chest(seed, (20.0, 2.0, 2.0), arms=arms, table=table), height)
     assert dice(lung_field(image), lungs) > 0.93
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([100, 130, 150]), st.integers(0, 3))
 def test_lungs_that_touch_the_border_of_a_picture_are_found(seed, height, turns):
     image, lungs, _ = picture(chest(seed, (20.0, 2.0, 2.0), arms=False), height)
@@ -47,7 +47,7 @@ def test_lungs_that_touch_the_border_of_a_picture_are_found(seed, height, turns)
     assert image[lung_box(image)].shape == image.shape  # cropped to the body before
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["", "left", "back"]), st.sampled_from([100, 150]), st.booleans())
 def test_a_turned_picture_gives_the_turned_field_and_box(seed, solid, height, tight):
     image, lungs, _ = picture(chest(seed, (20.0, 3.0, 3.0), solid=solid), height)
@@ -63,7 +63,7 @@ def test_a_turned_picture_gives_the_turned_field_and_box(seed, solid, height, ti
         np.testing.assert_array_equal(found, turned(box, *turn))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["", "right", "left", "back"]), st.sampled_from([90, 120, 150]))
 def test_the_box_cuts_off_nothing_of_a_consolidated_lung(seed, solid, height):
     image, lungs, consolidated = picture(chest(seed, (10.0, 2.0, 2.0), solid=solid), height)
