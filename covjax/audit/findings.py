@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from covjax.audit.measure import Measured
-from covjax.audit.similar import nearest, standardised
+from covjax.audit.similar import correlation_inside, looks, nearest
 
 ALIKE = 0.95  # correlation above which two slices are near-duplicates
 IN_MARGIN = 0.05  # share of a slice's infected pixels on the flat border from which on they are no lesion
@@ -128,7 +128,7 @@ def _patients_across(m: Measured, parts: np.ndarray) -> Finding:
 
 def _near_duplicates(m: Measured, parts: np.ndarray) -> Finding:
     """Slices of the test part with a near-duplicate in train or val, and of val with one in train."""
-    rows, split = standardised(m.thumbnails), np.unique(parts).size > 1
+    rows, split = looks(m.thumbnails), np.unique(parts).size > 1
     correlation, twin = np.full(len(m), -1.0), np.full(len(m), -1)
     name, title = "near_duplicates_across_parts", "Near-duplicate slices across parts"
     if not split:
@@ -139,7 +139,7 @@ def _near_duplicates(m: Measured, parts: np.ndarray) -> Finding:
         if len(here) and len(there):
             correlation[here], index = nearest(rows[here], rows[there])
             twin[here] = there[index]
-    chosen = np.flatnonzero(correlation > ALIKE)
+    chosen = np.array([i for i in np.flatnonzero(correlation > ALIKE) if _inside(m, i, twin[i]) > ALIKE], int)
     chosen = chosen[np.argsort(-correlation[chosen], kind="stable")]
     if split:
         shares = (
@@ -159,6 +159,12 @@ def _near_duplicates(m: Measured, parts: np.ndarray) -> Finding:
     spread = chosen[np.linspace(0, len(chosen) - 1, EXAMPLES).astype(int)] if len(chosen) > EXAMPLES else chosen
     examples = [(int(i), int(twin[i])) for i in spread]
     return _finding(name, title, "serious" if split else "note", of, text, found, examples)
+
+
+def _inside(m: Measured, i: int, k: int) -> float:
+    """Correlation of two slices inside their flat borders, which would make any two figures alike."""
+    pair = [i, k]
+    return correlation_inside(m.thumbnails[pair], m.inner[pair] / np.tile(m.size[pair], 2))
 
 
 def _exact_duplicates(m: Measured, parts: np.ndarray) -> Finding:

@@ -7,14 +7,23 @@ import numpy as np
 MANY = 10  # slices from which on their mean is a picture of what they share
 
 
-def standardised(thumbnails: np.ndarray) -> np.ndarray:
+def looks(thumbnails: np.ndarray) -> np.ndarray:
+    """Turns pictures [N, ...] into rows float32 [N, 2, D]: `standardised` with and without their mean taken off.
+
+    Both must correlate for `nearest`: without its mean a minority that looks different (inverted, with a margin) is
+    alike in what sets it apart from the others.
+    """
+    return np.stack([standardised(thumbnails), standardised(thumbnails, many=len(thumbnails) + 1)], 1)
+
+
+def standardised(thumbnails: np.ndarray, many: int = MANY) -> np.ndarray:
     """Turns pictures [N, ...] into rows float32 [N, D] of mean 0 and length 1, whose products are correlations.
 
-    From MANY pictures on, their mean is taken off first: what all share (a figure's margin, the outline of a chest)
+    From `many` pictures on, their mean is taken off first: what all share (a figure's margin, the outline of a chest)
     would make any two of them correlate. A picture without structure becomes zeros and correlates with none.
     """
     rows = np.asarray(thumbnails, np.float32).reshape(len(thumbnails), math.prod(np.shape(thumbnails)[1:]))
-    if len(rows) >= MANY:
+    if len(rows) >= many:
         rows = rows - rows.mean(0)
     rows = rows - rows.mean(1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -27,8 +36,9 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds for each row of `queries` [Q, D] the candidate [C, D] that it correlates with most.
 
-    Rows are as `standardised` makes them. Without candidates the queries are compared among themselves, none with
-    itself. Returns correlation float32 [Q] (-1 where there is no candidate) and index int [Q] (-1 likewise).
+    Rows are as `standardised` makes them, or [Q, L, D] as `looks` does: then the least correlation of the L counts.
+    Without candidates the queries are compared among themselves, none with itself. Returns correlation float32 [Q] (-1
+    where there is no candidate) and index int [Q] (-1 likewise).
     """
     among = candidates is None
     candidates = queries if among else candidates
@@ -36,10 +46,31 @@ def nearest(
     if len(candidates) <= among:
         return correlation, index
     for start in range(0, len(queries), block):
-        product = queries[start : start + block] @ candidates.T
+        product = _products(queries[start : start + block], candidates)
         here = np.arange(len(product))
         if among:
             product[here, start + here] = -np.inf
         best = product.argmax(1)
         index[start : start + block], correlation[start : start + block] = best, product[here, best]
     return correlation, index
+
+
+def _products(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    if queries.ndim == 2:
+        return queries @ candidates.T
+    return np.minimum.reduce([queries[:, k] @ candidates[:, k].T for k in range(queries.shape[1])])
+
+
+def correlation_inside(pictures: np.ndarray, boxes: np.ndarray) -> float:
+    """Correlation of two pictures [2, S, S] inside the box that holds both of theirs, [2, 4] as shares of the side.
+
+    A box is (top, left, bottom, right) of what a flat border leaves. 1 where nothing is left.
+    """
+    side = pictures.shape[1]
+    top, left = np.floor(boxes[:, :2].min(0) * side).astype(int)
+    bottom, right = np.ceil(boxes[:, 2:].max(0) * side).astype(int)
+    inside = pictures[:, top:bottom, left:right]
+    if inside[0].size < 4:
+        return 1.0
+    first, second = standardised(inside, many=3)
+    return float(first @ second)
