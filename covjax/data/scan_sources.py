@@ -15,11 +15,11 @@ from covjax.data.contents import contents, digests, origin, prepared_dir
 from covjax.data.formats import OTHER_SCANS, other_kind
 from covjax.data.index import LABELS, bare_name, read_index, read_patients
 from covjax.data.intensity import eight_bit, parse_window
-from covjax.data.listing import LeftOuts, list_files
+from covjax.data.listing import LeftOut, LeftOuts, list_files
 from covjax.data.masks import label_notes, read_labels
 from covjax.data.patients import LOOKS_ALIKE, Pseudonyms, look_alike, match, patient_name
 from covjax.data.resizing import scaled_shape
-from covjax.data.scans import Opener, find_scans, is_nifti
+from covjax.data.scans import Opener, find_scans, is_nifti, nothing_found
 from covjax.data.source import Slice, Source, fingerprint, infected
 from covjax.data.unused import unused
 from covjax.errors import InputError
@@ -63,6 +63,9 @@ def _own_scans(kind: str, root: Path, config: Any) -> Source:
     lungs = {_key(path, root / "lungs"): path for path in _niftis(root / "lungs")}
     if kind == "nifti":
         files = [path for name, path in beside.items() if not is_mask(name, beside)]
+    if not files:
+        unused(root, (), kind, left_out)
+        raise nothing_found(f"data.path: {home}", f"{kind} scan", left_out)
     found = find_scans(home, config.intensity, leave=left_out, files=files)
     rows = read_index(root, dict.fromkeys(found, home))
     patients = _patients(root, home, found, rows, config)
@@ -184,11 +187,7 @@ def scan_source(
         return known_by.hide(known_by.hide_paths(text, paths, root), scan.patient)
 
     unread = unused(root, used, name, left_out)
-    known = {} if show else {known_by.of(scan.patient): scan.patient for scan in scans}
-    if not show:
-        hidden = known_by.hide_left_out(unread)
-        known |= {known_by.of(file): file for file in hidden.values()}
-        unread = tuple(hidden)
+    known, shown = ({}, unread) if show else _hidden(scans, unread, known_by)
     return Source(
         name,
         ids,
@@ -196,9 +195,18 @@ def scan_source(
         fingerprint([name, settings, contents(root, digest)]),
         origins,
         known,
-        unread,
+        shown,
         hide if known else Source.hide,
     )
+
+
+def _hidden(
+    scans: Sequence[Scan], unread: Sequence[LeftOut], known_by: Pseudonyms
+) -> tuple[dict[str, str], tuple[LeftOut, ...]]:
+    """Returns the key to pseudonyms of patients and of files that are not read, and what may be shown of the latter."""
+    shown = known_by.hide_left_out(unread)
+    known = {known_by.of(scan.patient): scan.patient for scan in scans}
+    return known | {known_by.of(file): file for file in shown.values()}, tuple(shown)
 
 
 def _pseudonyms(scans: Sequence[Scan], known_by: Pseudonyms) -> list[str]:

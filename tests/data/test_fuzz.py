@@ -120,7 +120,7 @@ def screened(path):
 
 def read_source(path):
     config = common.run().data
-    config.update(source="folder", path=str(path.parent), show_patients=True)
+    config.update(source="folder", path=str(path.parent), prepared_dir=f"{path.parent}_prepared", show_patients=True)
     source = open_source(config)
     for index in range(len(source.ids)):
         source.load(index)

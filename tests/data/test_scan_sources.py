@@ -21,7 +21,7 @@ MASK[0] = 0
 
 def config(path, source="nifti", **fields):
     data = common.run().data
-    data.update(dict(source=source, path=str(path)) | fields)
+    data.update(dict(source=source, path=str(path), prepared_dir=f"{path}_prepared") | fields)
     return data
 
 
@@ -266,3 +266,24 @@ def test_lungs_that_are_known_do_not_change_what_a_network_sees(tmp_path):
     public(tmp_path / "other", ("rp_im/1", VALUES), ("rp_msk/1", MASK), ("rp_lung_msk/1", np.zeros_like(MASK)))
     known, other = (open_source(config(tmp_path / name, "medseg2", lung_crop=True)) for name in ("with", "other"))
     np.testing.assert_array_equal(known.load(2).image, other.load(2).image)
+
+
+def test_what_a_source_does_not_read_is_named(tmp_path):
+    fails("holds no nifti scan", "point to scans", path=tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.mha").write_text("")
+    fails("holds no nifti scan", "images/a.mha (a MetaImage scan", "convert it", path=tmp_path)
+    write_nifti(tmp_path / "images" / "a.nii", VALUES)
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "a.nrrd").write_text("")
+    fails("a: has no mask", "masks/a.nrrd is an NRRD scan, which is not read; convert it", path=tmp_path)
+    write_nifti(tmp_path / "masks" / "a.nii", MASK)
+    write_nifti(tmp_path / "lungs" / "b.nii", MASK)
+    write_series(tmp_path / "series", VALUES[:1])
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nothing")
+    left_out = dict(open_source(config(tmp_path, show_patients=True)).left_out)
+    words = {
+        "images/a.mha": "MetaImage", "masks/a.nrrd": "NRRD", "lungs/b.nii": "NIfTI, of no use",
+        "series/IM003": "DICOM, of no use", "gone.txt": "to nothing",
+    }  # fmt: skip
+    assert left_out.keys() == words.keys() and all(word in left_out[file] for file, word in words.items())

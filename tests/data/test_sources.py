@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 
 def config(path, source="folder", **fields):
     data = common.run().data
-    data.update(dict(source=source, path=str(path), show_patients=True) | fields)
+    data.update(dict(source=source, path=str(path), prepared_dir=f"{path}_prepared", show_patients=True) | fields)
     return data
 
 
