@@ -214,7 +214,7 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
                 _save(mask_picture(mask, bool(classes)), job.output / lines[-1]["mask"])
     summed = scan_line(scan, window, lines, sums if segments else None)
     named = list(dict.fromkeys(files))
-    notes = [*scan.notes, *(mask_notes(scan.volume, len(named), bool(sources)) if named else ())]
+    notes = [*scan.notes, *job.screener.notes, *(mask_notes(scan.volume, len(named), bool(sources)) if named else ())]
     if segments:
         notes += lung_notes(scan, lungs, sums, sum(line["infected_share_of_lung"] is None for line in lines))
     summed |= class_volumes(lines, classes) | {"mask": "; ".join(named), "notes": "; ".join(notes)}
