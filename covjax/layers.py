@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from covjax.arrays import check_images
 from covjax.convolution import Pair, conv2d
 from covjax.errors import InputError
 from covjax.normalization import batch_norm, normalize
@@ -42,6 +43,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        check_images("image", x)
         size = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
         shape = (*size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
@@ -156,7 +158,8 @@ def global_positions(local_size: int, axis_name: str | None) -> jax.Array:
 
 def require_side(module: nn.Module, x: jax.Array) -> None:
     """Raises InputError if the image x [N, H, W, C] is smaller than the network's strides can take."""
+    name = module.name or type(module).__name__
+    check_images(f"model {name}: image", x)
     side, smallest = min(x.shape[1:3]), module.smallest
     if side < smallest:
-        name = module.name or type(module).__name__
         raise InputError(f"model {name}: an input of {x.shape[1]}x{x.shape[2]} is too small, use {smallest} or more")

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pywt
 
+from covjax.arrays import as_array, check_name, is_whole, shown
 from covjax.errors import InputError, unknown
 from covjax.subbands import MODES, Axis, Filters, merge, split
 
@@ -96,8 +97,7 @@ def idwt2(bands: Bands, wavelet: Wavelet = "haar", mode: str = "symmetric") -> j
       InputError: a band is not a floating-point array of three or more axes, the shapes differ or are too small for
         the filter (n' < L / 2), or an unknown wavelet or mode.
     """
-    if len(bands) != 4:
-        raise InputError(f"bands: {len(bands)} arrays, pass the four (ll, lh, hl, hh)")
+    _check_arrays("bands", bands, 4, "the four (ll, lh, hl, hh)")
     bands = Bands(*(_checked(f"bands.{name}", b, 3, "[..., H, W, C]") for name, b in zip(Bands._fields, bands)))  # noqa: B905
     return _merged("bands", bands._asdict(), wavelet, mode, (WIDTH, HEIGHT))
 
@@ -136,7 +136,7 @@ def wavedec2(
     most = min(_max_level(n, len(_filter_bank(wavelet).dec_lo)) for n in (x.shape[HEIGHT], x.shape[WIDTH]))
     if level is None:
         level = most
-    elif not isinstance(level, int) or level < 1:
+    elif not is_whole(level) or level < 1:
         raise InputError(f"level: {level} is not usable, pass an integer of at least 1, or None for the most there are")
     if level > most:
         warnings.warn(
@@ -154,13 +154,14 @@ def waverec2(coeffs: Sequence[jax.Array | Details], wavelet: Wavelet = "haar", m
 
     Raises InputError if coeffs is empty, the shapes of two levels do not belong together, and for what `idwt2` refuses.
     """
-    if not len(coeffs):
-        raise InputError("coeffs: no arrays, pass what wavedec2 returned")
+    if not isinstance(coeffs, Sequence) or isinstance(coeffs, str) or not coeffs:
+        found = "no arrays" if isinstance(coeffs, Sequence) and not len(coeffs) else shown(coeffs)
+        raise InputError(f"coeffs: {found}, pass what wavedec2 returned")
     ll = _checked("coeffs[0]", coeffs[0], 3, "[..., H, W, C]")
     for k, details in enumerate(coeffs[1:], 1):
-        if len(details) != 3:
-            raise InputError(f"coeffs[{k}]: {len(details)} arrays, pass the three (lh, hl, hh)")
-        shape = np.shape(details[0])
+        _check_arrays(f"coeffs[{k}]", details, 3, "the three (lh, hl, hh)")
+        details = [_checked(f"coeffs[{k}]", one, 3, "[..., H, W, C]") for one in details]
+        shape = details[0].shape
         for axis in (HEIGHT, WIDTH):  # the inverse of an odd size is one longer
             if len(shape) == ll.ndim and ll.shape[axis] == shape[axis] + 1:
                 ll = jax.lax.slice_in_dim(ll, 0, -1, axis=ll.ndim + axis)
@@ -248,13 +249,13 @@ def _computing(x: jax.Array) -> jax.Array:
 
 
 def _from_end(axis: int, ndim: int) -> int:
-    if not -ndim <= axis < ndim:
-        raise InputError(f"axis: {axis} does not exist, the array has {ndim} axes")
+    if not is_whole(axis) or not -ndim <= axis < ndim:
+        raise InputError(f"axis: {shown(axis)} does not exist, the array has {ndim} axes")
     return axis - ndim if axis >= 0 else axis
 
 
 def _checked(name: str, x: jax.Array, least: int, wanted: str) -> jax.Array:
-    x = jnp.asarray(x)
+    x = as_array(name, x, wanted)
     if x.ndim < least:
         raise InputError(f"{name}: shape {x.shape} has {x.ndim} axes, pass {wanted}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -263,5 +264,11 @@ def _checked(name: str, x: jax.Array, least: int, wanted: str) -> jax.Array:
 
 
 def _check_mode(mode: str) -> None:
-    if mode not in MODES:
-        raise unknown("mode", mode, MODES)
+    check_name("mode", mode, MODES)
+
+
+def _check_arrays(name: str, arrays: Sequence, count: int, wanted: str) -> None:
+    if not isinstance(arrays, Sequence) or isinstance(arrays, str):
+        raise InputError(f"{name}: {shown(arrays)}, pass {wanted}")
+    if len(arrays) != count:
+        raise InputError(f"{name}: {len(arrays)} arrays, pass {wanted}")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pywt
 from jax import lax
 
+from covjax.arrays import as_array, check_images, check_name, is_whole
 from covjax.enhance.placement import Places, band_places, read_at, resized_places
 from covjax.errors import InputError, unknown
 from covjax.wavelets import Bands, dwt2, idwt2
@@ -92,10 +93,8 @@ def enhance(
     while the released code drops it. The released code resizes in uint8, `prlab21` in float (no difference
     for slices of 304x304, which come out at 156x156).
     """
-    if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
-    if gain not in GAINS:
-        raise unknown("gain", gain, GAINS)
+    check_name("preset", preset, PRESETS)
+    check_name("gain", gain, GAINS)
     image = _checked(image)
     if preset == "none":
         return _resized(_clip(image), image.shape[1:3] if size is None else _size(size))
@@ -144,7 +143,7 @@ def _resized(x: jax.Array, size: tuple[int, int], places: tuple[Places, Places] 
 
 def _size(size: tuple[int, int]) -> tuple[int, int]:
     pair = isinstance(size, tuple | list) and len(size) == 2
-    if not pair or not all(isinstance(n, int) and n > 0 for n in size):
+    if not pair or not all(is_whole(n) and n > 0 for n in size):
         raise InputError(f"size: {size} is not usable, pass two positive integers (height, width)")
     return tuple(size)
 
@@ -187,11 +186,8 @@ def places_of(preset: str, shape: tuple[int, int], size: tuple[int, int]) -> tup
 
 
 def _checked(image: jax.Array) -> jax.Array:
-    image = jnp.asarray(image)
-    if image.ndim != 4:
-        raise InputError(f"image: shape {image.shape} has {image.ndim} axes, pass [N, H, W, C]")
-    if 0 in image.shape[1:3]:
-        raise InputError(f"image: shape {image.shape} has no pixels, height and width must be at least 1")
-    if image.dtype != jnp.uint8 and not jnp.issubdtype(image.dtype, jnp.floating):
-        raise InputError(f"image: type {image.dtype} is not usable, pass uint8 or floating point, 0..255")
+    image = as_array("image", image)
+    if image.dtype == jnp.uint8:
+        image = image.astype(jnp.float32)
+    check_images("image", image, "uint8 or floating point, 0..255")
     return image.astype(jnp.float32)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from covjax.arrays import shown
 from covjax.errors import InputError
 
 
@@ -29,32 +30,26 @@ def check_real(name: str, value: Any, low: float, high: float, wanted: str, *, a
     """Raises InputError unless `value` is a number from `low` (or above it) to `high`; NaN is none."""
     fits = isinstance(value, numbers.Real) and (low < value <= high if above else low <= value <= high)
     if not fits:
-        raise InputError(f"{name}: {_shown(value)}, give {wanted}")
-
-
-def check_count(name: str, value: Any, least: int, wanted: str) -> None:
-    """Raises InputError unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise InputError(f"{name}: {_shown(value)}, give {wanted}")
+        raise InputError(f"{name}: {shown(value)}, give {wanted}")
 
 
 def check_names(classes: Any, count: int, name: str = "classes", hint: str = "") -> None:
     """Raises InputError unless `classes` are `count` distinct strings."""
     listed = isinstance(classes, Sequence)
     if not (listed and all(isinstance(one, str) for one in classes) and len(set(classes)) == len(classes) == count):
-        raise InputError(f"{name}: {_shown(classes)}, give {count} distinct names, one per class{hint}")
+        raise InputError(f"{name}: {shown(classes)}, give {count} distinct names, one per class{hint}")
 
 
 def check_patients(patients: Any, count: int, what: str = "case") -> None:
     """Raises InputError unless `patients` are names or numbers, "" where unknown, one per case."""
     listed = hasattr(patients, "__len__") and hasattr(patients, "__getitem__") and not isinstance(patients, str | dict)
     if not listed:
-        raise InputError(f"patients: {_shown(patients)}, give a list of names, one per {what}")
+        raise InputError(f"patients: {shown(patients)}, give a list of names, one per {what}")
     if len(patients) != count:
         raise InputError(f"patients: {len(patients)} of {count} {what}s, give one per {what}")
     for k, patient in enumerate(patients):
         if not isinstance(patient, str | numbers.Integral):
-            raise InputError(f"patients[{k}]: {_shown(patient)}, give a name, or '' where the patient is unknown")
+            raise InputError(f"patients[{k}]: {shown(patient)}, give a name, or '' where the patient is unknown")
 
 
 def check_labels(name: str, labels: np.ndarray, num_classes: int, counted: np.ndarray, hint: str = "") -> None:
@@ -64,22 +59,6 @@ def check_labels(name: str, labels: np.ndarray, num_classes: int, counted: np.nd
         found = np.unique(labels[wrong])
         listed = ", ".join(str(value) for value in found[:4]) + (", .." if found.size > 4 else "")
         raise InputError(f"{name}: labels {listed}, give classes 0..{num_classes - 1}{hint}")
-
-
-def _shown(value: Any) -> str:
-    """Returns what a value looks like in one line."""
-    shape = getattr(value, "shape", None)
-    if shape:
-        return f"an array {tuple(shape)}"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def check_finite(name: str, values: np.ndarray) -> None:
-    """Raises InputError if some values are NaN or infinite."""
-    undefined = np.count_nonzero(~np.isfinite(values))
-    if undefined:
-        raise InputError(f"{name}: {undefined} of {values.size} are NaN or infinite, mend or leave them out")
 
 
 def finite_number(value: Any) -> bool:

@@ -6,8 +6,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from covjax.arrays import check_count
 from covjax.errors import InputError
-from covjax.metrics.checks import as_array, check_count
+from covjax.metrics.checks import as_array
 
 
 def confusion_matrix(truth: jax.Array, predicted: jax.Array, num_classes: int, ignore: int = 255) -> jax.Array:

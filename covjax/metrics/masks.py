@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from covjax.arrays import check_count
 from covjax.errors import InputError
-from covjax.metrics.checks import as_array, check_count, check_labels, check_names
+from covjax.metrics.checks import as_array, check_labels, check_names
 from covjax.metrics.segmentation import infection_scores, surface_summary
 from covjax.metrics.surface import surface_scores
 

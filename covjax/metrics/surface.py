@@ -8,8 +8,9 @@ from functools import lru_cache
 import numpy as np
 from scipy.spatial import cKDTree
 
+from covjax.arrays import check_count
 from covjax.errors import InputError
-from covjax.metrics.checks import as_array, check_count, check_labels
+from covjax.metrics.checks import as_array, check_labels
 
 THETA = 0.0075  # of the image diagonal: tolerance of the BF score
 TOLERANCE = 2.0  # mm where the spacing is known, else pixels: tolerance of the normalised surface Dice

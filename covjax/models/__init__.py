@@ -13,13 +13,16 @@ heads pass their logits as "auxiliary" while training. Class attributes say what
 """
 
 import dataclasses
+import math
+import numbers
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.errors import InputError, unknown
+from covjax.arrays import check_name, is_whole, shown
+from covjax.errors import InputError
 from covjax.models.cov_ctnet import CovCTNet
 from covjax.models.cov_raseg import CovRASeg
 from covjax.models.deeplab_v1 import DeepLabV1
@@ -79,8 +82,8 @@ COMMON_FIELDS = ("num_classes", "dtype", "axis_name", "remat")  # fields of ever
 
 def list_models(task: str | None = None) -> list[str]:
     """Returns the names of all networks, or of one task ("classification" or "segmentation")."""
-    if task is not None and task not in MODELS:
-        raise unknown("task", task, MODELS)
+    if task is not None:
+        check_name("task", task, MODELS)
     return sorted(name for kind, table in MODELS.items() if task in (None, kind) for name in table)
 
 
@@ -110,16 +113,18 @@ def create_model(
 
     Raises InputError for an unknown name, dtype or option, listing the valid ones.
     """
-    if name not in list_models(task):
-        raise unknown(f"{task or ''} model".lstrip(), name, list_models(task))
-    make = next(table[name] for table in MODELS.values() if name in table)
-    if dtype not in ("float32", "bfloat16"):
-        raise unknown("dtype", dtype, ("float32", "bfloat16"))
-    for option in options:
-        if option not in model_options(name):
-            raise unknown(f"option of model {name}", option, model_options(name))
-    if num_classes < 2:
-        raise InputError(f"model {name}: num_classes={num_classes}, at least 2 are needed (background and a class)")
+    make = _entry(name, task)
+    check_name("dtype", dtype, ("float32", "bfloat16"))
+    defaults = model_options(name)
+    for option, value in options.items():
+        check_name(f"option of model {name}", option, defaults)
+        _check_option(f"model {name}: {option}", value, defaults[option])
+    wanted = "at least 2, are needed (background and a class)"
+    if not is_whole(num_classes) or num_classes < 2:
+        raise InputError(f"model {name}: num_classes={shown(num_classes)}, whole numbers, {wanted}")
+    if not isinstance(axis_name, str | None):
+        raise InputError(f"model {name}: axis_name={shown(axis_name)}, give a name or None")
+    _check_option(f"model {name}: remat", remat, False)
     common = {"num_classes": num_classes, "dtype": jnp.dtype(dtype), "axis_name": axis_name, "remat": remat}
     return make(**common, **options, name=name)
 
@@ -132,15 +137,35 @@ def published(model: nn.Module) -> nn.Module | None:
 
 
 def model_class(name: str) -> type[nn.Module]:
-    """Returns the class of a network by its name."""
-    make = next(table[name] for table in MODELS.values() if name in table)
+    """Returns the class of a network by its name. Raises InputError for an unknown one."""
+    make = _entry(name)
     return make.func if isinstance(make, partial) else make
 
 
 def model_options(name: str, task: str | None = None) -> dict[str, Any]:
     """Returns the options of a network with their defaults. Raises InputError for a name unknown to the task."""
-    if name not in list_models(task):
-        raise unknown(f"{task or ''} model".lstrip(), name, list_models(task))
-    make = next(table[name] for table in MODELS.values() if name in table)
+    make = _entry(name, task)
     fixed = {"parent", "name", *COMMON_FIELDS, *(make.keywords if isinstance(make, partial) else {})}
     return {field.name: field.default for field in dataclasses.fields(model_class(name)) if field.name not in fixed}
+
+
+def _entry(name: str, task: str | None = None) -> Any:
+    """Returns the line of MODELS. Raises InputError for a name unknown to the task."""
+    check_name(f"{task or ''} model".lstrip(), name, list_models(task))
+    return next(table[name] for table in MODELS.values() if name in table)
+
+
+def _check_option(where: str, value: Any, default: Any) -> None:
+    """Raises InputError unless an option is of its default's type, and a number is one that a layer can have."""
+    if isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "True or False"
+    elif isinstance(default, int):
+        fits, wanted = is_whole(value) and value > 0, "a whole number, 1 or more"
+    elif isinstance(default, float):
+        most = 1 if where.endswith("dropout") else math.inf
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        fits, wanted = number and 0 <= value < most, f"a number, 0 or more{' and below 1' if most == 1 else ''}"
+    else:
+        fits, wanted = not isinstance(default, str) or isinstance(value, str), "a name"
+    if not fits:
+        raise InputError(f"{where}={shown(value)}, give {wanted}")

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 from jax import lax
 
-from covjax.errors import InputError, unknown
+from covjax.arrays import as_array, check_images, check_name, check_shape, is_whole, shown
+from covjax.errors import InputError
 from covjax.grids import first_maximum, grid_of, maximum, take, total, views, with_edges
 from covjax.wavelets import Details, dwt2
 
@@ -74,31 +76,58 @@ def pool2d(
       parameters: of a learned kind, as `parameter_shapes` says; the module `Pool` holds them.
       keys: of "stochastic", one random key per sample; without them it gives the expected value, as for evaluation.
 
-    Raises InputError for an unknown kind, a window or stride the kind does not offer, parameters that are missing, or
-    an input smaller than the window.
+    Raises InputError for an x of another type or shape, an unknown kind, a window or stride the kind does not offer,
+    parameters that are missing or of another shape, keys that are none, or an input smaller than the window.
     """
     stride = window if stride is None else stride
-    if kind not in KINDS:
-        raise unknown("pooling", kind, KINDS)
-    if not 1 <= window <= MAX_WINDOW:
-        raise InputError(f"pooling '{kind}': window {window} must be 1 to {MAX_WINDOW} pixels")
+    _check_window(kind, window)
+    x = as_array("x", x)
+    check_images("x", x)
     if kind.startswith("haar") and (window, stride) != (2, 2):
         raise InputError(f"pooling '{kind}': window {window} with stride {stride} is not offered, both are 2")
-    if not 1 <= stride <= window:
-        raise InputError(f"pooling '{kind}': stride {stride} must be 1 to the window, {window}")
+    if not (is_whole(stride) and 1 <= stride <= window):
+        raise InputError(f"pooling '{kind}': stride {shown(stride)} must be 1 to the window, {window}")
     if min(x.shape[1:3]) < window and stride == window and not kind.startswith("haar"):
         raise InputError(
             f"pooling '{kind}': a {x.shape[1]}x{x.shape[2]} input is smaller than the {window}x{window} window"
         )
-    missing = parameter_shapes(kind, window, x.shape[-1]).keys() - (parameters or {}).keys()
-    if missing:
-        raise InputError(f"pooling '{kind}': has no parameter '{min(missing)}', use the module covjax.pooling.Pool")
+    check_parameters(f"pooling '{kind}'", parameters, parameter_shapes(kind, window, x.shape[-1]), "Pool")
+    if keys is not None and (len(np.shape(keys)) < 1 or np.shape(keys)[0] != len(x) or not _are_keys(keys)):
+        raise InputError(f"pooling '{kind}': keys {shown(keys)}, pass one per sample, jax.random.split(key, N)")
     return KINDS[kind].function(x, window, stride, parameters, keys)
 
 
 def parameter_shapes(kind: str, window: int, channels: int) -> dict[str, tuple]:
-    """Returns {name: (initialiser, shape)} of what a pooling of C channels learns; {} for most."""
+    """Returns {name: (initialiser, shape)} of what a pooling of C channels learns; {} for most.
+
+    Raises InputError for an unknown kind or a window that is none.
+    """
+    _check_window(kind, window)
     return KINDS[kind].parameters(window, channels)
+
+
+def check_parameters(what: str, parameters: Parameters | None, shapes: Mapping[str, tuple], module: str) -> None:
+    """Raises InputError unless `parameters` holds what `shapes` {name: (initialiser, shape)} asks for."""
+    if not isinstance(parameters, Mapping | None):
+        raise InputError(f"{what}: parameters {shown(parameters)}, pass {{name: array}}")
+    for name, (_, shape) in sorted(shapes.items()):
+        if name not in (parameters or {}):
+            raise InputError(f"{what}: has no parameter '{name}', use the module covjax.pooling.{module}")
+        check_shape(f"{what}: parameter '{name}'", parameters[name], shape)
+
+
+def _check_window(kind: str, window: int) -> None:
+    check_name("pooling", kind, KINDS)
+    if not (is_whole(window) and 1 <= window <= MAX_WINDOW):
+        raise InputError(f"pooling '{kind}': window {shown(window)} must be 1 to {MAX_WINDOW} pixels")
+
+
+def _are_keys(keys: jax.Array) -> bool:
+    if not isinstance(keys, jax.Array | np.ndarray):
+        return False
+    return (keys.dtype == jnp.uint32 and keys.shape[1:] == (2,)) or (
+        jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.ndim == 1
+    )
 
 
 def _grid(x, window, stride):

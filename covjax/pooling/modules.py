@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from covjax.arrays import as_array, check_images
 from covjax.layers import global_positions
 from covjax.pooling.down import Kept, parameter_shapes, pool2d
 from covjax.pooling.up import unpool2d, unpool_parameter_shapes
@@ -25,6 +26,8 @@ class Pool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> tuple[jax.Array, Kept]:
+        x = as_array("x", x)
+        check_images("x", x)
         if self.kind == "none":
             return x, None
         keys = None
@@ -44,6 +47,8 @@ class Unpool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, kept: Kept, size: tuple[int, int]) -> jax.Array:
+        x = as_array("x", x)
+        check_images("x", x)
         parameters = _parameters(self, unpool_parameter_shapes(self.kind, self.stride, x.shape[-1], self.features))
         return unpool2d(x, kept, self.kind, size, self.stride, parameters)
 

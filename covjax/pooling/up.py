@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from covjax.errors import InputError, unknown
+from covjax.arrays import as_array, check_count, check_images, check_name, is_whole, shown
+from covjax.errors import InputError
 from covjax.grids import Grid, give, spread, with_edges
-from covjax.pooling.down import KINDS, SMOOTHINGS, HighBands, Kept, Switches
+from covjax.pooling.down import KINDS, SMOOTHINGS, HighBands, Kept, Switches, check_parameters
 from covjax.wavelets import Bands, idwt2
 
 
@@ -47,14 +49,22 @@ def unpool2d(
       stride: that of the pooling; "indices" and "haar" know it.
       parameters: of "transposed_conv", as `unpool_parameter_shapes` says; the module `Unpool` holds them.
 
-    Raises InputError for an unknown kind, when the pooling kept nothing for it, when parameters are missing, or for an
-    x of another shape than what was pooled.
+    Raises InputError for an unknown kind, when the pooling kept nothing for it, for parameters that are missing or of
+    another shape, and for an x of another type or shape, or another size, than what was pooled.
     """
-    if kind not in UNKINDS:
-        raise unknown("unpooling", kind, UNKINDS)
-    missing = unpool_parameter_shapes(kind, stride, x.shape[-1]).keys() - (parameters or {}).keys()
-    if missing:
-        raise InputError(f"unpooling '{kind}': has no parameter '{min(missing)}', use the module covjax.pooling.Unpool")
+    _check_stride(kind, stride)
+    x = as_array("x", x)
+    check_images("x", x)
+    if not isinstance(kept, Kept):
+        raise InputError(f"unpooling '{kind}': kept {shown(kept)}, pass what the pooling returned beside its result")
+    bias = np.shape(parameters["bias"]) if isinstance(parameters, Mapping) and "bias" in parameters else ()
+    features = bias[0] if len(bias) == 1 and bias[0] else None  # as many as the parameters have
+    shapes = unpool_parameter_shapes(kind, stride, x.shape[-1], features)
+    check_parameters(f"unpooling '{kind}'", parameters, shapes, "Unpool")
+    if size is not None:
+        _check_size(kind, size)
+    if kind in ("indices", "haar") and None not in (size, kept) and tuple(size) != tuple(kept.size):
+        raise InputError(f"unpooling '{kind}': size {tuple(size)}, but {tuple(kept.size)} was pooled, leave size out")
     if kind in ("indices", "haar"):
         return UNKINDS[kind].function(x, kept)
     if size is None:
@@ -67,7 +77,13 @@ def unpool2d(
 
 
 def unpool_parameter_shapes(kind: str, stride: int, channels: int, features: int | None = None) -> dict[str, tuple]:
-    """Returns {name: (initialiser, shape)} of what an unpooling of C channels to `features` (C) learns; {} for most."""
+    """Returns {name: (initialiser, shape)} of what an unpooling of C channels to `features` (C) learns; {} for most.
+
+    Raises InputError for an unknown kind, or a stride or features that are no number of pixels or channels.
+    """
+    _check_stride(kind, stride)
+    if features is not None:
+        check_count(f"unpooling '{kind}': features", features, 1, "a number of channels, 1 or more")
     return UNKINDS[kind].parameters(stride, channels, channels if features is None else features)
 
 
@@ -79,8 +95,7 @@ def check_pooling(encoder_smoothing: str, encoder_pooling: str, decoder_unpoolin
         ("decoder_unpooling", decoder_unpooling, UNKINDS),
         ("decoder_smoothing", decoder_smoothing, SMOOTHINGS),
     ):
-        if name not in table:
-            raise unknown(f"model option {field}", name, table)
+        check_name(f"model option {field}", name, table)
     fitting = FITS[decoder_unpooling]
     if encoder_pooling not in fitting:
         others = [name for name, poolings in FITS.items() if encoder_pooling in poolings]
@@ -88,6 +103,17 @@ def check_pooling(encoder_smoothing: str, encoder_pooling: str, decoder_unpoolin
             f"model option decoder_unpooling: '{decoder_unpooling}' does not fit encoder_pooling '{encoder_pooling}', "
             f"use {' or '.join(others)}, or a pooling that it fits: {', '.join(fitting)}"
         )
+
+
+def _check_stride(kind: str, stride: int) -> None:
+    check_name("unpooling", kind, UNKINDS)
+    check_count(f"unpooling '{kind}': stride", stride, 1, "pixels, 1 or more")
+
+
+def _check_size(kind: str, size: tuple[int, int]) -> None:
+    pair = isinstance(size, tuple | list) and len(size) == 2
+    if not pair or not all(is_whole(side) and side > 0 for side in size):
+        raise InputError(f"unpooling '{kind}': size {shown(size)}, give the two sides [H, W] that were pooled")
 
 
 def _indices(x: jax.Array, kept: Kept) -> jax.Array:
