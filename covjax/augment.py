@@ -6,6 +6,7 @@ and brightness, gamma, blur, noise, cutout; then mixup.
 """
 
 import math
+import zlib
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from covjax.errors import InputError, unknown
 
 CLASSES = 2  # healthy, infected: those that mixup mixes
 PIECES = 4  # of the cubic B-spline along each side, by which an elastic deformation bends a slice
+OPERATIONS = ("flip", "warp", "intensity", "noise", "cutout")  # with a key each, and "mixup" with another
 QUANTILES = 1024  # of the Beta distribution that mixup draws from
 FRACTION = 12  # bits of a pixel's fraction in the coordinates of a warp; sides of 4096 need 12 more of 31
 
@@ -118,7 +120,7 @@ def mix_pairs(
         raise InputError(f"augment.mixup: mixes pairs, but a device gets {len(images)} slices, use an even batch_size")
     # One of so many quantiles, because drawing from a Beta distribution takes a loop that tries until it fits.
     quantiles = betaincinv(alpha, alpha, 0.5 + (np.arange(QUANTILES) + 0.5) / (2 * QUANTILES)).astype(np.float32)
-    drawn = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 0, QUANTILES))(keys)
+    drawn = jax.vmap(lambda key: jax.random.randint(_key_of(key, "mixup"), (), 0, QUANTILES))(keys)
     partner = jnp.arange(len(images)) ^ 1
     own = jnp.where(valid[partner], jnp.asarray(quantiles)[drawn], 1.0)
     shares = jax.nn.one_hot(labels, CLASSES)
@@ -127,8 +129,13 @@ def mix_pairs(
     )
 
 
+def _key_of(key: jax.Array, operation: str) -> jax.Array:
+    """Returns the key of an operation on a sample, by its name: a number might be one that `split` counts with."""
+    return jax.random.fold_in(key, zlib.crc32(operation.encode()))
+
+
 def _augment_one(key, image, mask, how: Augmentation):
-    flip_key, warp_key, intensity_key, noise_key, cutout_key = jax.random.split(key, 5)
+    flip_key, warp_key, intensity_key, noise_key, cutout_key = (_key_of(key, name) for name in OPERATIONS)
     both = [image] if mask is None else [image, mask]
     if how.flip:
         rows, columns = jax.random.bernoulli(flip_key, shape=(2,))

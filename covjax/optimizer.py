@@ -13,7 +13,10 @@ SCHEDULES = {"constant": "the same rate throughout", "cosine": "falls to zero al
 
 
 def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Schedule:
-    """Returns step -> learning rate: linear warm-up over `warmup_epochs`, then the schedule named in the config."""
+    """Returns step -> learning rate: linear warm-up over `warmup_epochs`, then the schedule named in the config.
+
+    Of n steps of warm-up, step k has (k + 1) / (n + 1) of the rate: none is without effect, and the next has all of it.
+    """
     if config.schedule not in SCHEDULES:
         raise unknown("optimizer.schedule", config.schedule, SCHEDULES)
     warmup, total = round(config.warmup_epochs * steps_per_epoch), steps_per_epoch * epochs
@@ -27,7 +30,8 @@ def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Sched
         main = optax.cosine_decay_schedule(config.learning_rate, max(1, total - warmup))
     if not warmup:
         return main
-    return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup), main], [warmup])
+    rising = optax.linear_schedule(config.learning_rate / (warmup + 1), config.learning_rate, warmup)
+    return optax.join_schedules([rising, main], [warmup])
 
 
 def make_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:

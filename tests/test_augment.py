@@ -8,7 +8,17 @@ from scipy import ndimage
 from scipy.interpolate import BSpline
 from scipy.special import betainc
 
-from covjax.augment import Augmentation, _blurred, _draw_warp, augment, augment_batch, check_augmentation, mix_pairs
+from covjax.augment import (
+    OPERATIONS,
+    Augmentation,
+    _blurred,
+    _draw_warp,
+    _key_of,
+    augment,
+    augment_batch,
+    check_augmentation,
+    mix_pairs,
+)
 from covjax.errors import InputError
 
 run, run_batch = jax.jit(augment, static_argnums=3), jax.jit(augment_batch, static_argnums=3)
@@ -79,7 +89,7 @@ def test_a_warp_against_scipy():
     rows, columns = ((p - (n - 1) / 2) / n for p, n in zip((rows, columns), size, strict=True))
     basis = [BSpline.design_matrix((np.arange(n) + 0.5) / n * 4, np.arange(-3.0, 8), 3).toarray() for n in size]
     for key, got, got_mask in zip(keys(8), np.asarray(images), np.asarray(masks), strict=True):
-        drawn = _draw_warp(jax.random.split(key, 5)[1], how, size)
+        drawn = _draw_warp(_key_of(key, "warp"), how, size)
         matrix, shift, nodes = (np.asarray(x, np.float64) for x in drawn)
         assert np.abs(nodes).max() <= 0.1 and np.abs(shift).max() <= 0.1
         turned = np.linalg.inv(matrix)
@@ -286,3 +296,14 @@ def test_fields_that_cannot_be_used():
     ):
         with pytest.raises(InputError, match=words):
             check_augmentation("s.augment", {"flip": True, field: value})
+
+
+def test_no_two_operations_draw_from_one_key():
+    """Folding in 1 gives what `split` gives second: mixing drew from the warp's key."""
+    key = jax.random.PRNGKey(3)
+    own = {name: jax.random.key_data(_key_of(key, name)).tobytes() for name in (*OPERATIONS, "mixup")}
+    others = {jax.random.fold_in(key, k).tobytes() for k in range(64)}
+    others |= {one.tobytes() for count in range(1, 9) for one in jax.random.split(key, count)}
+    for parent in (_key_of(key, name) for name in (*OPERATIONS, "mixup")):
+        others |= {one.tobytes() for one in jax.random.split(parent)}
+    assert len(set(own.values())) == len(own) and not set(own.values()) & others

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from covjax.errors import InputError
@@ -96,8 +98,17 @@ def test_schedules_by_hand():
     np.testing.assert_allclose(rates(10, 3, (0, 15, 29)), 0.1)
     np.testing.assert_allclose(rates(10, 2, (0, 10, 20), schedule="cosine"), [0.1, 0.05, 0], atol=1e-7)
     warm = rates(10, 5, (0, 5, 10, 30, 50), schedule="cosine", warmup_epochs=1.0)
-    np.testing.assert_allclose(warm, [0, 0.05, 0.1, 0.05, 0], atol=1e-7)
-    np.testing.assert_allclose(rates(10, 5, (0, 3, 5, 6, 49), warmup_epochs=0.5), [0, 0.06, 0.1, 0.1, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(warm, [0.1 / 11, 0.6 / 11, 0.1, 0.05, 0], atol=1e-7)
+    few = rates(10, 5, (0, 3, 5, 6, 49), warmup_epochs=0.5)
+    np.testing.assert_allclose(few, [0.1 / 6, 0.4 / 6, 0.1, 0.1, 0.1], rtol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 30), st.floats(0, 0.99), st.sampled_from(["constant", "cosine"]))
+def test_every_step_of_a_warm_up_moves_and_more_than_the_one_before(steps_per_epoch, epochs, schedule):
+    warmup = round(epochs * steps_per_epoch)
+    found = rates(steps_per_epoch, 2, range(warmup + 1), schedule=schedule, warmup_epochs=epochs)
+    assert found[0] > 0 and (np.diff(found) > 0).all() and found[-1] == pytest.approx(0.1)
 
 
 def test_schedule_errors():

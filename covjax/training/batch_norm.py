@@ -1,14 +1,16 @@
 """BatchNorm statistics over the training set in whole batches, as the released network was finalised."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from covjax.freezing import overlay, split_statistics
-from covjax.layers import BATCH_NORM_MOMENTUM
+from covjax.layers import BATCH_NORM_MOMENTUM, Dropout
 from covjax.parallel import pmap_train, replicate, shard
 from covjax.stages import Stage
 
@@ -16,19 +18,21 @@ from covjax.stages import Stage
 def make_finaliser(stage: Stage) -> Callable[[Any, Any, Iterable[dict[str, np.ndarray]]], Any]:
     """Returns finalise(params, batch_stats, batches) -> BatchNorm statistics over all `batches`.
 
-    A layer's mean is the mean over batches; its variance is the mean of the batches' second moments around it.
+    A layer's mean is the mean over batches; its variance is the mean of the batches' second moments around it. They are
+    those of evaluation, without dropout, which makes what a later BatchNorm sees more variable ("Understanding the
+    Disharmony between Dropout and Batch Normalization by Variance Shift", arXiv:1801.05134).
     Frozen layers keep the statistics they have.
     """
     freeze = stage.config.optimizer.freeze
 
     def moments(sums, batch):
-        # Dropout is off the path to every BatchNorm of these networks, so one fixed key serves. There is none for
-        # pooling: a stochastic one gives the expected value, as it will in evaluation.
-        _, updated = stage.logits(
-            {"params": sums["params"], "batch_stats": sums["start"]}, batch["image"], train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": jax.random.PRNGKey(0)},
-        )  # fmt: skip
+        # The statistics are for evaluation, so all but BatchNorm is as there: nothing is dropped, and there is no key
+        # for a stochastic pooling, which then gives the expected value.
+        with without_dropout():
+            _, updated = stage.logits(
+                {"params": sums["params"], "batch_stats": sums["start"]}, batch["image"], train=True,
+                mutable=["batch_stats"],
+            )  # fmt: skip
         # From zero, one update leaves (1 - momentum) times the statistics of this batch alone.
         batch_stats = jax.tree.map(lambda s: s / (1 - BATCH_NORM_MOMENTUM), updated["batch_stats"])
         total = jax.tree.map(jnp.add, sums["total"], _raw_moments(batch_stats))
@@ -55,6 +59,17 @@ def make_finaliser(stage: Stage) -> Callable[[Any, Any, Iterable[dict[str, np.nd
         return replicate(overlay(_central_moments(means), frozen))
 
     return finalise
+
+
+def without_dropout() -> AbstractContextManager:
+    """Within this context a training network drops nothing."""
+
+    def intercept(call, args, kwargs, context):
+        if isinstance(context.module, Dropout) and context.method_name == "__call__":
+            kwargs = kwargs | {"train": False}
+        return call(*args, **kwargs)
+
+    return nn.intercept_methods(intercept)
 
 
 def _raw_moments(stats: Any) -> Any:
