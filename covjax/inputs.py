@@ -31,12 +31,23 @@ NORMALIZATIONS = {
 def pretrained_normalization(mean: Sequence[float], std: Sequence[float], channels: int) -> Normalization:
     """Returns the normalisation that published weights expect, given per colour for values 0..1.
 
-    A single channel, for which the kernels of the colours are summed, gets the means over the colours.
+    A single channel gets the means over the colours: `network_input` adds a constant, by which the kernels make up for
+    what each colour's differ from them (`covjax.pretrained`).
     """
     both = 255 * np.array([mean, std], np.float64)
     if channels == 1:
         both = both.mean(1, keepdims=True)
     return Normalization(*both.astype(np.float32))
+
+
+def has_constant(config: Any) -> bool:
+    """Whether the network sees a constant 1 beside one grey channel, as what takes a colour's place needs it."""
+    return config.normalize == "pretrained" and config.channels == 1
+
+
+def network_channels(config: Any) -> int:
+    """Returns how many channels `network_input` has; `config` says what its normalize "auto" means."""
+    return config.channels + has_constant(config)
 
 
 def slice_size(config: Any) -> tuple[int, int]:
@@ -60,11 +71,16 @@ def enhanced(images: jax.Array, config: Any, aligned: bool = False) -> jax.Array
 
 
 def network_input(images: jax.Array, config: Any, normalization: Normalization, aligned: bool = False) -> jax.Array:
-    """Turns slices [N, H, W] in 0..255 into the network's input float32 [N, *config.size, config.channels].
+    """Turns slices [N, H, W] in 0..255 into the network's input float32 [N, *config.size, network_channels(config)].
 
-    Of `aligned` see `enhanced`.
+    With one channel and normalize="pretrained" a constant 1 follows it. Kernels of three colours that are normalised
+    each by its own mean and deviation cannot be those of one grey channel alone: at the border, where the normalised
+    slice is padded with zeros, less of what the means add is seen than inside. The constant is padded likewise. Of
+    `aligned` see `enhanced`.
     """
     x = enhanced(images, config, aligned) - jnp.asarray(normalization.mean, jnp.float32)
     if config.normalize in ("standardize", "pretrained"):
         x = x / jnp.maximum(jnp.asarray(normalization.std, jnp.float32), 1e-6)
+    if has_constant(config):
+        x = jnp.concatenate([x, jnp.ones_like(x)], -1)
     return x

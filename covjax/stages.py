@@ -20,7 +20,7 @@ from scipy.special import logit
 from covjax.data.classes import class_names
 from covjax.errors import InputError
 from covjax.freezing import check_parts, frozen_statistics
-from covjax.inputs import Normalization, network_input
+from covjax.inputs import Normalization, network_channels, network_input
 from covjax.losses import sample_losses
 from covjax.metrics import classification_scores, confusion_matrix, infection_scores, surface_summary
 from covjax.metrics.segmentation import SURFACE_SCORES
@@ -272,7 +272,7 @@ def check_fine_tuning(name: str, config: Any) -> None:
 
 
 def _initialiser(model: nn.Module, config: Any) -> Callable[[jax.Array], Any]:
-    x = jnp.zeros((1, *config.input.size, config.input.channels))
+    x = jnp.zeros((1, *config.input.size, network_channels(settled_stage(config).input)))
     return lambda key: model.clone(axis_name=None).init(key, x)
 
 

@@ -13,7 +13,7 @@ from jax import lax
 
 from covjax.arrays import as_array, check_images, check_name, is_whole
 from covjax.enhance.placement import Places, band_places, read_at, resized_places
-from covjax.errors import InputError, unknown
+from covjax.errors import InputError
 from covjax.wavelets import Bands, dwt2, idwt2
 
 

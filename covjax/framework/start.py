@@ -13,8 +13,9 @@ from covjax.config import read_config, stage_names
 from covjax.data.splits import PARTS, read_splits
 from covjax.errors import InputError
 from covjax.framework.trained import load_trained
+from covjax.inputs import has_constant
 from covjax.pretrained import PACKAGE, load_pretrained
-from covjax.stages import init_variables, make_model, variable_shapes
+from covjax.stages import init_variables, make_model, settled_stage, variable_shapes
 from covjax.training.checkpoint import digest
 
 LISTED = 8  # names in one line
@@ -71,7 +72,8 @@ def _of_weights(name: str, config: Any) -> Start:
     skip = [pattern for pattern in map(str.strip, settings.skip.split(",")) if pattern]
     model = make_model(name, config[name], data=config.data)
     variables = init_variables(model, config[name], config.seed)
-    return Start(*load_pretrained(model, variables, source, skip=skip, first=settings.first))
+    constant = has_constant(settled_stage(config[name]).input)
+    return Start(*load_pretrained(model, variables, source, skip=skip, first=settings.first, constant=constant))
 
 
 def _of_run(name: str, config: Any, folder: Path) -> Start:

@@ -1,14 +1,16 @@
 """Published weights, read from a file or an installed package, put into a network. Never downloads, runs nothing."""
 
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from flax import linen as nn
 
-from covjax.errors import InputError, unknown
+from covjax.arrays import check_name, shown
+from covjax.errors import InputError
 from covjax.models import published
 from covjax.pretrained.convert import FIRST, match_state, reference_shapes
 from covjax.pretrained.files import read_weights
@@ -27,6 +29,7 @@ def load_pretrained(
     *,
     skip: Sequence[str] = (),
     first: str = "sum",
+    constant: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """Returns `variables` with the weights of a file in them, and a record of what was done, for JSON.
 
@@ -41,16 +44,27 @@ def load_pretrained(
       skip: patterns, as of file names, for names in the file's own (PyTorch) spelling that are left as initialised.
       first: what becomes of the first convolution when `variables` take other than the weights' three channels:
         "sum" adds its kernels up for one channel, "fresh" leaves it as initialised.
+      constant: `variables` take one grey channel and a constant 1, as `covjax.inputs.network_input` gives them with one
+        channel and normalize="pretrained": then "sum" folds the colours' mean and std into the kernels, and the network
+        returns of a grey slice what it returns of three equal channels. Without it, kernels that are added up are
+        right where the three colours have one mean and std.
 
     The record has "file", "sha256", "loaded" (how many), and by name "skipped", "replaced" (of the head and the first
     convolution), "unused" (of layers that the network is built without), "summed"; "network" is whose weights they
     are, "fresh" the network's parts that these do not have, as initialised; "input" is what the weights expect: mean
     and std per channel (red, green, blue) of values 0..1, and side.
 
-    Raises InputError, naming the file, if it cannot be read or does not fit, and for an unknown `first`.
+    Raises InputError, naming the file, if it cannot be read or does not fit, and for any other argument that is none.
     """
-    if first not in FIRST:
-        raise unknown("first", first, FIRST)
+    check_name("first", first, FIRST)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: {shown(model)}, give a network as create_model returns it")
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise InputError("variables: no 'params', give what model.init returned")
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"source: {shown(source)}, give the path of a weight file, or '{PACKAGE}'")
+    if isinstance(skip, str) or not all(isinstance(pattern, str) for pattern in skip):
+        raise InputError(f"skip: {shown(skip)}, give a list of patterns")
     name, reference = name_of(model), published(model)
     if reference is None:
         raise InputError(
@@ -66,7 +80,7 @@ def load_pretrained(
     if file.form == "keras" and getattr(model, "padding", "keras") != "keras":
         raise InputError(f"{path}: weights of Keras, whose {name} pads its own way; set the model's padding to keras")
     known = () if reference is model else reference_shapes(*outline(whose))
-    converted, match = match_state(model, state, variables, skip=skip, first=first, known=known)
+    converted, match = match_state(model, state, variables, skip=skip, first=first, known=known, constant=constant)
     if match.fits and not match.loaded:
         raise InputError(f"{path}: all its weights are skipped, give patterns that match less, or train from scratch")
     if not match.fits:

@@ -14,10 +14,11 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from covjax.inputs import pretrained_normalization
 from covjax.models import published
 
 FIRST = {
-    "sum": "one input channel: the kernels of red, green and blue are added",
+    "sum": "one input channel: the kernels of red, green and blue are added, weighted for the colours' statistics",
     "fresh": "another number of input channels than the weights': the first convolution starts anew",
 }
 State = Mapping[str, np.ndarray]
@@ -32,7 +33,7 @@ class Match(NamedTuple):
     skipped: list[str]  # matched by a pattern, in network or file: as initialised
     replaced: list[str]  # of the head, for another number of classes, or of the first convolution: as initialised
     unused: list[str]  # of layers that the reference has and this network is built without
-    summed: list[str]  # over the input channels; also among the loaded
+    summed: list[str]  # over the colours; also among the loaded
     missing: list[str]
     left_over: list[str]
     misshapen: list[str]  # with both shapes
@@ -50,6 +51,7 @@ def match_state(
     skip: Sequence[str] = (),
     first: str = "sum",
     known: Collection[str] = (),
+    constant: bool = False,
 ) -> tuple[Any, Match]:
     """Puts a state dict of the reference into `variables` as far as it fits, and says what became of every name.
 
@@ -60,6 +62,7 @@ def match_state(
       skip: patterns, as of file names, for the reference's names to leave as they are.
       first: one of FIRST, for a first convolution of other than the weights' input channels.
       known: names of the whole reference, where the network is only its encoder.
+      constant: the network sees one grey channel and a constant 1 (`covjax.inputs.network_input`).
     """
     reference, place = published(model), getattr(model, "encoder_path", lambda path: path)
     flat = flatten_dict(variables)
@@ -73,7 +76,7 @@ def match_state(
         elif key not in state:
             found["missing"].append(key)
         else:
-            kind, value = _value(reference, places[path], state[key], flat[path].shape, first)
+            kind, value = _value(reference, places[path], state[key], flat[path].shape, first, constant)
             found[kind].append(key if kind != "misshapen" else f"{key} {_shapes(state[key], flat[path].shape)}")
             if value is not None:
                 flat[path] = jnp.asarray(value, flat[path].dtype)
@@ -87,7 +90,7 @@ def match_state(
 
 
 def _value(
-    model: nn.Module, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...], first: str
+    model: nn.Module, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...], first: str, constant: bool
 ) -> tuple[str, np.ndarray | None]:
     """Returns the field of Match to which the variable at `path` belongs, and its value unless it stays as it is."""
     if (value := _arranged(model, path, array, shape)) is not None:
@@ -97,9 +100,24 @@ def _value(
     if path[0] == model.stem and path[-1] == "kernel" and _but_for(array.shape, reference_shape(shape), 1):
         if first == "fresh":
             return "replaced", None
-        if shape[2] == 1:
+        if constant and shape[2] == 2 and array.shape[1] == 3:
+            return "summed", _arranged(model, path, fold_colours(array, *model.pretrained_input[:2]), shape)
+        if shape[2] == 1 and not constant:
             return "summed", _arranged(model, path, array.sum(1, keepdims=True), shape)
     return "misshapen", None
+
+
+def fold_colours(kernels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Folds kernels [O, 3, h, w] of red, green and blue, normalised each by its mean and std, into [O, 2, h, w].
+
+    Of those the first is for grey, normalised by `pretrained_normalization` for one channel, the second for a constant
+    1; what they see of a grey slice is what the three see of three equal channels, at padded borders too.
+    """
+    grey = pretrained_normalization(mean, std, 1)
+    mean, std = (255 * np.array(values, np.float64).reshape(3, 1, 1) for values in (mean, std))
+    of_grey = (kernels * (grey.std / std)).sum(1)
+    of_constant = (kernels * ((grey.mean - mean) / std)).sum(1)
+    return np.stack([of_grey, of_constant], 1).astype(np.float32)
 
 
 def _arranged(model: nn.Module, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
