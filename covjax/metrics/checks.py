@@ -52,6 +52,13 @@ def check_patients(patients: Any, count: int, what: str = "case") -> None:
             raise InputError(f"patients[{k}]: {shown(patient)}, give a name, or '' where the patient is unknown")
 
 
+def check_statistic(statistic: Any, patients: Any) -> None:
+    """Raises InputError unless `statistic` is a function, and `patients` are names of as many images as it takes."""
+    if not callable(statistic):
+        raise InputError(f"statistic: {shown(statistic)}, give a function of weights, e.g. mean_of(values)")
+    check_patients(patients, len(patients) if hasattr(patients, "__len__") else 0, "image")
+
+
 def check_labels(name: str, labels: np.ndarray, num_classes: int, counted: np.ndarray, hint: str = "") -> None:
     """Raises InputError if a label where `counted` is none of 0..num_classes - 1."""
     wrong = counted & ((labels < 0) | (labels >= num_classes)) if labels.dtype != bool else np.zeros(labels.shape, bool)

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
+from covjax.arrays import shown
 from covjax.errors import InputError
+from covjax.metrics.checks import as_array, check_patients, check_real
 from covjax.metrics.curves import check_binary, weighted_areas
 from covjax.metrics.intervals import wilson
 from covjax.metrics.jackknife import Limits, limited, share_limits, t_intervals
@@ -97,8 +99,8 @@ def classification_scores(
     """
     cases, order = _ordered(_cases(labels, probability, log_odds, threshold, called))
     n = order.size
-    if patients is not None and len(patients) != n:
-        raise InputError(f"patients: {len(patients)} of {n} cases, give one per case")
+    if patients is not None:
+        check_patients(patients, n)
     tn, fp, fn, tp = cells = _cells(cases.positive, cases.called)
     values = {k: v[0] for k, v in _values(np.ones((1, n)), cases).items()}
     one_class = _one_class(tp + fn, tn + fp)
@@ -158,8 +160,11 @@ def threshold_table(
       score is None, see `classification_scores`, which also states the errors.
     """
     positive, probability = check_binary(labels, probability)
+    if not np.iterable(thresholds) or isinstance(thresholds, str):
+        raise InputError(f"thresholds: {shown(thresholds)}, give a list of numbers")
     rows = []
-    for threshold in thresholds:
+    for k, threshold in enumerate(thresholds):
+        check_real(f"thresholds[{k}]", threshold, -math.inf, math.inf, "the number from which cases are called")
         tn, fp, fn, tp = cells = _cells(positive, probability >= threshold)
         scores = confusion_scores(*(np.array([float(c)]) for c in cells))
         row = {"threshold": float(threshold), "tp": tp, "fp": fp, "fn": fn, "tn": tn}
@@ -284,11 +289,20 @@ def _cases(
         positive, rank = check_binary(labels, log_odds, "log_odds")
         probability, loss = expit(rank), np.logaddexp(0, np.where(positive, -rank, rank))
     if called is None:
-        called = rank >= ((0.5 if log_odds is None else 0.0) if threshold is None else threshold)
-    called = np.asarray(called, bool)
+        threshold = (0.5 if log_odds is None else 0.0) if threshold is None else threshold
+        check_real("threshold", threshold, -math.inf, math.inf, "the number from which cases are called")
+        called = rank >= threshold
+    called = _truths(called)
     if called.shape != positive.shape:
         raise InputError(f"called: shape {called.shape}, give one per case, [{positive.size}]")
     return _Cases(positive, rank, probability, loss, called)
+
+
+def _truths(called: np.ndarray) -> np.ndarray:
+    called = as_array("called", called, "True or False for every case, [N]")
+    if not np.isin(called, (0, 1)).all():
+        raise InputError("called: values other than True and False, give comparisons, e.g. probability >= 0.5")
+    return called.astype(bool)
 
 
 def _ordered(cases: _Cases) -> tuple[_Cases, np.ndarray]:

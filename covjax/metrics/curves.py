@@ -3,6 +3,7 @@
 import numpy as np
 
 from covjax.errors import InputError
+from covjax.metrics.checks import as_array
 
 
 def check_binary(
@@ -13,7 +14,8 @@ def check_binary(
     Raises:
       InputError: not two vectors of one length, a label other than 0 and 1, or a value that is not finite.
     """
-    labels, probability = np.asarray(labels), np.asarray(probability, dtype=np.float64)
+    labels = as_array("labels", labels, "0 or 1 for every case, [N]")
+    probability = as_array(name, probability, "a number for every case, [N]").astype(np.float64)
     if labels.ndim != 1 or labels.shape != probability.shape:
         raise InputError(f"labels: shape {labels.shape}, {name}: {probability.shape}, give vectors of one length")
     wrong = labels[(labels != 0) & (labels != 1)]

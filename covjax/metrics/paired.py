@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.stats import binom, chi2
 
+from covjax.arrays import check_count, shown
 from covjax.errors import InputError
+from covjax.metrics.checks import as_array, check_real, check_statistic
 from covjax.metrics.intervals import score
 from covjax.metrics.jackknife import limited, t_intervals
 from covjax.metrics.resampling import CHUNK, Statistic, Units, units_of
@@ -73,7 +75,12 @@ def paired_test(
     never 0: B. Phipson, G. K. Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9
     (2010).
     """
+    check_statistic(statistic, patients)
+    check_count("flips", flips, 1, "a number of exchanges, 1 or more")
     n = len(patients)
+    weights = as_array("weights", weights, "a number for every image, [N]")
+    if weights.shape != (n,) or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise InputError(f"weights: shape {weights.shape}, give {n} finite numbers of 0 or more, one per image")
     units = units_of(patients)
 
     def difference(first: np.ndarray) -> np.ndarray:
@@ -112,10 +119,15 @@ def _exchanges(units: Units, flips: int, seed: int) -> Iterator[np.ndarray]:
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjustment of p-values for their number: each is the level at which its test, one of all, rejects.
 
-    Undefined ones (None) stay so and do not count.
+    Undefined ones (None) stay so and do not count. Raises InputError for anything else than numbers in 0..1 and None.
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979).
     """
+    if not np.iterable(p_values) or isinstance(p_values, str):
+        raise InputError(f"p_values: {shown(p_values)}, give a list of them")
+    for k, p in enumerate(p_values):
+        if p is not None:
+            check_real(f"p_values[{k}]", p, 0, 1, "a p-value in 0..1, or None where there is none")
     adjusted: list[float | None] = list(p_values)
     order = sorted((i for i, p in enumerate(p_values) if p is not None), key=lambda i: p_values[i])
     least = 0.0

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from covjax.arrays import check_count
 from covjax.errors import InputError
+from covjax.metrics.checks import as_array, check_real, check_statistic
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -61,7 +63,10 @@ def bootstrap(
     """
     if method not in METHODS:
         raise InputError(f"bootstrap: method '{method}', use one of {', '.join(METHODS)}")
-    if not (0 < confidence < 1 and resamples >= 1 and len(patients)):
+    check_statistic(statistic, patients)
+    check_count("bootstrap: resamples", resamples, 1, "a number of resamples, 1 or more")
+    check_real("bootstrap: confidence", confidence, 0, 1, "a confidence between 0 and 1")
+    if not (0 < confidence < 1 and len(patients)):
         raise InputError(
             f"bootstrap: {len(patients)} images, confidence {confidence}, {resamples} resamples, "
             "give images, a confidence between 0 and 1, and resamples"
@@ -118,7 +123,14 @@ def units_of(patients: Sequence[str]) -> Units:
 
 
 def mean_of(values: np.ndarray) -> Statistic:
-    """Returns the statistic "mean over images" of values [N] or [N, S]; images where one is NaN are left out of it."""
+    """Returns the statistic "mean over images" of values [N] or [N, S]; images where one is NaN are left out of it.
+
+    Raises InputError for values of another shape, or infinite ones.
+    """
+    values = as_array("values", values, "numbers [N] or [N, S]")
+    if values.ndim not in (1, 2) or np.isinf(values).any():
+        what = f"shape {values.shape}" if values.ndim not in (1, 2) else "infinite ones"
+        raise InputError(f"values: {what}, give finite numbers [N] or [N, S], NaN where there is none")
     defined = ~np.isnan(values)
     filled = np.where(defined, values, 0.0)
     count = defined.astype(np.float64)

@@ -22,7 +22,7 @@ RULES = {
 
 def check_rule(field: str, rule: str) -> None:
     """Raises InputError unless `rule` is a rule of RULES, where it needs one with its level, as sensitivity:0.95."""
-    name, _, level = rule.partition(":")
+    name, _, level = rule.partition(":") if isinstance(rule, str) else (None, "", "")
     if name not in RULES:
         raise unknown(field, rule, RULES)
     if name in ("sensitivity", "specificity"):
@@ -55,6 +55,8 @@ def choose_threshold(labels: np.ndarray, log_odds: np.ndarray, rule: str) -> flo
       InputError: one class only, an unknown rule, or see `classification_scores`.
     """
     check_rule("rule", rule)
+    if rule == "fixed":
+        raise InputError("rule: 'fixed' chooses nothing, give a rule that does, e.g. youden")
     positive, log_odds = check_binary(labels, log_odds, "log_odds")
     check_classes(positive)
     levels, tp, fp = cumulative_counts(positive, log_odds)

@@ -59,8 +59,6 @@ def load_pretrained(
     check_name("first", first, FIRST)
     if not isinstance(model, nn.Module):
         raise InputError(f"model: {shown(model)}, give a network as create_model returns it")
-    if not isinstance(variables, Mapping) or "params" not in variables:
-        raise InputError("variables: no 'params', give what model.init returned")
     if not isinstance(source, str | os.PathLike):
         raise InputError(f"source: {shown(source)}, give the path of a weight file, or '{PACKAGE}'")
     if isinstance(skip, str) or not all(isinstance(pattern, str) for pattern in skip):
@@ -72,6 +70,8 @@ def load_pretrained(
         )
     whose = name_of(reference)
     path = _packaged(whose) if str(source) == PACKAGE else Path(source)
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise InputError("variables: no 'params', give what model.init returned")
     file = read_weights(path)
     try:
         state = respelled(file.state)

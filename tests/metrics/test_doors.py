@@ -61,6 +61,41 @@ DOORS = {
     ),
     "wilson": ((1, 3, 1.96), {0: (-1, 4, *NO_NUMBER), 1: (0, *NO_NUMBER), 2: (-1, *NO_NUMBER)}),
     "hanley_mcneil": ((0.7, 3, 4), {0: (-1, 1.1, *NO_NUMBER), 1: (0, *NO_NUMBER), 2: (0, *NO_NUMBER)}),
+    "classification_scores": (
+        (LABELS, PROBABILITY, 0.5, list("abcdefgh"), LABELS == 1),
+        {
+            0: ("abababab", LABELS + 1, np.where(LABELS, 1, np.nan), LABELS[:3], None, [[0], [1, 0]]),
+            1: (
+                "abababab",
+                10 * PROBABILITY,
+                np.where(LABELS, np.nan, 0.5),
+                PROBABILITY[:3],
+                PROBABILITY + 1j,
+                [[1], [1, 2]],
+            ),
+            3: ("abcdefgh", [None] * 8, [np.nan] * 8, ["a"] * 7, 3),
+            4: (np.where(LABELS, np.nan, 1), 2 * LABELS, LABELS[:3], "a", PROBABILITY),
+        },
+    ),
+    "threshold_table": (
+        (LABELS, PROBABILITY, [0.5]),
+        {0: (None,), 1: (PROBABILITY * np.nan,), 2: (0.5, "0.5", ["a"], [np.nan], [None])},
+    ),
+    "choose_threshold": (
+        (LABELS, PROBABILITY, "mcc"),
+        {1: (PROBABILITY * np.nan, "a"), 2: ("mc", None, "fixed", 3, "sensitivity:2")},
+    ),
+    "fit_temperature": ((LABELS, PROBABILITY - 0.5), {0: (np.ones(8), None), 1: (PROBABILITY * np.nan, None)}),
+    "roc_curve": ((LABELS, PROBABILITY), {0: (None, LABELS[:2]), 1: (PROBABILITY * np.nan, PROBABILITY * np.inf)}),
+    "precision_recall_curve": ((LABELS, PROBABILITY), {0: (None,), 1: (PROBABILITY * np.nan, "a")}),
+    "delong": ((LABELS, PROBABILITY), {0: (None, np.ones(8)), 1: (PROBABILITY * np.nan, "a")}),
+    "bootstrap": (
+        (metrics.mean_of(PROBABILITY), list("abcdefgh")),
+        {0: (PROBABILITY, None), 1: (None, "abcdefgh", [], [None] * 8, 3)},
+    ),
+    "mean_of": ((PROBABILITY,), {0: (None, "a", ["a"], 3, np.zeros((2, 2, 2)), PROBABILITY * np.inf)}),
+    "mcnemar": ((LABELS == 1, LABELS == 0), {0: (LABELS, PROBABILITY, LABELS[:2] == 1, None), 1: (PROBABILITY, None)}),
+    "holm": (([0.1, None],), {0: (0.1, "0.1", [np.nan], [2], [-0.1], ["a"])}),
     "score": ((0.5, 3), {0: (np.nan, np.inf, None, "0.5", [1], 1j), 1: (-1, 1.5, *NO_NUMBER)}),
 }
 WRONG = [(name, k, wrong) for name, (_, places) in DOORS.items() for k, every in places.items() for wrong in every]
@@ -74,7 +109,7 @@ def test_what_cannot_be_used_gets_one_line(name, position, wrong):
     with pytest.raises(InputError) as error:
         getattr(metrics, name)(*right[:position], wrong, *right[position + 1 :])
     message = str(error.value)
-    assert "\n" not in message and len(message) < 250 and " give " in message
+    assert "\n" not in message and len(message) < 250 and ": " in message
 
 
 @pytest.mark.parametrize("patients", ["abc", None, [None] * 3, [np.nan] * 3, ["a"] * 2, 3, {"a": 1, "b": 2, "c": 3}])
