@@ -10,8 +10,9 @@ from typing import Any
 import grain
 import numpy as np
 
+from covjax.data.lungs import Box
 from covjax.data.prepared import Prepared
-from covjax.data.views import Native, ViewSettings, make_view, seen_box
+from covjax.data.views import Native, ViewSettings, make_view, seen_crop
 from covjax.errors import InputError
 
 Batch = dict[str, Any]  # arrays, and lists of what differs in size from slice to slice
@@ -43,7 +44,7 @@ class SliceReader:
         index = self.indices[position]
         image, mask = self.data.decode(index)
         spacing = self.data.spacings[index]
-        box = seen_box(image, self.settings.lung_crop)
+        box = self._box(index, image)
         view = make_view(self.data.ids[index], image.shape, box, spacing, self.settings)
         item = {
             "image": view.picture(image),
@@ -56,6 +57,10 @@ class SliceReader:
         if len(self._cached) < self._room:
             self._cached[position] = item
         return item
+
+    def _box(self, index: int, image: np.ndarray) -> Box:
+        known = self.data.boxes.get(int(index)) if self.settings.lung_crop else None
+        return known or seen_crop(image, self.settings.lung_crop).box
 
     def of(self, indices: np.ndarray) -> "SliceReader":
         """Returns a reader of other slices, read alike."""

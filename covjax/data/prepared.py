@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from covjax.data.contents import PRIVATE, prepared_dir
 from covjax.data.listing import LeftOut
+from covjax.data.lungs import Box
 from covjax.data.shards import FEATURES, SHARD, Shards, refusal, write_in_parallel
 from covjax.data.source import Source
 from covjax.data.sources import open_source
@@ -55,6 +56,7 @@ class Prepared:
     counted_pixels: np.ndarray | None = None  # int64 [M], all but the ignored ones; 0 without a mask
     truth: tuple[str, ...] = ()  # a digest of each mask, see `source.truth_digest`
     notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # of those slices that have any
+    boxes: Mapping[int, Box] = field(default_factory=dict)  # what is shown of slices, where that was looked for before
     origins: tuple[str, ...] = ()  # of every slice, see covjax.data.contents.origin
     left_out: tuple[LeftOut, ...] = ()  # what the source does not read of its folder
     pseudonyms: Mapping[str, str] = field(default_factory=dict)  # of patients, where these stand for them

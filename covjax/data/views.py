@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from covjax.data.lungs import Box, lung_box
+from covjax.data.lungs import Box, Crop, find_crop
 from covjax.data.resizing import Shape, box_at, padded, resize, scaled_shape
 from covjax.data.source import IGNORE
 
@@ -77,9 +77,14 @@ class Native(NamedTuple):
     spacing: tuple[float, float] | None = None  # mm between rows and columns where known
 
 
-def seen_box(image: np.ndarray, lung_crop: bool) -> Box:
-    """Returns rows and columns of a slice uint8 [H, W] that networks see: those of the lungs, or all."""
-    return lung_box(image) if lung_crop else whole_box(image.shape)
+def seen_crop(image: np.ndarray, lung_crop: bool) -> Crop:
+    """Returns what networks see of a slice uint8 [H, W]: the lungs, or the body and why, or all of it."""
+    return find_crop(image) if lung_crop else Crop(whole_box(image.shape), "")
+
+
+def crop_note(kept: str) -> str:
+    """Says that the whole body is shown, and why."""
+    return f"lung crop: {kept}, so the whole body is shown"
 
 
 def make_view(name: object, stored: Shape, box: Box, spacing: Spacing, settings: ViewSettings) -> View:

@@ -16,8 +16,8 @@ from covjax.metrics.resampling import Statistic, ratio
 # Of a stage: the column that every slice it saw has, those that hold the truth, and its Dice.
 COLUMNS = {
     "classifier": ("probability", ("label",), ""),
-    "segmenter": ("predicted_share", ("label", "true_share"), "dice"),
-    "framework": ("framework_predicted_share", ("label", "true_share"), "framework_dice"),
+    "segmenter": ("predicted_share", ("label", "truth"), "dice"),
+    "framework": ("framework_predicted_share", ("label", "truth"), "framework_dice"),
 }
 Rows = dict[str, dict[str, str]]  # id -> row of per_image.csv
 Make = Callable[[np.ndarray], Statistic]  # of both runs' values [2N, ..]

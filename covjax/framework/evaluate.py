@@ -32,7 +32,7 @@ from covjax.evaluation.results import (
 from covjax.evaluation.tta import check_tta
 from covjax.framework.calibrate import noted
 from covjax.framework.end_to_end import evaluate_framework, gated_confusions
-from covjax.framework.slices import open_run_data, part_reader
+from covjax.framework.slices import open_run_data, part_reader, with_crops
 from covjax.framework.trained import load_trained
 from covjax.metrics import infected_or_not, per_image_dice
 from covjax.parallel import round_up
@@ -75,6 +75,7 @@ def evaluate_run(
     splits = read_splits(workdir / "splits.json")
     data = open_run_data(config, splits)
     folder, indices = workdir / "results" / part, part_indices(data, splits, part)
+    data = with_crops(config, data, indices)
     several = len(class_names(config.data.classes)) > 2
     with saved_predictions(folder / "predictions", save_predictions, several) as save:
         stages, arrays, seen, run, speed = {}, {}, {}, {}, {}

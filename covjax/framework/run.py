@@ -19,7 +19,7 @@ from covjax.files import write_whole
 from covjax.framework.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.framework.evaluate import evaluate_run, record_timing
 from covjax.framework.intensity import record_intensity
-from covjax.framework.slices import check_sizes, part_reader
+from covjax.framework.slices import check_sizes, part_reader, with_crops
 from covjax.framework.start import find_start, init_path, told
 from covjax.framework.trained import load_trained, read_statistics, statistics_path
 from covjax.parallel import AXIS
@@ -42,6 +42,7 @@ def train_run(config: Any, workdir: Path) -> None:
         data = prepare(config.data)
         if data.left_out:
             logging.warning("%d files of data.path are not read, see left_out.csv", len(data.left_out))
+        data = with_crops(config, data)
         check_sizes(config, data)
         splits = _splits(config, data, workdir)
         check_calibration(config, data, splits)

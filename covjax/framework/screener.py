@@ -16,7 +16,7 @@ from scipy.special import expit
 from covjax.config import read_config, stage_names
 from covjax.data.loader import Batch, pad_batch
 from covjax.data.resizing import check_fits
-from covjax.data.views import Native, Spacing, View, ViewSettings, make_view, seen_box
+from covjax.data.views import Native, Spacing, View, ViewSettings, crop_note, make_view, seen_crop
 from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predict import NotFinite, collect, make_predictor
@@ -39,6 +39,7 @@ class Screened(NamedTuple):
     infected: bool  # called infected
     mask: np.ndarray | None  # uint8 [H, W] of 0 and 1 (or more: Screener.classes), in the slice's own size
     share: float | None  # infected pixels / all pixels of the slice
+    notes: tuple[str, ...] = ()  # what is uncertain
 
 
 class _Given(NamedTuple):
@@ -46,6 +47,7 @@ class _Given(NamedTuple):
 
     image: np.ndarray  # uint8 [H, W]
     views: dict[str, View]  # what each stage sees of it
+    notes: tuple[str, ...]
 
 
 class Screener:
@@ -139,18 +141,18 @@ class Screener:
             log_odds = self._run("classifier", chunk, "log_odds")
             probability, called = expit(log_odds).tolist(), self.stages["classifier"].calls(log_odds)
         masks = self._masks(chunk, called) if "segmenter" in self.stages else [None] * len(chunk)
-        for p, infected, mask in zip(probability, called, masks, strict=True):
+        for p, infected, mask, one in zip(probability, called, masks, chunk, strict=True):
             share = None if mask is None else float((mask > 0).mean())
-            yield Screened(p, bool(infected) if p is not None else bool(mask.any()), mask, share)
+            yield Screened(p, bool(infected) if p is not None else bool(mask.any()), mask, share, one.notes)
 
     def _given(self, image: np.ndarray, spacing: Spacing, name: object) -> _Given:
-        box, views = seen_box(image, self.lung_crop), {}
+        crop, views = seen_crop(image, self.lung_crop), {}
         for stage, settings in self._settings.items():
-            view = views[stage] = make_view(name, image.shape, box, spacing, settings)
+            view = views[stage] = make_view(name, image.shape, crop.box, spacing, settings)
             if self.spacing:
                 field = f"{stage}.input.{size_field(self.stages[stage].config.input)}"
                 check_fits(name, view.shape, settings.image, self.spacing, field)
-        return _Given(image, views)
+        return _Given(image, views, (crop_note(crop.kept),) if crop.kept else ())
 
     def _masks(self, chunk: list[_Given], called: np.ndarray) -> list[np.ndarray]:
         masks = [np.zeros(one.image.shape, np.uint8) for one in chunk]

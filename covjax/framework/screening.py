@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -182,7 +183,7 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
     lines, window, classes = [], job.window_of(scan), job.screener.classes
     spacing = scan.volume.spacing if scan.volume else None
     sums = dict.fromkeys(PARTS, 0.0)  # mm3, or pixels where the size of voxels is not known
-    segments = "segmenter" in job.screener.stages
+    segments, noted = "segmenter" in job.screener.stages, Counter()
     lungs = find_lungs(scan) if segments else None
     sources = read_sources(scan.volume) if job.segmentations and scan.volume and scan.volume.frames else []
     mask_file = f"masks/{scan.name}.{'dcm' if sources else 'nii.gz'}" if scan.volume and segments else ""
@@ -192,6 +193,7 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
         for index, image, found in _slices(job, scan, window):
             counted, counts = lungs.divide(index, image, found.mask) if segments else (None, {})
             line = slice_line(scan, index, found._replace(mask=counted))
+            noted.update(found.notes)
             if segments:
                 line["infected_outside_lung_pixels"] = counts["outside"]
                 line["infected_share_of_lung"] = share_of_lung(counts)
@@ -215,6 +217,7 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
     summed = scan_line(scan, window, lines, sums if segments else None)
     named = list(dict.fromkeys(files))
     notes = [*scan.notes, *job.screener.notes, *(mask_notes(scan.volume, len(named), bool(sources)) if named else ())]
+    notes += [f"{note} ({count} of {len(scan)} slices)" for note, count in noted.items()]
     if segments:
         notes += lung_notes(scan, lungs, sums, sum(line["infected_share_of_lung"] is None for line in lines))
     summed |= class_volumes(lines, classes) | {"mask": "; ".join(named), "notes": "; ".join(notes)}

@@ -1,6 +1,7 @@
 """Test-time augmentation averages what the views say, and brings masks back exactly."""
 
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 from scipy import ndimage, special
 
+from configs import classify
 from covjax.data.loader import eval_batches
 from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options, make_options
 from covjax.evaluation.predict import collect, make_predictor
-from covjax.evaluation.tta import SCALES, averaged_outputs
+from covjax.evaluation.tta import SCALES, averaged_outputs, check_tta
+from covjax.stages import Calibration
 from tests.evaluation.linear import KERNEL, LinearClassifier, LinearSegmenter, stage
 
 SIZE = (21, 32)
@@ -48,6 +51,32 @@ def test_equals_the_average_by_hand(model, tta):
     np.testing.assert_allclose(got.sum(-1), 1, atol=1e-6)
     one = jax.nn.softmax(stage(model, SIZE).logits({}, jnp.asarray(IMAGES), train=False))[..., 1]
     assert np.abs(one - want).max() > 1e-5
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_each_view_is_calibrated_before_the_average(temperature):
+    plain = stage(LinearClassifier(), SIZE)
+    calibrated = replace(plain, calibration=Calibration(temperature))
+    items = [{"image": image, "mask": np.zeros(SIZE, np.uint8), "label": np.int32(1)} for image in IMAGES]
+    rows = collect(make_predictor(calibrated, (), Options(("flips",)))({}, eval_batches(items, batch_size=2)))
+    views = [np.flip(IMAGES, axes) for axes in ((), 1, 2, (1, 2))]
+    odds = [plain.logits({}, jnp.asarray(view), train=False).astype(jnp.float32) for view in views]
+    want = np.mean([special.softmax(np.asarray(o, np.float64) / temperature, -1)[:, 1] for o in odds], 0)
+    np.testing.assert_allclose(rows["probability"], want, rtol=1e-4)
+    np.testing.assert_allclose(rows["log_odds"], special.logit(want), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("model, size, least", [("inception_v3", 96, 75), ("densenet201", 36, 29)])
+def test_views_that_a_network_does_not_take_are_refused_before_it_starts(model, size, least):
+    config = classify.get_config(f"model={model}").copy_and_resolve_references()
+    with config.unlocked():
+        config.classifier.input.size = (size, size)
+    side = round(0.75 * size)
+    words = f"--tta: scales.*{side}x{side} pixels, but {model} takes {least} or more; use --tta=flips or leave"
+    with pytest.raises(InputError, match=words):
+        check_tta(config, ("scales",))
+    check_tta(config, ("flips",))  # the remedy
+    check_tta(config, ())
 
 
 @pytest.mark.parametrize("model", [LinearClassifier(), LinearSegmenter()], ids=["classifier", "segmenter"])
