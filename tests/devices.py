@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from configs import framework
 from covjax.data.loader import eval_batches
+from covjax.data.views import Native, whole_view
 from covjax.errors import InputError
 from covjax.evaluation.options import make_options
 from covjax.evaluation.predict import collect, make_predictor
@@ -28,12 +30,13 @@ from tests.evaluation.linear import LinearClassifier, LinearSegmenter
 from tests.evaluation.linear import stage as linear_stage
 
 BATCH, STEPS, SLICES = 8, 5, 13
+SIZES = (48, 40)  # of the network's picture
 
 
 def stage_config(name):
     config = framework.get_config().copy_and_resolve_references()[name]
     config.unlock()
-    config.input.update(size=(48, 40), slice_size=(64, 64))
+    config.input.update(size=SIZES, slice_size=(64, 64))
     # An area of one value, cut out or moved in from outside, makes ties in a max-pool, which rounding decides. So
     # nothing is cut out, and only the segmenter's slices are moved.
     moved = {"rotation": 15.0, "scale": 0.1, "elastic": 0.1} if name == "segmenter" else {"rotation": 0.0, "scale": 0.0}
@@ -56,6 +59,15 @@ def slices(config, count, seed=0):
         mask[:2] = 255
         image = rng.integers(0, 255, size).astype(np.uint8)
         items.append({"image": image, "mask": mask, "label": np.int32(k % 2)})
+    return items
+
+
+def natives(config, count):
+    """The same slices, with themselves in a size of their own, the mask enlarged."""
+    items = slices(config, count)
+    for item in items:
+        truth = np.asarray(Image.fromarray(item["mask"]).resize((61, 75), Image.Resampling.NEAREST))
+        item["native"] = Native(whole_view(truth.shape)._replace(shape=SIZES, size=SIZES), truth, (0.8, 0.7))
     return items
 
 
@@ -124,6 +136,10 @@ def prediction(name, variables):
     for size in (3, 8):
         batches = eval_batches(slices(config, SLICES), batch_size=round_up(size))
         found |= flat(f"{name} batch{size}", stacked(collect(predict(variables, batches))))
+        if name == "segmenter":
+            batches = eval_batches(natives(config, SLICES), batch_size=round_up(size))
+            rows = collect(predict(variables, batches, keep=("predicted", "surface", "lesions")))
+            found |= flat(f"{name} native{size}", stacked(rows))
     return found
 
 

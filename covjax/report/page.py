@@ -3,7 +3,7 @@
 from html import escape
 from pathlib import Path
 
-from covjax.report import classifier, figures, left_out, slices, tables
+from covjax.report import by_patient, classifier, figures, left_out, slices, tables
 from covjax.report.html import banner, bullets, write_page
 from covjax.report.parts import split_title
 from covjax.report.results import STAGES, Results, options_text, read_results
@@ -27,7 +27,7 @@ SECTIONS = (
     classifier.explanations,
     slices.slices,
     slices.examples,
-    tables.patients,
+    by_patient.patients,
     left_out.of_run,
     tables.environment,
     tables.configuration,

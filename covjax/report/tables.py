@@ -18,7 +18,6 @@ from covjax.report.results import (
     kept_classes,
     number,
     options_text,
-    read_table,
     score_text,
 )
 
@@ -32,16 +31,6 @@ TIMINGS = {
     "slices_per_second_train": "Training speed [slices/s]",
     "slices_per_second_eval": "Evaluation speed [slices/s]",
     "peak_memory_mb": "Peak memory [MB]",
-}
-PATIENT_COLUMNS = {  # title and how a value is written
-    "slices": ("Slices", "{:,.0f}"),
-    "infected_slices": ("Infected", "{:,.0f}"),
-    "called_infected": ("Called infected", "{:,.0f}"),
-    "true_share": ("True share, slices with a mask", "{:.2%}"),
-    "scored_slices": ("Slices scored", "{:,.0f}"),
-    "scored_true_share": ("True share, scored", "{:.2%}"),
-    "predicted_share": ("Predicted share, scored", "{:.2%}"),
-    "dice": ("Dice, scored", "{:.3f}"),
 }
 
 
@@ -236,8 +225,8 @@ def _threshold_table(results: Results, split: str) -> str:
     rows = [
         [
             _threshold(row),
-            *(_cell(number(row.get(name)), "{:,.0f}") for name in counts),
-            *(_cell(number(row.get(name)), "{:.3f}") for name in shares),
+            *(value_cell(number(row.get(name)), "{:,.0f}") for name in counts),
+            *(value_cell(number(row.get(name)), "{:.3f}") for name in shares),
         ]
         for row in recorded
     ]
@@ -246,38 +235,7 @@ def _threshold_table(results: Results, split: str) -> str:
     return details("Scores at other thresholds", intro + table(head, rows, kind="compared"))
 
 
-def patients(results: Results) -> Section:
-    split = next(iter(results.options), None)
-    path = results.file(split, "per_patient.csv") if split else None
-    columns = read_table(path, ["patient"], PATIENT_COLUMNS) if split else None
-    if columns is None or not columns["patient"]:
-        return Section("Patient by patient", [])
-    shown = {name: form for name, (_, form) in PATIENT_COLUMNS.items() if not np.isnan(columns[name]).all()}
-    rows = [
-        [escape(patient or "unknown"), *(_cell(columns[name][index], form) for name, form in shown.items())]
-        for index, patient in enumerate(columns["patient"])
-    ]
-    head = ["Patient", *(PATIENT_COLUMNS[name][0] for name in shown)]
-    return Section("Patient by patient", [_which_slices(results, split), table(head, rows, kind="tall")])
-
-
-def _which_slices(results: Results, split: str) -> str:
-    """Says which slices of a patient the columns of the table count."""
-    stage = next((stage for stage in ("framework", "segmenter") if split in results.scores.get(stage, {})), "")
-    scored = {
-        "": "",
-        "framework": " Scored are all slices, by both stages together.",
-        "segmenter": " Scored are all slices, by the segmenter.",
-    }[stage]
-    if stage == "segmenter" and results.scores[stage][split].get("slices") == "infected":
-        scored = " Scored are the infected slices alone, by the segmenter: their shares and Dice leave out the others."
-    return (
-        f"<p>Each patient of the {escape(split_title(split))} part: how many slices are infected and were called "
-        f"infected, and the infected share of the pixels of all slices with a mask.{scored}</p>"
-    )
-
-
-def _cell(value: float, form: str) -> str:
+def value_cell(value: float, form: str) -> str:
     return "undefined" if math.isnan(value) else form.format(value)
 
 

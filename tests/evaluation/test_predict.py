@@ -40,6 +40,15 @@ def test_segmenter(on_devices, size, devices):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("size", SIZES)
+def test_delivered_masks(on_devices, size, devices):
+    want, got = (rows(on_devices[n], "segmenter", k, "native") for n, k in ((1, 3), (devices, size)))
+    assert got["predicted"].shape == (SLICES, 75, 61)
+    for name in ("predicted", "confusion", "lesions", "lesions_lost", "nsd", "hd95", "assd", "bf_score"):
+        np.testing.assert_array_equal(got[name], want[name], err_msg=name)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("stage", ["classifier", "segmenter"])
 def test_options(on_devices, stage, devices):
     want = rows(on_devices[1], stage, 1, "options")
