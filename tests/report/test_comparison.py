@@ -162,7 +162,7 @@ def test_differences_of_classifiers_are_above_0_where_the_other_run_is_better(th
     assert area["p_holm"] == pytest.approx(8 * area["p_value"])  # of the 8 tests of the table
 
 
-@pytest.mark.parametrize(("stage", "column"), [("classifier", "label"), ("segmenter", "true_share")])
+@pytest.mark.parametrize(("stage", "column"), [("classifier", "label"), ("segmenter", "truth")])
 def test_no_difference_where_the_truth_is_not_the_same(three, tmp_path, undrawn, stage, column):
     path = three[1] / "results" / "test" / "per_image.csv"
     rows = read_rows(path)
@@ -171,6 +171,8 @@ def test_no_difference_where_the_truth_is_not_the_same(three, tmp_path, undrawn,
     none = differences(three)[1, stage, "all scores"]
     assert none["value"] is None and none["p_value"] is None
     assert none["reason"] == f"the truth of 1 slices is not the same in both, the first is {rows[100]['id']}"
+    if stage == "segmenter":  # of which the page says nothing: such runs are refused
+        return
     shown = Page(build_comparison(three, "test", tmp_path / "out", paired_differences(three, "test")))
     assert f"undefined ({none['reason']})" in shown.text and "1 training each" in shown.text
 
