@@ -69,7 +69,7 @@ def test_page_shows_every_run_and_repetitions_together(three, tmp_path):
         "seed 0 1 2",
         "MCC",
         "0.741 to 0.860",
-        "base, over the slices",
+        "Each run minus base",
         "more_0 classifier: ROC AUC, n = 166 +0.000",
     ):
         assert text in shown.text, text
