@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from covjax.data import series
+from covjax.data.dicom import Frame, Tags
 from covjax.data.nifti import mask_files, open_nifti, write_mask
 from covjax.data.scans import find_scans
 from covjax.data.screened import Scan
+from covjax.data.series import open_series
 from covjax.framework.extent import scan_line, slice_line, voxel_size
 from covjax.framework.masks import class_areas, class_volumes, mask_notes
 from covjax.framework.screener import Screened
@@ -18,6 +21,16 @@ from tests.data.written import dicom_slice, save
 
 MARKED = 300  # HU from which on a voxel is marked
 COUNT = 200
+IN_MEMORY = {}  # values of series without files, by their path
+FILES = 15  # series of these that are written as files
+
+
+@pytest.fixture(autouse=True)
+def frames_in_memory(monkeypatch):
+    """Lets series be read whose frames are in no file."""
+    real = series.read_frame
+    found = lambda frame: IN_MEMORY[frame.path][frame.index] if frame.path in IN_MEMORY else real(frame)  # noqa: E731
+    monkeypatch.setattr(series, "read_frame", found)
 
 
 def screened(volume):
@@ -35,13 +48,13 @@ def screened(volume):
 
 
 def check_ml(volume, ml):
-    """Checks that all that is said of the volume of the marked voxels is `ml`; returns their masks."""
+    """Checks that all that is said of the volume of the marked voxels is `ml`; returns their masks and what is said."""
     summed, lines, masks = screened(volume)
     by_slice = sum(line["infected_mm2"] * line["extent_mm"] for line in lines) / 1000
     for found in (summed["infected_ml"], summed["lung_ml"], summed["a_ml"], by_slice):
         assert found == pytest.approx(ml, rel=1e-6)
     assert summed["b_ml"] == 0
-    return masks
+    return masks, summed["infected_ml"]
 
 
 def places(path):
@@ -79,7 +92,7 @@ def test_any_nifti_affine(tmp_path):
         volume = open_nifti(tmp_path / "a.nii", "hu")
         affine = nibabel.load(tmp_path / "a.nii").affine
         ml = abs(np.linalg.det(affine[:3, :3])) * (array > MARKED).sum() / 1000
-        write_mask(tmp_path / "mask.nii", check_ml(volume, ml), volume)
+        write_mask(tmp_path / "mask.nii", check_ml(volume, ml)[0], volume)
         assert np.prod(volume.spacing) == pytest.approx(abs(np.linalg.det(affine[:3, :3])), rel=1e-6)
         same_places(
             places(tmp_path / "mask.nii")[0], nibabel.affines.apply_affine(affine, np.argwhere(array > MARKED)), 1e-3
@@ -93,16 +106,33 @@ def text(numbers):
 class Made(SimpleNamespace):
     """A made-up DICOM series: `positions` [N, 3] of its slices, `row` and `column` steps in mm, all as DICOM has it."""
 
-    def write(self, folder, rng, jitter=0.0):
-        shutil.rmtree(folder, ignore_errors=True)
+    def tags(self, rng, jitter):
+        """Position, orientation and pixel spacing of each slice, as DICOM writes numbers."""
+        turn = np.concatenate([self.row / np.linalg.norm(self.row), self.column / np.linalg.norm(self.column)])
+        spacing = text([np.linalg.norm(self.column), np.linalg.norm(self.row)])
+        for position in self.positions:
+            nudges = rng.uniform(-jitter, jitter, 9)
+            yield text(position + nudges[:3]), text(turn + nudges[3:]), spacing
+
+    def open(self, folder, rng, jitter=0.0, files=False):
+        """Opens the series; most without files, which take long to write."""
         self.values = values(rng, (len(self.positions), 4, 5))
-        for k in rng.permutation(len(self.positions)):
-            turn = np.concatenate([self.row / np.linalg.norm(self.row), self.column / np.linalg.norm(self.column)])
+        if not files:
+            frames = []
+            for k, tags in enumerate(self.tags(rng, jitter)):
+                position, orientation, spacing = (tuple(map(float, numbers)) for numbers in tags)
+                frame = Frame(
+                    folder, k, (4, 5), position, orientation, (k, k), spacing, 9.0, 1.0, 0.0, False, True, None, 0
+                )
+                frames.append(frame)
+            IN_MEMORY[folder] = self.values
+            return open_series(folder, Tags("", "", "", ""), frames[::-1])
+        IN_MEMORY.clear()
+        shutil.rmtree(folder, ignore_errors=True)
+        for k, tags in enumerate(self.tags(rng, jitter)):
             data = dicom_slice(self.values, k)
-            data.ImagePositionPatient = text(self.positions[k] + rng.uniform(-jitter, jitter, 3))
-            data.ImageOrientationPatient = text(turn + rng.uniform(-jitter, jitter, 6))
-            data.PixelSpacing = text([np.linalg.norm(self.column), np.linalg.norm(self.row)])
-            save(data, folder / f"{rng.integers(10**9)}")
+            data.ImagePositionPatient, data.ImageOrientationPatient, data.PixelSpacing = tags
+            save(data, folder / f"{9 - k}")
         (opener,) = find_scans(folder).values()
         return opener()
 
@@ -116,7 +146,7 @@ class Made(SimpleNamespace):
         return np.linalg.norm(np.cross(self.row, self.column))
 
 
-def series(rng, gaps):
+def made_up(rng, gaps):
     """A series with a turned patient, a tilted gantry and any directions of rows and columns; its step in mm."""
     axes = turned(rng)
     if rng.integers(2):
@@ -134,13 +164,13 @@ def test_any_dicom_series(tmp_path):
         rng = np.random.default_rng(k)
         gaps = np.ones(6)
         gaps[rng.permutation([0, 2, 5])[: rng.integers(0, 3)]] += rng.integers(1, 40)
-        made, step = series(rng, gaps)
-        volume = made.write(tmp_path / "in", rng, jitter=1e-6)
-        masks = check_ml(volume, step * made.area() * (made.values > MARKED).sum() / 1000)
+        made, step = made_up(rng, gaps)
+        volume = made.open(tmp_path / "in", rng, jitter=1e-6, files=k < FILES)
+        masks, said = check_ml(volume, step * made.area() * (made.values > MARKED).sum() / 1000)
         write_mask(tmp_path / "mask.nii", masks, volume)
         found, ml = places(tmp_path / "mask.nii")
         same_places(found, made.marked(), 1e-3)
-        assert ml == pytest.approx(screened(volume)[0]["infected_ml"], rel=1e-6)
+        assert ml == pytest.approx(said, rel=1e-6)
         assert bool(volume.notes) == (gaps.max() > 1) and mask_files(tmp_path / "mask.nii", volume) == [
             tmp_path / "mask.nii"
         ]
@@ -150,13 +180,13 @@ def test_series_of_several_even_runs(tmp_path):
     for k in range(COUNT // 4):
         rng = np.random.default_rng(k)
         first, second = rng.uniform(1, 3), rng.uniform(4, 6)
-        made, step = series(rng, [first] * rng.integers(1, 4) + [second] * rng.integers(2, 4))
-        volume = made.write(tmp_path / "in", rng)
+        made, step = made_up(rng, [first] * rng.integers(1, 4) + [second] * rng.integers(2, 4))
+        volume = made.open(tmp_path / "in", rng, files=k < FILES)
         normal = np.cross(made.row, made.column) / made.area()
         apart = np.diff(made.positions @ normal)
         extents = [min([*apart[max(0, i - 1) : i + 1]]) for i in range(len(made.positions))]
         counts = (made.values > MARKED).sum((1, 2))
-        masks = check_ml(volume, (counts * extents).sum() * made.area() / 1000)
+        masks, said = check_ml(volume, (counts * extents).sum() * made.area() / 1000)
         for old in tmp_path.glob("mask*"):
             old.unlink()
         write_mask(tmp_path / "mask.nii.gz", masks, volume)
@@ -164,5 +194,5 @@ def test_series_of_several_even_runs(tmp_path):
         assert len(files) == 2 == len(list(tmp_path.glob("mask*"))) and files[1].name == "mask.2of2.nii.gz"
         found, ml = places(tmp_path / "mask.nii.gz")
         same_places(found, made.marked(), 1e-3)
-        assert ml == pytest.approx(screened(volume)[0]["infected_ml"], rel=1e-6)
+        assert ml == pytest.approx(said, rel=1e-6)
         assert "not evenly spaced" in volume.notes[0] and "2 files" in " ".join(mask_notes(volume, 2, False))
