@@ -43,7 +43,7 @@ _MASKS = flags.DEFINE_enum(
     "masks", "nifti", list(MASKS), "Of scans: nifti; dicom_seg, of DICOM scans, holds the patient's name as they do."
 )
 _TTA = flags.DEFINE_list("tta", [], "Average over mirror images (flips), sizes (scales) or both (flips,scales).")
-_MIN_SIZE = flags.DEFINE_integer("min_size", 0, "Drop components of a mask of fewer pixels, at the network's size.")
+_MIN_SIZE = flags.DEFINE_integer("min_size", 0, "Drop components of a mask of fewer pixels of the slice.")
 _SAVE_PREDICTIONS = flags.DEFINE_string("save_predictions", None, "Write masks: png, or npz (with probability).")
 _EXPLAIN = flags.DEFINE_bool("explain", False, "Show in the report what the classifier looks at (Grad-CAM).")
 _COMPARE = flags.DEFINE_multi_string("compare", None, "Folders of evaluated runs; the others are set beside the first.")

@@ -17,7 +17,7 @@ class Options:
     """What an evaluation does beyond running the networks once."""
 
     tta: tuple[str, ...] = ()  # names in TTA; both together: every mirror image at every size
-    min_size: int = 0  # pixels at the network's size: smaller components of a predicted mask are dropped
+    min_size: int = 0  # pixels of the slice: smaller components of a predicted mask are dropped
 
     def in_force(self) -> dict[str, Any]:
         """Returns the options that are on, as JSON; {} for none."""

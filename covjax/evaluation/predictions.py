@@ -23,7 +23,7 @@ def saved_predictions(folder: Path, form: str | None, several: bool = False) -> 
 
     "png" is the mask, see `mask_picture`; "npz" holds it as "mask" uint8 [H, W] of 0 and 1 (or more, with `several`
     classes), and "probability" of infection, of any class, float32 [H, W] before any post-processing. Both have the
-    size of the network's input. If anything fails, `folder` stays as it was. Without a `form` nothing is written, and
+    size of the slice. If anything fails, `folder` stays as it was. Without a `form` nothing is written, and
     what an earlier evaluation left is removed.
 
     Raises InputError for an id that cannot name a file inside the folder.
