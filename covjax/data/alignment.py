@@ -19,6 +19,7 @@ GEOMETRIES = {
     "image": "labels are stored voxel by voxel as their image, whatever their file says",
 }
 UNSAID = "its mask, or it itself, does not say where it lies: they are taken to be stored alike"
+UNSIZED = "the size of its voxels is not known, so that of its mask's was not compared"
 IN_ORDER = "its mask has a slice for each of its own and is taken in order: unevenly spaced, they lie on no grid"
 
 
@@ -70,6 +71,8 @@ def _compare(path: Path, labels: Geometry, image: Geometry, volume: Volume) -> t
     """Returns notes on labels that lie elsewhere. Raises InputError for other voxels."""
     theirs, ours = canonical_affine(labels), canonical_affine(image)
     _check_voxels(path, theirs, ours, volume, [0, 1, 2], labels.shape == image.shape)
+    if volume.spacing is None:
+        return (UNSIZED,)
     ends = [(0, size - 1) for size in canonical_shape(image)[::-1]]
     corners = np.array([(*corner, 1) for corner in product(*ends)]).T
     beside = ((theirs - ours) @ corners)[:3]
@@ -83,12 +86,15 @@ def _compare(path: Path, labels: Geometry, image: Geometry, volume: Volume) -> t
 def _check_voxels(
     path: Path, labels: np.ndarray, image: np.ndarray, volume: Volume, axes: Sequence[int], alike: bool
 ) -> None:
-    """Raises InputError if voxels differ in size or direction along some of the axes column, row, slice."""
+    """Raises InputError if voxels differ in size or direction along some of the axes column, row, slice.
+
+    Sizes that the image does not say contradict nothing.
+    """
     others, sizes, turned = _differences(labels, image, axes)
     remedy = "save the mask with the affine of its image"
     if alike:
         remedy += ", or set data.mask_geometry=image if the two are stored voxel by voxel alike"
-    if np.abs(others / sizes - 1).max() > STRETCHED:
+    if volume.spacing is not None and np.abs(others / sizes - 1).max() > STRETCHED:
         one, other = ("x".join(f"{size:.4g}" for size in some[::-1]) for some in (others, sizes))
         raise InputError(f"{path}: voxels of {one} mm, but its image {volume.path} has {other} mm; {remedy}")
     if turned > TURNED:

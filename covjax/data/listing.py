@@ -17,6 +17,9 @@ LEFT_OUT = "left_out.csv"
 COLUMNS = ("file", "reason")
 
 
+WRITTEN = {"screening.json": "the results of a screening", "splits.json": "the folder of a run"}
+
+
 class LeftOut(NamedTuple):
     """Something that was found and is not read."""
 
@@ -67,8 +70,9 @@ def unsaid(path: Path, reason: str) -> None:
 def list_files(folder: Path, skip: Skip = stop, leave: Leave = unsaid) -> list[Path]:
     """Returns the regular files below a folder, sorted.
 
-    Hidden files and folders, links that lead out of the folder, links to folders, pipes, sockets and devices go to
-    `leave`. A link to nothing and a folder that cannot be read are errors, which go to `skip`.
+    Hidden files and folders, what covjax itself wrote, links that lead out of the folder, links to folders, pipes,
+    sockets and devices go to `leave`. A link to nothing and a folder that cannot be read are errors, which
+    go to `skip`.
     """
     home, found = folder.resolve(), []
 
@@ -96,6 +100,10 @@ def _not_entered(folder: Path, home: Path) -> str:
     """Returns why a folder is not entered; "" if it is."""
     if folder.name.startswith("."):
         return "a hidden folder"
+    # Their pictures are slices of this very data, drawn over.
+    for file, written in WRITTEN.items():
+        if (folder / file).is_file():
+            return f"{written} (it holds {file})"
     if not folder.is_symlink():
         return ""
     if folder.resolve().is_relative_to(home):

@@ -59,7 +59,7 @@ def fit_calibration(stage: Stage, variables: Any, reader: SliceReader, workdir: 
     calibrated = replace(stage, calibration=Calibration(temperature)).calibrated(log_odds)
     rule = stage.config.threshold_rule
     fixed = float(logit(stage.config.threshold))
-    threshold = fixed if rule == "fixed" else choose_threshold(label, calibrated, rule)
+    threshold = fixed if rule == "fixed" else choose_threshold(label, log_odds=calibrated, rule=rule)
     losses = [classification_scores(label, log_odds=some)["log_loss"]["value"] for some in (log_odds, calibrated)]
     found = {
         "calibration": stage.config.calibration, "temperature": temperature, "threshold_rule": rule,

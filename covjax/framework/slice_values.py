@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from covjax.data.hounsfield import Reading
-from covjax.data.images import DEEP, MAX_PIXELS, MIN_SIDE, SUFFIXES, as_grey, read_image
+from covjax.data.images import DEEP, MAX_PIXELS, MIN_SIDE, SUFFIXES, as_grey, decoded, is_deep, read_image
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.errors import InputError
 
@@ -73,7 +73,7 @@ def as_slice(given: Any, where: str, window: tuple[float, float] | None, bits: i
         given for.
     """
     if isinstance(given, (str, os.PathLike)):
-        return _read(Path(given), where, bits)
+        return _read(Path(given), where, window, bits)
     if isinstance(given, Image.Image):
         image = ImageOps.exif_transpose(given)
         given = np.asarray(image) if image.mode in DEEP else as_grey(image, where)
@@ -81,13 +81,15 @@ def as_slice(given: Any, where: str, window: tuple[float, float] | None, bits: i
     return _scaled(_plane(given, where), where, window)
 
 
-def _read(path: Path, where: str, bits: int) -> np.ndarray:
-    if path.suffix.lower() in SUFFIXES:
-        return read_image(path, bits)
-    raise InputError(
-        f"{where}: {path} is no picture ({', '.join(SUFFIXES)}); a scan or a folder is screened by "
-        "covjax.framework.screen(workdir, path, output) or eval.py --input"
-    )
+def _read(path: Path, where: str, window: tuple[float, float] | None, bits: int) -> np.ndarray:
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"{where}: {path} is no picture ({', '.join(SUFFIXES)}); a scan or a folder is screened by "
+            "covjax.framework.screen(workdir, path, output) or eval.py --input"
+        )
+    if is_deep(path) and (window is not None or not bits):
+        return _scaled(_plane(np.asarray(decoded(path)), where), where, window)
+    return read_image(path, bits)
 
 
 def _plane(given: Any, where: str) -> np.ndarray:

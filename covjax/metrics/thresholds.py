@@ -36,7 +36,7 @@ def check_rule(field: str, rule: str) -> None:
         raise InputError(f"{field}: '{rule}', {name} takes no level, write {name}")
 
 
-def choose_threshold(labels: np.ndarray, log_odds: np.ndarray, rule: str) -> float:
+def choose_threshold(labels: np.ndarray, *, log_odds: np.ndarray, rule: str) -> float:
     """The threshold that a rule chooses: youden, f1, mcc, sensitivity:LEVEL or specificity:LEVEL (see RULES).
 
     It lies halfway between two neighbouring log-odds of these cases; below the lowest of them, where it halves that

@@ -9,7 +9,7 @@ from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
 from configs import common
-from covjax.data.alignment import IN_ORDER, UNSAID
+from covjax.data.alignment import IN_ORDER, UNSAID, UNSIZED
 from covjax.data.masks import label_notes, read_labels
 from covjax.data.nifti import mask_files, open_nifti, write_mask
 from covjax.data.scans import find_scans
@@ -147,6 +147,14 @@ def test_an_identity_affine_is_refused_and_the_remedy_works(tmp_path):
     for s, truth in zip(loaded(tmp_path, mask_geometry="image"), MASK, strict=True):
         np.testing.assert_array_equal(s.mask, truth)
         assert s.notes == ()
+
+
+def test_sizes_that_a_scan_does_not_say_contradict_nothing(tmp_path):
+    write_series(tmp_path / "images" / "a", VALUES, PixelSpacing=None)
+    write_nifti(tmp_path / "masks" / "a.nii", MASK)
+    for s, truth in zip(loaded(tmp_path, "dicom"), MASK, strict=True):
+        np.testing.assert_array_equal(s.mask, truth)
+        assert UNSIZED in " ".join(s.notes)
 
 
 def test_the_other_way_round(tmp_path):

@@ -162,6 +162,10 @@ def test_everything_that_is_not_read_is_listed(tmp_path, monkeypatch):
     (folder / ".hidden" / "c.nii.gz").write_bytes(b"")
     (folder / ".DS_Store").write_bytes(b"")
     (folder / "notes.txt").write_text("hello")
+    for output, file in (("screened", "screening.json"), ("run", "splits.json")):
+        (folder / output / "overlays").mkdir(parents=True)
+        (folder / output / file).write_text("{}")
+        (folder / output / "overlays" / "a.png").write_bytes(b"")
     (folder / "DICOMDIR").write_bytes(bytes(200))
     os.mkfifo(folder / "pipe")
     monkeypatch.chdir(folder)  # a socket's path must be short
@@ -172,7 +176,8 @@ def test_everything_that_is_not_read_is_listed(tmp_path, monkeypatch):
     words = {
         "out.nii.gz": "link out", "folder_out": "link to a folder elsewhere", "folder_in": "where it lies",
         ".hidden": "hidden folder", ".DS_Store": "hidden file", "notes.txt": ".txt", "pipe": "pipe",
-        "socket.dcm": "socket", "DICOMDIR": "index of a DICOM medium",
+        "screened": "results of a screening", "run": "folder of a run", "socket.dcm": "socket",
+        "DICOMDIR": "index of a DICOM medium",
     }  # fmt: skip
     assert left_out.keys() == words.keys()
     assert all(word in left_out[name] for name, word in words.items()), left_out

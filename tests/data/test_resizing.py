@@ -110,8 +110,8 @@ def test_slices_are_prepared_whole_whatever_networks_see_of_them(scans):
 def test_scans_without_usable_spacing(scans, tmp_path):
     write_series(tmp_path / "images" / "a", VALUES, PixelSpacing=None)
     write_nifti(tmp_path / "masks" / "a.nii", MASK)
-    source(tmp_path, "dicom", mask_geometry="image").load(0)
-    unknown = source(tmp_path, "dicom", spacing=1.0, mask_geometry="image")
+    source(tmp_path, "dicom").load(0)
+    unknown = source(tmp_path, "dicom", spacing=1.0)
     fails(lambda: unknown.load(0), f"{tmp_path}/images/a", "data.spacing=1", "Pixel")
     fails(lambda: source(scans / "nifti", spacing=5.0).load(0), "a.nii", "45x60", "(7x8 at", "data.spacing")
     fails(lambda: scaled_shape("a.nii", (512, 512), (1000.0, 1000.0), 0.1), "a.nii", "correct its spacing")

@@ -66,7 +66,7 @@ def test_fitted_on_the_validation_part_only(trained, calibrated, tmp_path):
     assert found["temperature"] == pytest.approx(fit_temperature(val["label"], odds), rel=1e-2)
     assert found["log_loss_after"] <= found["log_loss_before"] + 1e-9
     assert found["separable"] == separable(val["label"], odds) and found["prior_sd_of_ln_temperature"] == 0.5
-    chosen = choose_threshold(val["label"], odds / found["temperature"], "youden")
+    chosen = choose_threshold(val["label"], log_odds=odds / found["temperature"], rule="youden")
     assert found["threshold_log_odds"] == pytest.approx(chosen, abs=1e-3)
     assert found["threshold"] == pytest.approx(expit(found["threshold_log_odds"]))
 

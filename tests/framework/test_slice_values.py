@@ -18,8 +18,8 @@ GREY = RNG.integers(0, 256, (20, 24), np.uint8)
 HU = RNG.integers(-1024, 1500, (20, 24)).astype(np.int16)
 
 
-def taken(images, window=None):
-    return list(slices_of(images, "images", window, 16))
+def taken(images, window=None, bits=0):
+    return list(slices_of(images, "images", window, bits))
 
 
 def refused(images, window=None):
@@ -65,6 +65,14 @@ def test_picture_files_are_read_and_others_are_named(tmp_path):
         message = refused([path, tmp_path / name])
         assert message.startswith("images[1]: ") and "covjax.framework.screen" in message
     assert "cannot be read" in refused(str(tmp_path / "absent.png"))
+
+
+def test_files_of_16_bits_hold_hu_where_a_window_is_given(tmp_path):
+    hu = np.where(GREY > 99, 40, -900).astype(np.int16)
+    path = tmp_path / "a.tif"
+    Image.fromarray(hu.astype(np.int32)).save(path)
+    np.testing.assert_array_equal(taken(path, "lung")[0], taken(hu, "lung")[0])
+    assert "window='lung'" in refused(path)
 
 
 def test_colour_pictures_become_luminance_as_from_a_file(tmp_path):

@@ -47,10 +47,10 @@ def test_no_threshold_does_better(cases):
     labels, log_odds = np.array(cases).T
     candidates = [values(labels, log_odds >= t) for t in [*np.unique(log_odds), np.inf]]
     for rule in ("youden", "f1", "mcc"):
-        got = values(labels, log_odds >= choose_threshold(labels, log_odds, rule))
+        got = values(labels, log_odds >= choose_threshold(labels, log_odds=log_odds, rule=rule))
         assert got[rule] == pytest.approx(max(c[rule] for c in candidates[:-1]), abs=1e-9)
     for rule, other in (("sensitivity", "specificity"), ("specificity", "sensitivity")):
-        got = values(labels, log_odds >= choose_threshold(labels, log_odds, f"{rule}:0.8"))
+        got = values(labels, log_odds >= choose_threshold(labels, log_odds=log_odds, rule=f"{rule}:0.8"))
         assert got[rule] >= 0.8
         assert got[other] == pytest.approx(max(c[other] for c in candidates if c[rule] >= 0.8), abs=1e-12)
 
@@ -61,12 +61,12 @@ def test_rules_hold_in_use(cases, temperature, level, rule):
     """Fitted in float64 and applied to float32 probabilities, specificity:0.95 gave .82, at the probability 1 .70."""
     labels, log_odds = np.array([c[0] for c in cases]), np.array([c[1] for c in cases], np.float32)
     calibrated = stage(temperature).calibrated(log_odds)
-    threshold = choose_threshold(labels, calibrated, f"{rule}:{level}")
+    threshold = choose_threshold(labels, log_odds=calibrated, rule=f"{rule}:{level}")
     stored = json.loads(json.dumps(threshold_to_json(threshold), allow_nan=False))
     in_use = stage(temperature, threshold_from_json(stored))
     called = in_use.calls(in_use.calibrated(log_odds))
     assert values(labels, called)[rule] >= level
-    best = choose_threshold(labels, calibrated, "youden")
+    best = choose_threshold(labels, log_odds=calibrated, rule="youden")
     found = stage(temperature, threshold_from_json(threshold_to_json(best)))
     want = max(sum(rates(labels, calibrated >= t)) for t in np.unique(calibrated))
     assert sum(rates(labels, found.calls(found.calibrated(log_odds)))) == pytest.approx(want, abs=1e-12)
@@ -74,17 +74,19 @@ def test_rules_hold_in_use(cases, temperature, level, rule):
 
 def test_threshold_lies_halfway():
     labels, log_odds = [0, 0, 1, 1], [-3, -1, 0, 2]
-    assert choose_threshold(labels, log_odds, "mcc") == -0.5
-    assert choose_threshold(labels, log_odds, "sensitivity:0.5") == 1
-    assert choose_threshold(labels, log_odds, "specificity:0.5") == -2
-    lowest = choose_threshold([1, 0], [0.4, 0.9], "sensitivity:1")  # half the probability of the lowest case
+    assert choose_threshold(labels, log_odds=log_odds, rule="mcc") == -0.5
+    assert choose_threshold(labels, log_odds=log_odds, rule="sensitivity:0.5") == 1
+    assert choose_threshold(labels, log_odds=log_odds, rule="specificity:0.5") == -2
+    lowest = choose_threshold(
+        [1, 0], log_odds=[0.4, 0.9], rule="sensitivity:1"
+    )  # half the probability of the lowest case
     assert special.expit(lowest) == pytest.approx(special.expit(0.4) / 2)
     close = [1.0, np.nextafter(1.0, 2)]
-    assert choose_threshold([0, 1], close, "mcc") == close[1]
+    assert choose_threshold([0, 1], log_odds=close, rule="mcc") == close[1]
 
 
 def test_calling_nobody_can_be_stored():
-    threshold = choose_threshold([1, 0], [0.4, 0.9], "specificity:1")
+    threshold = choose_threshold([1, 0], log_odds=[0.4, 0.9], rule="specificity:1")
     assert threshold == np.inf
     stored = threshold_to_json(threshold)
     assert stored == {"threshold": 1.0, "threshold_log_odds": "inf"}
@@ -133,4 +135,4 @@ def test_rules_that_there_are_not(rule, message):
 @pytest.mark.parametrize("labels", [[], [1, 1], [0, 0]])
 def test_both_classes_are_needed(labels):
     with pytest.raises(InputError, match="fewer than two classes"):
-        choose_threshold(labels, np.zeros(len(labels)), "mcc")
+        choose_threshold(labels, log_odds=np.zeros(len(labels)), rule="mcc")
