@@ -137,5 +137,5 @@ def mean_loss(rows: Rows) -> float:
 
 
 def scores_of(stage: Stage, rows: Rows, patients: Sequence[str] | None = None) -> dict[str, dict]:
-    """Returns the scores of a stage over rows of any number of slices, bootstrapped over `patients` if given."""
+    """Returns the scores of a stage over rows of any number of slices, with intervals over `patients` if given."""
     return stage.task.scores(rows, stage.threshold, patients)

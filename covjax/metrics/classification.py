@@ -72,9 +72,9 @@ def classification_scores(
     calibration error, the mean over cases of |share positive - mean probability| of their bin, in 10 bins of equal
     width, (0.1 i, 0.1 (i + 1)], 0 in the first.
 
-    Intervals are 95 %, and each names its method or why there is none. With `patients`: t over patients, or over cases
-    where a patient is unknown (see `covjax.metrics.jackknife.t_intervals`), none with fewer than 5 of them; Wilson for
-    accuracy, sensitivity, specificity and precision where patients are unknown, which takes cases as independent, or
+    Intervals are 95 %, and each names its method or why there is none. With `patients`: t over patients, a case whose
+    patient is unknown as one (see `covjax.metrics.jackknife.t_intervals`), none with fewer than 5 of them; Wilson for
+    accuracy, sensitivity, specificity and precision where no patient is known, which takes cases as independent, or
     where all of them are alike. Without: Wilson, and DeLong for roc_auc. ece has none, because resampling adds to a
     mean of absolute values; with `patients`, beside it stand "by_chance", its mean where labels are drawn by the
     probabilities given, so that these are right, and "by_chance_high", what it then exceeds in 1 of 40 draws.
@@ -83,7 +83,7 @@ def classification_scores(
       labels: [N], 0 or 1.
       probability: [N] of class 1, 0..1; or log_odds in its place.
       threshold: of the call, of probabilities or of log-odds, whichever is given; None: 0.5, or log-odds of 0.
-      patients: [N], the patient of every case, "" where unknown. None: no bootstrap.
+      patients: [N], the patient of every case, "" where unknown. None: closed forms.
       called: bool [N], which cases were called positive, in place of a threshold, as when folds have each their own.
       log_odds: [N], ln of probability / (1 - probability) of class 1, any finite number.
 

@@ -52,7 +52,7 @@ def t_intervals(
     weights: np.ndarray,
     scales: Sequence[str],
 ) -> list[Limits]:
-    """95 % t intervals of several statistics by the jackknife over patients, or over images where patients are unknown.
+    """95 % t intervals of several statistics by the jackknife over patients, an image of an unknown one as one.
 
     The standard error is that of the values without each patient in turn; on its scale (logit of shares) the interval
     goes t standard errors to either side. The degrees of freedom are those of as many patients as count the same:
@@ -117,9 +117,9 @@ def _limits(value: float, error: float, freedom: float, counted: Units, name: st
 
 
 def share_limits(hits: int, n: int, by_t: Limits, patients: Sequence[str]) -> Limits:
-    """Limits of a share of cases: by t over patients, and where all agree or patients are unknown, Wilson's.
+    """Limits of a share of cases: by t over patients, and where all agree or no patient is known, Wilson's.
 
-    Wilson's counts cases as independent. Where patients are known but all alike it is that of as many cases as
+    Wilson's counts cases as independent. Where any patient is known but all are alike it is that of as many cases as
     patients: a patient's cases then say no more than one.
     """
     units = units_of(patients)

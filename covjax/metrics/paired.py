@@ -55,8 +55,8 @@ def paired_test(
 
     If the methods were alike, exchanging what they say of a patient would change nothing but chance. p is the share of
     all exchanges, patient by patient, that make a difference as large as the one found: all 2^n of up to 13 patients,
-    so that it is at least 2 / 2^n, else of random ones, counting the one found. Images are exchanged where a patient is
-    unknown.
+    so that it is at least 2 / 2^n, else of random ones, counting the one found. An image whose patient is unknown is
+    exchanged alone.
 
     Args:
       statistic: weights float64 [R, 2N] -> [R] over the images of both, the first method's first; for example `mean_of`

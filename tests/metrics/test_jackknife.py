@@ -63,6 +63,17 @@ def test_every_score_has_an_interval_around_it_or_says_why_not(seed, patients, e
     json.dumps(scores, allow_nan=False)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(4, 9), st.integers(2, 8), st.integers(1, 5))
+def test_one_unknown_patient_does_not_set_the_slices_of_the_others_apart(seed, patients, each, unknown):
+    rng = np.random.default_rng(seed)
+    values = np.append(np.repeat(rng.normal(size=patients), each), rng.normal(size=unknown))
+    owner = [f"p{i // each}" for i in range(patients * each)]
+    found = of_mean(values, owner + [""] * unknown, "difference")
+    assert found.interval == pytest.approx(of_mean(values, owner + [f"q{i}" for i in range(unknown)], "difference")[0])
+    assert found.method.startswith(f"t over {patients + unknown} patients (images where patients are unknown)")
+
+
 def test_no_interval_where_nothing_varies():
     """An area of 1 from 5 slices had the interval 1 to 1, beside a sensitivity of 1 (.438 to 1)."""
     label, odds = np.array([0, 0, 1, 1, 1]), np.array([-3.0, -2, 1, 2, 3])

@@ -74,7 +74,10 @@ def test_chunks_do_not_change_the_draws(monkeypatch):
 
 def test_units():
     assert units_of(list("abcd")).text == "4 patients" and units_of(["a"] * 6).text == "1 patient"
-    assert units_of([*"abcd", ""]).text == "5 images (patients unknown)"
+    assert units_of([""] * 5).text == "5 images (patients unknown)"
+    some = units_of([*"aabb", "", "c", ""])
+    assert some.text == "5 patients (images where patients are unknown)"
+    assert [np.sum(some.groups == group) for group in some.groups] == [2, 2, 2, 2, 1, 1, 1]
     np.testing.assert_array_equal(units_of(list("ecbad")).groups, [4, 2, 1, 0, 3])
 
 
