@@ -119,9 +119,8 @@ def create_model(
     for option, value in options.items():
         check_name(f"option of model {name}", option, defaults)
         _check_option(f"model {name}: {option}", value, defaults[option])
-    wanted = "at least 2, are needed (background and a class)"
     if not is_whole(num_classes) or num_classes < 2:
-        raise InputError(f"model {name}: num_classes={shown(num_classes)}, whole numbers, {wanted}")
+        raise InputError(f"model {name}: num_classes={shown(num_classes)}, give a whole number, 2 or more")
     if not isinstance(axis_name, str | None):
         raise InputError(f"model {name}: axis_name={shown(axis_name)}, give a name or None")
     _check_option(f"model {name}: remat", remat, False)

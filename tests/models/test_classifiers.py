@@ -89,7 +89,7 @@ def test_auxiliary_heads_speak_in_training_only(name, heads):
         ("xception", {"padding": "kears"}, "model option padding: 'kears' .*did you mean 'keras'"),
         ("shufflenet_v1", {"groups": 5}, "model option groups: '?5'? .*use one of 1, 2, 3, 4, 8"),
         ("shufflenet_v1", {"width": 0.3}, "width=0.3 gives 81.6 channels, which must exceed 24 and be divisible by 4"),
-        ("shufflenet_v1", {"bottleneck": 0}, "model options width and bottleneck"),
+        ("shufflenet_v1", {"bottleneck": 0}, "shufflenet_v1: bottleneck=0, give a whole number, 1 or more"),
     ],
 )
 def test_unfit_options_are_refused(name, options, message):

@@ -175,8 +175,8 @@ def test_tasks():
             lambda: create_model("cov_raseg", encoder_pooling="avg"),
             "'indices' does not fit encoder_pooling 'avg', use n",
         ),
-        (lambda: create_model("cov_raseg", features=0), "features: 0 must be at least 1"),
-        (lambda: create_model("cov_ctnet", num_classes=1), "num_classes=1, at least 2"),
+        (lambda: create_model("cov_raseg", features=0), "cov_raseg: features=0, give a whole number, 1 or more"),
+        (lambda: create_model("cov_ctnet", num_classes=1), "cov_ctnet: num_classes=1, give a whole number, 2 or more"),
         (lambda: variables_of(create_model("cov_raseg"), (3, 9), 3), "smaller than the 2x2 window"),
     ],
 )

@@ -204,7 +204,7 @@ def test_options_are_those_of_the_network():
         create_model("unet", features=8)
     with pytest.raises(InputError, match="option of model vgg16_seg: 'depth' is unknown"):
         create_model("vgg16_seg", depth=19)
-    with pytest.raises(InputError, match="width: 0 must be at least 1"):
+    with pytest.raises(InputError, match="segnet_plain: width=0, give a whole number, 1 or more"):
         create_model("segnet_plain", width=0)
     with pytest.raises(InputError, match="does not fit encoder_pooling 'avg'"):
         create_model("u_segnet", encoder_pooling="avg")
