@@ -17,7 +17,7 @@ UNMARKED = 0.05  # share of a volume whose voxels may have no mask where the bac
 
 def label_notes(path: Path, volume: Volume, by: str = "file", name: str = "mask") -> tuple[str, ...]:
     """Returns what is uncertain about the place of labels, which notes call `name`; the rest as `read_labels`."""
-    notes = align(path, open_labels(path)[1], volume, by).notes
+    notes = align(path, open_labels(path).geometry, volume, by).notes
     return tuple(note.replace("its mask", f"its {name}") for note in notes)
 
 
@@ -28,10 +28,11 @@ def read_labels(path: Path, volume: Volume, index: int, by: str = "file") -> np.
     they overlap the first counts. `by` is one of alignment.GEOMETRIES. Raises InputError naming the file when labels
     and image contradict each other, values are no whole numbers, or it is not clear whether the background has a mask.
     """
-    stored, geometry = open_labels(path)
-    geometry, places, _ = align(path, geometry, volume, by)
+    labels = open_labels(path)
+    geometry, places, _ = align(path, labels.geometry, volume, by)
     with reading(path):
-        planes = np.stack([canonical(stored[..., c], geometry)[places[index]] for c in range(stored.shape[3])])
+        classes = [canonical(labels.stored[..., c], geometry) for c in range(labels.stored.shape[3])]
+        planes = labels.numbers(np.stack([one[places[index]] for one in classes]))
     nearest = np.rint(planes)
     if not np.isfinite(planes).all() or (nearest < 0).any() or (np.abs(planes - nearest) > NEARLY).any():
         raise InputError(f"{path}: slice {index} holds values that are no whole numbers from 0, it is no mask")
@@ -51,12 +52,13 @@ def _background_first(path: Path, state: tuple[int, int]) -> bool:
     It is where it covers most voxels and shares none with the other masks, which leave next to none unmarked. Raises
     InputError where that is not clear.
     """
-    stored, _ = open_labels(path)
+    labels = open_labels(path)
+    stored = labels.stored
     voxels = int(np.prod(stored.shape[:3]))
     first = shared = unmarked = 0
     with reading(path):
         for k in range(stored.shape[2]):
-            marked = np.rint(stored[:, :, k]) > 0
+            marked = np.rint(labels.numbers(stored[:, :, k])) > 0
             others = marked[..., 1:].any(-1)
             first += int(marked[..., 0].sum())
             shared += int((marked[..., 0] & others).sum())

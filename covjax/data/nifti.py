@@ -48,6 +48,19 @@ class Stored(NamedTuple):
     sized: bool  # the header says how large a voxel is
 
 
+class Labels(NamedTuple):
+    """A label volume: numbers mapped from disk, and what they stand for."""
+
+    stored: np.ndarray  # [*three stored axes, classes], without slope and intercept
+    geometry: Geometry
+    slope: float
+    intercept: float
+
+    def numbers(self, part: np.ndarray) -> np.ndarray:
+        """Returns what a part of `stored` stands for. Of a part, as a whole volume in float64 may not fit in memory."""
+        return part if (self.slope, self.intercept) == (1, 0) else part * self.slope + self.intercept
+
+
 def open_nifti(path: Path, told: str = "auto") -> Volume:
     """Opens a 2-D or 3-D volume; `told` as in hounsfield.INTENSITIES. Raises InputError naming the file."""
     stored = _stored(path)
@@ -72,19 +85,15 @@ def open_nifti(path: Path, told: str = "auto") -> Volume:
     )
 
 
-def open_labels(path: Path) -> tuple[np.ndarray, Geometry]:
-    """Returns the numbers of a label volume as [*three stored axes, classes], with its geometry.
-
-    Raises InputError naming the file.
-    """
+def open_labels(path: Path) -> Labels:
+    """Opens a label volume of 2 or 3 axes, or of 4 with a mask per class. Raises InputError naming the file."""
     stored = _stored(path)
     shape = (*stored.shape, 1, 1)
     channels = int(np.prod(stored.shape[3:], dtype=object))
     if len(stored.shape) < 2 or channels > MAX_CLASSES:
         raise InputError(f"{path}: {stored.shape} voxels are no mask of at most {MAX_CLASSES} classes")
     values = voxels(path).reshape(*shape[:3], channels, order="F")
-    scaled = values if (stored.slope, stored.intercept) == (1, 0) else values * stored.slope + stored.intercept
-    return scaled, _geometry(path, stored, shape[:3])
+    return Labels(values, _geometry(path, stored, shape[:3]), stored.slope, stored.intercept)
 
 
 def voxels(path: Path) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Label volumes: numbers that are nearly whole, and masks of classes on a fourth axis."""
 
+import tracemalloc
+
 import nibabel
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covjax.data.masks import read_labels
+from covjax.data.masks import label_notes, read_labels
 from covjax.data.nifti import open_nifti
 from covjax.errors import InputError
 from tests.data.written import scan, write_nifti
@@ -77,6 +79,24 @@ def test_bytes_with_a_slope_are_the_numbers_that_they_mean(tmp_path):
     assert nibabel.load(path).get_fdata().max() != 1
     found = np.stack([read_labels(path, volume, k) for k in range(len(volume))])
     np.testing.assert_array_equal(found, truth > 0)
+
+
+@pytest.mark.parametrize("slope", [1, 1 / 255])
+def test_reading_a_slice_does_not_load_the_volume(tmp_path, slope):
+    labels = np.zeros((60, 64, 64), np.uint8)
+    write_nifti(tmp_path / "a.nii", scan(labels.shape))
+    write_nifti(tmp_path / "a_mask.nii", labels)
+    volume, path = open_nifti(tmp_path / "a.nii"), tmp_path / "a_mask.nii"
+    content = bytearray(path.read_bytes())
+    content[112:116] = np.float32(slope).tobytes()
+    path.write_bytes(content)
+    read_labels(path, volume, 0)  # what is kept from the first call on
+    tracemalloc.start()
+    read_labels(path, volume, 1)
+    label_notes(path, volume)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * labels.nbytes
 
 
 def test_fractions_are_refused(tmp_path):

@@ -36,8 +36,8 @@ def test_a_segmentation_holds_what_the_nifti_mask_does(trained, tmp_path):
     for masks in ("nifti", "dicom_seg"):
         screen(trained[0], tmp_path / "in", tmp_path / masks, window="lung", masks=masks)
     seg = pydicom.dcmread(tmp_path / "dicom_seg" / "masks" / "SERIES.dcm")
-    stored, geometry = open_labels(tmp_path / "nifti" / "masks" / "SERIES.nii.gz")
-    expected = canonical(stored[..., 0], geometry)
+    labels = open_labels(tmp_path / "nifti" / "masks" / "SERIES.nii.gz")
+    expected = canonical(labels.stored[..., 0], labels.geometry)
     masks = dict.fromkeys((f"1.2.3.{k}" for k in range(5)), np.zeros((40, 50), np.uint8))  # empty ones are left out
     for frame, mask in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array.reshape(-1, 40, 50), strict=True):
         masks[frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID] = mask

@@ -96,9 +96,9 @@ def test_a_nifti_scan_gives_a_mask_in_its_own_geometry(trained, tmp_path, codes)
     given, found = nibabel.load(path), nibabel.load(output / "masks" / "a b.nii.gz")
     assert given.shape == found.shape and np.array_equal(given.affine, found.affine)
     expected = by_hand(trained[0], VALUES)
-    mask, geometry = open_labels(output / "masks" / "a b.nii.gz")
+    labels = open_labels(output / "masks" / "a b.nii.gz")
     rows, pixel = read(output / "predictions.csv"), SPACING[1] * SPACING[2]
-    mask = canonical(mask[..., 0], geometry)
+    mask = canonical(labels.stored[..., 0], labels.geometry)
     for k, (row, one) in enumerate(zip(rows, expected, strict=True)):
         np.testing.assert_array_equal(mask[k], one.mask)
         assert row["id"] == f"a b/{k:04d}" and float(row["probability_infected"]) == pytest.approx(one.probability)

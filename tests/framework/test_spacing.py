@@ -113,10 +113,10 @@ def test_masks_and_areas_are_those_of_the_scan_s_own_grid(run, tmp_path):
     given, found = (nibabel.load(path) for path in (tmp_path / "SERIES.nii", tmp_path / "nifti/masks/SERIES.nii.gz"))
     assert given.shape == found.shape and np.array_equal(given.affine, found.affine)
     expected = list(Screener.from_workdir(run).screen([np.uint8(values) for values in VALUES], SPACING))
-    mask, geometry = open_labels(tmp_path / "nifti" / "masks" / "SERIES.nii.gz")
+    labels = open_labels(tmp_path / "nifti" / "masks" / "SERIES.nii.gz")
     rows = [read(tmp_path / name / "predictions.csv") for name in ("nifti", "dicom")]
     for k, one in enumerate(expected):
-        np.testing.assert_array_equal(canonical(mask[..., 0], geometry)[k], one.mask)
+        np.testing.assert_array_equal(canonical(labels.stored[..., 0], labels.geometry)[k], one.mask)
         for row in (rows[0][k], rows[1][k]):
             assert int(row["infected_pixels"]) == one.mask.sum()
             assert float(row["infected_mm2"]) == pytest.approx(one.mask.sum() * ROWS * COLUMNS, rel=1e-5)
