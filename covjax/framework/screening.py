@@ -168,10 +168,13 @@ def _screened(job: Job, name: str, opener: Opener) -> dict[str, Any] | None:
         if record.is_file():
             earlier = json.loads(record.read_text(encoding="utf-8"))
             if earlier["stamps"] == stamps:
+                for reason in earlier["skipped"]:
+                    job.skip(InputError(reason))
                 return earlier
         found = {**_screen_scan(job, scan), "stamps": stamps}
     except InputError as error:
         shutil.rmtree(job.output / "overlays" / name, ignore_errors=True)
+        record.unlink(missing_ok=True)
         job.skip(error)
         return None
     write_json(record, found)
@@ -183,14 +186,14 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
     lines, window, classes = [], job.window_of(scan), job.screener.classes
     spacing = scan.volume.spacing if scan.volume else None
     sums = dict.fromkeys(PARTS, 0.0)  # mm3, or pixels where the size of voxels is not known
-    segments, noted = "segmenter" in job.screener.stages, Counter()
+    segments, noted, skipped = "segmenter" in job.screener.stages, Counter(), []
     lungs = find_lungs(scan) if segments else None
     sources = read_sources(scan.volume) if job.segmentations and scan.volume and scan.volume.frames else []
     mask_file = f"masks/{scan.name}.{'dcm' if sources else 'nii.gz'}" if scan.volume and segments else ""
     files = _mask_files(scan, mask_file, bool(sources)) if mask_file else []
 
     def masks() -> Iterator[np.ndarray]:
-        for index, image, found in _slices(job, scan, window):
+        for index, image, found in _slices(job, scan, window, skipped):
             counted, counts = lungs.divide(index, image, found.mask) if segments else (None, {})
             line = slice_line(scan, index, found._replace(mask=counted))
             noted.update(found.notes)
@@ -221,7 +224,7 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
     if segments:
         notes += lung_notes(scan, lungs, sums, sum(line["infected_share_of_lung"] is None for line in lines))
     summed |= class_volumes(lines, classes) | {"mask": "; ".join(named), "notes": "; ".join(notes)}
-    return {"scan": summed, "slices": lines, "notes": notes}
+    return {"scan": summed, "slices": lines, "notes": notes, "skipped": skipped}
 
 
 def _mask_files(scan: Scan, name: str, segmentation: bool) -> list[str]:
@@ -233,8 +236,13 @@ def _mask_files(scan: Scan, name: str, segmentation: bool) -> list[str]:
     return [file.as_posix() for file, grid in zip(files, scan.volume.grids, strict=True) for _ in grid.places]
 
 
-def _slices(job: Job, scan: Scan, window: Window) -> Iterator[tuple[int, np.ndarray, Screened]]:
-    """Yields (index, slice uint8 [H, W], what is found); one that cannot be read ends a volume, not a folder."""
+def _slices(
+    job: Job, scan: Scan, window: Window, skipped: list[str]
+) -> Iterator[tuple[int, np.ndarray, Screened]]:  # fmt: skip
+    """Yields (index, slice uint8 [H, W], what is found).
+
+    One that cannot be read ends a volume, not a folder; of a folder, `skipped` takes the reason.
+    """
     held: list[tuple[int, np.ndarray]] = []
 
     def reading() -> Iterator[np.ndarray]:
@@ -245,6 +253,7 @@ def _slices(job: Job, scan: Scan, window: Window) -> Iterator[tuple[int, np.ndar
                 if scan.volume:
                     raise
                 job.skip(error)
+                skipped.append(str(error))
                 continue
             held.append((index, image))
             yield image

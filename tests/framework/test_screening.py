@@ -239,6 +239,29 @@ def test_scans_that_are_done_are_kept_and_not_screened_again(trained, tmp_path, 
     assert not (tmp_path / "out" / "done").exists()
 
 
+@pytest.mark.parametrize("on_error", ["skip", "stop"])
+def test_what_was_skipped_before_a_stop_is_named_after_it(trained, pictures, tmp_path, monkeypatch, on_error):
+    (pictures / "z.png").write_bytes(b"not a picture")
+    real = screening._screen_scan
+
+    def stopped(job, scan):
+        if scan.name == "sub":
+            raise KeyboardInterrupt
+        return real(job, scan)
+
+    monkeypatch.setattr(screening, "_screen_scan", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        screen(trained[0], pictures, tmp_path / "out", on_error="skip")
+    monkeypatch.undo()
+    if on_error == "stop":
+        with pytest.raises(InputError, match="z.png.*--on_error=skip"):
+            screen(trained[0], pictures, tmp_path / "out")
+    screen(trained[0], pictures, tmp_path / "out", on_error="skip")
+    told = json.loads((tmp_path / "out" / "screening.json").read_text(encoding="utf-8"))
+    assert [one["file"] for one in told["left_out"]] == ["z.png"] and len(told["skipped"]) == 1
+    assert (tmp_path / "out" / "overlays" / "a b.png").is_file()
+
+
 def test_what_is_kept_of_another_window_is_not_used(trained, tmp_path):
     for name in "ab":
         write_nifti(tmp_path / "in" / f"{name}.nii", VALUES)
