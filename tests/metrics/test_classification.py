@@ -192,9 +192,12 @@ def test_intervals_are_over_patients_where_they_are_known():
 
 def test_intervals_take_images_where_patients_are_unknown_and_say_so():
     labels, probability, patients = cases_of_patients(3, 10)
-    scores = classification_scores(labels, probability, patients=["", *patients[1:]])
+    scores = classification_scores(labels, probability, patients=[""] * 30)
     assert scores["accuracy"]["interval_method"] == "Wilson, cases as independent (patients unknown)"
     assert scores["brier"]["interval_method"].startswith("t over 30 images (patients unknown)")
+    scores = classification_scores(labels, probability, patients=["", *patients[1:]])
+    for name in ("accuracy", "brier"):
+        assert scores[name]["no_interval"] == "4 patients (images where patients are unknown): fewer than 5"
 
 
 @pytest.mark.parametrize("labels", [[], [1], [1, 1, 1, 1, 1, 1], [0, 1], [0, 0, 0, 0, 0, 1]])
