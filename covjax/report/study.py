@@ -19,6 +19,7 @@ from covjax.report.tables import interval_methods, trainings_text
 
 STAGE, MAIN = "segmenter", "dice_infected_per_image"
 SCORES = (MAIN, "dice_infected")
+DIFFERENCES = ("p_value", "p_holm", "trainings")  # what table.csv holds of a difference beside its limits
 SETTINGS = {
     "data.source": "Source", "split.by": "Split", "split.folds": "Folds", "folds": "Folds run", "seeds": "Seeds",
     "segmenter.model.name": "Network", "segmenter.input.size": "Input size", "segmenter.epochs": "Epochs",
@@ -110,7 +111,7 @@ def _table(variants: Sequence[Mapping[str, Any]], what: str, reference: str) -> 
     head, rows = ["Variant", label, "Difference", "p"], []
     for one in variants:
         score = one["scores"][what]
-        row = [_named(one, reference), _small(escape(score_text(score)), interval_text(score))]
+        row = [_named(one, reference), _with_note(escape(score_text(score)), score)]
         row += _difference_cells(_difference(one, what), several)
         rows.append(row + [_parameters(one), _milliseconds(one), _finished(one)] if what == MAIN else row)
     head += ["Parameters", "ms per slice", "Runs"] if what == MAIN else []
@@ -138,18 +139,24 @@ def _difference_cells(difference: Mapping[str, Any] | None, several: bool) -> li
         return ["", ""]
     p, adjusted = _p_text(difference.get("p_value")), _p_text(difference.get("p_holm"))
     by_seed = f"<small>by seed {_by_seed(difference)}</small>" if several else ""
-    interval = interval_text(difference)
-    none = difference.get("no_interval")
-    shown = _small(_signed(difference), interval)
-    shown += f"<small>no interval: {escape(str(none))}</small>" if none and not interval else ""
+    shown = _with_note(_signed(difference), difference)
     once = difference.get("trainings") == 1  # says nothing of other trainings, so nothing stands out
     text = escape(p) if once else f"<strong>{escape(p)}</strong>"
     notes = [f"Holm {adjusted}" if adjusted else "", trainings_text(difference)]
     return [shown + by_seed, text + f"<small>{escape('; '.join(filter(None, notes)))}</small>" if p else ""]
 
 
-def _small(text: str, note: str) -> str:
-    return f"<strong>{text}</strong><small>{note.replace(' ', '&nbsp;')}</small>" if note else text
+def _with_note(text: str, score: Mapping[str, Any]) -> str:
+    """Adds the interval of a score to its text as HTML, or why it has none."""
+    interval, none = interval_text(score), _no_interval(score)
+    if interval:
+        return f"<strong>{text}</strong><small>{interval.replace(' ', '&nbsp;')}</small>"
+    return f"{text}<small>{escape(none)}</small>" if none else text
+
+
+def _no_interval(score: Mapping[str, Any]) -> str:
+    none = score.get("no_interval")
+    return f"no interval: {none}" if none else ""
 
 
 def _signed(difference: Mapping[str, Any]) -> str:
@@ -235,7 +242,7 @@ def _cells(told: Mapping[str, Any], differences: Sequence[str] = SCORES) -> list
     for what in SCORES:
         head.append(score_label(STAGE, what)[0])
         for row, one in zip(rows, variants, strict=True):
-            row.append(_with_interval(score_text(one["scores"][what]), interval_text(one["scores"][what])))
+            row.append(_with_interval(score_text(one["scores"][what]), one["scores"][what]))
         if what not in differences:
             continue
         several = _several_seeds(variants, what)
@@ -250,7 +257,7 @@ def _cells(told: Mapping[str, Any], differences: Sequence[str] = SCORES) -> list
 def _difference_texts(difference: Mapping[str, Any] | None, several: bool) -> list[str]:
     if difference is None:
         return [""] * (4 if several else 3)
-    texts = [_with_interval(_signed(difference), interval_text(difference))]
+    texts = [_with_interval(_signed(difference), difference)]
     texts += [_by_seed(difference)] if several else []
     p, once = _p_text(difference["p_value"]), difference.get("trainings") == 1
     texts.append(f"{p} ({trainings_text(difference)})" if p and once else p)
@@ -265,8 +272,9 @@ def _by_seed(difference: Mapping[str, Any]) -> str:
     return ", ".join(_signed({"value": value}) for value in difference.get("by_seed", ()))
 
 
-def _with_interval(text: str, interval: str) -> str:
-    return f"{text} ({interval})" if interval else text
+def _with_interval(text: str, score: Mapping[str, Any]) -> str:
+    note = interval_text(score) or _no_interval(score)
+    return f"{text} ({note})" if note else text
 
 
 def _markdown(told: Mapping[str, Any]) -> str:
@@ -279,14 +287,15 @@ def _csv(told: Mapping[str, Any]) -> bytes:
     header = ["variant"]
     for what in SCORES:
         header += [what, *(f"{what}_{end}" for end in ("low", "high", "difference", "difference_low"))]
-        header += [f"{what}_{end}" for end in ("difference_high", "p_value", "p_holm")]
+        header += [f"{what}_{end}" for end in ("difference_high", *DIFFERENCES, "no_interval")]
     rows = []
     for one in told["variants"]:
         row = [one["name"]]
         for what in SCORES:
             for score in (one["scores"][what], _difference(one, what) or {}):
                 row += [number(score.get("value")), *_ends([score])[:, 0]]
-            row += [number((_difference(one, what) or {}).get(name)) for name in ("p_value", "p_holm")]
+            row += [number((_difference(one, what) or {}).get(name)) for name in DIFFERENCES]
+            row.append(one["scores"][what].get("no_interval", ""))
         parameters = one["runs"][0]["parameters"] if one["runs"] else ""
         rows.append([*row, parameters, number(one.get("ms_per_slice")), len(one["runs"]), one["planned"]])
     return encode_table([*header, "parameters", "ms_per_slice", "runs", "planned_runs"], rows)

@@ -99,6 +99,26 @@ def test_page_and_files(folder, undrawn):
         assert (page.parent / f"{name}.csv").is_file() and (page.parent / f"{name}.png").is_file()
 
 
+def test_what_has_no_interval_says_why_wherever_it_is_read(folder, undrawn):
+    path = folder / "study.json"
+    study = json.loads(path.read_text())
+    few = "3 patients: fewer than 5"
+    for one in (*(v["scores"] for v in study["variants"]), study["variants"][1]["differences"]):
+        for score_of in one.values():
+            score_of["no_interval"] = few
+            del score_of["interval"], score_of["interval_method"]
+    for one in study["variants"][1]["differences"].values():
+        one["trainings"] = 1
+    path.write_text(json.dumps(study))
+    page = build_study_page(folder)
+    rows = list(csv.DictReader((page.parent / "table.csv").read_text().splitlines()))
+    assert page.read_text().count(f"no interval: {few}") == 6
+    assert study_table(folder).count(f"(no interval: {few})") == 5  # one score's differences alone
+    assert (page.parent / "table.md").read_text().count(f"(no interval: {few})") == 6
+    assert [row["dice_infected_no_interval"] for row in rows] == [few, few]
+    assert [row["dice_infected_trainings"] for row in rows] == ["", "1"]
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"variants": 3}', '{"variants": [{"name": "a"}]}'])
 def test_no_study(tmp_path, content):
     if content is not None:
