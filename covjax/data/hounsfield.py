@@ -48,8 +48,10 @@ class Reading(NamedTuple):
         """Returns what `convert` makes: hu or 8bit."""
         return "8bit" if self.kind == "8bit" else "hu"
 
-    def convert(self, values: np.ndarray) -> np.ndarray:
+    def convert(self, values: np.ndarray, inverted: bool = False) -> np.ndarray:
         """Returns values as HU or 0..255, float32 of their shape. Padding becomes air, or 0 of 0..255.
+
+        With `inverted`, values of 0..255 are stored white on black: 255 is 0.
 
         Air, not the lowest value of a window: what a scanner writes where it measured nothing says nothing of the
         patient, and most scans have air there. In HU all that no CT measures (LOWEST, HIGHEST) counts as padding.
@@ -57,7 +59,7 @@ class Reading(NamedTuple):
         values = _unwrapped(values, self.kind)
         empty = _inside(values, self.padding)
         if self.kind == "8bit":
-            return np.where(empty, np.float32(0), values)
+            return np.where(empty, np.float32(0), 255 - values if inverted else values)
         hu = values - np.float32(OFFSETS[self.kind])
         return np.where(empty | (hu < LOWEST) | (hu > HIGHEST), np.float32(AIR), hu)
 

@@ -70,8 +70,7 @@ class Volume:
 
     def read(self, index: int) -> np.ndarray:
         """Returns slice `index` as float32 [rows, columns], HU or 0..255. Raises InputError for damage, NaN or Inf."""
-        values = self.reading.convert(self._values(index))
-        return 255 - values if self.inverted and self.intensity == "8bit" else values
+        return self.reading.convert(self._values(index), self.inverted)
 
     def _values(self, index: int) -> np.ndarray:
         with reading(self.path):

@@ -15,7 +15,7 @@ from covjax.data.intensity import WINDOWS, eight_bit
 from covjax.data.phantom import phantom_slice
 from covjax.data.scans import find_scans
 from covjax.errors import InputError
-from tests.data.written import write_nifti, write_series
+from tests.data.written import dicom_slice, save, write_nifti, write_series
 
 OFFERED = re.compile(r"--intensity=(\w+) \(in training --config\.data\.intensity=(\w+)\)")
 PADDING = (None, -2000, -3024, 63536)
@@ -127,6 +127,22 @@ def test_padding_ranges_and_padding_that_is_tissue(tmp_path):
     np.testing.assert_array_equal(pixels(tmp_path / "range"), PIXELS)
     write_series(tmp_path / "water", BASE, PixelPaddingValue=1024 + 40)  # what the body holds is none
     np.testing.assert_array_equal(pixels(tmp_path / "water"), PIXELS)
+
+
+@pytest.mark.parametrize("shades", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("tags", [{}, {"PixelPaddingValue": -2000}])
+def test_padding_of_8_bit_values_is_black_whatever_white_is(tmp_path, shades, tags):
+    grey = np.random.default_rng(0).integers(10, 250, (2, 40, 40)).astype(float)
+    padded = np.where(np.arange(40) < 9, -2000, grey)
+    for k in range(2):
+        data = dicom_slice(
+            padded, k, RescaleIntercept=0, PixelRepresentation=1, PhotometricInterpretation=shades, **tags
+        )
+        data.PixelData = padded[k].astype(np.int16).tobytes()
+        save(data, tmp_path / f"{k}.dcm")
+    (volume,) = (opener() for opener in find_scans(tmp_path, "8bit").values())
+    expected = 255 - grey if shades == "MONOCHROME1" else grey
+    np.testing.assert_array_equal(volume.read(1), np.where(np.arange(40) < 9, 0, expected[1]))
 
 
 def test_overlays_in_unused_bits_are_no_values(tmp_path):
