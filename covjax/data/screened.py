@@ -14,10 +14,12 @@ from covjax.data.formats import other_kind
 from covjax.data.hounsfield import OFFSETS
 from covjax.data.index import bare_name
 from covjax.data.listing import LeftOut, LeftOuts, Skip, list_files
+from covjax.data.scan_sources import ENDINGS
 from covjax.data.scans import is_nifti, nothing_found, open_scans
 from covjax.data.volumes import Volume
 from covjax.errors import InputError
 
+BESIDE = ("masks", "lungs")  # folders in which a training set keeps what is no scan
 PICTURES = "_pictures"  # added to the name of a folder's pictures where a volume has that name
 
 
@@ -61,8 +63,12 @@ def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[st
         files = directory_files(path)
     else:
         files = [path] if path.is_file() else list_files(path, passed_over, left_out)
+    masks = _masks(files, root)
     pictures, volumes = [], []
     for file in files:
+        if file in masks:
+            left_out(file, f"by its name a mask of {masks[file]}, no scan; if it is one, name it alone")
+            continue
         try:
             if file.suffix.lower() in images.SUFFIXES:
                 pictures.append(file)
@@ -86,6 +92,30 @@ def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[st
     return dict(sorted(found.items())), left_out.listed()
 
 
+def _masks(files: Sequence[Path], root: Path) -> dict[Path, str]:
+    """Returns those NIfTI files and pictures that are masks by their names, and the scan or picture that each is of.
+
+    They are called NAME_mask, NAME_seg, .. (ENDINGS) beside NAME, or lie in a training set's folders (BESIDE). What
+    they hold would be taken for dark 8-bit slices.
+    """
+    names = {file.relative_to(root).parent / bare_name(file.name) for file in files if file.is_relative_to(root)}
+    names |= {folder for name in names for folder in name.parents if folder != Path()}  # of series and of pictures
+    found = {}
+    for file in files:
+        if not (is_nifti(file) or file.suffix.lower() in images.SUFFIXES) or not file.is_relative_to(root):
+            continue
+        inside = file.relative_to(root).parent / bare_name(file.name)
+        stems = [inside.name.removesuffix(ending) for ending in ENDINGS if inside.name.endswith(ending)]
+        owners = [inside.with_name(stem) for stem in stems[1:] if stem]
+        if inside.parts[0] in BESIDE and len(inside.parts) > 1:
+            below = Path(*inside.parts[1:])
+            owners += [home / below.with_name(stem) for home in (Path("images"), Path()) for stem in stems if stem]
+        owner = next((owner for owner in owners if owner in names), None)
+        if owner is not None:
+            found[file] = owner.as_posix()
+    return found
+
+
 def _volume(name: str, opener: Callable[[], Volume]) -> Scan:
     volume = opener()
     ids = [f"{name}/{k:04d}" for k in range(len(volume))]
@@ -95,7 +125,8 @@ def _volume(name: str, opener: Callable[[], Volume]) -> Scan:
 def _pictures(name: str, folder: Path, files: dict[str, Path], told: str, bits: int) -> Scan:
     """Opens the pictures of a folder; HU only where `told` says so, and then all of them or none."""
     paths = list(files.values())
-    hu = told in OFFSETS and images.is_deep(paths[0])
+    first = next((path for path in paths if _opens(path)), paths[0])  # the others are named where they are read
+    hu = told in OFFSETS and images.is_deep(first)
     intensity, notes = "hu" if hu else "8bit", []
 
     def read(index: int) -> np.ndarray:
@@ -103,12 +134,20 @@ def _pictures(name: str, folder: Path, files: dict[str, Path], told: str, bits: 
         if picture.intensity != intensity:
             kinds = {"8bit": "an 8-bit picture", "hu": f"a picture of more bits, which --intensity={told} makes HU"}
             raise InputError(
-                f"{paths[index]}: {kinds[picture.intensity]}, unlike {paths[0].name} beside it; screen it apart"
+                f"{paths[index]}: {kinds[picture.intensity]}, unlike {first.name} beside it; screen it apart"
             )
         notes.extend(note for note in picture.notes if note not in notes)
         return picture.values
 
     return Scan(name, folder, intensity, list(files), paths, read, notes=notes)
+
+
+def _opens(picture: Path) -> bool:
+    try:
+        images.is_deep(picture)
+    except InputError:
+        return False
+    return True
 
 
 def _by_folder(pictures: Sequence[Path]) -> dict[Path, list[Path]]:
