@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from covjax.config import read_config, stage_names, write_json
 from covjax.data.classes import class_names
-from covjax.data.loader import SliceReader, eval_batches
+from covjax.data.loader import Batch, SliceReader, eval_batches
 from covjax.data.prepared import Prepared
 from covjax.data.splits import PARTS, part_indices, read_splits
 from covjax.errors import InputError, unknown
 from covjax.evaluation.explain import grad_cam, most_confident
 from covjax.evaluation.options import PLAIN, Options
-from covjax.evaluation.predict import LARGE, collect, make_predictor
+from covjax.evaluation.predict import LARGE, NotFinite, collect, make_predictor
 from covjax.evaluation.predictions import FORMATS, Save, saved_predictions
 from covjax.evaluation.results import (
     Evaluated,
@@ -198,9 +198,15 @@ def _runner(
     """
     predict = make_predictor(stage, KEEP[stage.name], options, unit)
 
+    def predicted(reader: SliceReader, batches: Iterator[Batch], keep: set[str]) -> Iterator[Rows]:
+        try:
+            yield from predict(variables, batches, keep=keep)
+        except NotFinite as error:
+            raise error.of(reader.data.ids[reader.indices[error.position]]) from None
+
     def run(reader: SliceReader, keep: tuple[str, ...]) -> tuple[Rows, float]:
         total = -(-len(reader) // batch_size)
-        batches = predict(variables, eval_batches(reader, batch_size=batch_size), keep={*keep, *saved})
+        batches = predicted(reader, eval_batches(reader, batch_size=batch_size), {*keep, *saved})
         batches = iter(tqdm(batches, total=total, desc=f"{stage.name}: evaluating", unit="batch", leave=False))
         start, parts, done = time.perf_counter(), [], 0
         for rows in batches:

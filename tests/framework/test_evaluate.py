@@ -3,13 +3,14 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from covjax.data.prepared import prepare
 from covjax.data.splits import read_splits
-from covjax.errors import InputError
+from covjax.errors import InputError, RunError
 from covjax.evaluation.delivered import confusion_of
 from covjax.evaluation.options import make_options
 from covjax.evaluation.postprocess import remove_small
@@ -148,3 +149,17 @@ def test_what_the_run_has_no_stage_for_is_refused():
     ):
         with pytest.raises(InputError, match=match):
             evaluate.check_asked(*asked)
+
+
+def test_a_slice_of_which_nothing_finite_comes_out_is_named(workdir, monkeypatch):
+    load = evaluate.load_trained
+
+    def damaged(*given):
+        stage, variables = load(*given)
+        return stage, jax.tree.map(lambda x: x * np.nan, variables)
+
+    monkeypatch.setattr(evaluate, "load_trained", damaged)
+    first = json.loads((workdir / "splits.json").read_text())["test"]
+    with pytest.raises(RunError, match="NaN or infinite") as error:
+        evaluate_run(workdir)
+    assert str(error.value).split(":")[0] in first
