@@ -14,6 +14,7 @@ from covjax.errors import InputError
 
 LABELS = {"0": 0, "1": 1, "healthy": 0, "infected": 1}
 PATIENT = "patient"  # the column that is read unless another is named
+NAMES_PATIENTS = re.compile(r"(patient|subject)s?[\W_]*(id|uid|no|nr|num|number|name|code)?")
 ROUNDED = re.compile(r"-?\d(\.\d+)?[eE]\+\d+")
 SCANS = (".nii.gz", ".nii", ".dcm", ".dicom", ".ima")
 
@@ -61,12 +62,19 @@ def read_patients(root: Path, rows: dict[str, dict[str, str]], column: str) -> d
     """Returns {stem: patient} as a column of index.csv says it, whatever its capitals.
 
     {} if that is the default column and there is none, or nothing in it. Raises InputError for another column that is
-    not there or empty, for patients who are known of some rows only, and for numbers that a spreadsheet has rounded.
+    not there or empty, for the default one where a column of another name says whose a slice is, for patients who are
+    known of some rows only, and for numbers that a spreadsheet has rounded.
     """
     path, name = root / "index.csv", column.strip().lower()
     if not rows and name != PATIENT:
         raise InputError(f"data.patient_column: '{column}', but there is no {path}; add it, or leave the field out")
     columns = next(iter(rows.values()), {})
+    similar = [one for one in columns if NAMES_PATIENTS.fullmatch(one)]
+    if name not in columns and name == PATIENT and similar:
+        raise InputError(
+            f"{path}: has no column {PATIENT}, but '{similar[0]}': if it says whose a slice is, set "
+            f"--config.data.patient_column='{similar[0]}', else rename it"
+        )
     if name not in columns and name != PATIENT:
         raise InputError(
             f"data.patient_column: {path} has no column '{column}', name one that it has ({', '.join(columns)})"

@@ -86,6 +86,17 @@ def test_the_column_is_found_whatever_its_capitals_and_must_be_there(tmp_path, s
     fails(tmp_path, source, "two columns patient")
 
 
+@pytest.mark.parametrize("column", ["PatientID", "patient_id", "Patient ID", "subject", "Patients"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_column_of_patients_is_not_passed_over_and_the_remedy_works(tmp_path, source, column):
+    called = write(tmp_path, source)
+    index(tmp_path, ["id", column, "patient_age"], [[name, name.split("_")[1], 60] for name in called])
+    fails(tmp_path, source, "index.csv: has no column patient, but", f"--config.data.patient_column='{column.lower()}'")
+    assert len(set(patients(tmp_path, source, patient_column=column.lower()))) == len(NAMES)
+    index(tmp_path, ["id", "patient_age"], [[name, 60] for name in called])
+    patients(tmp_path, source)
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_an_empty_cell_where_others_are_filled_is_refused_and_the_remedy_works(tmp_path, source):
     called = write(tmp_path, source)
