@@ -115,7 +115,7 @@ def _joined(splits: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]
         labels=known["label"], patients=tuple(known["patient"].tolist()), splits=("",) * count,
         has_mask=known["has_mask"], records=None, unit=str(arrays[0]["unit"]), truth=tuple(known["truth"].tolist()),
         infected_pixels=known["infected_pixels"], counted_pixels=known["counted_pixels"],
-        notes={i: (text,) for i, text in enumerate(known["notes"].tolist()) if text},
+        notes={i: tuple(text.split("; ")) for i, text in enumerate(known["notes"].tolist()) if text},
     )  # fmt: skip
     parts, first = {}, 0
     for content in arrays:

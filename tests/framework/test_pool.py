@@ -7,8 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
+from covjax.data.prepared import Prepared
+from covjax.data.splits import count_notes
 from covjax.errors import InputError
-from covjax.framework import evaluate_run, pool_runs
+from covjax.framework import evaluate, evaluate_run, pool, pool_runs
 from covjax.report import build_report, summary_table
 
 
@@ -80,6 +82,17 @@ def test_equals_one_evaluation_of_all_slices(folds, tmp_path):
     assert read_csv(tmp_path / "out" / "results" / "test" / "per_patient.csv") == read_csv(
         whole / "results" / "test" / "per_patient.csv"
     )
+
+
+def test_notes_of_a_slice_are_counted_one_by_one():
+    data = Prepared(
+        fingerprint="f", source="s", ids=("a", "b"), labels=np.zeros(2, int), patients=("p", "q"), splits=("", ""),
+        has_mask=np.ones(2, bool), records=None, infected_pixels=np.zeros(2, int), counted_pixels=np.ones(2, int),
+        truth=("x", "y"), notes={0: ("one", "two"), 1: ("one",)},
+    )  # fmt: skip
+    places = np.arange(2)
+    pooled, _ = pool._joined({"fingerprint": "f", "source": "s"}, [evaluate.rows_to_arrays({}, data, places)])
+    assert count_notes(pooled, places) == count_notes(data, places) == {"one": 2, "two": 1}
 
 
 def test_examples_are_the_best_and_worst_of_all(folds, tmp_path):
