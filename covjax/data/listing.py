@@ -17,7 +17,8 @@ LEFT_OUT = "left_out.csv"
 COLUMNS = ("file", "reason")
 
 
-WRITTEN = {"screening.json": "the results of a screening", "splits.json": "the folder of a run"}
+# Files by which folders that covjax wrote are known. Other tools write a splits.json too.
+WRITTEN = {("screening.json",): "the results of a screening", ("config.json", "splits.json"): "the folder of a run"}
 
 
 class LeftOut(NamedTuple):
@@ -101,9 +102,9 @@ def _not_entered(folder: Path, home: Path) -> str:
     if folder.name.startswith("."):
         return "a hidden folder"
     # Their pictures are slices of this very data, drawn over.
-    for file, written in WRITTEN.items():
-        if (folder / file).is_file():
-            return f"{written} (it holds {file})"
+    for files, written in WRITTEN.items():
+        if all((folder / file).is_file() for file in files):
+            return f"{written} (it holds {' and '.join(files)})"
     if not folder.is_symlink():
         return ""
     if folder.resolve().is_relative_to(home):

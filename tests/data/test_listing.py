@@ -166,6 +166,7 @@ def test_everything_that_is_not_read_is_listed(tmp_path, monkeypatch):
         (folder / output / "overlays").mkdir(parents=True)
         (folder / output / file).write_text("{}")
         (folder / output / "overlays" / "a.png").write_bytes(b"")
+    (folder / "run" / "config.json").write_text("{}")
     (folder / "DICOMDIR").write_bytes(bytes(200))
     os.mkfifo(folder / "pipe")
     monkeypatch.chdir(folder)  # a socket's path must be short
@@ -272,3 +273,10 @@ def test_a_medium_lists_what_is_no_ct(tmp_path):
     save(medium, tmp_path / "DICOMDIR")
     scans, left_out = find_screened(tmp_path / "DICOMDIR", "auto", 16, stop)
     assert len(scans) == 1 and [one.file for one in left_out] == ["A/SCOUT"]
+
+
+def test_a_folder_of_scans_with_a_list_of_splits_is_no_run(tmp_path):
+    write_nifti(tmp_path / "others" / "a.nii", scan((2, 20, 24)))
+    (tmp_path / "others" / "splits.json").write_text("{}")
+    found, left_out = found_in(tmp_path)
+    assert found.keys() == {"others/a"} and left_out == {"others/splits.json": "no picture or scan (.json)"}
