@@ -43,8 +43,8 @@ def write_page(
 
 
 def banner(kind: str, text: str) -> str:
-    """Returns a warning that nobody overlooks; `text` is HTML."""
-    return f'<p class="banner" role="note"><strong>{escape(kind)}:</strong> {text}</p>'
+    """Returns a warning that nobody overlooks; `text` is HTML, a list too."""
+    return f'<div class="banner" role="note"><strong>{escape(kind)}:</strong> {text}</div>'
 
 
 def bullets(lines: Iterable[str]) -> str:
