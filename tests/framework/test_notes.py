@@ -51,7 +51,7 @@ def test_notes_reach_evaluations_pools_and_audits(noted, tmp_path):
     pool_runs([workdir, other], tmp_path / "pooled")
     assert notes(tmp_path / "pooled") == notes(workdir)
     splits = json.loads((tmp_path / "pooled" / "splits.json").read_text())
-    assert splits["notes"] == {"test": {"size not known; tilted": 1}}
+    assert splits["notes"] == {"test": {"size not known": 1, "tilted": 1}}
     audit_run(workdir, tmp_path / "audit")
     found = {f["name"]: f["first"] for f in json.loads((tmp_path / "audit" / "audit.json").read_text())["findings"]}
     assert found["notes"] == [[name, "size not known; tilted"]]
