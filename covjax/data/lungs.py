@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from covjax.data.source import infected
+
 LEAST = 0.01  # share of the slice that lungs take at least; less, and there are none to crop to
 LEAST_PART = 0.002  # share of the slice that is kept as a part of the lungs
 GAS = 0.06  # of the way from air to tissue: what is darker is gas in airway or bowel, no lung
@@ -168,14 +170,9 @@ def find_crop(image: np.ndarray) -> Crop:
     return Crop(_widened([_mirrored(a, b) for a, b in zip(_limits(lungs), whole, strict=True)], image.shape), "")
 
 
-def lung_box(image: np.ndarray) -> Box:
-    """Returns rows and columns of a slice uint8 [H, W] that hold its lungs, or its body (`find_crop`)."""
-    return find_crop(image).box
-
-
 def truth_outside(mask: np.ndarray, box: Box) -> int:
     """Returns the number of infected pixels of a mask uint8 [H, W] that a box cuts off; 255 (ignored) counts not."""
-    marked = (mask > 0) & (mask != 255)
+    marked = infected(mask)
     return int(marked.sum() - marked[box].sum())
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from covjax.data import phantom
 from covjax.data.intensity import WINDOWS, eight_bit
-from covjax.data.lungs import ONE, find_crop, lung_box, lung_field, truth_outside
+from covjax.data.lungs import ONE, find_crop, lung_field, truth_outside
 from tests.data.chests import chest, dice
 
 TURNS = [(turns, mirror) for turns in range(4) for mirror in (False, True)]
@@ -44,7 +44,7 @@ def test_lungs_that_touch_the_border_of_a_picture_are_found(seed, height, turns)
     image, lungs, _ = picture(chest(seed, (20.0, 2.0, 2.0), arms=False), height)
     image, lungs = (np.rot90(a, turns) for a in cut_to(image, lungs, lungs))
     assert dice(lung_field(image), lungs) > 0.9
-    assert image[lung_box(image)].shape == image.shape  # cropped to the body before
+    assert image[find_crop(image).box].shape == image.shape  # cropped to the body before
 
 
 @settings(max_examples=5, deadline=None)
@@ -54,12 +54,12 @@ def test_a_turned_picture_gives_the_turned_field_and_box(seed, solid, height, ti
     if tight:
         image, _ = cut_to(image, image, lungs)
     field, box = lung_field(image), np.zeros(image.shape, bool)
-    box[lung_box(image)] = True
+    box[find_crop(image).box] = True
     for turn in TURNS:
         other = turned(image, *turn)
         np.testing.assert_array_equal(lung_field(other), turned(field, *turn))
         found = np.zeros(other.shape, bool)
-        found[lung_box(other)] = True
+        found[find_crop(other).box] = True
         np.testing.assert_array_equal(found, turned(box, *turn))
 
 
@@ -78,21 +78,21 @@ def test_nothing_of_the_phantom_s_infection_is_cut_off():
     for patient in range(6):
         for k in range(8):
             image, mask, _ = phantom.phantom_slice(patient, k, slices_per_patient=8, size=96)
-            assert truth_outside(mask, lung_box(image)) == 0
+            assert truth_outside(mask, find_crop(image).box) == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 40), (32, 32), (37, 90)])
 @pytest.mark.parametrize("value", [0, 90, 255])
 def test_a_picture_of_nothing_has_no_lungs_and_is_kept_whole(size, value):
     image = np.full(size, value, np.uint8)
-    assert not lung_field(image).any() and image[lung_box(image)].shape == size and find_crop(image).kept
+    assert not lung_field(image).any() and image[find_crop(image).box].shape == size and find_crop(image).kept
 
 
 @pytest.mark.parametrize("turns", range(4))
 def test_a_window_that_shows_fat_as_black_keeps_the_whole_slice(turns):
     image = np.rot90(picture(chest(1, (20.0, 2.0, 2.0)), 130, "mediastinum")[0], turns)
     lungs = np.rot90(picture(chest(1, (20.0, 2.0, 2.0)), 130)[1], turns)
-    assert truth_outside(lungs.astype(np.uint8), lung_box(image)) == 0
+    assert truth_outside(lungs.astype(np.uint8), find_crop(image).box) == 0
 
 
 def test_ignored_pixels_are_no_truth_that_is_cut_off():

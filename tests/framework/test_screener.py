@@ -11,7 +11,7 @@ import pytest
 
 from covjax.data import phantom
 from covjax.data.intensity import WINDOWS, eight_bit
-from covjax.data.lungs import lung_box
+from covjax.data.lungs import find_crop
 from covjax.errors import InputError, RunError
 from covjax.framework import Screener
 
@@ -42,10 +42,10 @@ def test_slices_are_cropped_to_the_lungs_and_masks_put_back(trained):
     images = [phantom.phantom_slice(1, k, slices_per_patient=12, size=96)[0] for k in (3, 6)]
     plain = Screener.from_workdir(trained[0], batch_size=2)
     cropping = Screener(plain.stages, plain.variables, 2, lung_crop=True)
-    by_hand = list(plain.screen([image[lung_box(image)] for image in images]))
+    by_hand = list(plain.screen([image[find_crop(image).box] for image in images]))
     for image, whole, part in zip(images, cropping.screen(images), by_hand, strict=True):
         assert whole.mask.shape == image.shape and whole.probability == pytest.approx(part.probability, abs=1e-6)
-        np.testing.assert_array_equal(whole.mask[lung_box(image)], part.mask)
+        np.testing.assert_array_equal(whole.mask[find_crop(image).box], part.mask)
         assert whole.mask.sum() == part.mask.sum() and whole.share == pytest.approx(whole.mask.mean())
 
 

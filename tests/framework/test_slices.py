@@ -9,7 +9,7 @@ from PIL import Image
 from configs import framework
 from covjax.data.intensity import eight_bit
 from covjax.data.loader import SliceReader, eval_batches
-from covjax.data.lungs import ONE, find_crop, lung_box
+from covjax.data.lungs import ONE, find_crop
 from covjax.data.prepared import Prepared
 from covjax.data.resizing import resize
 from covjax.data.views import crop_note
@@ -28,9 +28,9 @@ def data():
     images = [eight_bit(chest(1, solid=solid).values[35], (-600, 1500)) for solid in ("", "right")]
     images.append(images[0])
     masks = np.zeros((3, *images[0].shape), np.uint8)
-    for k, (rows, columns) in enumerate(lung_box(image) for image in images):
+    for k, (rows, columns) in enumerate(find_crop(image).box for image in images):
         masks[k, rows.start + 20 : rows.start + 30, columns.start + 20 : columns.start + 30] = 1
-    masks[2, : lung_box(images[2])[0].start][-2:] = 1
+    masks[2, : find_crop(images[2]).box[0].start][-2:] = 1
     return Prepared(
         fingerprint="f", source="folder", ids=("a", "b", "c"), labels=np.ones(3, np.int32), patients=("p", "q", "r"),
         splits=("",) * 3, has_mask=np.ones(3, bool), records=SimpleNamespace(images=images, masks=masks),
@@ -54,7 +54,7 @@ def cropping():
 def test_notes_count_missing_lungs_and_marks_outside(data, caplog):
     found = with_crops(cropping(), data)
     assert found.notes == {1: (crop_note(ONE),), 2: (OUTSIDE,)}
-    assert found.boxes == {k: lung_box(data.records.images[k]) for k in range(3)}
+    assert found.boxes == {k: find_crop(data.records.images[k]).box for k in range(3)}
     assert "of 1 of 3 slices" in caplog.text and "in 1 marked" in caplog.text
     assert with_crops(framework.get_config(), data) is data
     assert with_crops(cropping(), data, np.array([0])).notes == {}
@@ -73,7 +73,7 @@ def test_the_crop_is_the_network_s_view_alone(data):
         rows = collect(make_predictor(segmenter, ("predicted", "lesions"))({}, eval_batches(reader, batch_size=2)))
         np.testing.assert_array_equal(rows["confusion"].sum((1, 2)), [image.size for image in data.records.images])
         outside = np.ones(data.records.images[2].shape, bool)
-        outside[lung_box(data.records.images[2])] = False
+        outside[find_crop(data.records.images[2]).box] = False
         assert rows["unseen"].tolist() == [0, 0, (data.records.masks[2].astype(bool) & outside).sum()]
         assert rows["unseen"][2] > 0 and not rows["predicted"][2][outside].any()
         assert rows["confusion"][2, 1, 0] >= rows["unseen"][2]
