@@ -1,4 +1,5 @@
-"""Evaluates a trained run, screens new slices with it, compares or pools runs, audits data, or trains by protocols.
+"""Evaluates a trained run, screens new slices with it, compares or pools runs, audits data, or
+trains by protocols.
 
 python eval.py --workdir runs/NAME [--split val]                  scores on one part of the run's own data
 python eval.py --workdir runs/NAME --input PATH --output OUT      masks, extent and pages of new scans and pictures
@@ -8,7 +9,8 @@ python eval.py --audit --config configs/NAME.py [--output OUT]    what is wrong 
 python eval.py --audit --workdir runs/NAME [--output OUT]         what is wrong with the data of a run
 python eval.py --protocols OUT --config configs/NAME.py           the paper's protocol and honest ones (or --workdir)
 
-An audit ends with status 3 if it found something serious, 0 if not. Bad input ends with 1, a bad flag with 2.
+An audit ends with status 3 if it found something serious, 0 if not. Bad input ends with 1, a bad
+flag with 2.
 """
 
 from pathlib import Path
@@ -27,30 +29,68 @@ from covjax.framework.screening import MASKS, ON_ERROR
 from covjax.runtime import use_xla_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
-_SPLIT = flags.DEFINE_string("split", "test", "Part of the data to evaluate or compare: train, val or test.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Slices per batch; default: as in training.", lower_bound=1)
-_INPUT = flags.DEFINE_string("input", None, "A scan (NIfTI, DICOM, DICOMDIR), a picture, or a folder of any of them.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write screening, comparison, pooled results or audit to.")
+_SPLIT = flags.DEFINE_string(
+    "split", "test", "Part of the data to evaluate or compare: train, val or test."
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", None, "Slices per batch; default: as in training.", lower_bound=1
+)
+_INPUT = flags.DEFINE_string(
+    "input", None, "A scan (NIfTI, DICOM, DICOMDIR), a picture, or a folder of any of them."
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder to write screening, comparison, pooled results or audit to."
+)
 _WINDOW = flags.DEFINE_string(
-    "window", "", "Of slices unlike those trained on: lung, mediastinum or CENTRE,WIDTH for HU, as_is for 8-bit ones."
+    "window",
+    "",
+    "Of slices unlike those trained on: lung, mediastinum or CENTRE,WIDTH for HU, as_is for 8-bit ones.",
 )
 _INTENSITY = flags.DEFINE_enum(
-    "intensity", "auto", list(INTENSITIES), "Of scans and 16-bit pictures to screen: what their values are."
+    "intensity",
+    "auto",
+    list(INTENSITIES),
+    "Of scans and 16-bit pictures to screen: what their values are.",
 )
-_BITS = flags.DEFINE_enum("bits", "0", [str(bits) for bits in BITS], "Of grey levels in 16-bit pictures to screen.")
-_ON_ERROR = flags.DEFINE_enum("on_error", "stop", list(ON_ERROR), "At a file that cannot be used: stop, or skip it.")
+_BITS = flags.DEFINE_enum(
+    "bits", "0", [str(bits) for bits in BITS], "Of grey levels in 16-bit pictures to screen."
+)
+_ON_ERROR = flags.DEFINE_enum(
+    "on_error", "stop", list(ON_ERROR), "At a file that cannot be used: stop, or skip it."
+)
 _MASKS = flags.DEFINE_enum(
-    "masks", "nifti", list(MASKS), "Of scans: nifti; dicom_seg, of DICOM scans, holds the patient's name as they do."
+    "masks",
+    "nifti",
+    list(MASKS),
+    "Of scans: nifti; dicom_seg, of DICOM scans, holds the patient's name as they do.",
 )
-_TTA = flags.DEFINE_list("tta", [], "Average over mirror images (flips), sizes (scales) or both (flips,scales).")
-_MIN_SIZE = flags.DEFINE_integer("min_size", 0, "Drop components of a mask of fewer pixels of the slice.")
-_SAVE_PREDICTIONS = flags.DEFINE_string("save_predictions", None, "Write masks: png, or npz (with probability).")
-_EXPLAIN = flags.DEFINE_bool("explain", False, "Show in the report what the classifier looks at (Grad-CAM).")
-_COMPARE = flags.DEFINE_multi_string("compare", None, "Folders of evaluated runs; the others are set beside the first.")
-_POOL = flags.DEFINE_multi_string("pool", None, "Folders of evaluated runs, one per fold, to score as one.")
-_AUDIT = flags.DEFINE_bool("audit", False, "Audit data: exit status 3 if something serious was found.")
-_CONFIG = config_flags.DEFINE_config_file("config", None, "What to audit or train, see configs/.", lock_config=True)
-_PROTOCOLS = flags.DEFINE_string("protocols", None, "Folder to train and score the paper's and honest protocols in.")
+_TTA = flags.DEFINE_list(
+    "tta", [], "Average over mirror images (flips), sizes (scales) or both (flips,scales)."
+)
+_MIN_SIZE = flags.DEFINE_integer(
+    "min_size", 0, "Drop components of a mask of fewer pixels of the slice."
+)
+_SAVE_PREDICTIONS = flags.DEFINE_string(
+    "save_predictions", None, "Write masks: png, or npz (with probability)."
+)
+_EXPLAIN = flags.DEFINE_bool(
+    "explain", False, "Show in the report what the classifier looks at (Grad-CAM)."
+)
+_COMPARE = flags.DEFINE_multi_string(
+    "compare", None, "Folders of evaluated runs; the others are set beside the first."
+)
+_POOL = flags.DEFINE_multi_string(
+    "pool", None, "Folders of evaluated runs, one per fold, to score as one."
+)
+_AUDIT = flags.DEFINE_bool(
+    "audit", False, "Audit data: exit status 3 if something serious was found."
+)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "What to audit or train, see configs/.", lock_config=True
+)
+_PROTOCOLS = flags.DEFINE_string(
+    "protocols", None, "Folder to train and score the paper's and honest protocols in."
+)
 
 SERIOUS = 3  # exit status of an audit that found something serious
 # The flags that ask for each job, and those that may go with them.
@@ -86,7 +126,8 @@ def main() -> int | None:
         return audit()
     if _PROTOCOLS.value:
         return protocols(Path(_PROTOCOLS.value))
-    workdir, options = Path(_WORKDIR.value), make_options(_TTA.value, _MIN_SIZE.value)
+    workdir = Path(_WORKDIR.value)
+    options = make_options(_TTA.value, _MIN_SIZE.value)
     use_xla_flags(read_config(workdir).get("xla_flags", "none"))
     if _INPUT.value is not None:
         return screening(workdir, Path(_INPUT.value), Path(_OUTPUT.value), options)
@@ -109,12 +150,15 @@ def screening(workdir: Path, path: Path, output: Path, options: Options) -> None
 
 def compare(runs: list[Path]) -> None:
     table = report.comparison_table(runs, _SPLIT.value)
-    page = report.build_comparison(runs, _SPLIT.value, Path(_OUTPUT.value), paired_differences(runs, _SPLIT.value))
+    page = report.build_comparison(
+        runs, _SPLIT.value, Path(_OUTPUT.value), paired_differences(runs, _SPLIT.value)
+    )
     print(f"{table}\ncomparison: {page}")
 
 
 def audit() -> int:
-    config, run = _CONFIG.value, _WORKDIR.value
+    config = _CONFIG.value
+    run = _WORKDIR.value
     output = Path(_OUTPUT.value or (f"{run}/audit" if run else f"runs/audit_{config.data.source}"))
     serious = audit_run(Path(run), output) if run else audit_source(config, output)
     print(report.audit_table(output))

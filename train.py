@@ -1,7 +1,9 @@
-"""Trains a run: `python train.py --config configs/framework.py --workdir runs/NAME [--config.a.b=value ...]`.
+"""Trains a run: `python train.py --config configs/framework.py --workdir runs/NAME
+[--config.a.b=value ...]`.
 
-Run the same command again to resume an interrupted run; a finished one is evaluated again. A configuration with a
-grid of variants, as configs/study.py:pooling, trains them all and compares them.
+Run the same command again to resume an interrupted run; a finished one is evaluated again. A
+configuration with a grid of variants, as configs/study.py:pooling, trains them all and compares
+them.
 
 python train.py --config configs/framework.py --show_augmentation=OUT.png   what augmentation does to training slices
 """
@@ -15,13 +17,23 @@ from covjax import cli
 from covjax.errors import InputError
 from covjax.files import write_whole
 from covjax.framework import preview_augmentation, train_run
-from covjax.report import augmentation_grid, build_report, build_study_page, study_table, summary_table
+from covjax.report import (
+    augmentation_grid,
+    build_report,
+    build_study_page,
+    study_table,
+    summary_table,
+)
 from covjax.runtime import use_xla_flags
 from covjax.study import run_study
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, see configs/.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, see configs/.", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, results, report.")
-_SHOW = flags.DEFINE_string("show_augmentation", None, "PNG to draw instead: training slices, augmented.")
+_SHOW = flags.DEFINE_string(
+    "show_augmentation", None, "PNG to draw instead: training slices, augmented."
+)
 
 JOBS = {("config", "workdir"): (), ("config", "show_augmentation"): ()}
 

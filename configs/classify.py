@@ -1,7 +1,7 @@
 """Any classifier, trained as a row of the paper's Tables 2 and 3: D, O or TL.
 
-Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
-Networks", arXiv:2009.08864.
+Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
+Convolutional Neural Networks", arXiv:2009.08864.
 
   python train.py --config configs/classify.py:model=resnet50,init=scratch,input=dwt --workdir runs/resnet50_d \
       --config.data.source=prlab21 --config.data.path=PATH                                         # row D
@@ -9,13 +9,14 @@ Networks", arXiv:2009.08864.
   ... --config configs/classify.py:model=resnet50,init=tl,input=original .. \
       --config.classifier.init.weights=resnet50-0676ba61.pth                                       # row TL
 
-model is any of `covjax.models.list_models("classification")`; what is left out is cov_ctnet, scratch, dwt. From
-scratch, slices are 82x82x1 as in the paper (or as large as the network needs); with published weights (TL) they have
-the size and the three channels of the weights, whose file --config.classifier.init.weights names.
+model is any of `covjax.models.list_models("classification")`; what is left out is cov_ctnet,
+scratch, dwt. From scratch, slices are 82x82x1 as in the paper (or as large as the network needs);
+with published weights (TL) they have the size and the three channels of the weights, whose file
+--config.classifier.init.weights names.
 
-The training is the paper's, for scratch but for the rate (1e-4, not 1e-3, by which CoV-CTNet diverges) and, of VGG
-without BatchNorm, the input: standardised, because zero-centred it diverges within five steps. Every field is a flag,
-those of the network too: --config.classifier.model.FIELD.
+The training is the paper's, for scratch but for the rate (1e-4, not 1e-3, by which CoV-CTNet
+diverges) and, of VGG without BatchNorm, the input: standardised, because zero-centred it diverges
+within five steps. Every field is a flag, those of the network too: --config.classifier.model.FIELD.
 """
 
 from ml_collections import ConfigDict
@@ -25,8 +26,13 @@ from covjax.errors import InputError, unknown
 from covjax.models import list_models, model_class, model_options
 from covjax.pretrained import PACKAGE, PACKAGES
 
-WITHOUT_BATCH_NORM = ("vgg16", "vgg19")  # whose loss is not finite after a few steps on the paper's scale of 0..255
-CHOICES = {"model": list_models("classification"), "init": ("scratch", "tl"), "input": ("dwt", "original")}
+# whose loss is not finite after a few steps on the paper's scale of 0..255
+WITHOUT_BATCH_NORM = ("vgg16", "vgg19")
+CHOICES = {
+    "model": list_models("classification"),
+    "init": ("scratch", "tl"),
+    "input": ("dwt", "original"),
+}
 
 
 def get_config(arguments=""):
@@ -34,7 +40,8 @@ def get_config(arguments=""):
     for field, value in chosen.items():
         if value not in CHOICES[field]:
             raise unknown(field, value, CHOICES[field])
-    name, network = chosen["model"], model_class(chosen["model"])
+    name = chosen["model"]
+    network = model_class(chosen["model"])
     config = common.run()
     config.classifier = stage = common.classifier()
     stage.model = ConfigDict({"name": name, **model_options(name)})
@@ -44,9 +51,12 @@ def get_config(arguments=""):
     side = max(82, getattr(network, "smallest", 1))
     if chosen["init"] == "tl":
         if not hasattr(network, "pretrained_input"):
-            raise InputError(f"init: 'tl' needs published weights, {name} has none, use init=scratch")
+            raise InputError(
+                f"init: 'tl' needs published weights, {name} has none, use init=scratch"
+            )
         stage.init.weights = PACKAGE if name in PACKAGES else ""
         stage.optimizer.learning_rate = 1e-3
-        stage.input.channels, side = 3, network.pretrained_input.size
+        stage.input.channels = 3
+        side = network.pretrained_input.size
     stage.input.size = (side, side)
     return config.lock()

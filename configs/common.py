@@ -1,4 +1,6 @@
-"""What every configuration shares: one function per section. Fields are explained where they stand."""
+"""What every configuration shares: one function per section. Fields are explained where they
+stand.
+"""
 
 from ml_collections import ConfigDict
 
@@ -6,7 +8,9 @@ from covjax.errors import InputError, unknown
 
 
 def arguments(given: str, **defaults: str) -> dict[str, str]:
-    """Reads what follows the colon in --config=FILE:name=value,name=value. Raises InputError for another name."""
+    """Reads what follows the colon in --config=FILE:name=value,name=value. Raises InputError for
+    another name.
+    """
     values = dict(defaults)
     for part in filter(None, map(str.strip, given.split(","))):
         name, equals, value = part.partition("=")
@@ -19,61 +23,83 @@ def arguments(given: str, **defaults: str) -> dict[str, str]:
 
 
 def run() -> ConfigDict:
-    """A run: where the slices come from, how they are split. Stages are added by each configuration."""
+    """A run: where the slices come from, how they are split. Stages are added by each
+    configuration.
+    """
     return ConfigDict(
         dict(
             seed=0,
-            xla_flags="none",  # on NVIDIA GPUs: nvidia_fast, or nvidia_deterministic for bit-identical resumption
+            # on NVIDIA GPUs: nvidia_fast, or nvidia_deterministic for bit-identical resumption
+            xla_flags="none",
             data=dict(
-                # phantom (synthetic), your own: folder (pictures), nifti, dicom; public: prlab21 (the paper's slices),
-                # medseg1, medseg2, zenodo20, mosmed (python -m covjax.data prints where to get them)
+                # phantom (synthetic), your own: folder (pictures), nifti, dicom; public: prlab21
+                # (the paper's slices), medseg1, medseg2, zenodo20, mosmed (python -m covjax.data
+                # prints where to get them)
                 source="phantom",
-                frame="ct",  # of prlab21: ct, full (margin labelled infected, as released), ignore_margin
+                # of prlab21: ct, full (margin labelled infected, as released), ignore_margin
+                frame="ct",
                 path="",  # folder of the slices; phantom needs none
                 patient_column="patient",  # of index.csv in a folder: what tells whose slice it is
-                patient_pattern="",  # instead: a regular expression that finds the patient in a name
+                # instead: a regular expression that finds the patient in a name
+                patient_pattern="",
                 show_patients=False,  # of your own folders: identifiers as they are, not pseudonyms
                 prepared_dir="",  # where prepared slices are kept; empty: the user's cache
                 cache=True,  # keep decoded slices in memory, as uint8, up to 4 GB of a part
-                bits=0,  # of grey levels in 16-bit pictures: 12, 16, or 0: 16, refused where they hardly use them
-                mask_threshold=0,  # above 0: a mask pixel above it is infected (masks saved as JPEG: 127)
-                # Of masks with several: "1:infected,2:infected,3:background", or with names that are kept apart,
-                # "1:ground_glass,2:consolidation,3:ignore"; empty: above 0 is infected.
+                # of grey levels in 16-bit pictures: 12, 16, or 0: 16, refused where they hardly use
+                # them
+                bits=0,
+                # above 0: a mask pixel above it is infected (masks saved as JPEG: 127)
+                mask_threshold=0,
+                # Of masks with several: "1:infected,2:infected,3:background", or with names that
+                # are kept apart, "1:ground_glass,2:consolidation,3:ignore"; empty: above 0 is
+                # infected.
                 classes="",
-                # Of masks of scans: file (they lie where their file says, which must agree with their scan), or image
-                # (they are stored voxel by voxel as their scan, whatever their file says).
+                # Of masks of scans: file (they lie where their file says, which must agree with
+                # their scan), or image (they are stored voxel by voxel as their scan, whatever
+                # their file says).
                 mask_geometry="file",
-                # Of scans and 16-bit pictures: hu, 8bit, hu_plus_1024, hu_plus_32768, hu_signed; auto: by the range.
+                # Of scans and 16-bit pictures: hu, 8bit, hu_plus_1024, hu_plus_32768, hu_signed;
+                # auto: by the range.
                 intensity="auto",
                 window="lung",  # brings HU to 0..255: lung, mediastinum, or "centre,width"
-                spacing=0.0,  # of scans: mm per pixel to which slices are brought, in training and use; 0: as stored
+                # of scans: mm per pixel to which slices are brought, in training and use; 0: as
+                # stored
+                spacing=0.0,
                 lung_crop=False,  # crop slices to the lungs, in training and use
                 phantom=dict(patients=24, slices_per_patient=12, size=304, seed=0),
             ),
-            # by: patient, slice, block, source, held_out, file; shares of train, val, test. With folds above 0, test
-            # is number `fold` of them. path: of by=file, the splits.json of another run, or a CSV (patient or id, part)
+            # by: patient, slice, block, source, held_out, file; shares of train, val, test. With
+            # folds above 0, test is number `fold` of them. path: of by=file, the splits.json of
+            # another run, or a CSV (patient or id, part)
             split=dict(by="patient", shares=(0.64, 0.16, 0.2), folds=0, fold=0, path=""),
         )
     )
 
 
 def classifier() -> ConfigDict:
-    """CoV-CTNet on enhanced slices, trained as the paper says, but for the rate: the paper's 1e-3 diverges."""
+    """CoV-CTNet on enhanced slices, trained as the paper says, but for the rate: the paper's 1e-3
+    diverges.
+    """
     return _stage(
         learning_rate=1e-4,
         model=dict(name="cov_ctnet", head_relu=False),
         input=dict(size=(82, 82), channels=1, enhance="paper_text"),
-        augment=dict(mixup=0.0),  # above 0: pairs of slices and their labels mixed, by weights from Beta(mixup, mixup)
+        # above 0: pairs of slices and their labels mixed, by weights from Beta(mixup, mixup)
+        augment=dict(mixup=0.0),
         loss=dict(name="cross_entropy"),  # or focal
         threshold=0.5,  # slices with this probability of infection or more are called infected
-        # Chosen on the validation part instead: youden, f1, mcc, or as sensitivity:0.95, specificity:0.95
+        # Chosen on the validation part instead: youden, f1, mcc, or as sensitivity:0.95,
+        # specificity:0.95
         threshold_rule="fixed",
-        calibration="none",  # or temperature: fitted on the validation part, probabilities as often right as they say
+        # or temperature: fitted on the validation part, probabilities as often right as they say
+        calibration="none",
     )
 
 
 def segmenter() -> ConfigDict:
-    """CoV-RASeg on plain slices, trained as the paper says, but for the linear head: the released one collapses."""
+    """CoV-RASeg on plain slices, trained as the paper says, but for the linear head: the released
+    one collapses.
+    """
     return _stage(
         learning_rate=1e-3,
         model=dict(
@@ -82,7 +108,8 @@ def segmenter() -> ConfigDict:
             final="linear",  # or relu (as released), sigmoid2x2
             encoder_smoothing="avg",  # at stride 1: none, avg, max, .. (covjax.pooling.SMOOTHINGS)
             encoder_pooling="max",  # halves the sides: max, avg, haar, .. (covjax.pooling.POOLINGS)
-            decoder_unpooling="indices",  # that fits (covjax.pooling.FITS): indices, nearest, haar, ..
+            # that fits (covjax.pooling.FITS): indices, nearest, haar, ..
+            decoder_unpooling="indices",
             decoder_smoothing="avg",
         ),
         input=dict(size=(304, 304), channels=3, enhance="none"),
@@ -91,7 +118,8 @@ def segmenter() -> ConfigDict:
             name="cross_entropy",  # or focal, dice, generalized_dice, tversky, ce_dice
             tversky_alpha=0.3,  # what a pixel wrongly called infected weighs
             tversky_beta=0.7,  # what a missed pixel weighs
-            smooth=1.0,  # pixels added above and below, so that overlap losses are defined on empty masks
+            # pixels added above and below, so that overlap losses are defined on empty masks
+            smooth=1.0,
         ),
         slices="infected",  # train and score on the infected slices, or on all
     )
@@ -102,20 +130,29 @@ def _stage(*, input: dict, augment: dict, loss: dict, learning_rate: float, **fi
         dict(
             **fields,
             input=dict(
-                **input,  # size of the network's input, channels, enhancement preset (none: plain slice)
-                slice_size=(304, 304),  # what slices are brought to before enhancement (with none: to size)
+                # size of the network's input, channels, enhancement preset (none: plain slice)
+                **input,
+                # what slices are brought to before enhancement (with none: to size)
+                slice_size=(304, 304),
                 gain="orthonormal",  # or unit: LL is halved per level, nothing saturates
-                # zero_center, standardize, or pretrained: what published weights expect; auto: pretrained with such
-                # weights, else zero_center. Grey slices are repeated over the channels.
+                # zero_center, standardize, or pretrained: what published weights expect; auto:
+                # pretrained with such weights, else zero_center. Grey slices are repeated over the
+                # channels.
                 normalize="auto",
             ),
             init=dict(
-                weights="none",  # or package (what a pip extra installs), or a weight file: .safetensors, .pth, .h5
-                run="",  # instead: workdir of an earlier run of the same network, whose best checkpoint is gone on from
+                # or package (what a pip extra installs), or a weight file: .safetensors, .pth, .h5
+                weights="none",
+                # instead: workdir of an earlier run of the same network, whose best checkpoint is
+                # gone on from
+                run="",
                 skip="",  # names in the file to leave as initialised: patterns separated by commas
-                first="sum",  # first convolution for one channel: colours summed; fresh: as initialised
+                # first convolution for one channel: colours summed; fresh: as initialised
+                first="sum",
             ),
-            augment=dict(  # each sample up to these, image and mask together; look at it by --show_augmentation=OUT.png
+            # each sample up to these, image and mask together; look at it by
+            # --show_augmentation=OUT.png
+            augment=dict(
                 **augment,
                 flip=True,
                 rotation=0.0,  # +- degrees
@@ -127,12 +164,15 @@ def _stage(*, input: dict, augment: dict, loss: dict, learning_rate: float, **fi
                 gamma=0.0,  # exponents 1 / (1 + gamma) to 1 + gamma
                 noise=0.0,  # standard deviation, as a share of 255
                 blur=0.0,  # standard deviation, in pixels
-                cutout=0.0,  # share of height and width of a window that is blanked; the mask is 255 (ignored) there
+                # share of height and width of a window that is blanked; the mask is 255 (ignored)
+                # there
+                cutout=0.0,
             ),
             loss=dict(
                 **loss,
-                # Of cross_entropy, focal and ce_dice, from counts of the training part: none, median_frequency,
-                # inverse_frequency, sqrt_inverse_frequency, or the weights, background first: "0.5,2"
+                # Of cross_entropy, focal and ce_dice, from counts of the training part: none,
+                # median_frequency, inverse_frequency, sqrt_inverse_frequency, or the weights,
+                # background first: "0.5,2"
                 class_weights="none",
                 focal_gamma=2.0,  # of focal: 0 is cross entropy
             ),
@@ -145,16 +185,21 @@ def _stage(*, input: dict, augment: dict, loss: dict, learning_rate: float, **fi
                 weight_decay=1e-4,
                 clip_norm=0.0,  # 0: no clipping
                 ema=0.0,  # above 0: evaluate with this moving average of the parameters
-                # Parameters that do not train, by patterns over their paths, the last that fits wins: "*,!fc3/*" is all
-                # but fc3. A BatchNorm layer whose scale is frozen uses and keeps its statistics.
+                # Parameters that do not train, by patterns over their paths, the last that fits
+                # wins: "*,!fc3/*" is all but fc3. A BatchNorm layer whose scale is frozen uses and
+                # keeps its statistics.
                 freeze="",
-                rates="",  # learning rates of parts, as multiples: "stem/*:0.1,stage1*:0.3", the first that fits wins
+                # learning rates of parts, as multiples: "stem/*:0.1,stage1*:0.3", the first that
+                # fits wins
+                rates="",
             ),
-            batch_norm="training_set",  # statistics for use: over the training part, as released; or running
+            # statistics for use: over the training part, as released; or running
+            batch_norm="training_set",
             batch_size=8,
             epochs=30,
             dtype="float32",  # or bfloat16
-            remat=False,  # train with half the activation memory, a quarter slower (on a CPU: from jax 0.12)
+            # train with half the activation memory, a quarter slower (on a CPU: from jax 0.12)
+            remat=False,
             checkpoint_every=200,  # steps, besides every end of an epoch; 0: only there
         )
     )

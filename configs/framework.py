@@ -1,9 +1,11 @@
-"""Both stages, trained to hold on unseen patients: CoV-CTNet screens, CoV-RASeg segments what it calls infected.
+"""Both stages, trained to hold on unseen patients: CoV-CTNet screens, CoV-RASeg segments what it
+calls infected.
 
-Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
-Networks", arXiv:2009.08864. Networks and enhancement are the paper's; the training differs from it where the paper's
-does not hold on unseen patients (see README): gentler rates, stronger augmentation, an enhancement that does not
-saturate, weighted classes, averaged parameters. configs/cov_ctnet.py and configs/cov_raseg.py keep to the paper.
+Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
+Convolutional Neural Networks", arXiv:2009.08864. Networks and enhancement are the paper's; the
+training differs from it where the paper's does not hold on unseen patients (see README): gentler
+rates, stronger augmentation, an enhancement that does not saturate, weighted classes, averaged
+parameters. configs/cov_ctnet.py and configs/cov_raseg.py keep to the paper.
 
   python train.py --config configs/framework.py --workdir runs/framework \
       --config.data.source=prlab21 --config.data.path=PATH

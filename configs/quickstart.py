@@ -2,8 +2,9 @@
 
   python train.py --config configs/quickstart.py --workdir runs/quickstart
 
-Expect 3 to 4 minutes on two CPU cores and, on the 80 test slices, a classifier accuracy of 0.60 to 0.75 and a lesion
-Dice of 0.35: enough to see that everything works (the best threshold on grey levels reaches no more than 0.47).
+Expect 3 to 4 minutes on two CPU cores and, on the 80 test slices, a classifier accuracy of 0.60 to
+0.75 and a lesion Dice of 0.35: enough to see that everything works (the best threshold on grey
+levels reaches no more than 0.47).
 """
 
 from configs import framework

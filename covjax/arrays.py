@@ -1,4 +1,6 @@
-"""What functions of arrays are given, checked by type and shape alone, which a program being traced knows too."""
+"""What functions of arrays are given, checked by type and shape alone, which a program being traced
+knows too.
+"""
 
 import numbers
 from collections.abc import Container, Iterable
@@ -14,14 +16,17 @@ IMAGES = "[N, H, W, C]"
 
 
 def as_array(name: str, x: Any, wanted: str = IMAGES) -> jax.Array:
-    """Returns numbers as an array, of which nothing is looked at. Raises InputError for anything else."""
+    """Returns numbers as an array, of which nothing is looked at. Raises InputError for anything
+    else.
+    """
     if isinstance(x, jax.Array):
         return x
     try:
         array = np.asarray(x)
     except (TypeError, ValueError):  # ragged lists
         array = np.asarray(None)
-    number = array.dtype.kind in "biufc" or jnp.issubdtype(array.dtype, jnp.floating)  # bfloat16 is of another kind
+    # bfloat16 is of another kind
+    number = array.dtype.kind in "biufc" or jnp.issubdtype(array.dtype, jnp.floating)
     if not number:
         raise InputError(f"{name}: {type(x).__name__} is no array of numbers, pass {wanted}")
     return jnp.asarray(array)
@@ -33,7 +38,9 @@ def check_images(name: str, x: jax.Array, wanted: str = "floating point, e.g. fl
     if x.ndim != 4:
         raise InputError(f"{name}: shape {x.shape} has {x.ndim} axes, pass {IMAGES}")
     if 0 in x.shape[1:]:
-        raise InputError(f"{name}: shape {x.shape} has no pixels, pass {IMAGES} with at least 1 of each but N")
+        raise InputError(
+            f"{name}: shape {x.shape} has no pixels, pass {IMAGES} with at least 1 of each but N"
+        )
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(f"{name}: type {x.dtype} is not usable, pass {wanted}")
 

@@ -21,8 +21,17 @@ from covjax.runtime import count_compile_time, enable_compilation_cache
 
 flags.DEFINE_bool("debug", False, "Show the full traceback of an error.")
 
-# What the libraries that write checkpoints and figures say, in whatever exception, when the disk refuses.
-_REFUSALS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EDQUOT, errno.EIO)
+# What the libraries that write checkpoints and figures say, in whatever exception, when the disk
+# refuses.
+_REFUSALS = (
+    errno.ENOSPC,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.EDQUOT,
+    errno.EIO,
+)
 
 
 def run(main: Callable[..., int | None], operands: int = 0, more: tuple[str, ...] = ()) -> None:
@@ -30,8 +39,9 @@ def run(main: Callable[..., int | None], operands: int = 0, more: tuple[str, ...
 
     Errors of the user's get one line: status 1, or 2 for a bad flag.
 
-    Everything else is a bug and keeps its traceback. Up to `operands` words that are no flags become main's arguments;
-    where one of the flags `more` is given, they are further values of it instead.
+    Everything else is a bug and keeps its traceback. Up to `operands` words that are no flags
+    become main's arguments; where one of the flags `more` is given, they are further values of it
+    instead.
     """
 
     def guarded(argv: list[str]) -> int:
@@ -72,7 +82,9 @@ def check_flags(jobs: Mapping[tuple[str, ...], tuple[str, ...]]) -> None:
     """
     names = dict.fromkeys(name for needs, others in jobs.items() for name in (*needs, *others))
     given = [
-        flag.name for flag in map(flags.FLAGS.__getitem__, names) if flag.present and flag.value not in (None, False)
+        flag.name
+        for flag in map(flags.FLAGS.__getitem__, names)
+        if flag.present and flag.value not in (None, False)
     ]
     fitting = [needs for needs, others in jobs.items() if set(given) <= {*needs, *others}]
     if not fitting:
@@ -112,7 +124,9 @@ def _parse(argv: list[str], operands: int, more: tuple[str, ...]) -> list[str]:
 
 
 def _flag_problem(message: str) -> tuple[str, int]:
-    """Returns message and exit status for what the flag library says: fields of the configuration are values."""
+    """Returns message and exit status for what the flag library says: fields of the configuration
+    are values.
+    """
     field = re.match(r"flag --config\.([\w.]+)=(.*?): ", message)
     if field:
         return (
@@ -123,11 +137,14 @@ def _flag_problem(message: str) -> tuple[str, int]:
 
 
 def _check_overrides(argv: list[str]) -> None:
-    """Raises InputError if the file that --config names cannot be used, or lacks a field that --config.a.b sets.
+    """Raises InputError if the file that --config names cannot be used, or lacks a field that
+    --config.a.b sets.
 
-    The flag library finds both too, but says neither which fields there are nor what is wrong with the file.
+    The flag library finds both too, but says neither which fields there are nor what is wrong with
+    the file.
     """
-    path, fields = None, []
+    path = None
+    fields = []
     for argument, following in itertools.pairwise([*argv[1:], ""]):
         if field := re.match(r"--?(?:no)?config\.([^=]+)", argument):
             fields.append(field[1])
@@ -137,19 +154,25 @@ def _check_overrides(argv: list[str]) -> None:
         return
     config = _load_config(path)
     for field in fields:
-        section, where = config, "--config"
+        section = config
+        where = "--config"
         for part in field.split("."):
             if not isinstance(section, ConfigDict):
                 raise InputError(f"{where}: a value, it has no field '{part}'")
             if part not in section:
                 raise unknown(where, part, section.keys())
-            section, where = section[part], f"{where}.{part}"
+            section = section[part]
+            where = f"{where}.{part}"
         if isinstance(section, ConfigDict):
-            raise InputError(f"{where}: a section, set one of its fields: {', '.join(sorted(section.keys()))}")
+            raise InputError(
+                f"{where}: a section, set one of its fields: {', '.join(sorted(section.keys()))}"
+            )
 
 
 def _load_config(named: str) -> ConfigDict:
-    """Runs the file that --config names, with what follows a colon as the argument of its get_config()."""
+    """Runs the file that --config names, with what follows a colon as the argument of its
+    get_config().
+    """
     path, *argument = named.split(":", 1)
     if not Path(path).is_file():
         raise InputError(f"--config: {path} is not a file, name one, e.g. configs/quickstart.py")
@@ -158,7 +181,9 @@ def _load_config(named: str) -> ConfigDict:
     except InputError as error:
         raise InputError(f"--config: {error}") from error
     except Exception as error:  # the file is a program of the user's and may raise anything
-        raise InputError(f"--config: {path} is broken ({type(error).__name__}: {error}), correct it") from error
+        raise InputError(
+            f"--config: {path} is broken ({type(error).__name__}: {error}), correct it"
+        ) from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config: get_config() of {path} returns no ConfigDict, correct it")
     return config
@@ -172,8 +197,12 @@ def _fail(message: str, status: int) -> int:
 
 
 def _silence_writers() -> None:
-    """Keeps the threads that write checkpoints from printing tracebacks: what fails there is raised here as well."""
-    logging.get_absl_handler().addFilter(lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname)
+    """Keeps the threads that write checkpoints from printing tracebacks: what fails there is raised
+    here as well.
+    """
+    logging.get_absl_handler().addFilter(
+        lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname
+    )
     show = sys.unraisablehook
 
     def in_main_thread(unraisable):
@@ -190,7 +219,12 @@ def _disk_problem(error: Exception) -> str | None:
     filename = getattr(error, "filename", None)
     if reason is None and filename is None:
         return None
-    # A failed write does not know its file; all files of a run but the prepared slices lie in these folders.
-    folders = [flags.FLAGS[name].value for name in ("workdir", "output", "protocols") if name in flags.FLAGS]
+    # A failed write does not know its file; all files of a run but the prepared slices lie in these
+    # folders.
+    folders = [
+        flags.FLAGS[name].value
+        for name in ("workdir", "output", "protocols")
+        if name in flags.FLAGS
+    ]
     where = filename or " or ".join(str(folder) for folder in folders if folder)
     return f"{where}: {reason or error.strerror}, check that it can be written and that the disk is not full"

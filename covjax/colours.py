@@ -1,6 +1,9 @@
-"""Colours of classes on grey slices: Okabe and Ito's palette, which every common colour vision tells apart."""
+"""Colours of classes on grey slices: Okabe and Ito's palette, which every common colour vision
+tells apart.
+"""
 
-# Vermilion, sky, yellow, green, purple, orange, blue. The first is also that of infection without classes.
+# Vermilion, sky, yellow, green, purple, orange, blue. The first is also that of infection without
+# classes.
 COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
 
 

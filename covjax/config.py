@@ -1,4 +1,6 @@
-"""A run's configuration: checked before anything is written, kept in the workdir, never silently changed."""
+"""A run's configuration: checked before anything is written, kept in the workdir, never silently
+changed.
+"""
 
 import copy
 import json
@@ -31,7 +33,10 @@ from covjax.pretrained.convert import FIRST
 from covjax.runtime import XLA_FLAGS
 from covjax.stages import TASKS, check_fine_tuning, make_model, settled_stage, task_of
 
-CALIBRATIONS = {"none": "as the network says", "temperature": "log-odds divided by a number fitted on the val part"}
+CALIBRATIONS = {
+    "none": "as the network says",
+    "temperature": "log-odds divided by a number fitted on the val part",
+}
 # Fields that runs of earlier versions lack, with the value by which they were made.
 ADDED = {
     "xla_flags": "none",
@@ -66,8 +71,13 @@ ADDED = {
     **{f"{stage}.init": {"weights": "none", "skip": "", "first": "sum"} for stage in TASKS},
     **{f"{stage}.init.run": "" for stage in TASKS},
 }
-# What the field `pooling`, which CoV-RASeg had before its four fields, stood for: encoder_pooling, decoder_unpooling.
-SUPERSEDED_POOLING = {"max": ("max", "indices"), "haar": ("haar", "haar"), "haar_bands": ("haar_bands", "haar")}
+# What the field `pooling`, which CoV-RASeg had before its four fields, stood for: encoder_pooling,
+# decoder_unpooling.
+SUPERSEDED_POOLING = {
+    "max": ("max", "indices"),
+    "haar": ("haar", "haar"),
+    "haar_bands": ("haar_bands", "haar"),
+}
 SELECTIONS = {"infected": "the slices with infection, as the paper trains", "all": "every slice"}
 
 
@@ -75,7 +85,8 @@ def check_config(config: ConfigDict) -> None:
     """Raises InputError naming the first field whose value cannot be used, or that is missing."""
     try:
         _check_run(config)
-    # How a configuration file of the user's own shows that a field is not there or not of the kind it must be.
+    # How a configuration file of the user's own shows that a field is not there or not of the kind
+    # it must be.
     except (AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
@@ -94,7 +105,9 @@ def _check_run(config: ConfigDict) -> None:
     _among("data.frame", config.data.frame, PRLAB21_FRAMES)
     _among("data.bits", config.data.bits, BITS)
     if not 0 <= config.data.mask_threshold < 255:
-        raise InputError(f"data.mask_threshold: {config.data.mask_threshold} must be at least 0 and below 255")
+        raise InputError(
+            f"data.mask_threshold: {config.data.mask_threshold} must be at least 0 and below 255"
+        )
     for field in ("path", "patient_column", "prepared_dir", "cache", "show_patients", "lung_crop"):
         _get(config.data, field)
     check_pattern(config.data.patient_pattern)
@@ -116,7 +129,8 @@ def _check_run(config: ConfigDict) -> None:
 
 
 def _check_stage(name: str, config: ConfigDict, data: ConfigDict) -> None:
-    model, task = make_model(name, config, data=data), task_of(name, data)
+    model = make_model(name, config, data=data)
+    task = task_of(name, data)
     _check_start(name, config, model)
     _among(f"{name}.input.enhance", config.input.enhance, PRESETS)
     _among(f"{name}.input.gain", config.input.gain, ("orthonormal", "unit"))
@@ -125,11 +139,15 @@ def _check_stage(name: str, config: ConfigDict, data: ConfigDict) -> None:
     _among(f"{name}.optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     _among(f"{name}.batch_norm", config.batch_norm, BATCH_NORMS)
     check_fine_tuning(name, config)
-    check_loss(f"{name}.loss", config.loss, regions=task.name == "segmentation", classes=len(task.classes))
+    check_loss(
+        f"{name}.loss", config.loss, regions=task.name == "segmentation", classes=len(task.classes)
+    )
     for field in ("size", "slice_size"):
         sides = config.input[field]
         if len(sides) != 2 or not all(isinstance(s, int) and 16 <= s <= 4096 for s in sides):
-            raise InputError(f"{name}.input.{field}: {sides} must be height and width, 16 to 4096 pixels")
+            raise InputError(
+                f"{name}.input.{field}: {sides} must be height and width, 16 to 4096 pixels"
+            )
     if min(config.input.size) < getattr(model, "smallest", 1):
         raise InputError(
             f"{name}.input.size: {config.input.size}, but {config.model.name} takes {model.smallest} pixels or more"
@@ -145,7 +163,9 @@ def _check_stage(name: str, config: ConfigDict, data: ConfigDict) -> None:
         _positive(f"{name}.{field}", _get(config, field), zero=True)
     for field in ("optimizer.momentum", "optimizer.ema"):
         if not 0 <= _get(config, field) < 1:
-            raise InputError(f"{name}.{field}: {_get(config, field)} must be at least 0 and below 1")
+            raise InputError(
+                f"{name}.{field}: {_get(config, field)} must be at least 0 and below 1"
+            )
     check_augmentation(f"{name}.augment", config.augment)
     if name == "classifier":
         if not 0 < config.threshold < 1:
@@ -157,8 +177,12 @@ def _check_stage(name: str, config: ConfigDict, data: ConfigDict) -> None:
 
 
 def _check_start(name: str, config: ConfigDict, model: Any) -> None:
-    """Raises InputError if what a stage starts from, or the normalisation that goes with it, cannot be used."""
-    settings, network, reference = config.init, config.model.name, published(model)
+    """Raises InputError if what a stage starts from, or the normalisation that goes with it, cannot
+    be used.
+    """
+    settings = config.init
+    network = config.model.name
+    reference = published(model)
     if not settings.weights:
         raise InputError(
             f"{name}.init.weights: empty, name the file that holds the weights of {reference and reference.name} "
@@ -166,20 +190,28 @@ def _check_start(name: str, config: ConfigDict, model: Any) -> None:
         )
     _among(f"{name}.init.first", settings.first, FIRST)
     if settings.weights != "none" and reference is None:
-        raise InputError(f"{name}.init.weights: {network} has no published weights, set none or use another model")
+        raise InputError(
+            f"{name}.init.weights: {network} has no published weights, set none or use another model"
+        )
     if settings.weights == "none" and (settings.skip or settings.first != "sum"):
         raise InputError(f"{name}.init: skip and first are for weights, set init.weights too")
     if settings.weights != "none" and settings.run:
         raise InputError(f"{name}.init: weights and run are both set, set one of them")
     if settled_stage(config).input.normalize == "pretrained":
         if reference is None:
-            raise InputError(f"{name}.input.normalize: {network} has no published weights, use zero_center")
+            raise InputError(
+                f"{name}.input.normalize: {network} has no published weights, use zero_center"
+            )
         if config.input.channels not in (1, 3):
-            raise InputError(f"{name}.input.channels: {config.input.channels}, published weights take 3 (or 1)")
+            raise InputError(
+                f"{name}.input.channels: {config.input.channels}, published weights take 3 (or 1)"
+            )
 
 
 def settled(config: ConfigDict) -> ConfigDict:
-    """Returns a copy of a run's configuration in which nothing is left open: what the run records."""
+    """Returns a copy of a run's configuration in which nothing is left open: what the run
+    records.
+    """
     config = config.copy_and_resolve_references()
     for name in stage_names(config):
         config[name] = settled_stage(config[name])
@@ -194,8 +226,8 @@ def stage_names(config: Any) -> list[str]:
 def claim_workdir(workdir: Path, config: ConfigDict, free: str = "") -> None:
     """Makes `workdir` this run's: writes config.json, or checks that the one there is the same.
 
-    Fields whose name begins with `free` may differ; those of `config` are then written. Raises InputError naming the
-    first other field that differs, or why the folder cannot be written.
+    Fields whose name begins with `free` may differ; those of `config` are then written. Raises
+    InputError naming the first other field that differs, or why the folder cannot be written.
     """
     ours = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
@@ -224,7 +256,9 @@ def _bound(fields: dict[str, Any], free: str) -> dict[str, Any]:
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """Returns the configuration of the run in `workdir`. Raises InputError if there is none or it is damaged."""
+    """Returns the configuration of the run in `workdir`. Raises InputError if there is none or it
+    is damaged.
+    """
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(f"{workdir}: no config.json, this is not the workdir of a run")
@@ -233,12 +267,16 @@ def read_config(workdir: Path) -> ConfigDict:
         config = ConfigDict(values).lock()
         check_config(config)
     except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}), restore it or use another --workdir") from error
+        raise InputError(
+            f"{path}: damaged ({error}), restore it or use another --workdir"
+        ) from error
     return config
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically: readers see the old file or the new one. Raises InputError if it cannot be written."""
+    """Writes JSON atomically: readers see the old file or the new one. Raises InputError if it
+    cannot be written.
+    """
     write_whole(path, encode_json(value))
 
 
@@ -251,14 +289,20 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise InputError(f"{path}: damaged ({error}), restore it or use another --workdir") from None
+        raise InputError(
+            f"{path}: damaged ({error}), restore it or use another --workdir"
+        ) from None
     if not isinstance(value, dict):
-        raise InputError(f"{path}: damaged (not a JSON object), restore it or use another --workdir")
+        raise InputError(
+            f"{path}: damaged (not a JSON object), restore it or use another --workdir"
+        )
     return value
 
 
 def _with_added(values: dict[str, Any]) -> dict[str, Any]:
-    """Adds the fields of ADDED that a configuration of an earlier version lacks; translates its pooling."""
+    """Adds the fields of ADDED that a configuration of an earlier version lacks; translates its
+    pooling.
+    """
     for field, value in ADDED.items():
         *sections, name = field.split(".")
         within: Any = values
@@ -271,21 +315,32 @@ def _with_added(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _translate_pooling(stage: Any) -> None:
-    """Gives a CoV-RASeg of an earlier version the four fields that its one field `pooling`, if any, stood for."""
+    """Gives a CoV-RASeg of an earlier version the four fields that its one field `pooling`, if any,
+    stood for.
+    """
     model = stage.get("model") if isinstance(stage, dict) else None
-    if not isinstance(model, dict) or model.get("name") != "cov_raseg" or "encoder_pooling" in model:
+    if (
+        not isinstance(model, dict)
+        or model.get("name") != "cov_raseg"
+        or "encoder_pooling" in model
+    ):
         return
     if model.get("pooling", "max") in SUPERSEDED_POOLING:
         pooling, unpooling = SUPERSEDED_POOLING[model.pop("pooling", "max")]
         model["encoder_smoothing"] = model["decoder_smoothing"] = "avg"
-        model["encoder_pooling"], model["decoder_unpooling"] = pooling, unpooling
+        model["encoder_pooling"] = pooling
+        model["decoder_unpooling"] = unpooling
 
 
 def flat_fields(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns the fields of nested sections by their dotted names."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= flat_fields(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= (
+            flat_fields(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else {prefix + key: value}
+        )
     return flat
 
 

@@ -16,13 +16,15 @@ from covjax.errors import InputError
 def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Writes a file, and the folders above it, atomically: readers see the old file or the new one.
 
-    `mode` holds who may read it, less what the process's umask takes away. Raises InputError if it cannot be written.
+    `mode` holds who may read it, less what the process's umask takes away. Raises InputError if it
+    cannot be written.
     """
     write_together({path: content}, mode)
 
 
 def write_together(files: Mapping[Path, bytes], mode: int = 0o666) -> None:
-    """Writes files that belong together: each beside its place first; at the end all are moved there, in order.
+    """Writes files that belong together: each beside its place first; at the end all are moved
+    there, in order.
 
     If one cannot be written, all former files stay as they were. Raises InputError naming the file.
     """

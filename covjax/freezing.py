@@ -17,11 +17,13 @@ from covjax.layers import BatchNorm
 
 
 def is_frozen(path: Sequence[str], freeze: str) -> bool:
-    """Returns whether the parameter at `path` is frozen by `freeze`: patterns "*,!fc3/*", of which the last one wins.
+    """Returns whether the parameter at `path` is frozen by `freeze`: patterns "*,!fc3/*", of which
+    the last one wins.
 
     "!" before a pattern excepts what it matches.
     """
-    frozen, name = False, "/".join(path)
+    frozen = False
+    name = "/".join(path)
     for pattern in _words(freeze):
         if fnmatchcase(name, pattern.removeprefix("!")):
             frozen = not pattern.startswith("!")
@@ -44,12 +46,16 @@ def overlay(params: Any, changed: Any) -> Any:
 
 
 def keeps_statistics(layer: Sequence[str], freeze: str) -> bool:
-    """Returns whether the BatchNorm at path `layer` is frozen: then training uses and keeps its statistics."""
+    """Returns whether the BatchNorm at path `layer` is frozen: then training uses and keeps its
+    statistics.
+    """
     return is_frozen((*layer, "scale"), freeze)
 
 
 def frozen_statistics(freeze: str) -> AbstractContextManager:
-    """Within this context a training network's frozen BatchNorm layers normalise by the statistics they have."""
+    """Within this context a training network's frozen BatchNorm layers normalise by the statistics
+    they have.
+    """
 
     def intercept(call, args, kwargs, context):
         if isinstance(context.module, BatchNorm) and keeps_statistics(context.module.path, freeze):
@@ -60,7 +66,9 @@ def frozen_statistics(freeze: str) -> AbstractContextManager:
 
 
 def rate_of(path: Sequence[str], rates: str) -> float:
-    """Returns the learning rate of the parameter at `path` as a multiple: "stem/*:0.1,*bias:2", first fit wins."""
+    """Returns the learning rate of the parameter at `path` as a multiple: "stem/*:0.1,*bias:2",
+    first fit wins.
+    """
     name = "/".join(path)
     return next((rate for pattern, rate in _rates(rates) if fnmatchcase(name, pattern)), 1.0)
 
@@ -69,22 +77,33 @@ def scale_by_part(rates: str) -> optax.GradientTransformation:
     """Multiplies the update of every parameter by its `rate_of`."""
 
     def scaled(updates, _):
-        return unflatten_dict({path: rate_of(path, rates) * u for path, u in flatten_dict(updates).items()})
+        return unflatten_dict(
+            {path: rate_of(path, rates) * u for path, u in flatten_dict(updates).items()}
+        )
 
     return optax.stateless(scaled)
 
 
 def check_parts(field: str, params: Any, freeze: str, rates: str) -> None:
-    """Raises InputError naming `field` for a pattern that matches no parameter, a rate that is none, or all frozen."""
+    """Raises InputError naming `field` for a pattern that matches no parameter, a rate that is
+    none, or all frozen.
+    """
     paths = list(flatten_dict(params))
-    patterns = {"freeze": [p.removeprefix("!") for p in _words(freeze)], "rates": [p for p, _ in _rates(rates, field)]}
+    patterns = {
+        "freeze": [p.removeprefix("!") for p in _words(freeze)],
+        "rates": [p for p, _ in _rates(rates, field)],
+    }
     for name, words in patterns.items():
         for pattern in words:
             if not any(fnmatchcase("/".join(path), pattern) for path in paths):
                 parts = ", ".join(sorted({f"{path[0]}/*" for path in paths}))
-                raise InputError(f"{field}.{name}: '{pattern}' matches no parameter, the parts are {parts}")
+                raise InputError(
+                    f"{field}.{name}: '{pattern}' matches no parameter, the parts are {parts}"
+                )
     if all(is_frozen(path, freeze) for path in paths):
-        raise InputError(f"{field}.freeze: '{freeze}' leaves nothing to train, except a part of it, as in '*,!head/*'")
+        raise InputError(
+            f"{field}.freeze: '{freeze}' leaves nothing to train, except a part of it, as in '*,!head/*'"
+        )
 
 
 def _split(tree: Any, chosen: Callable[[Sequence[str]], bool]) -> tuple[Any, Any]:
@@ -107,5 +126,7 @@ def _rates(rates: str, field: str = "optimizer") -> list[tuple[str, float]]:
         except ValueError:
             found.append((pattern, -1.0))
         if not pattern or not 0 < found[-1][1] < float("inf"):
-            raise InputError(f"{field}.rates: '{word}' is not PATTERN:NUMBER with a number above 0, as in 'stem/*:0.1'")
+            raise InputError(
+                f"{field}.rates: '{word}' is not PATTERN:NUMBER with a number above 0, as in 'stem/*:0.1'"
+            )
     return found

@@ -1,7 +1,8 @@
-"""Windows over an image: reading them, and the transposes of reading, of which all gradients are made.
+"""Windows over an image: reading them, and the transposes of reading, of which all gradients are
+made.
 
-Everything is built from strided views and selects: no gather, scatter or transpose over the image. Gradients are
-written by hand, because reverse-mode differentiation of the same code would scatter.
+Everything is built from strided views and selects: no gather, scatter or transpose over the image.
+Gradients are written by hand, because reverse-mode differentiation of the same code would scatter.
 """
 
 from functools import partial
@@ -18,7 +19,8 @@ class Grid(NamedTuple):
     size: tuple[int, int]
     window: int
     stride: int
-    around: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))  # pixels padded (above, below), (left, right)
+    # pixels padded (above, below), (left, right)
+    around: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
 
     @property
     def tiles(self) -> bool:
@@ -38,7 +40,8 @@ class Grid(NamedTuple):
 
 
 def grid_of(size: tuple[int, int], window: int, stride: int) -> Grid:
-    """Returns side by side windows, dropping what fills none, or overlapping ones, padded to ceil(side / stride).
+    """Returns side by side windows, dropping what fills none, or overlapping ones, padded to
+    ceil(side / stride).
 
     The padding lies around the image, one pixel more at the bottom and right for an even window.
     """
@@ -47,18 +50,23 @@ def grid_of(size: tuple[int, int], window: int, stride: int) -> Grid:
 
 
 def views(x: jax.Array, grid: Grid, fill: float = 0.0) -> list[jax.Array]:
-    """Splits x [N, H, W, C] into one view [N, h, w, C] per place in the window, `fill` where it reaches outside."""
+    """Splits x [N, H, W, C] into one view [N, h, w, C] per place in the window, `fill` where it
+    reaches outside.
+    """
     return list(_views(grid, fill, x))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _views(grid: Grid, fill: float, x: jax.Array) -> tuple[jax.Array, ...]:
-    (h, w), k, s = grid.outputs, grid.window, grid.stride
+    h, w = grid.outputs
+    k = grid.window
+    s = grid.stride
     if grid.tiles:
         blocks = x[:, : h * k, : w * k].reshape(x.shape[0], h, k, w, k, x.shape[-1])
         return tuple(blocks[:, :, i, :, j] for i, j in grid.places)
     x = jnp.pad(x, ((0, 0), *grid.around, (0, 0)), constant_values=fill)
-    height, width = (h - 1) * s + 1, (w - 1) * s + 1
+    height = (h - 1) * s + 1
+    width = (w - 1) * s + 1
     return tuple(x[:, i : i + height : s, j : j + width : s] for i, j in grid.places)
 
 
@@ -89,7 +97,9 @@ def _put(part: jax.Array, place: tuple[int, int], grid: Grid) -> jax.Array:
 
 
 def _within(blocks: jax.Array, grid: Grid) -> jax.Array:
-    """Lays blocks [N, h, window, w, window, C] out as an image [N, H, W, C], zeros where no window lies."""
+    """Lays blocks [N, h, window, w, window, C] out as an image [N, H, W, C], zeros where no window
+    lies.
+    """
     n, h, k, w, _, channels = blocks.shape
     full = blocks.reshape(n, h * k, w * k, channels)
     return jnp.pad(full, ((0, 0), (0, grid.size[0] - h * k), (0, grid.size[1] - w * k), (0, 0)))
@@ -102,7 +112,8 @@ def first_maximum(parts: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     for k, part in enumerate(parts[1:], 1):
         better = part > pooled
         # NaN must not vanish here: the loss has to become non-finite for the run to stop.
-        pooled, winner = jnp.maximum(pooled, part), jnp.where(better, jnp.int8(k), winner)
+        pooled = jnp.maximum(pooled, part)
+        winner = jnp.where(better, jnp.int8(k), winner)
     return pooled, winner
 
 
@@ -118,7 +129,9 @@ def _give(values: jax.Array, winner: jax.Array, grid: Grid) -> jax.Array:
     if grid.tiles:
         k = grid.window
         place = jnp.arange(k**2, dtype=winner.dtype).reshape(1, 1, k, 1, k, 1)
-        return _within(jnp.where(winner[:, :, None, :, None] == place, values[:, :, None, :, None], 0), grid)
+        return _within(
+            jnp.where(winner[:, :, None, :, None] == place, values[:, :, None, :, None], 0), grid
+        )
     parts = [jnp.where(winner == k, values, 0) for k in range(grid.window**2)]
     return sum(_put(part, place, grid) for part, place in zip(parts, grid.places, strict=True))
 
@@ -137,7 +150,9 @@ take.defvjp(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def give(grid: Grid, values: jax.Array, winner: jax.Array) -> jax.Array:
-    """Puts values [N, h, w, C] at the pixels that `winner` names in an image [N, H, W, C] of zeros; `take` back."""
+    """Puts values [N, h, w, C] at the pixels that `winner` names in an image [N, H, W, C] of zeros;
+    `take` back.
+    """
     return _give(values, winner, grid)
 
 
@@ -149,7 +164,8 @@ give.defvjp(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def maximum(grid: Grid, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the maximum of each window [N, h, w, C] and its place, int8; the first in row-major order of a tie.
+    """Returns the maximum of each window [N, h, w, C] and its place, int8; the first in row-major
+    order of a tie.
 
     Padded pixels never win. The gradient goes to that place, as in PyTorch.
     """
@@ -161,7 +177,9 @@ def _maximum_forward(grid, x):
     return (pooled, winner), winner
 
 
-maximum.defvjp(_maximum_forward, lambda grid, winner, gradients: (_give(gradients[0], winner, grid),))
+maximum.defvjp(
+    _maximum_forward, lambda grid, winner, gradients: (_give(gradients[0], winner, grid),)
+)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -172,21 +190,32 @@ def total(grid: Grid, x: jax.Array) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def spread(grid: Grid, values: jax.Array) -> jax.Array:
-    """Puts each of the values [N, h, w, C] at all pixels of its window and adds up: the transpose of `total`."""
+    """Puts each of the values [N, h, w, C] at all pixels of its window and adds up: the transpose
+    of `total`.
+    """
     if grid.tiles:
         n, h, w, channels = values.shape
-        blocks = jnp.broadcast_to(values[:, :, None, :, None], (n, h, grid.window, w, grid.window, channels))
+        blocks = jnp.broadcast_to(
+            values[:, :, None, :, None], (n, h, grid.window, w, grid.window, channels)
+        )
         return _within(blocks, grid)
     if grid.stride == 1:  # sums over the windows turned round
         return total(grid._replace(around=tuple(pixels[::-1] for pixels in grid.around)), values)
     return sum(_put(values, place, grid) for place in grid.places)
 
 
-total.defvjp(lambda grid, x: (total(grid, x), None), lambda grid, _, gradient: (spread(grid, gradient),))
-spread.defvjp(lambda grid, values: (spread(grid, values), None), lambda grid, _, gradient: (total(grid, gradient),))
+total.defvjp(
+    lambda grid, x: (total(grid, x), None), lambda grid, _, gradient: (spread(grid, gradient),)
+)
+spread.defvjp(
+    lambda grid, values: (spread(grid, values), None),
+    lambda grid, _, gradient: (total(grid, gradient),),
+)
 
 
 def with_edges(x: jax.Array, axis: int) -> jax.Array:
-    """Repeats the first and the last row along an axis, as `jnp.pad` does, which a CPU does more slowly."""
+    """Repeats the first and the last row along an axis, as `jnp.pad` does, which a CPU does more
+    slowly.
+    """
     first, last = (lax.slice_in_dim(x, k, k + 1, axis=axis) for k in (0, x.shape[axis] - 1))
     return lax.concatenate([first, x, last], axis)

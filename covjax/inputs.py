@@ -1,4 +1,6 @@
-"""From a stored slice to a network's input, on the device: the same function in training, evaluation and use."""
+"""From a stored slice to a network's input, on the device: the same function in training,
+evaluation and use.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,7 +15,8 @@ from covjax.enhance import enhance
 class Normalization(NamedTuple):
     """Mean and standard deviation per channel [C] of values 0..255.
 
-    Measured on the training part after enhancement; with `pretrained`, those of the published weights.
+    Measured on the training part after enhancement; with `pretrained`, those of the published
+    weights.
     """
 
     mean: np.ndarray
@@ -28,11 +31,13 @@ NORMALIZATIONS = {
 }
 
 
-def pretrained_normalization(mean: Sequence[float], std: Sequence[float], channels: int) -> Normalization:
+def pretrained_normalization(
+    mean: Sequence[float], std: Sequence[float], channels: int
+) -> Normalization:
     """Returns the normalisation that published weights expect, given per colour for values 0..1.
 
-    A single channel gets the means over the colours: `network_input` adds a constant, by which the kernels make up for
-    what each colour's differ from them (`covjax.pretrained`).
+    A single channel gets the means over the colours: `network_input` adds a constant, by which the
+    kernels make up for what each colour's differ from them (`covjax.pretrained`).
     """
     both = 255 * np.array([mean, std], np.float64)
     if channels == 1:
@@ -41,17 +46,23 @@ def pretrained_normalization(mean: Sequence[float], std: Sequence[float], channe
 
 
 def has_constant(config: Any) -> bool:
-    """Whether the network sees a constant 1 beside one grey channel, as what takes a colour's place needs it."""
+    """Whether the network sees a constant 1 beside one grey channel, as what takes a colour's place
+    needs it.
+    """
     return config.normalize == "pretrained" and config.channels == 1
 
 
 def network_channels(config: Any) -> int:
-    """Returns how many channels `network_input` has; `config` says what its normalize "auto" means."""
+    """Returns how many channels `network_input` has; `config` says what its normalize "auto"
+    means.
+    """
     return config.channels + has_constant(config)
 
 
 def slice_size(config: Any) -> tuple[int, int]:
-    """Returns the size to which slices are brought before enhancement; without enhancement, the network's own."""
+    """Returns the size to which slices are brought before enhancement; without enhancement, the
+    network's own.
+    """
     return tuple(getattr(config, size_field(config)))
 
 
@@ -61,22 +72,29 @@ def size_field(config: Any) -> str:
 
 
 def enhanced(images: jax.Array, config: Any, aligned: bool = False) -> jax.Array:
-    """Enhances slices float or uint8 [N, H, W] in 0..255 into [N, *config.size, config.channels] in 0..255.
+    """Enhances slices float or uint8 [N, H, W] in 0..255 into [N, *config.size, config.channels] in
+    0..255.
 
-    `aligned` lays the result over the slice and its mask (see `enhance`), as whoever labels pixels needs.
+    `aligned` lays the result over the slice and its mask (see `enhance`), as whoever labels pixels
+    needs.
     """
     x = jnp.asarray(images, jnp.float32)[..., None]
-    x = enhance(x, preset=config.enhance, gain=config.gain, size=tuple(config.size), aligned=aligned)
+    x = enhance(
+        x, preset=config.enhance, gain=config.gain, size=tuple(config.size), aligned=aligned
+    )
     return jnp.repeat(x, config.channels, axis=-1)
 
 
-def network_input(images: jax.Array, config: Any, normalization: Normalization, aligned: bool = False) -> jax.Array:
-    """Turns slices [N, H, W] in 0..255 into the network's input float32 [N, *config.size, network_channels(config)].
+def network_input(
+    images: jax.Array, config: Any, normalization: Normalization, aligned: bool = False
+) -> jax.Array:
+    """Turns slices [N, H, W] in 0..255 into the network's input float32 [N, *config.size,
+    network_channels(config)].
 
-    With one channel and normalize="pretrained" a constant 1 follows it. Kernels of three colours that are normalised
-    each by its own mean and deviation cannot be those of one grey channel alone: at the border, where the normalised
-    slice is padded with zeros, less of what the means add is seen than inside. The constant is padded likewise. Of
-    `aligned` see `enhanced`.
+    With one channel and normalize="pretrained" a constant 1 follows it. Kernels of three colours
+    that are normalised each by its own mean and deviation cannot be those of one grey channel
+    alone: at the border, where the normalised slice is padded with zeros, less of what the means
+    add is seen than inside. The constant is padded likewise. Of `aligned` see `enhanced`.
     """
     x = enhanced(images, config, aligned) - jnp.asarray(normalization.mean, jnp.float32)
     if config.normalize in ("standardize", "pretrained"):

@@ -1,4 +1,6 @@
-"""The few layers that every network shares. One convolution layer, so that a faster kernel serves all."""
+"""The few layers that every network shares. One convolution layer, so that a faster kernel serves
+all.
+"""
 
 from collections.abc import Callable
 
@@ -25,10 +27,12 @@ he = nn.initializers.he_normal()  # for what a ReLU follows
 
 
 class Conv(nn.Module):
-    """Convolution [N, H, W, C] -> [N, H', W', features]; kernel and padding are one number or (rows, columns).
+    """Convolution [N, H, W, C] -> [N, H', W', features]; kernel and padding are one number or
+    (rows, columns).
 
-    Padded explicitly, by k//2 * dilation pixels if not told, because "SAME" pads a strided convolution of an even side
-    on one side only, unlike most networks reimplemented here; padding="same" is for those that were trained with it.
+    Padded explicitly, by k//2 * dilation pixels if not told, because "SAME" pads a strided
+    convolution of an even side on one side only, unlike most networks reimplemented here;
+    padding="same" is for those that were trained with it.
     """
 
     features: int
@@ -47,7 +51,12 @@ class Conv(nn.Module):
         size = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
         shape = (*size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
-        moves = {"stride": self.stride, "dilation": self.dilation, "padding": self.padding, "groups": self.groups}
+        moves = {
+            "stride": self.stride,
+            "dilation": self.dilation,
+            "padding": self.padding,
+            "groups": self.groups,
+        }
         y = conv2d(x.astype(self.dtype), kernel, **moves)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
@@ -57,7 +66,8 @@ class Conv(nn.Module):
 class BatchNorm(nn.Module):
     """BatchNorm of [N, H, W, C] (momentum 0.9, synchronised over `axis_name`) and its activation.
 
-    `activation` is None, "relu" or "relu6". Parameters and statistics are named as in flax.linen.BatchNorm.
+    `activation` is None, "relu" or "relu6". Parameters and statistics are named as in
+    flax.linen.BatchNorm.
     """
 
     activation: str | None = None
@@ -77,7 +87,9 @@ class BatchNorm(nn.Module):
         y, *moments = batch_norm(x, scale, bias, axis_name=self.axis_name, **form)
         if not self.is_initializing():
             for average, new in zip((mean, variance), moments, strict=True):
-                average.value = BATCH_NORM_MOMENTUM * average.value + (1 - BATCH_NORM_MOMENTUM) * new
+                average.value = (
+                    BATCH_NORM_MOMENTUM * average.value + (1 - BATCH_NORM_MOMENTUM) * new
+                )
         return y
 
 
@@ -115,7 +127,9 @@ class ConvBN(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask depends on a sample's place in the global batch, not on how devices share that batch."""
+    """Dropout whose mask depends on a sample's place in the global batch, not on how devices share
+    that batch.
+    """
 
     rate: float
     axis_name: str | None = None
@@ -125,16 +139,19 @@ class Dropout(nn.Module):
         if not train or self.rate == 0.0:
             return x
         key = self.make_rng("dropout")
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, global_positions(x.shape[0], self.axis_name))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+            key, global_positions(x.shape[0], self.axis_name)
+        )
         keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1.0 - self.rate), 0).astype(x.dtype)
 
 
 def expose(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
-    """Lets callers read `x` as ("intermediates", name) and differentiate by it: add ("perturbations", name) to it.
+    """Lets callers read `x` as ("intermediates", name) and differentiate by it: add
+    ("perturbations", name) to it.
 
-    Returns x, plus the perturbation if the caller passes one. Unlike `module.perturb` it leaves nothing in the
-    variables that `init` returns, which would tie them to the size of one batch.
+    Returns x, plus the perturbation if the caller passes one. Unlike `module.perturb` it leaves
+    nothing in the variables that `init` returns, which would tie them to the size of one batch.
     """
     module.sow("intermediates", name, x)
     if module.has_variable("perturbations", name):
@@ -157,9 +174,14 @@ def global_positions(local_size: int, axis_name: str | None) -> jax.Array:
 
 
 def require_side(module: nn.Module, x: jax.Array) -> None:
-    """Raises InputError if the image x [N, H, W, C] is smaller than the network's strides can take."""
+    """Raises InputError if the image x [N, H, W, C] is smaller than the network's strides can
+    take.
+    """
     name = module.name or type(module).__name__
     check_images(f"model {name}: image", x)
-    side, smallest = min(x.shape[1:3]), module.smallest
+    side = min(x.shape[1:3])
+    smallest = module.smallest
     if side < smallest:
-        raise InputError(f"model {name}: an input of {x.shape[1]}x{x.shape[2]} is too small, use {smallest} or more")
+        raise InputError(
+            f"model {name}: an input of {x.shape[1]}x{x.shape[2]} is too small, use {smallest} or more"
+        )

@@ -1,9 +1,10 @@
-"""Losses by name, and the weights of classes: aware of padding and of the ignore label, safe on empty masks.
+"""Losses by name, and the weights of classes: aware of padding and of the ignore label, safe on
+empty masks.
 
-Every loss is given per sample as (sum [N], weight [N]), float32, and the loss of a batch is sum(sums) / sum(weights):
-so it is the same however a batch is divided over devices. Those that count pixels weigh a sample by its pixels, those
-that compare regions are computed on every slice by itself and averaged over the slices, never over the pixels of a
-whole batch.
+Every loss is given per sample as (sum [N], weight [N]), float32, and the loss of a batch is
+sum(sums) / sum(weights): so it is the same however a batch is divided over devices. Those that
+count pixels weigh a sample by its pixels, those that compare regions are computed on every slice by
+itself and averaged over the slices, never over the pixels of a whole batch.
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,9 @@ CLASS_WEIGHTS = {
 def sample_losses(
     config: Any, logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array
 ) -> SampleLoss:
-    """The loss that `config` (the `loss` section of a stage) names, of each sample; see the functions below."""
+    """The loss that `config` (the `loss` section of a stage) names, of each sample; see the
+    functions below.
+    """
     match config.name:
         case "cross_entropy":
             return cross_entropy(logits, truth, valid, class_weights)
@@ -49,14 +52,19 @@ def sample_losses(
         case "generalized_dice":
             return generalized_dice(logits, truth, valid)
         case "tversky":
-            return tversky(logits, truth, valid, config.tversky_alpha, config.tversky_beta, config.smooth)
+            return tversky(
+                logits, truth, valid, config.tversky_alpha, config.tversky_beta, config.smooth
+            )
         case "ce_dice":
             return ce_dice(logits, truth, valid, class_weights, config.smooth)
     raise unknown("loss.name", config.name, LOSSES)
 
 
-def cross_entropy(logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array) -> SampleLoss:
-    """Weighted softmax cross entropy of each sample, as (sum, weight): the batch loss is sum(sums) / sum(weights).
+def cross_entropy(
+    logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array
+) -> SampleLoss:
+    """Weighted softmax cross entropy of each sample, as (sum, weight): the batch loss is sum(sums)
+    / sum(weights).
 
     Args:
       logits: [N, K] or [N, H, W, K].
@@ -72,11 +80,15 @@ def cross_entropy(logits: jax.Array, truth: jax.Array, valid: jax.Array, class_w
     return _summed(-log_probability, counted * class_weights)
 
 
-def focal(logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array, gamma: float) -> SampleLoss:
-    """Focal loss -(1 - p)^gamma log p of the true class; arguments and result as of `cross_entropy`.
+def focal(
+    logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array, gamma: float
+) -> SampleLoss:
+    """Focal loss -(1 - p)^gamma log p of the true class; arguments and result as of
+    `cross_entropy`.
 
-    Class weights are the paper's alpha. Divided by the sum of the weights, as cross entropy is, not by the number of
-    foreground samples as in the paper's detector: with gamma 0 it is cross entropy.
+    Class weights are the paper's alpha. Divided by the sum of the weights, as cross entropy is, not
+    by the number of foreground samples as in the paper's detector: with gamma 0 it is cross
+    entropy.
 
     Source: "Focal Loss for Dense Object Detection" (2017), arXiv:1708.02002.
     """
@@ -89,10 +101,11 @@ def focal(logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: 
 def tversky(
     logits: jax.Array, truth: jax.Array, valid: jax.Array, alpha: float, beta: float, smooth: float
 ) -> SampleLoss:
-    """1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth) of each sample, mean over the classes 1..K-1.
+    """1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth) of each sample, mean over the classes
+    1..K-1.
 
-    TP, FP and FN are sums of probabilities over the sample's pixels; the background, class 0, does not count. On a
-    slice without infection the loss is 0 where none is predicted.
+    TP, FP and FN are sums of probabilities over the sample's pixels; the background, class 0, does
+    not count. On a slice without infection the loss is 0 where none is predicted.
 
     Args:
       logits: [N, H, W, K].
@@ -104,8 +117,8 @@ def tversky(
     Returns:
       Two float32 arrays [N]: the loss, and 1; both 0 for padding and for a sample of ignored pixels alone.
 
-    Source: "Tversky loss function for image segmentation using 3D fully convolutional deep networks" (2017),
-    arXiv:1706.05721.
+    Source: "Tversky loss function for image segmentation using 3D fully convolutional deep
+    networks" (2017), arXiv:1706.05721.
     """
     hit, predicted, true = _overlap(logits, truth, valid)
     either = hit + alpha * (predicted - hit) + beta * (true - hit)
@@ -114,25 +127,30 @@ def tversky(
 
 
 def dice(logits: jax.Array, truth: jax.Array, valid: jax.Array, smooth: float) -> SampleLoss:
-    """1 - (2 TP + smooth) / (predicted + true + smooth) of each sample; arguments and result as of `tversky`.
+    """1 - (2 TP + smooth) / (predicted + true + smooth) of each sample; arguments and result as of
+    `tversky`.
 
-    Source: "V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation" (2016),
-    arXiv:1606.04797; with plain sums in the denominator, as in arXiv:1707.03237, where V-Net has sums of squares.
+    Source: "V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation"
+    (2016), arXiv:1606.04797; with plain sums in the denominator, as in arXiv:1707.03237, where
+    V-Net has sums of squares.
     """
     return tversky(logits, truth, valid, 0.5, 0.5, smooth / 2)
 
 
 def generalized_dice(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> SampleLoss:
-    """1 - 2 sum_k(w_k TP_k) / sum_k(w_k (predicted_k + true_k)) of each sample, over all classes, background too.
+    """1 - 2 sum_k(w_k TP_k) / sum_k(w_k (predicted_k + true_k)) of each sample, over all classes,
+    background too.
 
-    w_k = 1 / true_k^2; a class absent from the truth gets the largest weight among those present (the paper leaves it
-    undefined; so does its authors' NiftyNet). Arguments and result as of `tversky`.
+    w_k = 1 / true_k^2; a class absent from the truth gets the largest weight among those present
+    (the paper leaves it undefined; so does its authors' NiftyNet). Arguments and result as of
+    `tversky`.
 
-    Source: "Generalised Dice overlap as a deep learning loss function for highly unbalanced segmentations" (2017),
-    arXiv:1707.03237.
+    Source: "Generalised Dice overlap as a deep learning loss function for highly unbalanced
+    segmentations" (2017), arXiv:1707.03237.
     """
     hit, predicted, true = _overlap(logits, truth, valid)
-    # Only the ratio of the weights counts: relative to the rarest class they neither overflow nor vanish.
+    # Only the ratio of the weights counts: relative to the rarest class they neither overflow nor
+    # vanish.
     rarest = jnp.min(jnp.where(true > 0, true, jnp.inf), -1, keepdims=True)
     weights = jnp.where(true > 0, rarest / jnp.maximum(true, 1), 1) ** 2
     whole = (weights * (predicted + true)).sum(-1)
@@ -142,10 +160,11 @@ def generalized_dice(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> S
 def ce_dice(
     logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array, smooth: float
 ) -> SampleLoss:
-    """Cross entropy, averaged over the pixels of each sample, plus `dice`; class weights are for the former.
+    """Cross entropy, averaged over the pixels of each sample, plus `dice`; class weights are for
+    the former.
 
-    Source: "Automated Design of Deep Learning Methods for Biomedical Image Segmentation" (2019), arXiv:1904.08128;
-    there both are computed over a whole batch.
+    Source: "Automated Design of Deep Learning Methods for Biomedical Image Segmentation" (2019),
+    arXiv:1904.08128; there both are computed over a whole batch.
     """
     total, weight = cross_entropy(logits, truth, valid, class_weights)
     overlap, each = dice(logits, truth, valid, smooth)
@@ -153,8 +172,11 @@ def ce_dice(
 
 
 def _compared(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> SampleLoss:
-    """Log probabilities, and one-hot truth that is 0 for what does not count, both float32 [N, .., K]."""
-    # One-hot rather than a gather of integer labels, which XLA turns into a slow scatter in the gradient.
+    """Log probabilities, and one-hot truth that is 0 for what does not count, both float32 [N, ..,
+    K].
+    """
+    # One-hot rather than a gather of integer labels, which XLA turns into a slow scatter in the
+    # gradient.
     shares = truth if truth.ndim == logits.ndim else jax.nn.one_hot(truth, logits.shape[-1])
     counted = shares * valid.reshape(-1, *[1] * (logits.ndim - 1))
     return jax.nn.log_softmax(logits.astype(jnp.float32)), counted
@@ -165,7 +187,9 @@ def _summed(loss: jax.Array, weights: jax.Array) -> SampleLoss:
     return (weights * loss).sum(axes), weights.sum(axes)
 
 
-def _overlap(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _overlap(
+    logits: jax.Array, truth: jax.Array, valid: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Soft pixels [N, K] of each class: rightly predicted, predicted, true."""
     log_probability, true = _compared(logits, truth, valid)
     predicted = jnp.exp(log_probability) * true.sum(-1, keepdims=True)
@@ -178,14 +202,18 @@ def _each(loss: jax.Array, true: jax.Array) -> SampleLoss:
 
 
 def check_loss(where: str, config: Any, regions: bool, classes: int = 2) -> None:
-    """Raises InputError naming the field of `config`, the `loss` section called `where`, that cannot be used.
+    """Raises InputError naming the field of `config`, the `loss` section called `where`, that
+    cannot be used.
 
-    `regions` says whether the task has regions to compare, as segmentation does; `classes` how many it tells apart.
+    `regions` says whether the task has regions to compare, as segmentation does; `classes` how many
+    it tells apart.
     """
     if config.name not in LOSSES:
         raise unknown(f"{where}.name", config.name, LOSSES)
     if config.name not in PER_PIXEL and not regions:
-        raise InputError(f"{where}.name: '{config.name}' compares regions, use {' or '.join(PER_PIXEL)}")
+        raise InputError(
+            f"{where}.name: '{config.name}' compares regions, use {' or '.join(PER_PIXEL)}"
+        )
     if "," in config.class_weights:
         class_weights(config.class_weights, np.ones(classes))
     elif config.class_weights not in CLASS_WEIGHTS:
@@ -195,26 +223,33 @@ def check_loss(where: str, config: Any, regions: bool, classes: int = 2) -> None
             f"{where}.class_weights: '{config.class_weights}' has no meaning for {config.name}, set none or use one of "
             f"{', '.join(WEIGHTED)}"
         )
-    least = {"focal_gamma": 0} | ({"tversky_alpha": 0, "tversky_beta": 0, "smooth": 1e-6} if regions else {})
+    least = {"focal_gamma": 0} | (
+        {"tversky_alpha": 0, "tversky_beta": 0, "smooth": 1e-6} if regions else {}
+    )
     for field, limit in least.items():
         if not (np.isfinite(config[field]) and config[field] >= limit):
             raise InputError(f"{where}.{field}: {config[field]} must be {limit:g} or more")
     if regions and config.tversky_alpha + config.tversky_beta == 0:
-        raise InputError(f"{where}: tversky_alpha and tversky_beta are both 0, set one of them above 0")
+        raise InputError(
+            f"{where}: tversky_alpha and tversky_beta are both 0, set one of them above 0"
+        )
 
 
 def _numbers(rule: str | tuple[float, ...]) -> np.ndarray:
     try:
         return np.asarray(rule.split(",") if isinstance(rule, str) else rule, np.float32)
     except ValueError:
-        raise InputError(f"class_weights: '{rule}' is not a list of numbers, write e.g. '0.5,2'") from None
+        raise InputError(
+            f"class_weights: '{rule}' is not a list of numbers, write e.g. '0.5,2'"
+        ) from None
 
 
 def class_weights(
     rule: str | tuple[float, ...], counts: np.ndarray, names: Sequence[str] | None = None,
     image_pixels: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """Returns the weight of each class [K] from its number of samples or pixels `counts` [K] in the training part.
+    """Returns the weight of each class [K] from its number of samples or pixels `counts` [K] in the
+    training part.
 
     Args:
       rule: a name in CLASS_WEIGHTS, or the K weights themselves, as numbers or as "0.5,2".
@@ -226,15 +261,19 @@ def class_weights(
     Raises:
       InputError: another rule, a wrong number of weights or a class that never occurs.
 
-    Source of median_frequency: "Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-Scale
-    Convolutional Architecture" (2014), arXiv:1411.4734; the static attention of arXiv:2009.08864. The inverse rules
-    are of frequencies over all pixels.
+    Source of median_frequency: "Predicting Depth, Surface Normals and Semantic Labels with a Common
+    Multi-Scale Convolutional Architecture" (2014), arXiv:1411.4734; the static attention of
+    arXiv:2009.08864. The inverse rules are of frequencies over all pixels.
     """
     counts = np.asarray(counts, np.float64)
     if not isinstance(rule, str) or "," in rule:
         weights = _numbers(rule)
-        if weights.shape != counts.shape or not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-            raise InputError(f"class_weights: {rule} must be {len(counts)} weights >= 0, not all zero")
+        if weights.shape != counts.shape or not (
+            np.isfinite(weights).all() and (weights >= 0).all() and weights.any()
+        ):
+            raise InputError(
+                f"class_weights: {rule} must be {len(counts)} weights >= 0, not all zero"
+            )
         return weights
     if rule not in CLASS_WEIGHTS:
         raise unknown("class_weights", rule, CLASS_WEIGHTS)
@@ -243,9 +282,13 @@ def class_weights(
     if (counts == 0).any():
         missing = int(np.flatnonzero(counts == 0)[0])
         missing = names[missing] if names else missing
-        raise InputError(f"class_weights: class {missing} never occurs in the training part, use class_weights='none'")
+        raise InputError(
+            f"class_weights: class {missing} never occurs in the training part, use class_weights='none'"
+        )
     if rule == "median_frequency":
-        frequency = counts / (counts.sum() if image_pixels is None else np.asarray(image_pixels, np.float64))
+        frequency = counts / (
+            counts.sum() if image_pixels is None else np.asarray(image_pixels, np.float64)
+        )
         return (np.median(frequency) / frequency).astype(np.float32)
     frequency = counts / counts.sum()
     weights = 1 / (np.sqrt(frequency) if rule == "sqrt_inverse_frequency" else frequency)

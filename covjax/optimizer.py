@@ -1,4 +1,6 @@
-"""Stochastic gradient descent as the paper trains, AdamW for fine-tuning, and the schedules users ask for."""
+"""Stochastic gradient descent as the paper trains, AdamW for fine-tuning, and the schedules users
+ask for.
+"""
 
 from typing import Any
 
@@ -8,18 +10,24 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from covjax.errors import InputError, unknown
 from covjax.freezing import scale_by_part
 
-OPTIMIZERS = {"sgd": "momentum, L2 decay: as the paper trains", "adamw": "rates per parameter, decoupled decay"}
+OPTIMIZERS = {
+    "sgd": "momentum, L2 decay: as the paper trains",
+    "adamw": "rates per parameter, decoupled decay",
+}
 SCHEDULES = {"constant": "the same rate throughout", "cosine": "falls to zero along half a cosine"}
 
 
 def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Schedule:
-    """Returns step -> learning rate: linear warm-up over `warmup_epochs`, then the schedule named in the config.
+    """Returns step -> learning rate: linear warm-up over `warmup_epochs`, then the schedule named
+    in the config.
 
-    Of n steps of warm-up, step k has (k + 1) / (n + 1) of the rate: none is without effect, and the next has all of it.
+    Of n steps of warm-up, step k has (k + 1) / (n + 1) of the rate: none is without effect, and the
+    next has all of it.
     """
     if config.schedule not in SCHEDULES:
         raise unknown("optimizer.schedule", config.schedule, SCHEDULES)
-    warmup, total = round(config.warmup_epochs * steps_per_epoch), steps_per_epoch * epochs
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    total = steps_per_epoch * epochs
     if warmup and warmup >= total:
         raise InputError(
             f"optimizer.warmup_epochs: {config.warmup_epochs} leaves nothing of {epochs} epochs, use a smaller value"
@@ -30,19 +38,24 @@ def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Sched
         main = optax.cosine_decay_schedule(config.learning_rate, max(1, total - warmup))
     if not warmup:
         return main
-    rising = optax.linear_schedule(config.learning_rate / (warmup + 1), config.learning_rate, warmup)
+    rising = optax.linear_schedule(
+        config.learning_rate / (warmup + 1), config.learning_rate, warmup
+    )
     return optax.join_schedules([rising, main], [warmup])
 
 
 def make_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Returns the optimiser named in the config, with decay and optional clipping of the gradient by its global norm.
+    """Returns the optimiser named in the config, with decay and optional clipping of the gradient
+    by its global norm.
 
-    The decay of sgd is added to the clipped gradient before the momentum (L2, as the paper's toolbox does); that of
-    adamw is decoupled, and `momentum` is its first moment's. Convolution kernels and the scale and offset of BatchNorm
-    decay, convolution and dense biases do not. `rates` gives parts of the network learning rates of their own
-    (covjax.freezing). Raises InputError for an unknown name.
+    The decay of sgd is added to the clipped gradient before the momentum (L2, as the paper's
+    toolbox does); that of adamw is decoupled, and `momentum` is its first moment's. Convolution
+    kernels and the scale and offset of BatchNorm decay, convolution and dense biases do not.
+    `rates` gives parts of the network learning rates of their own (covjax.freezing). Raises
+    InputError for an unknown name.
 
-    Source of adamw: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv:1711.05101).
+    Source of adamw: Loshchilov and Hutter, "Decoupled Weight Decay Regularization"
+    (arXiv:1711.05101).
     """
     if config.name not in OPTIMIZERS:
         raise unknown("optimizer.name", config.name, OPTIMIZERS)

@@ -1,4 +1,6 @@
-"""Devices: the one place that knows that steps are pmapped over a sharded batch with a replicated state."""
+"""Devices: the one place that knows that steps are pmapped over a sharded batch with a replicated
+state.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +16,12 @@ AXIS = "batch"
 
 
 def pmap_train(step: Callable) -> Callable:
-    """Maps step(state, batch) -> (state, metrics) over the batch's shards; state is replicated and donated."""
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
+    """Maps step(state, batch) -> (state, metrics) over the batch's shards; state is replicated and
+    donated.
+    """
+    return jax.pmap(
+        step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,)
+    )
 
 
 def pmap_eval(step: Callable) -> Callable:
@@ -24,18 +30,27 @@ def pmap_eval(step: Callable) -> Callable:
 
 
 def sum_over_devices(tree: Any) -> Any:
-    """Sums every array over the devices, inside a mapped step. On one device XLA would copy them all."""
+    """Sums every array over the devices, inside a mapped step. On one device XLA would copy them
+    all.
+    """
     return tree if lax.axis_size(AXIS) == 1 else lax.psum(tree, AXIS)
 
 
 def replicate(state: Any) -> Any:
-    """Puts a state where a mapped step leaves it, so that the first step does not compile for a place of its own."""
-    return jax.device_put(state, NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec()))
+    """Puts a state where a mapped step leaves it, so that the first step does not compile for a
+    place of its own.
+    """
+    return jax.device_put(
+        state, NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
+    )
 
 
 def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Splits every array [N, ...] into [devices, N / devices, ...]. Raises InputError if they do not divide N."""
-    devices, size = jax.local_device_count(), len(next(iter(batch.values())))
+    """Splits every array [N, ...] into [devices, N / devices, ...]. Raises InputError if they do
+    not divide N.
+    """
+    devices = jax.local_device_count()
+    size = len(next(iter(batch.values())))
     if size % devices:
         raise InputError(f"batch_size: {size} is not a multiple of the {devices} devices")
     return {k: v.reshape(devices, v.shape[0] // devices, *v.shape[1:]) for k, v in batch.items()}
@@ -47,6 +62,8 @@ def unshard(rows: dict[str, jax.Array]) -> dict[str, np.ndarray]:
 
 
 def round_up(batch_size: int) -> int:
-    """Returns the smallest multiple of the device count that holds `batch_size`: evaluation pads to it."""
+    """Returns the smallest multiple of the device count that holds `batch_size`: evaluation pads to
+    it.
+    """
     devices = jax.local_device_count()
     return -(-batch_size // devices) * devices

@@ -1,4 +1,6 @@
-"""What surrounds a run: compilation cache, and facts about machine, versions, memory and compile time."""
+"""What surrounds a run: compilation cache, and facts about machine, versions, memory and compile
+time.
+"""
 
 import os
 import platform
@@ -16,10 +18,14 @@ from covjax.errors import unknown
 
 XLA_FLAGS = {
     "none": (),
-    # JAX documentation, "GPU performance tips": matrix products by Triton, collectives overlapped with computing.
-    "nvidia_fast": ("--xla_gpu_triton_gemm_any=true", "--xla_gpu_enable_latency_hiding_scheduler=true"),
-    # openxla/xla pull request 12520: neither atomic sums nor kernels chosen by a stopwatch. A resumed run needs it to
-    # end with the same bits on a GPU; a CPU always does.
+    # JAX documentation, "GPU performance tips": matrix products by Triton, collectives overlapped
+    # with computing.
+    "nvidia_fast": (
+        "--xla_gpu_triton_gemm_any=true",
+        "--xla_gpu_enable_latency_hiding_scheduler=true",
+    ),
+    # openxla/xla pull request 12520: neither atomic sums nor kernels chosen by a stopwatch. A
+    # resumed run needs it to end with the same bits on a GPU; a CPU always does.
     "nvidia_deterministic": ("--xla_gpu_deterministic_ops=true",),
 }
 
@@ -27,8 +33,8 @@ XLA_FLAGS = {
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 _compile_seconds = [0.0]
 
-# Kernels that a program for a CPU is known to be read back with: XLA of jaxlib 0.10.2 crashes at some 1,000 that depend
-# on one another, that of 0.12 read the most that were tried.
+# Kernels that a program for a CPU is known to be read back with: XLA of jaxlib 0.10.2 crashes at
+# some 1,000 that depend on one another, that of 0.12 read the most that were tried.
 MAX_KERNELS = 600 if jax.__version_info__ < (0, 12) else 3000
 SHORT_COMPILE = 1.0  # seconds in which no program of so many kernels is compiled
 SMALL_PROGRAM = 100_000  # bytes into which so many kernels are never packed
@@ -37,16 +43,19 @@ OBJECT_FILES = (b"\x7fELF", bytes.fromhex("cffaedfe"))  # of Linux and macOS
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that the next start of the same run does not compile again.
+    """Keeps compiled programs on disk, so that the next start of the same run does not compile
+    again.
 
-    Programs for a CPU of more than MAX_KERNELS kernels are not kept: XLA may crash when it reads them back.
+    Programs for a CPU of more than MAX_KERNELS kernels are not kept: XLA may crash when it reads
+    them back.
     """
     if not jax.config.jax_compilation_cache_dir:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "covjax" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    cache, checked = Path(jax.config.jax_compilation_cache_dir), set()
+    cache = Path(jax.config.jax_compilation_cache_dir)
+    checked = set()
 
     def listen(event: str, seconds: float, **_: Any) -> None:
         if event == COMPILE_EVENT and seconds > SHORT_COMPILE:
@@ -57,10 +66,12 @@ def enable_compilation_cache() -> None:
 
 
 def drop_unreadable(cache: Path, checked: set[str]) -> None:
-    """Deletes the programs of a compilation cache that XLA could write but not read; adds what it saw to `checked`.
+    """Deletes the programs of a compilation cache that XLA could write but not read; adds what it
+    saw to `checked`.
 
-    XLA:CPU (jaxlib 0.10.2) links the kernels of a program that it reads by recursion, on a thread whose stack is 2 MB:
-    some 1,000 nested kernels end it with a segmentation fault. Programs just compiled are not linked that way.
+    XLA:CPU (jaxlib 0.10.2) links the kernels of a program that it reads by recursion, on a thread
+    whose stack is 2 MB: some 1,000 nested kernels end it with a segmentation fault. Programs just
+    compiled are not linked that way.
     """
     for path in cache.glob("*-cache"):
         if path.name in checked:
@@ -74,18 +85,23 @@ def drop_unreadable(cache: Path, checked: set[str]) -> None:
 
 
 def _kernels(entry: bytes) -> int:
-    """Counts the object files in an entry of the cache; a damaged one counts as none, jax replaces it."""
+    """Counts the object files in an entry of the cache; a damaged one counts as none, jax replaces
+    it.
+    """
     try:
         # jax packs with zstandard where that is installed, else with zlib.
         zstandard = import_module("zstandard") if entry.startswith(ZSTANDARD) else None
-        unpacked = zstandard.ZstdDecompressor().decompress(entry) if zstandard else zlib.decompress(entry)
+        unpacked = (
+            zstandard.ZstdDecompressor().decompress(entry) if zstandard else zlib.decompress(entry)
+        )
     except Exception:
         return 0
     return sum(unpacked.count(mark) for mark in OBJECT_FILES)
 
 
 def use_xla_flags(preset: str) -> None:
-    """Adds a preset of XLA_FLAGS to the environment's and says so; jax must not have computed anything yet.
+    """Adds a preset of XLA_FLAGS to the environment's and says so; jax must not have computed
+    anything yet.
 
     Raises InputError for an unknown preset.
     """
@@ -108,7 +124,9 @@ def count_compile_time() -> None:
 
 
 def compile_seconds() -> float:
-    """Seconds this process has spent compiling or reading compiled programs back, since counting began."""
+    """Seconds this process has spent compiling or reading compiled programs back, since counting
+    began.
+    """
     return _compile_seconds[0]
 
 
@@ -123,7 +141,10 @@ def environment() -> dict[str, Any]:
     return {
         "covjax": __version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in ("jax", "flax", "optax", "numpy", "grain", "orbax-checkpoint")},
+        **{
+            name: version(name)
+            for name in ("jax", "flax", "optax", "numpy", "grain", "orbax-checkpoint")
+        },
         "platform": platform.platform(),
         "devices": [str(d.device_kind) for d in jax.devices()],
         "cpu_count": os.cpu_count(),

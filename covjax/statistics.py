@@ -1,4 +1,6 @@
-"""What is measured of a stage on the training part only: normalisation, class counts and the weights of classes."""
+"""What is measured of a stage on the training part only: normalisation, class counts and the
+weights of classes.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,10 +20,12 @@ INPUTS = ("image", "mask", "label")
 def measure_statistics(
     name: str, config: Any, batches: Iterable[dict[str, np.ndarray]], data: Any = None
 ) -> Statistics:
-    """Measures normalisation and class counts over batches of the training part (with `valid` marking padding).
+    """Measures normalisation and class counts over batches of the training part (with `valid`
+    marking padding).
 
-    With input.normalize="pretrained" the normalisation is not measured, but what the published weights expect.
-    Of `data` see `make_model`. Raises InputError for an unknown class_weights rule or a class that never occurs.
+    With input.normalize="pretrained" the normalisation is not measured, but what the published
+    weights expect. Of `data` see `make_model`. Raises InputError for an unknown class_weights rule
+    or a class that never occurs.
     """
     task = task_of(name, data)
 
@@ -36,7 +40,8 @@ def measure_statistics(
     for batch in batches:
         values = jax.device_get(of_slices({key: batch[key] for key in INPUTS}))
         measured.append([value[batch["valid"]] for value in values])
-    means, squares, counts = (np.concatenate(values) for values in zip(*measured, strict=True))  # of every slice
+    # of every slice
+    means, squares, counts = (np.concatenate(values) for values in zip(*measured, strict=True))
     counts = counts.astype(np.int64)
     occurs = counts > 0
     # Of a classifier the set is the image: each slice is of one class.
@@ -65,7 +70,11 @@ def statistics_to_json(statistics: Statistics) -> dict[str, list]:
 
 def statistics_from_json(values: dict[str, list]) -> Statistics:
     """Reads what `statistics_to_json` returned."""
-    normalization = Normalization(np.array(values["mean"], np.float32), np.array(values["std"], np.float32))
-    counts, weights = np.array(values["class_counts"]), np.array(values["class_weights"], np.float32)
-    pixels = np.array(values["image_pixels"]) if "image_pixels" in values else None  # a classifier has none
+    normalization = Normalization(
+        np.array(values["mean"], np.float32), np.array(values["std"], np.float32)
+    )
+    counts = np.array(values["class_counts"])
+    weights = np.array(values["class_weights"], np.float32)
+    # a classifier has none
+    pixels = np.array(values["image_pixels"]) if "image_pixels" in values else None
     return Statistics(normalization, counts, weights, pixels)

@@ -1,8 +1,9 @@
 """Discrete wavelet transforms in one and two dimensions, with the conventions of PyWavelets.
 
-Every discrete wavelet of PyWavelets or filters of one's own, every way of PyWavelets to go on beyond the ends, any
-size, any leading batch; each function is linear, so `grad`, `jvp` and `vmap` of any order hold. PyWavelets supplies the
-filters by name and computes nothing. Source: S. Mallat, "A Theory for Multiresolution Signal Decomposition", 1989.
+Every discrete wavelet of PyWavelets or filters of one's own, every way of PyWavelets to go on
+beyond the ends, any size, any leading batch; each function is linear, so `grad`, `jvp` and `vmap`
+of any order hold. PyWavelets supplies the filters by name and computes nothing. Source: S. Mallat,
+"A Theory for Multiresolution Signal Decomposition", 1989.
 """
 
 import functools
@@ -20,13 +21,27 @@ from covjax.arrays import as_array, check_name, is_whole, shown
 from covjax.errors import InputError, unknown
 from covjax.subbands import MODES, Axis, Filters, merge, split
 
-__all__ = ["MODES", "Bands", "Details", "FilterBank", "dwt", "dwt2", "idwt", "idwt2", "wavedec2", "waverec2"]
+__all__ = [
+    "MODES",
+    "Bands",
+    "Details",
+    "FilterBank",
+    "dwt",
+    "dwt2",
+    "idwt",
+    "idwt2",
+    "wavedec2",
+    "waverec2",
+]
 
-HEIGHT, WIDTH = -3, -2  # of [..., H, W, C]
+HEIGHT = -3
+WIDTH = -2  # of [..., H, W, C]
 
 
 class FilterBank(NamedTuple):
-    """Filters of a wavelet of one's own, as `pywt.Wavelet.filter_bank`: taps of the same number, in its order."""
+    """Filters of a wavelet of one's own, as `pywt.Wavelet.filter_bank`: taps of the same number, in
+    its order.
+    """
 
     dec_lo: tuple[float, ...]
     dec_hi: tuple[float, ...]
@@ -75,7 +90,8 @@ def dwt2(x: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric") -> Ba
       InputError: x is not a floating-point array of three or more axes with pixels, an unknown wavelet or mode, or a
         single pixel along an axis that is to be reflected about it ("reflect", "antireflect").
 
-    Deviations: float32 sums are rounded otherwise than PyWavelets'. Haar is exact on integers below 2**22.
+    Deviations: float32 sums are rounded otherwise than PyWavelets'. Haar is exact on integers below
+    2**22.
     """
     x = _checked("x", x, 3, "[..., H, W, C]")
     ll, lh, hl, hh = split(_computing(x), _forward_axes(x.shape, wavelet, mode, (WIDTH, HEIGHT)))
@@ -98,7 +114,12 @@ def idwt2(bands: Bands, wavelet: Wavelet = "haar", mode: str = "symmetric") -> j
         the filter (n' < L / 2), or an unknown wavelet or mode.
     """
     _check_arrays("bands", bands, 4, "the four (ll, lh, hl, hh)")
-    bands = Bands(*(_checked(f"bands.{name}", b, 3, "[..., H, W, C]") for name, b in zip(Bands._fields, bands)))  # noqa: B905
+    bands = Bands(
+        *(
+            _checked(f"bands.{name}", b, 3, "[..., H, W, C]")
+            for name, b in zip(Bands._fields, bands, strict=True)
+        )
+    )
     return _merged("bands", bands._asdict(), wavelet, mode, (WIDTH, HEIGHT))
 
 
@@ -116,31 +137,45 @@ def dwt(
 
 
 def idwt(
-    low: jax.Array, high: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric", axis: int = -1
+    low: jax.Array,
+    high: jax.Array,
+    wavelet: Wavelet = "haar",
+    mode: str = "symmetric",
+    axis: int = -1,
 ) -> jax.Array:
     """Inverse of `dwt`, as `pywt.idwt`. Sizes, types and errors are those of `idwt2`."""
-    bands = {"low": _checked("low", low, 1, "[..., n]"), "high": _checked("high", high, 1, "[..., n]")}
+    bands = {
+        "low": _checked("low", low, 1, "[..., n]"),
+        "high": _checked("high", high, 1, "[..., n]"),
+    }
     return _merged("low and high", bands, wavelet, mode, (_from_end(axis, bands["low"].ndim),))
 
 
 def wavedec2(
     x: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric", level: int | None = None
 ) -> list[jax.Array | Details]:
-    """Multi-level 2-D transform, as `pywt.wavedec2`: [ll of the last level, its Details, ..., Details of level 1].
+    """Multi-level 2-D transform, as `pywt.wavedec2`: [ll of the last level, its Details, ...,
+    Details of level 1].
 
-    `level` is static; None takes as many as leave coefficients that no edge touches (none for a tiny image: [x]).
-    More than that warn (UserWarning), as in PyWavelets. Raises InputError for a level that is not an integer of at
-    least 1 and for what `dwt2` refuses.
+    `level` is static; None takes as many as leave coefficients that no edge touches (none for a
+    tiny image: [x]). More than that warn (UserWarning), as in PyWavelets. Raises InputError for a
+    level that is not an integer of at least 1 and for what `dwt2` refuses.
     """
     x = _checked("x", x, 3, "[..., H, W, C]")
-    most = min(_max_level(n, len(_filter_bank(wavelet).dec_lo)) for n in (x.shape[HEIGHT], x.shape[WIDTH]))
+    most = min(
+        _max_level(n, len(_filter_bank(wavelet).dec_lo)) for n in (x.shape[HEIGHT], x.shape[WIDTH])
+    )
     if level is None:
         level = most
     elif not is_whole(level) or level < 1:
-        raise InputError(f"level: {level} is not usable, pass an integer of at least 1, or None for the most there are")
+        raise InputError(
+            f"level: {level} is not usable, pass an integer of at least 1, or None for the most there are"
+        )
     if level > most:
         warnings.warn(
-            f"level: {level} is too high, edges touch all coefficients beyond level {most}", UserWarning, stacklevel=2
+            f"level: {level} is too high, edges touch all coefficients beyond level {most}",
+            UserWarning,
+            stacklevel=2,
         )
     coeffs: list[jax.Array | Details] = []
     for _ in range(level):
@@ -149,10 +184,14 @@ def wavedec2(
     return [x, *reversed(coeffs)]
 
 
-def waverec2(coeffs: Sequence[jax.Array | Details], wavelet: Wavelet = "haar", mode: str = "symmetric") -> jax.Array:
-    """Inverse of `wavedec2`, as `pywt.waverec2`; one row or column longer than what was transformed if that was odd.
+def waverec2(
+    coeffs: Sequence[jax.Array | Details], wavelet: Wavelet = "haar", mode: str = "symmetric"
+) -> jax.Array:
+    """Inverse of `wavedec2`, as `pywt.waverec2`; one row or column longer than what was transformed
+    if that was odd.
 
-    Raises InputError if coeffs is empty, the shapes of two levels do not belong together, and for what `idwt2` refuses.
+    Raises InputError if coeffs is empty, the shapes of two levels do not belong together, and for
+    what `idwt2` refuses.
     """
     if not isinstance(coeffs, Sequence) or isinstance(coeffs, str) or not coeffs:
         found = "no arrays" if isinstance(coeffs, Sequence) and not len(coeffs) else shown(coeffs)
@@ -166,7 +205,9 @@ def waverec2(coeffs: Sequence[jax.Array | Details], wavelet: Wavelet = "haar", m
             if len(shape) == ll.ndim and ll.shape[axis] == shape[axis] + 1:
                 ll = jax.lax.slice_in_dim(ll, 0, -1, axis=ll.ndim + axis)
         if ll.shape != shape:
-            raise InputError(f"coeffs[{k}]: shape {shape} does not belong to {ll.shape} of the level before it")
+            raise InputError(
+                f"coeffs[{k}]: shape {shape} does not belong to {ll.shape} of the level before it"
+            )
         ll = idwt2(Bands(ll, *details), wavelet, mode)
     return ll
 
@@ -183,7 +224,9 @@ def _filter_bank(wavelet: Wavelet) -> FilterBank:
     sizes = {array.shape for array in arrays}
     usable = len(arrays) == 4 and len(sizes) == 1 and arrays[0].ndim == 1 and arrays[0].size > 0
     if not usable or not np.isfinite(arrays).all():
-        raise InputError("wavelet: pass a name, a pywt.Wavelet or FilterBank of four tuples of as many finite numbers")
+        raise InputError(
+            "wavelet: pass a name, a pywt.Wavelet or FilterBank of four tuples of as many finite numbers"
+        )
     odd = arrays[0].size % 2  # as in PyWavelets, a zero makes them even
     return FilterBank(*(tuple(np.append(array, [0.0] * odd).tolist()) for array in arrays))
 
@@ -200,44 +243,64 @@ def _max_level(size: int, taps: int) -> int:
     return max(0, math.floor(math.log2(size / (taps - 1)))) if size else 0
 
 
-def _forward_axes(shape: tuple[int, ...], wavelet: Wavelet, mode: str, axes: tuple[int, ...]) -> tuple[Axis, ...]:
+def _forward_axes(
+    shape: tuple[int, ...], wavelet: Wavelet, mode: str, axes: tuple[int, ...]
+) -> tuple[Axis, ...]:
     bank = _filter_bank(wavelet)
     _check_mode(mode)
     least = 2 if mode in ("reflect", "antireflect") else 1
     for axis in axes:
         if shape[axis] < least:
             pixels = "no pixels" if 0 in shape else "a single pixel to reflect about"
-            raise InputError(f"x: shape {shape} has {pixels} along axis {axis}, mode '{mode}' needs at least {least}")
+            raise InputError(
+                f"x: shape {shape} has {pixels} along axis {axis}, mode '{mode}' needs at least {least}"
+            )
     sizes = (shape[axis] for axis in axes)
-    return _places(bank.dec_lo[::-1], bank.dec_hi[::-1], axes, sizes, mode)  # reversed: splitting correlates
+    # reversed: splitting correlates
+    return _places(bank.dec_lo[::-1], bank.dec_hi[::-1], axes, sizes, mode)
 
 
-def _places(low: tuple, high: tuple, axes: tuple[int, ...], sizes: Sequence[int], mode: str) -> tuple[Axis, ...]:
-    # Two axes share the scale sqrt(2) and sqrt(1/2): the taps of Haar are then 1 and 1/2, exact on integers.
+def _places(
+    low: tuple, high: tuple, axes: tuple[int, ...], sizes: Sequence[int], mode: str
+) -> tuple[Axis, ...]:
+    # Two axes share the scale sqrt(2) and sqrt(1/2): the taps of Haar are then 1 and 1/2, exact on
+    # integers.
     scales = (math.sqrt(2), math.sqrt(0.5)) if len(axes) == 2 else (1.0,)
 
     def scaled(scale: float) -> Filters:
         return Filters(*(tuple(scale * tap for tap in taps) for taps in (low, high)))
 
-    return tuple(Axis(axis, size, scaled(scale), mode) for axis, size, scale in zip(axes, sizes, scales, strict=True))
+    return tuple(
+        Axis(axis, size, scaled(scale), mode)
+        for axis, size, scale in zip(axes, sizes, scales, strict=True)
+    )
 
 
-def _merged(what: str, bands: dict[str, jax.Array], wavelet: Wavelet, mode: str, axes: tuple[int, ...]) -> jax.Array:
+def _merged(
+    what: str, bands: dict[str, jax.Array], wavelet: Wavelet, mode: str, axes: tuple[int, ...]
+) -> jax.Array:
     """Checks that bands belong together and inverts along the axes."""
-    bank, first = _filter_bank(wavelet), next(iter(bands.values()))
+    bank = _filter_bank(wavelet)
+    first = next(iter(bands.values()))
     _check_mode(mode)
     if len({b.shape for b in bands.values()}) > 1:
         shapes = ", ".join(f"{name} {b.shape}" for name, b in bands.items())
         raise InputError(f"{what}: shapes differ ({shapes}), pass all bands of one transform")
-    taps, periodic = len(bank.rec_lo), mode == "periodization"
+    taps = len(bank.rec_lo)
+    periodic = mode == "periodization"
     least = 1 if periodic else taps // 2
     if min(first.shape[axis] for axis in axes) < least:
         sides = "x".join(str(first.shape[axis]) for axis in sorted(axes))
-        raise InputError(f"{what}: {sides} is too small for '{_name(wavelet)}', needs at least {least} per axis")
-    # The inverse undoes no extension but drops what reaches beyond the ends: the adjoint of extending by zeros.
+        raise InputError(
+            f"{what}: {sides} is too small for '{_name(wavelet)}', needs at least {least} per axis"
+        )
+    # The inverse undoes no extension but drops what reaches beyond the ends: the adjoint of
+    # extending by zeros.
     sizes = (2 * first.shape[axis] - (0 if periodic else taps - 2) for axis in axes)
     places = _places(bank.rec_lo, bank.rec_hi, axes, sizes, mode if periodic else "zero")
-    return merge([_computing(b) for b in bands.values()], places).astype(jnp.result_type(*bands.values()))
+    return merge([_computing(b) for b in bands.values()], places).astype(
+        jnp.result_type(*bands.values())
+    )
 
 
 def _name(wavelet: Wavelet) -> str:
@@ -245,7 +308,8 @@ def _name(wavelet: Wavelet) -> str:
 
 
 def _computing(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))  # half precision would spoil the reconstruction
+    # half precision would spoil the reconstruction
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _from_end(axis: int, ndim: int) -> int:

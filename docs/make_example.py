@@ -13,7 +13,8 @@ from covjax.config import read_config
 from covjax.enhance import enhance
 
 ROOT = Path(__file__).parents[1]
-TRUE, PREDICTED = "#56B4E9", "#E69F00"
+TRUE = "#56B4E9"
+PREDICTED = "#E69F00"
 
 
 def main(workdir: Path) -> None:
@@ -22,7 +23,9 @@ def main(workdir: Path) -> None:
     chosen = int(np.flatnonzero(examples["rank"] == "median")[0])
     image = examples["image"][chosen]
     preset = config.classifier.input
-    seen = enhance(image[None, ..., None], preset.enhance, preset.gain, tuple(preset.size))[0, ..., 0]
+    seen = enhance(image[None, ..., None], preset.enhance, preset.gain, tuple(preset.size))[
+        0, ..., 0
+    ]
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     left.imshow(image, cmap="gray", vmin=0, vmax=255)
@@ -31,7 +34,9 @@ def main(workdir: Path) -> None:
     middle.set_title(f"enhanced: {preset.enhance}, {preset.gain} gain", fontsize=9)
     right.imshow(image, cmap="gray", vmin=0, vmax=255)
     right.contour(examples["truth"][chosen], [0.5], colors=TRUE, linewidths=1.5)
-    right.contour(examples["predicted"][chosen], [0.5], colors=PREDICTED, linewidths=1.5, linestyles="dashed")
+    right.contour(
+        examples["predicted"][chosen], [0.5], colors=PREDICTED, linewidths=1.5, linestyles="dashed"
+    )
     right.set_title(f"true and predicted: Dice {examples['dice'][chosen]:.2f}", fontsize=9)
     for axes in (left, middle, right):
         axes.set_axis_off()

@@ -1,6 +1,8 @@
-"""Runs the project's commands, each in a process of its own, forked from one that has imported what takes longest.
+"""Runs the project's commands, each in a process of its own, forked from one that has imported what
+takes longest.
 
-That one is this file run as a program. It must not compute anything itself: a jax that has started cannot be forked.
+That one is this file run as a program. It must not compute anything itself: a jax that has started
+cannot be forked.
 """
 
 import gc
@@ -25,16 +27,22 @@ FEW_COLLECTIONS = (200_000, 20, 50)
 
 
 class Commands:
-    """Calls of it run one command: Commands()("train.py", "--config=...") has returncode, stdout and stderr."""
+    """Calls of it run one command: Commands()("train.py", "--config=...") has returncode, stdout
+    and stderr.
+    """
 
     def __init__(self):
         self.server = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        assert self.server.stdout.readline() == "ready\n", "it says above what kept it from starting"
+        assert self.server.stdout.readline() == "ready\n", (
+            "it says above what kept it from starting"
+        )
 
     def __call__(self, program, *arguments, before="", limit=None, **environment):
-        """Runs a file or a module, after the statements `before`, allowed files of `limit` bytes."""
+        """Runs a file or a module, after the statements `before`, allowed files of `limit`
+        bytes.
+        """
         with TemporaryDirectory() as folder:
             request = {
                 "argv": [str(word) for word in (program, *arguments)], "before": before, "limit": limit,
@@ -55,7 +63,9 @@ class Commands:
 
 
 def next_request():
-    """Starts a process for every line that asks for one; returns what is asked for, in that process alone."""
+    """Starts a process for every line that asks for one; returns what is asked for, in that process
+    alone.
+    """
     for line in sys.stdin:
         request = json.loads(line)
         with warnings.catch_warnings(action="ignore"):

@@ -15,9 +15,11 @@ from tests.commands import FEW_COLLECTIONS, Commands
 
 ROOT = Path(__file__).parents[1]
 ON_DEVICES = ("evaluation/test_predict.py", "training/test_program.py", "training/test_step.py")
-# Compiling is most of the work, and few programs run more than once. XLA_FLAGS= runs the tests with what users run.
+# Compiling is most of the work, and few programs run more than once. XLA_FLAGS= runs the tests with
+# what users run.
 QUICK = "--xla_backend_optimization_level=0"
-if jax.__version_info__ < (0, 11):  # the older way to compile fusions takes half the time; later versions lack it
+# the older way to compile fusions takes half the time; later versions lack it
+if jax.__version_info__ < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
 gc.set_threshold(*FEW_COLLECTIONS)
@@ -30,7 +32,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """Keeps each file in one process, and those together that share the fixture `on_devices` or `trained`."""
+    """Keeps each file in one process, and those together that share the fixture `on_devices` or
+    `trained`.
+    """
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
@@ -51,8 +55,14 @@ def compilation_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def users_fusions():
-    """Compiler options for what depends on how a program rounds: fusions are compiled as they are for users."""
-    return {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ["XLA_FLAGS"] else {}
+    """Compiler options for what depends on how a program rounds: fusions are compiled as they are
+    for users.
+    """
+    return (
+        {"xla_cpu_use_fusion_emitters": True}
+        if "fusion_emitters" in os.environ["XLA_FLAGS"]
+        else {}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +76,8 @@ def run_command():
 @pytest.fixture(scope="session")
 def on_devices(tmp_path_factory):
     """{number of devices: what devices.py computed on that many}, on one and on four."""
-    folder, running = tmp_path_factory.mktemp("devices"), {}
+    folder = tmp_path_factory.mktemp("devices")
+    running = {}
     for count in (1, 4):
         environment = os.environ | {
             "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={count}",

@@ -1,6 +1,8 @@
-"""Trains and predicts on as many devices as XLA is told to pretend, and saves what came out: `devices.py OUT.npz`.
+"""Trains and predicts on as many devices as XLA is told to pretend, and saves what came out:
+`devices.py OUT.npz`.
 
-A script of its own, because the number of devices is fixed when jax starts. See `on_devices` in conftest.py.
+A script of its own, because the number of devices is fixed when jax starts. See `on_devices` in
+conftest.py.
 """
 
 import sys
@@ -29,7 +31,9 @@ from covjax.training.step import train_step
 from tests.evaluation.linear import LinearClassifier, LinearSegmenter
 from tests.evaluation.linear import stage as linear_stage
 
-BATCH, STEPS, SLICES = 8, 5, 13
+BATCH = 8
+STEPS = 5
+SLICES = 13
 SIZES = (48, 40)  # of the network's picture
 
 
@@ -37,13 +41,19 @@ def stage_config(name):
     config = framework.get_config().copy_and_resolve_references()[name]
     config.unlock()
     config.input.update(size=SIZES, slice_size=(64, 64))
-    # An area of one value, cut out or moved in from outside, makes ties in a max-pool, which rounding decides. So
-    # nothing is cut out, and only the segmenter's slices are moved.
-    moved = {"rotation": 15.0, "scale": 0.1, "elastic": 0.1} if name == "segmenter" else {"rotation": 0.0, "scale": 0.0}
+    # An area of one value, cut out or moved in from outside, makes ties in a max-pool, which
+    # rounding decides. So nothing is cut out, and only the segmenter's slices are moved.
+    moved = (
+        {"rotation": 15.0, "scale": 0.1, "elastic": 0.1}
+        if name == "segmenter"
+        else {"rotation": 0.0, "scale": 0.0}
+    )
     config.augment.update({"flip": True, "intensity": 0.1, **moved})
     if name == "classifier":
         config.augment.update(mixup=0.4, noise=0.05)
-    config.optimizer.update(learning_rate=1e-6, momentum=0.0, weight_decay=0.0, schedule="constant", warmup_epochs=0.0)
+    config.optimizer.update(
+        learning_rate=1e-6, momentum=0.0, weight_decay=0.0, schedule="constant", warmup_epochs=0.0
+    )
     if name == "segmenter":
         config.model.features = 8
     return config
@@ -51,11 +61,14 @@ def stage_config(name):
 
 def slices(config, count, seed=0):
     """Random blobs with their masks, some pixels to ignore."""
-    rng, size = np.random.default_rng(seed), slice_size(config.input)
+    rng = np.random.default_rng(seed)
+    size = slice_size(config.input)
     y, x = np.indices(config.input.size) / np.array(config.input.size)[:, None, None]
     items = []
     for k in range(count):
-        mask = ((x - rng.uniform(0.2, 0.8)) ** 2 + (y - rng.uniform(0.2, 0.8)) ** 2 < 0.05).astype(np.uint8)
+        mask = ((x - rng.uniform(0.2, 0.8)) ** 2 + (y - rng.uniform(0.2, 0.8)) ** 2 < 0.05).astype(
+            np.uint8
+        )
         mask[:2] = 255
         image = rng.integers(0, 255, size).astype(np.uint8)
         items.append({"image": image, "mask": mask, "label": np.int32(k % 2)})
@@ -67,7 +80,9 @@ def natives(config, count):
     items = slices(config, count)
     for item in items:
         truth = np.asarray(Image.fromarray(item["mask"]).resize((61, 75), Image.Resampling.NEAREST))
-        item["native"] = Native(whole_view(truth.shape)._replace(shape=SIZES, size=SIZES), truth, (0.8, 0.7))
+        item["native"] = Native(
+            whole_view(truth.shape)._replace(shape=SIZES, size=SIZES), truth, (0.8, 0.7)
+        )
     return items
 
 
@@ -77,7 +92,9 @@ def copied(tree):
 
 
 def made_up_statistics(config):
-    normalization = Normalization(np.full(config.input.channels, 127, np.float32), np.ones(1, np.float32))
+    normalization = Normalization(
+        np.full(config.input.channels, 127, np.float32), np.ones(1, np.float32)
+    )
     return Statistics(normalization, np.ones(2), np.ones(2))
 
 
@@ -98,21 +115,31 @@ def training(name, variables):
     batch["valid"] = np.array([True] * 5 + [False, True, False])
     image = {"image": batch["image"]}
     found = flat(f"{name} before", (state.params, state.batch_stats))
-    found |= flat(f"{name} finalised", make_finaliser(stage)(state.params, state.batch_stats, [image, image]))
+    found |= flat(
+        f"{name} finalised", make_finaliser(stage)(state.params, state.batch_stats, [image, image])
+    )
     program = step.lower(state, shard(batch)).compile()
-    found |= {f"{name} program": np.array(program.as_text()), f"{name} leaves": np.array(len(jax.tree.leaves(state)))}
+    found |= {
+        f"{name} program": np.array(program.as_text()),
+        f"{name} leaves": np.array(len(jax.tree.leaves(state))),
+    }
     found[f"{name} weights"] = np.array(sum(leaf.size for leaf in jax.tree.leaves(state.params)))
     for k in range(1, STEPS + 1):
         old = jax.tree.leaves(state)
         state, metrics = program(state, shard(batch))
-        found |= flat(f"{name} step{k} metrics", metrics) | flat(f"{name} step{k}", (state.params, state.batch_stats))
-        found |= flat(f"{name} step{k} gradient", state.opt_state)  # without momentum that is all it holds
+        found |= flat(f"{name} step{k} metrics", metrics) | flat(
+            f"{name} step{k}", (state.params, state.batch_stats)
+        )
+        # without momentum that is all it holds
+        found |= flat(f"{name} step{k} gradient", state.opt_state)
         found[f"{name} step{k} donated"] = np.array([leaf.is_deleted() for leaf in old])
     return found
 
 
 def cuda_program(name, dtype, variables):
-    """The training step as XLA gets it on an NVIDIA GPU, which it takes none to write down: StableHLO."""
+    """The training step as XLA gets it on an NVIDIA GPU, which it takes none to write down:
+    StableHLO.
+    """
     config = stage_config(name)
     config.dtype = dtype
     stage = make_stage(name, config, made_up_statistics(config), axis_name=AXIS)
@@ -120,7 +147,9 @@ def cuda_program(name, dtype, variables):
     step = jax.jit(pmap_train(partial(train_step, stage=stage, optimizer=optimizer)))
     state = replicate(create_state(copied(variables), optimizer, 0, ema=True))
     items = slices(config, BATCH)
-    batch = {k: np.stack([item[k] for item in items]) for k in items[0]} | {"valid": np.ones(BATCH, bool)}
+    batch = {k: np.stack([item[k] for item in items]) for k in items[0]} | {
+        "valid": np.ones(BATCH, bool)
+    }
     return step.trace(state, shard(batch)).lower(lowering_platforms=("cuda",)).as_text()
 
 
@@ -132,7 +161,8 @@ def stacked(rows):
 def prediction(name, variables):
     config = stage_config(name)
     stage = make_stage(name, config, made_up_statistics(config))
-    predict, found = make_predictor(stage, keep=("predicted",)), {}
+    predict = make_predictor(stage, keep=("predicted",))
+    found = {}
     for size in (3, 8):
         batches = eval_batches(slices(config, SLICES), batch_size=round_up(size))
         found |= flat(f"{name} batch{size}", stacked(collect(predict(variables, batches))))
@@ -144,11 +174,15 @@ def prediction(name, variables):
 
 
 def options():
-    """Every view of every slice and cleaned masks, of networks small enough to be compiled at once."""
+    """Every view of every slice and cleaned masks, of networks small enough to be compiled at
+    once.
+    """
     found = {}
     for name, model in (("classifier", LinearClassifier()), ("segmenter", LinearSegmenter())):
         stage = linear_stage(model, (24, 20))
-        predict = make_predictor(stage, ("predicted", "features"), make_options(("flips", "scales"), 4))
+        predict = make_predictor(
+            stage, ("predicted", "features"), make_options(("flips", "scales"), 4)
+        )
         items = slices(SimpleNamespace(input=stage.config.input), SLICES)
         for size in (1, 8):
             rows = collect(predict({}, eval_batches(items, batch_size=round_up(size))))
@@ -158,9 +192,18 @@ def options():
 
 def stochastic_pooling():
     """What eight samples alike draw, in training."""
-    pool, x = Pool("stochastic", axis_name=AXIS), np.tile(np.random.default_rng(0).random((1, 8, 8, 4)), (8, 1, 1, 1))
-    draw = pmap_eval(lambda key, batch: {"drawn": pool.apply({}, batch["x"], train=True, rngs={"pooling": key})[0]})
-    return {"stochastic pooling": unshard(draw(jax.random.PRNGKey(0), shard({"x": x.astype(np.float32)})))["drawn"]}
+    pool = Pool("stochastic", axis_name=AXIS)
+    x = np.tile(np.random.default_rng(0).random((1, 8, 8, 4)), (8, 1, 1, 1))
+    draw = pmap_eval(
+        lambda key, batch: {
+            "drawn": pool.apply({}, batch["x"], train=True, rngs={"pooling": key})[0]
+        }
+    )
+    return {
+        "stochastic pooling": unshard(
+            draw(jax.random.PRNGKey(0), shard({"x": x.astype(np.float32)}))
+        )["drawn"]
+    }
 
 
 def main(out):

@@ -9,7 +9,9 @@ def all_reduces(program: str) -> list[int]:
     """Returns how many float32 values each all-reduce of an HLO text sums over the devices."""
     results = re.findall(r"= (.*?) all-reduce(?:-start)?\(", program)
     shapes = ([s for s in re.findall(r"f32\[([\d,]*)\]", result)] for result in results)
-    return [sum(int(np.prod([int(n) for n in s.split(",") if n])) for s in found) for found in shapes]
+    return [
+        sum(int(np.prod([int(n) for n in s.split(",") if n])) for s in found) for found in shapes
+    ]
 
 
 def operations(program: str, name: str) -> list[str]:

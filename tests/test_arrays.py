@@ -1,4 +1,6 @@
-"""What functions of arrays say of what they cannot use: one line, in tracing too, and from no value."""
+"""What functions of arrays say of what they cannot use: one line, in tracing too, and from no
+value.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,18 @@ from covjax.pooling.down import parameter_shapes
 
 X = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
 NO_ARRAYS = (None, "a", [[1], [1, 2]], np.array(["a"]), {"a": 1}, object())
-NO_IMAGES = (*NO_ARRAYS, X[0], X[0, ..., 0], X[None], X[:, :0], X[..., :0], X > 0, X.astype(np.int32), X + 0j, 3)
+NO_IMAGES = (
+    *NO_ARRAYS,
+    X[0],
+    X[0, ..., 0],
+    X[None],
+    X[:, :0],
+    X[..., :0],
+    X > 0,
+    X.astype(np.int32),
+    X + 0j,
+    3,
+)
 NO_NAMES = (None, "", "mx", ["max"], 3, ("max",))
 NO_COUNTS = (0, -1, 2.0, "2", None, [2], True, np.nan)
 POOLED, KEPT = pool2d(X)
@@ -82,7 +95,9 @@ def test_what_cannot_be_used_gets_one_line(function, right, name, wrong):
 @pytest.mark.parametrize("name", list_models())
 def test_options_of_every_network_are_of_their_kind(name):
     for option, default in model_options(name).items():
-        numbers = ("zzz", -1, None, float("nan"), [1]) + (() if isinstance(default, float) else (2.5, 0, True))
+        numbers = ("zzz", -1, None, float("nan"), [1]) + (
+            () if isinstance(default, float) else (2.5, 0, True)
+        )
         wrong = ("zzz", -1, None, 0, 2.5) if isinstance(default, bool) else numbers
         for value in wrong if isinstance(default, bool | int | float) else (3, None, ["max"]):
             with pytest.raises(InputError, match=f"{name}: {option}="):
@@ -90,21 +105,26 @@ def test_options_of_every_network_are_of_their_kind(name):
         create_model(name, **{option: default})
 
 
-@pytest.mark.parametrize("name", ["resnet18", "unet", "fcn8s", "cov_ctnet", "shufflenet_v2_x1_0", "deeplab_v3"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "unet", "fcn8s", "cov_ctnet", "shufflenet_v2_x1_0", "deeplab_v3"]
+)
 @pytest.mark.parametrize("image", [X[0], X[0, ..., 0], X[..., :0], X.astype(np.uint8)])
 def test_networks_take_images_alone(name, image):
     with pytest.raises(InputError):
         jax.eval_shape(lambda: create_model(name).init(jax.random.key(0), image))
 
 
-@pytest.mark.parametrize("module", [Pool("mx"), Pool("gated", window=0), Pool("gated", window="2"), Pool(["max"])])
+@pytest.mark.parametrize(
+    "module", [Pool("mx"), Pool("gated", window=0), Pool("gated", window="2"), Pool(["max"])]
+)
 def test_poolings_of_a_network(module):
     with pytest.raises(InputError, match="pooling"):
         module.init(jax.random.key(0), X)
 
 
 @pytest.mark.parametrize(
-    "module", [Unpool("mx"), Unpool("transposed_conv", stride=0), Unpool("transposed_conv", features=0)]
+    "module",
+    [Unpool("mx"), Unpool("transposed_conv", stride=0), Unpool("transposed_conv", features=0)],
 )
 def test_unpoolings_of_a_network(module):
     with pytest.raises(InputError, match="unpooling"):
@@ -117,7 +137,9 @@ def test_values_are_not_looked_at():
     for kind in POOLINGS:
         shapes = parameter_shapes(kind, 2, 3)
         parameters = {name: jnp.zeros(shape) for name, (_, shape) in shapes.items()}
-        jax.jit(lambda x, kind=kind, parameters=parameters: pool2d(x, kind, parameters=parameters)[0])(bad)
+        jax.jit(
+            lambda x, kind=kind, parameters=parameters: pool2d(x, kind, parameters=parameters)[0]
+        )(bad)
     for preset in PRESETS:
         jax.jit(lambda x, preset=preset: enhance(x, preset))(bad)
     assert jnp.isnan(jax.jit(wavelets.dwt2)(bad).ll).any()

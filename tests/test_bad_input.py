@@ -1,4 +1,6 @@
-"""What a user sees who gives bad input to the two commands: one line, the right exit status, nothing half-written."""
+"""What a user sees who gives bad input to the two commands: one line, the right exit status,
+nothing half-written.
+"""
 
 import os
 import subprocess
@@ -45,7 +47,11 @@ def trained(home, run_command):
 
 
 def files(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()} if folder.exists() else {}
+    return (
+        {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        if folder.exists()
+        else {}
+    )
 
 
 def pictures(folder, shape=(64, 64)):
@@ -82,12 +88,20 @@ CASES = {
     ),
     "unknown section": (("--config.segmentr.epochs=3",), 1, ("did you mean 'segmenter'",)),
     "wrong type": (("--config.seed=abc",), 1, ("--config.seed: 'abc'",)),
-    "unknown name": (("--config.segmenter.model.name=cov_rasegg",), 1, ("did you mean 'cov_raseg'",)),
+    "unknown name": (
+        ("--config.segmenter.model.name=cov_rasegg",),
+        1,
+        ("did you mean 'cov_raseg'",),
+    ),
     "unknown flag": (("--workdirr=x",), 2, ("workdirr", "workdir")),
     "unnamed argument": (("extra",), 2, ("'extra' is not a flag",)),
     "no configuration": (("--config=configs/gone.py",), 1, ("configs/gone.py is not a file",)),
     "broken configuration": (("--config=README.md",), 1, ("README.md is broken",)),
-    "unknown study": (("--config=configs/study.py:poolin",), 1, ("study: 'poolin'", "did you mean 'pooling'")),
+    "unknown study": (
+        ("--config=configs/study.py:poolin",),
+        1,
+        ("study: 'poolin'", "did you mean 'pooling'"),
+    ),
     "unknown variant": (
         ("--config=configs/study.py:losses", "--config.study.only=dise"),
         1,
@@ -105,12 +119,24 @@ def test_flags_and_configuration(run, home):
 
 JOBS = {
     "nothing": ((), ("--workdir is required",)),
-    "screening nowhere": (("--workdir=x", "--input=y"), ("--output is required beside --workdir, --input",)),
+    "screening nowhere": (
+        ("--workdir=x", "--input=y"),
+        ("--output is required beside --workdir, --input",),
+    ),
     "comparing nowhere": (("--compare", "x", "y"), ("--output is required beside --compare",)),
-    "two jobs": (("--compare", "x", "y", "--workdir=z"), ("--workdir, --compare do not go together",)),
+    "two jobs": (
+        ("--compare", "x", "y", "--workdir=z"),
+        ("--workdir, --compare do not go together",),
+    ),
     "audit of nothing": (("--audit",), ("--workdir is required beside --audit",)),
-    "two audits": (("--audit", "--workdir=x", TINY[0]), ("--workdir, --audit, --config do not go together",)),
-    "audit of a part": (("--audit", TINY[0], "--split=val"), ("--split, --audit, --config do not go together",)),
+    "two audits": (
+        ("--audit", "--workdir=x", TINY[0]),
+        ("--workdir, --audit, --config do not go together",),
+    ),
+    "audit of a part": (
+        ("--audit", TINY[0], "--split=val"),
+        ("--split, --audit, --config do not go together",),
+    ),
     "protocols of nothing": (("--protocols=x",), ("--config is required beside --protocols",)),
     "fields of nothing": (("--audit", "--config.seed=3"), ("config.seed",)),
 }
@@ -127,21 +153,40 @@ def test_status_of_an_audit(run, home):
     clean = run(*audit, "--output", home / "clean")
     leaky = run(*audit, "--output", home / "leaky", "--config.split.by=slice")
     assert clean[0] == 0 and leaky[0] == 3, (clean, leaky)
-    unread = (*audit, "--output", home / "none", "--config.data.source=folder", "--config.data.path=nowhere")
+    unread = (
+        *audit,
+        "--output",
+        home / "none",
+        "--config.data.source=folder",
+        "--config.data.path=nowhere",
+    )
     refused(run(*unread), 1, "data.path: nowhere is not a folder")
     assert (home / "clean" / "index.html").is_file() and not (home / "none").exists()
 
 
 def folder_flags(home, name):
-    return (f"--config.data.path={home / name}", "--config.data.source=folder", "--config.split.by=slice")
+    return (
+        f"--config.data.path={home / name}",
+        "--config.data.source=folder",
+        "--config.split.by=slice",
+    )
 
 
 FOLDERS = {
     "no pictures": (no_pictures, ("holds no picture",)),
     "no mask": (lambda f: (f / "masks" / "c.png").unlink(), ("c.png", "nor a mask")),
-    "no image": (lambda f: (f / "images" / "c.png").unlink(), ("c.png", "a mask without its image")),
-    "sizes": (lambda f: rewrite(f / "masks" / "b.png", np.eye(64, 60)), ("b.png", "differ in size")),
-    "values": (lambda f: rewrite(f / "masks" / "b.png", np.eye(64) * 77), ("b.png", "mask values 0, 77")),
+    "no image": (
+        lambda f: (f / "images" / "c.png").unlink(),
+        ("c.png", "a mask without its image"),
+    ),
+    "sizes": (
+        lambda f: rewrite(f / "masks" / "b.png", np.eye(64, 60)),
+        ("b.png", "differ in size"),
+    ),
+    "values": (
+        lambda f: rewrite(f / "masks" / "b.png", np.eye(64) * 77),
+        ("b.png", "mask values 0, 77"),
+    ),
     "truncated": (lambda f: truncate(f / "images" / "d.png"), ("d.png: damaged",)),
     "empty": (lambda f: (f / "images" / "d.png").write_bytes(b""), ("d.png: the file is empty",)),
     "text": (lambda f: (f / "images" / "d.png").write_text("none"), ("d.png: not a picture",)),
@@ -168,7 +213,8 @@ def test_data(run, home):
     refused(one_patient, 1, "1 patient(s) cannot be split", "--config.split.by=slice")
     assert not (home / "none").exists()
     prepared = [p for p in (home / "cache/covjax/prepared").glob("folder-*") if p.is_dir()]
-    assert all((p / "index.json").is_file() for p in prepared) and len(prepared) == 1  # the healthy one: data are fine
+    # the healthy one: data are fine
+    assert all((p / "index.json").is_file() for p in prepared) and len(prepared) == 1
 
 
 def test_workdirs(run, home, trained):
@@ -183,11 +229,23 @@ def test_workdirs(run, home, trained):
 
 
 EVALUATIONS = {
-    "unknown augmentation": (("--tta=flips,scale",), 1, ("--tta: 'scale' is unknown", "did you mean 'scales'")),
+    "unknown augmentation": (
+        ("--tta=flips,scale",),
+        1,
+        ("--tta: 'scale' is unknown", "did you mean 'scales'"),
+    ),
     "negative size": (("--min_size=-3",), 1, ("--min_size: -3",)),
-    "unknown format": (("--save_predictions=jpg",), 1, ("--save_predictions: 'jpg' is unknown", "npz, png")),
+    "unknown format": (
+        ("--save_predictions=jpg",),
+        1,
+        ("--save_predictions: 'jpg' is unknown", "npz, png"),
+    ),
     "no classifier": (("--explain",), 1, ("--explain: this run has no classifier",)),
-    "not for screening": (("--explain", "--input=x", "--output=y"), 2, ("--explain", "do not go together")),
+    "not for screening": (
+        ("--explain", "--input=x", "--output=y"),
+        2,
+        ("--explain", "do not go together"),
+    ),
 }
 
 
@@ -202,7 +260,9 @@ def test_evaluation_options(run, home, trained):
 
 def test_places_that_cannot_be_written(run, home, trained):
     (home / "file").write_text("")
-    refused(run("train.py", *TINY, "--workdir", home / "file" / "run"), 1, "file/run", "cannot be made")
+    refused(
+        run("train.py", *TINY, "--workdir", home / "file" / "run"), 1, "file/run", "cannot be made"
+    )
     assert (home / "file").read_text() == ""
 
 
@@ -216,7 +276,9 @@ def test_results_that_cannot_be_written(run, home, trained):
 def test_checkpoints_that_cannot_be_written(run, home, trained):
     """And the run goes on where it stopped once there is room."""
     workdir = home / "full"
-    refused(run("train.py", *TINY, "--workdir", workdir, limit=3000), 1, str(workdir), "File too large")
+    refused(
+        run("train.py", *TINY, "--workdir", workdir, limit=3000), 1, str(workdir), "File too large"
+    )
     assert not list(workdir.glob("checkpoints/*/*/[0-9]"))
     code, stderr = run("train.py", *TINY, "--workdir", workdir)
     assert code == 0, stderr[-2000:]
@@ -229,6 +291,8 @@ def test_a_full_disk(run, home, trained):
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a small disk")
     try:
-        refused(run("train.py", *TINY, "--workdir", disk / "run"), 1, str(disk / "run"), "No space left")
+        refused(
+            run("train.py", *TINY, "--workdir", disk / "run"), 1, str(disk / "run"), "No space left"
+        )
     finally:
         subprocess.run(["umount", str(disk)], check=True)

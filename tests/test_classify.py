@@ -28,9 +28,15 @@ def test_rows_from_published_weights(name):
     config = classify.get_config(f"model={name},init=tl,input=original")
     stage = settled(config).classifier
     assert stage.input.size == (model_class(name).pretrained_input.size,) * 2
-    assert (stage.input.channels, stage.input.enhance, stage.input.normalize) == (3, "none", "pretrained")
+    assert (stage.input.channels, stage.input.enhance, stage.input.normalize) == (
+        3,
+        "none",
+        "pretrained",
+    )
     if stage.init.weights != "package":
-        with pytest.raises(InputError, match=f"empty, name the file that holds the weights of {name}"):
+        with pytest.raises(
+            InputError, match=f"empty, name the file that holds the weights of {name}"
+        ):
             check_config(config)
         config.classifier.init.weights = "weights.pth"
     check_config(config)
@@ -46,7 +52,10 @@ def test_only_fields_that_a_network_has():
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ("modle=resnet50", "argument: 'modle' is unknown, use one of init, input, model; did you mean 'model'"),
+        (
+            "modle=resnet50",
+            "argument: 'modle' is unknown, use one of init, input, model; did you mean 'model'",
+        ),
         ("model=resnet5", "model: 'resnet5' is unknown, use one of .*did you mean 'resnet50'"),
         ("init=imagenet", "init: 'imagenet' is unknown, use one of scratch, tl"),
         ("input=", "argument input: has no value, write input=dwt"),

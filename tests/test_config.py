@@ -10,7 +10,9 @@ from covjax.config import check_config, claim_workdir, read_config, settled, wri
 from covjax.errors import InputError
 from covjax.models import list_models, model_options
 
-CONFIGS = sorted(p for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "common")
+CONFIGS = sorted(
+    p for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "common"
+)
 
 
 def config(name="framework"):
@@ -34,16 +36,24 @@ def test_every_configuration_is_valid(path):
 def test_any_segmentation_network_by_an_argument(name):
     c = runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"](f"model={name}")
     check_config(c)
-    assert c.segmenter.model.name == name and set(c.segmenter.model) == {"name", *model_options(name)}
+    assert c.segmenter.model.name == name and set(c.segmenter.model) == {
+        "name",
+        *model_options(name),
+    }
 
 
 def test_a_segmentation_network_from_published_weights():
-    c = runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"]("model=deeplab_v3,init=tl")
+    c = runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"](
+        "model=deeplab_v3,init=tl"
+    )
     with pytest.raises(
-        InputError, match="segmenter.init.weights: empty, name the file that holds the weights of resnet50"
+        InputError,
+        match="segmenter.init.weights: empty, name the file that holds the weights of resnet50",
     ):
         check_config(c)
-    packaged = runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"]("model=unet_backbone,init=tl")
+    packaged = runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"](
+        "model=unet_backbone,init=tl"
+    )
     assert packaged.segmenter.init.weights == "package"
     c.segmenter.init.weights = "weights.pth"
     check_config(c)
@@ -93,9 +103,17 @@ def test_an_argument_that_cannot_be_used(argument, words):
         ("classifier.threshold", 1.0, ("between 0 and 1",)),
         ("classifier.dtype", "float16", ("bfloat16",)),
         ("segmenter.model.encoder_pooling", "haar_band", ("did you mean 'haar_bands'", "max")),
-        ("segmenter.model.encoder_pooling", "haar", ("'indices' does not fit", "use nearest or bilinear", "or haar")),
+        (
+            "segmenter.model.encoder_pooling",
+            "haar",
+            ("'indices' does not fit", "use nearest or bilinear", "or haar"),
+        ),
         ("segmenter.model.decoder_smoothing", "haar", ("is unknown", "none")),
-        ("segmenter.model.name", "unet", ("'features' is unknown to unet", "configs/segment.py:model=unet")),
+        (
+            "segmenter.model.name",
+            "unet",
+            ("'features' is unknown to unet", "configs/segment.py:model=unet"),
+        ),
         ("segmenter.slices", "infcted", ("did you mean 'infected'",)),
         ("segmenter.loss.class_weights", "median", ("did you mean 'median_frequency'",)),
         ("segmenter.loss.name", "focall", ("did you mean 'focal'",)),
@@ -108,7 +126,8 @@ def test_an_argument_that_cannot_be_used(argument, words):
 )
 def test_a_value_that_cannot_be_used(field, value, words):
     c = config()
-    section, name = c, field
+    section = c
+    name = field
     while "." in name:
         part, _, name = name.partition(".")
         section = section[part]
@@ -125,10 +144,15 @@ def test_a_loss_and_what_does_not_go_with_it():
     c.segmenter.loss.update(name="ce_dice", class_weights="median_frequency")
     check_config(c)
     c.segmenter.loss.name = "tversky"
-    with pytest.raises(InputError, match="segmenter.loss.class_weights: 'median_frequency' has no meaning for tversky"):
+    with pytest.raises(
+        InputError,
+        match="segmenter.loss.class_weights: 'median_frequency' has no meaning for tversky",
+    ):
         check_config(c)
     c.segmenter.loss.update(class_weights="none", tversky_alpha=0.0, tversky_beta=0.0)
-    with pytest.raises(InputError, match="segmenter.loss: tversky_alpha and tversky_beta are both 0"):
+    with pytest.raises(
+        InputError, match="segmenter.loss: tversky_alpha and tversky_beta are both 0"
+    ):
         check_config(c)
 
 
@@ -145,14 +169,21 @@ def test_a_run_of_an_earlier_version_was_trained_by_cross_entropy(tmp_path):
 
 @pytest.mark.parametrize(
     ("pooling", "now"),
-    [(None, ("max", "indices")), ("max", ("max", "indices")), ("haar", ("haar", "haar")), ("haar_bands", None)],
+    [
+        (None, ("max", "indices")),
+        ("max", ("max", "indices")),
+        ("haar", ("haar", "haar")),
+        ("haar_bands", None),
+    ],
 )
 def test_the_one_pooling_of_an_earlier_version_is_read_as_four_fields(pooling, now, tmp_path):
     now = now or ("haar_bands", "haar")
     path = tmp_path / "config.json"
     claim_workdir(tmp_path, config("cov_raseg"))
     old = json.loads(path.read_text())
-    model = {"name": "cov_raseg", "features": 64, "final": "linear"} | ({"pooling": pooling} if pooling else {})
+    model = {"name": "cov_raseg", "features": 64, "final": "linear"} | (
+        {"pooling": pooling} if pooling else {}
+    )
     old["segmenter"]["model"] = model
     path.write_text(json.dumps(old))
     model = read_config(tmp_path).segmenter.model
@@ -186,7 +217,9 @@ def test_workdir_belongs_to_one_configuration(tmp_path):
     other = config()
     other.classifier.epochs = 7
     other.segmenter.epochs = 9
-    with pytest.raises(InputError, match=r"config.json.*classifier.epochs: \d+ there, 7 now.*another --workdir"):
+    with pytest.raises(
+        InputError, match=r"config.json.*classifier.epochs: \d+ there, 7 now.*another --workdir"
+    ):
         claim_workdir(tmp_path / "run", other)
     alone = config()
     del alone["segmenter"]
@@ -201,9 +234,14 @@ def test_workdir_belongs_to_one_configuration(tmp_path):
 def test_what_is_left_open_is_settled_before_it_is_recorded(tmp_path):
     claim_workdir(tmp_path / "run", settled(config()))
     assert read_config(tmp_path / "run").classifier.input.normalize == "zero_center"
-    path = tmp_path / "run" / "config.json"  # as a run of an earlier version, which knew no published weights
+    # as a run of an earlier version, which knew no published weights
+    path = tmp_path / "run" / "config.json"
     old = json.loads(path.read_text())
-    del old["classifier"]["init"], old["classifier"]["optimizer"]["freeze"], old["segmenter"]["init"]
+    del (
+        old["classifier"]["init"],
+        old["classifier"]["optimizer"]["freeze"],
+        old["segmenter"]["init"],
+    )
     path.write_text(json.dumps(old))
     claim_workdir(tmp_path / "run", settled(config()))
     assert read_config(tmp_path / "run").classifier.init.weights == "none"

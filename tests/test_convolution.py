@@ -1,4 +1,6 @@
-"""Convolution and its gradients against XLA's own, in every form that a shape or a platform may choose."""
+"""Convolution and its gradients against XLA's own, in every form that a shape or a platform may
+choose.
+"""
 
 from functools import partial
 
@@ -49,7 +51,8 @@ def assert_same(got, want):
 
 
 def compare(x, kernel, **options):
-    own, want = partial(conv2d, **options), partial(reference, **options)
+    own = partial(conv2d, **options)
+    want = partial(reference, **options)
     g = normal(2, *jax.eval_shape(want, x, kernel).shape)
     assert_same(value_and_gradients(own, x, kernel, g), value_and_gradients(want, x, kernel, g))
 
@@ -64,7 +67,9 @@ def test_large_images(channels, size, options):
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (3, 1)])
 def test_every_size_stride_and_dilation(image, size, stride, dilation):
-    compare(normal(0, 2, *image, 20), normal(1, size, size, 20, 24), stride=stride, dilation=dilation)
+    compare(
+        normal(0, 2, *image, 20), normal(1, size, size, 20, 24), stride=stride, dilation=dilation
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -72,7 +77,8 @@ def test_every_size_stride_and_dilation(image, size, stride, dilation):
 @pytest.mark.parametrize("size", [(1, 7), (7, 1)])
 @pytest.mark.parametrize(("channels", "groups"), [((20, 24), 1), ((48, 44), 1), ((8, 16), 8)])
 def test_rectangular_kernels(image, size, channels, groups, dtype):
-    x, kernel = normal(0, 2, *image, channels[0]), normal(1, *size, channels[0] // groups, channels[1])
+    x = normal(0, 2, *image, channels[0])
+    kernel = normal(1, *size, channels[0] // groups, channels[1])
     if dtype == jnp.float32:
         return compare(x, kernel, groups=groups)
     exact = reference(*(a.astype(dtype).astype(jnp.float32) for a in (x, kernel)), groups=groups)
@@ -82,17 +88,20 @@ def test_rectangular_kernels(image, size, channels, groups, dtype):
 
 @pytest.mark.parametrize("image", [(5, 8), (40, 37)])
 @pytest.mark.parametrize(
-    ("size", "options"), [((3, 3), {"stride": 2}), ((5, 3), {"stride": 3}), ((2, 2), {"dilation": 2}), ((1, 1), {})]
+    ("size", "options"),
+    [((3, 3), {"stride": 2}), ((5, 3), {"stride": 3}), ((2, 2), {"dilation": 2}), ((1, 1), {})],
 )
 @pytest.mark.parametrize("groups", [1, 6])
 def test_padding_of_tensorflow(image, size, options, groups):
-    x, kernel = normal(0, 2, *image, 6), normal(1, *size, 6 // groups, 6)
+    x = normal(0, 2, *image, 6)
+    kernel = normal(1, *size, 6 // groups, 6)
     compare(x, kernel, padding="same", groups=groups, **options)
 
 
 @pytest.mark.parametrize("image", [(5, 4), (35, 33)])
 @pytest.mark.parametrize(
-    ("size", "options"), [(3, {}), (3, {"stride": 2}), (3, {"dilation": 2}), (5, {"padding": 0}), (7, {})]
+    ("size", "options"),
+    [(3, {}), (3, {"stride": 2}), (3, {"dilation": 2}), (5, {"padding": 0}), (7, {})],
 )
 @pytest.mark.parametrize(("channels", "groups"), [((12, 12), 12), ((4, 12), 4), ((12, 36), 3)])
 def test_groups(image, size, options, channels, groups):
@@ -104,15 +113,20 @@ def test_groups(image, size, options, channels, groups):
 
 
 @pytest.mark.parametrize("batch", [1, 17, 18])
-@pytest.mark.parametrize(("size", "options"), [(3, {}), (5, {"stride": 2}), (5, {"dilation": 2, "padding": 1})])
+@pytest.mark.parametrize(
+    ("size", "options"), [(3, {}), (5, {"stride": 2}), (5, {"dilation": 2, "padding": 1})]
+)
 def test_depthwise_of_any_batch(batch, size, options):
     compare(normal(0, batch, 12, 9, 6), normal(1, size, size, 1, 12), groups=6, **options)
 
 
 @pytest.mark.parametrize(("channels", "features", "groups"), [(6, 4, 4), (6, 5, 3), (8, 8, 2)])
 def test_channels_that_do_not_fit_the_groups(channels, features, groups):
-    x, kernel = jnp.zeros((1, 5, 5, channels)), jnp.zeros((3, 3, channels // groups + (groups == 2), features))
-    with pytest.raises(InputError, match=rf"^groups: {groups} do not divide {channels} channels and {features} "):
+    x = jnp.zeros((1, 5, 5, channels))
+    kernel = jnp.zeros((3, 3, channels // groups + (groups == 2), features))
+    with pytest.raises(
+        InputError, match=rf"^groups: {groups} do not divide {channels} channels and {features} "
+    ):
         conv2d(x, kernel, groups=groups)
 
 
@@ -122,18 +136,33 @@ def single_rounding(x):
 
 
 @pytest.mark.parametrize("image", [(5, 6), (33, 49)])
-@pytest.mark.parametrize(("channels", "groups"), [((3, 64), 1), ((64, 2), 1), ((48, 64), 1), ((8, 8), 8), ((8, 8), 2)])
+@pytest.mark.parametrize(
+    ("channels", "groups"), [((3, 64), 1), ((64, 2), 1), ((48, 64), 1), ((8, 8), 8), ((8, 8), 2)]
+)
 @pytest.mark.parametrize("options", [{}, {"stride": 2}])
 def test_bfloat16_against_float32(image, channels, groups, options):
-    """Values and gradients of bfloat16 operands differ from the exact ones by the rounding of the result alone."""
+    """Values and gradients of bfloat16 operands differ from the exact ones by the rounding of the
+    result alone.
+    """
     options = {"groups": groups, **options}
-    operands = normal(0, 2, *image, channels[0]), normal(1, 3, 3, channels[0] // groups, channels[1])
+    operands = (
+        normal(0, 2, *image, channels[0]),
+        normal(1, 3, 3, channels[0] // groups, channels[1]),
+    )
     half = [x.astype(jnp.bfloat16) for x in operands]
-    g = normal(2, *jax.eval_shape(partial(reference, **options), *operands).shape).astype(jnp.bfloat16)
-    exact = value_and_gradients(partial(reference, **options), *(x.astype(jnp.float32) for x in (*half, g)))
-    for got, want in zip(value_and_gradients(partial(conv2d, **options), *half, g), exact, strict=True):
+    g = normal(2, *jax.eval_shape(partial(reference, **options), *operands).shape).astype(
+        jnp.bfloat16
+    )
+    exact = value_and_gradients(
+        partial(reference, **options), *(x.astype(jnp.float32) for x in (*half, g))
+    )
+    for got, want in zip(
+        value_and_gradients(partial(conv2d, **options), *half, g), exact, strict=True
+    ):
         assert got.dtype == jnp.bfloat16
-        np.testing.assert_allclose(got.astype(jnp.float32), want, rtol=0, atol=single_rounding(want))
+        np.testing.assert_allclose(
+            got.astype(jnp.float32), want, rtol=0, atol=single_rounding(want)
+        )
 
 
 @pytest.mark.parametrize("image", [(1, 1), (2, 9), (33, 3)])
@@ -142,7 +171,8 @@ def test_bfloat16_against_float32(image, channels, groups, options):
 def test_weight_gradients_of_any_image(form, image, geometry):
     if min(image) + 2 * geometry.padding[0] <= geometry.reach[0]:
         pytest.skip("the kernel does not fit into this image")
-    x, kernel = normal(0, 2, *image, 3), normal(1, *geometry.size, 3, 4)
+    x = normal(0, 2, *image, 3)
+    kernel = normal(1, *geometry.size, 3, 4)
     conv = partial(reference, dilation=geometry.dilation, padding=geometry.padding[0])
     g = normal(2, *jax.eval_shape(conv, x, kernel).shape)
     got = jax.jit(getattr(convolution, form), static_argnums=0)(geometry, x, g)
@@ -154,8 +184,11 @@ def test_weight_gradients_of_any_image(form, image, geometry):
 def test_blocked_convolution_of_any_image(image, geometry):
     if min(image) + 2 * geometry.padding[0] <= geometry.reach[0]:
         pytest.skip("the kernel does not fit into this image")
-    x, kernel = normal(0, 2, *image, 3), normal(1, *geometry.size, 3, 4)
-    want = jax.jit(partial(reference, dilation=geometry.dilation, padding=geometry.padding[0]))(x, kernel)
+    x = normal(0, 2, *image, 3)
+    kernel = normal(1, *geometry.size, 3, 4)
+    want = jax.jit(partial(reference, dilation=geometry.dilation, padding=geometry.padding[0]))(
+        x, kernel
+    )
     assert_same([jax.jit(convolution._blocked_conv, static_argnums=0)(geometry, x, kernel)], [want])
 
 
@@ -185,7 +218,8 @@ def test_second_derivatives(image, channels, options):
 
 
 def test_forward_mode_is_refused_by_name():
-    x, kernel = normal(0, 1, 6, 5, 2), normal(1, 3, 3, 2, 2)
+    x = normal(0, 1, 6, 5, 2)
+    kernel = normal(1, 3, 3, 2, 2)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(conv2d, (x, kernel), (x, kernel))
 
@@ -193,12 +227,15 @@ def test_forward_mode_is_refused_by_name():
 @pytest.mark.parametrize("image", [3, 64])
 def test_accelerators_keep_the_convolutions_of_their_library(image):
     """On them an image of any size is three convolutions: forward, to the input, to the kernel."""
-    x, kernel = jnp.zeros((2, image, image, 64)), jnp.zeros((3, 3, 64, 64))
+    x = jnp.zeros((2, image, image, 64))
+    kernel = jnp.zeros((3, 3, 64, 64))
     train = jax.jit(jax.value_and_grad(lambda x, kernel: (conv2d(x, kernel) ** 2).sum(), (0, 1)))
     found = {}
     for platform in ("cpu", "cuda", "tpu"):
         text = train.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
-        found[platform] = [text.count(f"stablehlo.{name}") for name in ("convolution", "dot_general", "while")]
+        found[platform] = [
+            text.count(f"stablehlo.{name}") for name in ("convolution", "dot_general", "while")
+        ]
     assert found["cuda"] == found["tpu"] == [3, 0, 0]
     assert found["cpu"] == ([0, 3, 0] if image == 3 else [2, 1, 1])
 
@@ -206,6 +243,9 @@ def test_accelerators_keep_the_convolutions_of_their_library(image):
 @pytest.mark.parametrize(("image", "choices"), [(3, 3), (16, 0), (64, 1)])
 def test_a_platform_is_asked_only_where_its_form_differs(image, choices):
     """Tracing two forms of every convolution would delay the first step."""
-    x, kernel = jnp.zeros((2, image, image, 64)), jnp.zeros((3, 3, 64, 64))
-    gradients = jax.make_jaxpr(jax.value_and_grad(lambda x, kernel: (conv2d(x, kernel) ** 2).sum(), (0, 1)))
+    x = jnp.zeros((2, image, image, 64))
+    kernel = jnp.zeros((3, 3, 64, 64))
+    gradients = jax.make_jaxpr(
+        jax.value_and_grad(lambda x, kernel: (conv2d(x, kernel) ** 2).sum(), (0, 1))
+    )
     assert str(gradients(x, kernel)).count("platform_index") == choices

@@ -17,7 +17,11 @@ from covjax.enhance.placement import Places, band_places, read_at, resized_place
 from covjax.errors import InputError
 from covjax.wavelets import dwt2, idwt2
 
-REAL = Path(os.environ.get("COVJAX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "prlab21" / "images"
+REAL = (
+    Path(os.environ.get("COVJAX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    / "prlab21"
+    / "images"
+)
 jitted = jax.jit(enhance, static_argnames=("preset", "gain", "size", "aligned"))
 TRANSFORMING = [name for name in PRESETS if name != "none"]
 SIZES = {"paper_text": (82, 82), "prlab21": (156, 156), "db4_82": (82, 82), "ll_hh_only": (82, 82)}
@@ -30,7 +34,9 @@ def slices(height=304, width=304, count=1, channels=1, seed=0):
     body = (x**2 / 0.8 + y**2 / 0.6 < 1) * 170.0
     lungs = ((np.abs(x) - 0.42) ** 2 / 0.08 + y**2 / 0.3 < 1) * 120.0
     clean = (body - lungs).clip(0)[None, ..., None]
-    return (clean + rng.normal(0, 12, (count, height, width, channels))).clip(0, 255).astype(np.uint8)
+    return (
+        (clean + rng.normal(0, 12, (count, height, width, channels))).clip(0, 255).astype(np.uint8)
+    )
 
 
 def saturate(v):
@@ -49,10 +55,12 @@ def oracle(image, preset, gain, size=None):
     def reconstruct(branch):
         ll, (lh, hl, hh) = pywt.dwt2(branch, wavelet, mode="symmetric")
         if preset == "ll_hh_only":
-            lh, hl = 0 * lh, 0 * hl
+            lh = 0 * lh
+            hl = 0 * hl
         return pywt.idwt2((ll, (lh, hl, hh)), wavelet, mode="symmetric")
 
-    low, high = reconstruct(low), reconstruct(high)
+    low = reconstruct(low)
+    high = reconstruct(high)
     if preset == "prlab21":
         low, high = (np.floor(saturate(np.round(v, 6)) + 0.5).astype(np.uint8) for v in (low, high))
         fused = np.minimum(low.astype(int) + high.astype(int), 255)
@@ -73,7 +81,11 @@ def test_presets_follow_the_described_steps(shape, preset, gain):
     assert result.dtype == np.float32
     assert result.min() >= 0 and result.max() <= 255
     error = np.stack(
-        [np.abs(result[i, ..., c] - oracle(images[i, ..., c], preset, gain)) for i in range(2) for c in range(2)]
+        [
+            np.abs(result[i, ..., c] - oracle(images[i, ..., c], preset, gain))
+            for i in range(2)
+            for c in range(2)
+        ]
     )
     if preset == "prlab21":  # a float32 sum may fall on the other side of a half
         assert error.max() <= 1 + 1e-3 and np.mean(error > 1e-2) < 1e-3
@@ -109,7 +121,8 @@ def test_flat_regions_saturate_above_127_unless_the_gain_is_unit():
         factor = 4 if preset == "db4_82" else 2
         for value in (0, 60, 127, 128, 200, 255):
             flat = np.full((1, 64, 64, 1), value, np.uint8)
-            bright, unit = jitted(flat, preset=preset), jitted(flat, preset=preset, gain="unit")
+            bright = jitted(flat, preset=preset)
+            unit = jitted(flat, preset=preset, gain="unit")
             np.testing.assert_allclose(bright, min(factor * value, 255), atol=1e-2)
             np.testing.assert_allclose(unit, value, atol=1e-2)
 
@@ -128,7 +141,8 @@ def test_share_of_saturated_pixels(preset):
 
 def test_strict_reading_drops_what_the_other_keeps():
     stripes = np.zeros((1, 32, 32, 1), np.float32)
-    stripes[:, 2::4] = stripes[:, 3::4] = 100  # period 4 along the height: LH of level 2 and nothing else
+    # period 4 along the height: LH of level 2 and nothing else
+    stripes[:, 2::4] = stripes[:, 3::4] = 100
     kept = np.asarray(jitted(stripes, preset="paper_text", size=(16, 16)))
     strict = np.asarray(jitted(stripes, preset="ll_hh_only", size=(16, 16)))
     np.testing.assert_allclose(kept[0, :, 0, 0], [0, 200] * 8, atol=1e-3)
@@ -157,17 +171,22 @@ def test_uint8_and_float_agree_and_jit_equals_eager(preset):
     np.testing.assert_allclose(jitted(image, preset=preset, size=(24, 31)), eager, atol=1e-3)
 
 
-@pytest.mark.parametrize(("preset", "size"), [(name, None) for name in TRANSFORMING] + [("db4_82", (100, 90))])
+@pytest.mark.parametrize(
+    ("preset", "size"), [(name, None) for name in TRANSFORMING] + [("db4_82", (100, 90))]
+)
 def test_a_slice_gets_the_same_bits_in_every_batch(preset, size, users_fusions):
     def enhanced(images, less=0):
-        compiled = jax.jit(lambda x: enhance(x, preset, size=size) - less, compiler_options=users_fusions)
+        compiled = jax.jit(
+            lambda x: enhance(x, preset, size=size) - less, compiler_options=users_fusions
+        )
         return np.asarray(compiled(images))
 
     images = slices(count=5)
     together = enhanced(images)
     for count in (1, 3):
         np.testing.assert_array_equal(enhanced(images[:count]), together[:count])
-    np.testing.assert_array_equal(enhanced(images[:2], less=100), together[:2] - 100)  # as in a training step
+    # as in a training step
+    np.testing.assert_array_equal(enhanced(images[:2], less=100), together[:2] - 100)
     if not users_fusions:  # else these two, which take no options, are not compiled as for users
         np.testing.assert_array_equal(enhance(images, preset, size=size), together)
         mapped = jax.pmap(lambda x: enhance(x, preset, size=size) - 100)(images[None, :2])
@@ -216,14 +235,20 @@ def middles(pictures):
 def test_aligned_pixels_lie_over_those_of_the_slice(preset, shape, size):
     """As a mask that is resized: over sizes, odd ones too, and places as far as the border."""
     images, centres = disks(shape)
-    seen = np.asarray(jitted(images[..., None], preset=preset, gain="unit", size=size, aligned=True))[..., 0]
-    masks = [Image.fromarray(image).resize(size[::-1], Image.Resampling.NEAREST) for image in images]
-    truth, found = np.stack([np.asarray(mask) > 0 for mask in masks]), seen > 100
+    seen = np.asarray(
+        jitted(images[..., None], preset=preset, gain="unit", size=size, aligned=True)
+    )[..., 0]
+    masks = [
+        Image.fromarray(image).resize(size[::-1], Image.Resampling.NEAREST) for image in images
+    ]
+    truth = np.stack([np.asarray(mask) > 0 for mask in masks])
+    found = seen > 100
     dice = 2 * (truth & found).sum((1, 2)) / (truth.sum((1, 2)) + found.sum((1, 2)))
     coarse = preset == "db4_82" and min(shape) < 128  # a pixel of its band is a third of the radius
     assert dice.min() > (0.9 if coarse else 0.94)
     step = np.array(shape) / size
-    assert np.abs(middles(seen) * step + (step - 1) / 2 - centres).max() < 0.6  # pixels of the slice
+    # pixels of the slice
+    assert np.abs(middles(seen) * step + (step - 1) / 2 - centres).max() < 0.6
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -232,29 +257,40 @@ def test_published_pixels_lie_at_their_places(preset, shape, size):
     images, centres = disks(shape)
     seen = np.asarray(jitted(images[..., None], preset=preset, gain="unit", size=size))[..., 0]
     first, step = np.array(places_of(preset, shape, size)).T
-    inside = (centres > 0.2 * min(shape)).all(1) & (centres < np.array(shape) - 0.2 * min(shape)).all(1)
+    inside = (centres > 0.2 * min(shape)).all(1) & (
+        centres < np.array(shape) - 0.2 * min(shape)
+    ).all(1)
     assert inside.any()  # what touches the border is seen a second time, mirrored
-    # Not quite: the detail of the fused bands lies elsewhere, as published, and its negative part is cut off.
+    # Not quite: the detail of the fused bands lies elsewhere, as published, and its negative part
+    # is cut off.
     assert np.abs(middles(seen) * step + first - centres)[inside].max() < 1
 
 
 def test_haar_of_even_sides_is_aligned_as_published():
     image = slices(304, 204)
     for preset in ("none", "paper_text", "ll_hh_only"):
-        both = (jitted(image, preset=preset, gain="unit", size=(82, 60), aligned=a) for a in (False, True))
+        both = (
+            jitted(image, preset=preset, gain="unit", size=(82, 60), aligned=a)
+            for a in (False, True)
+        )
         np.testing.assert_allclose(*both, atol=1e-3)
 
 
 @pytest.mark.parametrize("wavelet", ["haar", "db2", "db4", "sym5", "bior2.2", "coif1"])
 def test_coefficients_lie_where_a_ramp_has_their_value(wavelet):
-    x, taps = np.arange(200.0), pywt.Wavelet(wavelet).dec_lo
-    places, low = band_places(taps, detail=False), pywt.dwt(x, wavelet)[0] / np.sum(taps)
+    x = np.arange(200.0)
+    taps = pywt.Wavelet(wavelet).dec_lo
+    places = band_places(taps, detail=False)
+    low = pywt.dwt(x, wavelet)[0] / np.sum(taps)
     inner = slice(20, 80)
-    np.testing.assert_allclose(low[inner], (places.first + places.step * np.arange(len(low)))[inner], atol=1e-6)
+    np.testing.assert_allclose(
+        low[inner], (places.first + places.step * np.arange(len(low)))[inner], atol=1e-6
+    )
 
 
 def test_places_chain_and_invert():
-    a, b = Places(-5, 2), Places(0.3, 1.7)
+    a = Places(-5, 2)
+    b = Places(0.3, 1.7)
     assert a.of(b) == pytest.approx((-4.4, 3.4)) and a.of(a.inverse()) == pytest.approx((0, 1))
     x = np.random.default_rng(0).random((2, 7, 9, 3)).astype(np.float32)
     got = read_at(jnp.asarray(x), 2, 18, resized_places(9, 18))
@@ -264,7 +300,9 @@ def test_places_chain_and_invert():
 def test_gradients_are_finite():
     image = jnp.asarray(slices(24, 20), jnp.float32)
     for preset in ("paper_text", "ll_hh_only"):
-        slope = jax.jit(jax.grad(lambda x, preset=preset: enhance(x, preset, size=(6, 6)).sum()))(image)
+        slope = jax.jit(jax.grad(lambda x, preset=preset: enhance(x, preset, size=(6, 6)).sum()))(
+            image
+        )
         assert np.all(np.isfinite(slope)) and np.any(slope)
 
 
@@ -288,7 +326,9 @@ def test_unusable_input(call, message):
 
 @pytest.fixture
 def command(run_command):
-    """Runs `python -m covjax.enhance` and returns (exit status, what it says on the error stream)."""
+    """Runs `python -m covjax.enhance` and returns (exit status, what it says on the error
+    stream).
+    """
 
     def run(*arguments):
         done = run_command("covjax.enhance", *arguments)
@@ -301,7 +341,9 @@ def test_command_writes_the_enhanced_slice(command, tmp_path):
     image = slices(64, 64)[0, ..., 0]
     Image.fromarray(image).save(tmp_path / "slice.png")
     out = tmp_path / "out.png"
-    assert command(tmp_path / "slice.png", "--preset=prlab21", "--gain=unit", f"--output={out}") == (0, "")
+    assert command(
+        tmp_path / "slice.png", "--preset=prlab21", "--gain=unit", f"--output={out}"
+    ) == (0, "")
     expected = jitted(image[None, ..., None], preset="prlab21", gain="unit")[0, ..., 0]
     np.testing.assert_array_equal(np.asarray(Image.open(out)), np.round(expected))
     before = out.read_bytes()
@@ -313,7 +355,11 @@ def test_command_writes_the_enhanced_slice(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["--preset=prlab"], 1, "--preset: 'prlab' is unknown, use one of .*did you mean 'prlab21'"),
+        (
+            ["--preset=prlab"],
+            1,
+            "--preset: 'prlab' is unknown, use one of .*did you mean 'prlab21'",
+        ),
         (["--gain=1"], 1, "--gain: '1' is unknown"),
         (["--output=x.jpg"], 1, "--output: x.jpg must end in .png"),
         (["missing.png"], 1, "missing.png: cannot be read"),

@@ -1,4 +1,6 @@
-"""Fine-tuning: what is frozen stays as it is, to the bit, and what trains learns at its own rate."""
+"""Fine-tuning: what is frozen stays as it is, to the bit, and what trains learns at its own
+rate.
+"""
 
 from dataclasses import replace
 from functools import partial
@@ -33,18 +35,28 @@ def test_the_last_pattern_that_fits_decides():
         ("stage1/bn/scale", "*/scale", True),
     ]:
         assert is_frozen(path.split("/"), freeze) == frozen, (path, freeze)
-    assert keeps_statistics(("stem", "bn"), "stem/*") and not keeps_statistics(("stem", "bn"), "stem/bn/bias")
+    assert keeps_statistics(("stem", "bn"), "stem/*") and not keeps_statistics(
+        ("stem", "bn"), "stem/bn/bias"
+    )
 
 
 def test_the_first_rate_that_fits_counts():
     rates = "stem/*:0.1, *bias:2,stem/bn/*:9"
-    assert [rate_of(p.split("/"), rates) for p in ("stem/bn/bias", "fc/bias", "fc/kernel")] == [0.1, 2.0, 1.0]
+    assert [rate_of(p.split("/"), rates) for p in ("stem/bn/bias", "fc/bias", "fc/kernel")] == [
+        0.1,
+        2.0,
+        1.0,
+    ]
 
 
 @pytest.mark.parametrize(
     ("freeze", "rates", "message"),
     [
-        ("sten/*", "", "optimizer.freeze: 'sten/*' matches no parameter, the parts are fc/*, stem/*"),
+        (
+            "sten/*",
+            "",
+            "optimizer.freeze: 'sten/*' matches no parameter, the parts are fc/*, stem/*",
+        ),
         ("*,!head/*", "", "optimizer.freeze: 'head/*' matches no parameter"),
         ("*", "", "leaves nothing to train"),
         ("", "head*:1", "optimizer.rates: 'head*' matches no parameter"),
@@ -63,7 +75,9 @@ def test_what_fits_nothing_is_an_error(freeze, rates, message):
 
 def segmenter(remat=False, **settings):
     config = cov_raseg.get_config().copy_and_resolve_references().segmenter.unlock()
-    config.input.size, config.model.features, config.remat = (16, 20), 4, remat
+    config.input.size = (16, 20)
+    config.model.features = 4
+    config.remat = remat
     config.optimizer.update(settings)
     return config
 
@@ -88,8 +102,12 @@ def one_step(config):
     stage = stage_of(config)
     optimizer = make_optimizer(config.optimizer, lambda step: config.optimizer.learning_rate)
     variables = jax.device_get(init_variables(stage.model, config, 0))
-    state = replicate(create_state(variables, optimizer, 0, config.optimizer.ema > 0, config.optimizer.freeze))
-    state, metrics = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))(state, shard(batch()))
+    state = replicate(
+        create_state(variables, optimizer, 0, config.optimizer.ema > 0, config.optimizer.freeze)
+    )
+    state, metrics = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))(
+        state, shard(batch())
+    )
     assert bool(metrics["finite"])
     return stage, variables, state
 
@@ -101,22 +119,30 @@ def leaves(tree):
 @pytest.mark.parametrize("remat", [False, True])
 def test_what_is_frozen_stays_and_has_no_optimiser_state(remat):
     stage, before, state = one_step(segmenter(remat, freeze=BUT_DECODER, ema=0.5))
-    old, new, averaged = (leaves(tree) for tree in (before["params"], state.params, eval_variables(state)["params"]))
+    old, new, averaged = (
+        leaves(tree) for tree in (before["params"], state.params, eval_variables(state)["params"])
+    )
     assert old.keys() == new.keys() == averaged.keys()
     for path, value in old.items():
         trains = path.startswith("decoder1")
         if trains and path.endswith("kernel"):
-            assert not np.array_equal(value, new[path]) and not np.array_equal(value, averaged[path]), path
+            assert not np.array_equal(value, new[path]) and not np.array_equal(
+                value, averaged[path]
+            ), path
         if not trains:
             assert np.array_equal(value, new[path]) and np.array_equal(value, averaged[path]), path
     kept = sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim)
     assert kept == sum(v.size for path, v in old.items() if path.startswith("decoder1"))
 
-    old, new = leaves(before["batch_stats"]), leaves(state.batch_stats)
+    old = leaves(before["batch_stats"])
+    new = leaves(state.batch_stats)
     finalised = leaves(make_finaliser(stage)(state.params, state.batch_stats, [batch()]))
     for path, value in old.items():
         same = not path.startswith("decoder1")
-        assert np.array_equal(value, new[path]) == same and np.array_equal(value, finalised[path]) == same, path
+        assert (
+            np.array_equal(value, new[path]) == same
+            and np.array_equal(value, finalised[path]) == same
+        ), path
 
 
 def test_frozen_layers_normalise_by_their_own_statistics_in_training():
@@ -144,16 +170,23 @@ def test_all_statistics_frozen_are_kept_without_a_pass_over_the_data():
 def test_rates_multiply_the_step():
     before, plain = one_step(segmenter(momentum=0.0, learning_rate=0.1))[1:]
     scaled = one_step(segmenter(momentum=0.0, learning_rate=0.1, rates="encoder1*:0.5"))[2]
-    old, full, part = leaves(before["params"]), leaves(plain.params), leaves(scaled.params)
+    old = leaves(before["params"])
+    full = leaves(plain.params)
+    part = leaves(scaled.params)
     for path in old:
         rate = 0.5 if path.startswith("encoder1") else 1.0
-        step, halved = np.linalg.norm(full[path] - old[path]), np.linalg.norm(part[path] - old[path])
-        if path.endswith(("kernel", "scale")):  # a bias before BatchNorm has no gradient but for rounding
+        step = np.linalg.norm(full[path] - old[path])
+        halved = np.linalg.norm(part[path] - old[path])
+        # a bias before BatchNorm has no gradient but for rounding
+        if path.endswith(("kernel", "scale")):
             assert step > 1e-4, path
             np.testing.assert_allclose(halved, rate * step, rtol=1e-2, err_msg=path)
 
 
 def test_the_configuration_is_checked_against_the_network():
     check_fine_tuning("segmenter", segmenter(freeze=BUT_DECODER, rates="encoder1*:0.1"))
-    with pytest.raises(InputError, match=r"segmenter.optimizer.freeze: 'head/\*' matches no parameter, the parts are"):
+    with pytest.raises(
+        InputError,
+        match=r"segmenter.optimizer.freeze: 'head/\*' matches no parameter, the parts are",
+    ):
         check_fine_tuning("segmenter", segmenter(freeze="*,!head/*"))

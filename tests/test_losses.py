@@ -1,4 +1,6 @@
-"""Losses and class weights against numpy by the papers' formulas, and numbers worked out by hand."""
+"""Losses and class weights against numpy by the papers' formulas, and numbers worked out by
+hand.
+"""
 
 from functools import partial
 from types import SimpleNamespace
@@ -10,7 +12,15 @@ import pytest
 from jax.test_util import check_grads
 
 from covjax.errors import InputError
-from covjax.losses import CLASS_WEIGHTS, LOSSES, PER_PIXEL, WEIGHTED, class_weights, cross_entropy, sample_losses
+from covjax.losses import (
+    CLASS_WEIGHTS,
+    LOSSES,
+    PER_PIXEL,
+    WEIGHTED,
+    class_weights,
+    cross_entropy,
+    sample_losses,
+)
 
 
 def probabilities(logits):
@@ -20,7 +30,8 @@ def probabilities(logits):
 
 def pixels(logits, truth):
     """The pixels of one slice that count: probabilities [P, K] and labels [P]."""
-    p, truth = probabilities(logits).reshape(-1, logits.shape[-1]), truth.reshape(-1)
+    p = probabilities(logits).reshape(-1, logits.shape[-1])
+    truth = truth.reshape(-1)
     return p[truth < p.shape[1]], truth[truth < p.shape[1]]
 
 
@@ -28,7 +39,8 @@ def per_pixel(of_true):
     """-weight * of_true(p of the true class), summed over the pixels, and the weights."""
 
     def loss(p, truth, weights):
-        w, p_true = weights[truth], p[np.arange(len(truth)), truth]
+        w = weights[truth]
+        p_true = p[np.arange(len(truth)), truth]
         return (w * of_true(p_true)).sum(), w.sum()
 
     return loss
@@ -60,13 +72,19 @@ def both(p, truth, weights):
     return (total / weight if weight else 0) + region, one
 
 
-GAMMA, ALPHA, BETA, SMOOTH = 1.5, 0.3, 0.8, 0.7
+GAMMA = 1.5
+ALPHA = 0.3
+BETA = 0.8
+SMOOTH = 0.7
 REFERENCES = {
     "cross_entropy": per_pixel(lambda p: -np.log(p)),
     "focal": per_pixel(lambda p: -((1 - p) ** GAMMA) * np.log(p)),
     "dice": overlap(lambda p, g: (2 * p[g].sum() + SMOOTH) / (p.sum() + g.sum() + SMOOTH)),
     "tversky": overlap(
-        lambda p, g: (p[g].sum() + SMOOTH) / (p[g].sum() + ALPHA * p[~g].sum() + BETA * (1 - p[g]).sum() + SMOOTH)
+        lambda p, g: (
+            (p[g].sum() + SMOOTH)
+            / (p[g].sum() + ALPHA * p[~g].sum() + BETA * (1 - p[g]).sum() + SMOOTH)
+        )
     ),
     "generalized_dice": generalized,
     "ce_dice": both,
@@ -74,17 +92,26 @@ REFERENCES = {
 
 
 def options(name, gamma=GAMMA):
-    return SimpleNamespace(name=name, focal_gamma=gamma, tversky_alpha=ALPHA, tversky_beta=BETA, smooth=SMOOTH)
+    return SimpleNamespace(
+        name=name, focal_gamma=gamma, tversky_alpha=ALPHA, tversky_beta=BETA, smooth=SMOOTH
+    )
 
 
 def losses(name, logits, truth, valid, weights=None, **changed):
     weights = jnp.ones(logits.shape[-1]) if weights is None else jnp.asarray(weights)
-    return sample_losses(options(name, **changed), jnp.asarray(logits), jnp.asarray(truth), jnp.asarray(valid), weights)
+    return sample_losses(
+        options(name, **changed),
+        jnp.asarray(logits),
+        jnp.asarray(truth),
+        jnp.asarray(valid),
+        weights,
+    )
 
 
 def reference(name, logits, truth, valid, weights):
     found = [
-        REFERENCES[name](*pixels(x, t), weights) if v else (0, 0) for x, t, v in zip(logits, truth, valid, strict=True)
+        REFERENCES[name](*pixels(x, t), weights) if v else (0, 0)
+        for x, t, v in zip(logits, truth, valid, strict=True)
     ]
     return np.array(found).T
 
@@ -97,7 +124,9 @@ def sample(shape, classes, seed=0):
 
 
 def maps(classes, seed=0):
-    """Slices of all kinds: mixed, without infection, infected throughout, ignored throughout, padding."""
+    """Slices of all kinds: mixed, without infection, infected throughout, ignored throughout,
+    padding.
+    """
     logits, truth, _ = sample((6, 4, 7), classes, seed)
     truth[1][truth[1] < 255] = 0
     truth[2] = classes - 1
@@ -109,7 +138,9 @@ def maps(classes, seed=0):
 @pytest.mark.parametrize("classes", [2, 3, 4])
 def test_against_numpy(name, classes):
     logits, truth, valid = maps(classes)
-    weights = np.linspace(0.5, 2, classes).astype(np.float32) if name in WEIGHTED else np.ones(classes)
+    weights = (
+        np.linspace(0.5, 2, classes).astype(np.float32) if name in WEIGHTED else np.ones(classes)
+    )
     got = losses(name, logits, truth, valid, weights)
     for g, want in zip(got, reference(name, logits, truth, valid, weights), strict=True):
         assert g.shape == (6,) and g.dtype == jnp.float32
@@ -122,16 +153,21 @@ def test_of_slices_without_pixels(name):
     logits, truth, valid = sample((9,), 3)
     weights = np.array([0.5, 1, 3], np.float32)
     got = losses(name, logits, truth, valid, weights)
-    np.testing.assert_allclose(np.stack(got), reference(name, logits, truth, valid, weights), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        np.stack(got), reference(name, logits, truth, valid, weights), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_by_hand():
     logits = jnp.array([[0.0, np.log(3.0)]])  # probabilities 1/4 and 3/4
     for label, want in ((0, np.log(4)), (1, 2 * np.log(4 / 3))):
-        total, weight = cross_entropy(logits, jnp.array([label]), jnp.array([True]), jnp.array([1.0, 2.0]))
+        total, weight = cross_entropy(
+            logits, jnp.array([label]), jnp.array([True]), jnp.array([1.0, 2.0])
+        )
         np.testing.assert_allclose(total / weight, want / (1 + label), rtol=1e-6)
     # Two pixels, each infected with probability 3/4, the first of them truly.
-    logits, truth = jnp.array([[[[0.0, np.log(3.0)]] * 2]]), np.array([[[1, 0]]])
+    logits = jnp.array([[[[0.0, np.log(3.0)]] * 2]])
+    truth = np.array([[[1, 0]]])
     want = {
         "focal": 0.25**GAMMA * np.log(4 / 3) + 0.75**GAMMA * np.log(4),
         "dice": 1 - (1.5 + SMOOTH) / (2.5 + SMOOTH),
@@ -180,7 +216,9 @@ def test_gradient(name):
 def test_a_slice_has_the_same_loss_in_any_batch(name):
     logits, truth, valid = maps(2, seed=1)
     together = np.stack(losses(name, logits, truth, valid))
-    alone = [np.stack(losses(name, logits[[k]], truth[[k]], valid[[k]]))[:, 0] for k in range(len(valid))]
+    alone = [
+        np.stack(losses(name, logits[[k]], truth[[k]], valid[[k]]))[:, 0] for k in range(len(valid))
+    ]
     np.testing.assert_allclose(together, np.transpose(alone), rtol=1e-6)
 
 
@@ -200,7 +238,8 @@ def test_extreme_logits_stay_finite_and_bfloat16_is_summed_in_float32(name):
 
 def test_focal_without_focus_is_cross_entropy():
     logits, truth, valid = maps(3)
-    focal, plain = losses("focal", logits, truth, valid, gamma=0.0), losses("cross_entropy", logits, truth, valid)
+    focal = losses("focal", logits, truth, valid, gamma=0.0)
+    plain = losses("cross_entropy", logits, truth, valid)
     np.testing.assert_allclose(np.stack(focal), np.stack(plain), rtol=1e-6)
 
 
@@ -209,20 +248,30 @@ def test_class_weights_by_hand():
     np.testing.assert_allclose(class_weights("none", counts), [1, 1])
     np.testing.assert_allclose(class_weights("median_frequency", counts), [0.5 / 0.9, 5])
     np.testing.assert_allclose(class_weights("inverse_frequency", counts), [0.2, 1.8], rtol=1e-6)
-    np.testing.assert_allclose(class_weights("sqrt_inverse_frequency", counts), [0.5, 1.5], rtol=1e-6)
+    np.testing.assert_allclose(
+        class_weights("sqrt_inverse_frequency", counts), [0.5, 1.5], rtol=1e-6
+    )
     np.testing.assert_allclose(class_weights((0.25, 4.0), counts), [0.25, 4])
     np.testing.assert_allclose(class_weights("0.25,4", counts), [0.25, 4])
     assert all(class_weights(rule, counts).dtype == np.float32 for rule in CLASS_WEIGHTS)
     # Three classes: the median is a class's own frequency, so that class weighs 1.
-    np.testing.assert_allclose(class_weights("median_frequency", np.array([70, 20, 10])), [2 / 7, 1, 2], rtol=1e-6)
+    np.testing.assert_allclose(
+        class_weights("median_frequency", np.array([70, 20, 10])), [2 / 7, 1, 2], rtol=1e-6
+    )
 
 
 def test_median_frequency_is_that_of_the_images_in_which_a_class_occurs():
-    # As MATLAB's countEachLabel: PixelCount ./ ImagePixelCount. Ten images of 100 pixels, 20 of which are rare, in two.
-    counts, pixels = np.array([980, 20]), np.array([1000, 200])
-    np.testing.assert_allclose(class_weights("median_frequency", counts, None, pixels), [0.54 / 0.98, 5.4], rtol=1e-6)
+    # As MATLAB's countEachLabel: PixelCount ./ ImagePixelCount. Ten images of 100 pixels, 20 of
+    # which are rare, in two.
+    counts = np.array([980, 20])
+    pixels = np.array([1000, 200])
+    np.testing.assert_allclose(
+        class_weights("median_frequency", counts, None, pixels), [0.54 / 0.98, 5.4], rtol=1e-6
+    )
     for rule in ("inverse_frequency", "sqrt_inverse_frequency"):  # of all pixels, as they were
-        np.testing.assert_array_equal(class_weights(rule, counts, None, pixels), class_weights(rule, counts))
+        np.testing.assert_array_equal(
+            class_weights(rule, counts, None, pixels), class_weights(rule, counts)
+        )
 
 
 def test_a_class_that_never_occurs_is_named():
@@ -231,8 +280,11 @@ def test_a_class_that_never_occurs_is_named():
 
 
 def test_median_frequency_gives_the_weights_of_the_release():
-    frequency = np.array([0.378762, 0.621241])  # of its training masks, the figure margin counted as infected
-    np.testing.assert_allclose(class_weights("median_frequency", frequency), [1.32009, 0.80484], atol=1e-4)
+    # of its training masks, the figure margin counted as infected
+    frequency = np.array([0.378762, 0.621241])
+    np.testing.assert_allclose(
+        class_weights("median_frequency", frequency), [1.32009, 0.80484], atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,9 +307,13 @@ def test_class_weight_errors(rule, counts, message):
 @pytest.mark.parametrize("name", PER_PIXEL)
 def test_a_mixed_sample_counts_as_parts_of_a_sample_of_each_class(name):
     rng = np.random.default_rng(5)
-    logits, valid, weights = jnp.asarray(rng.normal(size=(6, 2))), jnp.arange(6) < 5, jnp.array([0.5, 2.0])
+    logits = jnp.asarray(rng.normal(size=(6, 2)))
+    valid = jnp.arange(6) < 5
+    weights = jnp.array([0.5, 2.0])
     shares = jnp.asarray(rng.dirichlet(np.ones(2), 6))
     of = partial(sample_losses, options(name), logits, valid=valid, class_weights=weights)
-    healthy, infected, mixed = of(jnp.zeros(6, int)), of(jnp.ones(6, int)), of(shares)
+    healthy = of(jnp.zeros(6, int))
+    infected = of(jnp.ones(6, int))
+    mixed = of(shares)
     for a, b, got in zip(healthy, infected, mixed, strict=True):
         np.testing.assert_allclose(got, shares[:, 0] * a + shares[:, 1] * b, rtol=1e-6)

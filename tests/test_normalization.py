@@ -28,7 +28,8 @@ def operands(shape, dtype=jnp.float32):
     rng = np.random.default_rng(0)
     x, g = (jnp.asarray(rng.normal(size=shape) * 2 + 1, dtype) for _ in range(2))
     wide = jnp.promote_types(dtype, jnp.float32)
-    scale, bias = (jnp.asarray(4 * rng.normal(size=shape[-1]), wide) for _ in range(2))  # beyond 6 at times
+    # beyond 6 at times
+    scale, bias = (jnp.asarray(4 * rng.normal(size=shape[-1]), wide) for _ in range(2))
     return x, scale, bias, g
 
 
@@ -54,9 +55,15 @@ def test_bfloat16_keeps_its_type_and_adds_up_in_float32():
     given = operands((4, 32, 32, 8), jnp.bfloat16)
     got = value_and_gradients(partial(batch_norm, epsilon=1e-5, activation="relu"), *given)
     exact = value_and_gradients(
-        partial(batch_norm, epsilon=1e-5, activation="relu"), *(a.astype(jnp.float32) for a in given)
+        partial(batch_norm, epsilon=1e-5, activation="relu"),
+        *(a.astype(jnp.float32) for a in given),
     )
-    assert [a.dtype for a in got] == [jnp.bfloat16, *[jnp.float32] * 2, jnp.bfloat16, *[jnp.float32] * 2]
+    assert [a.dtype for a in got] == [
+        jnp.bfloat16,
+        *[jnp.float32] * 2,
+        jnp.bfloat16,
+        *[jnp.float32] * 2,
+    ]
     for a, b in zip(got[1:3], exact[1:3], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
     for a, b in zip(got, exact, strict=True):
@@ -76,9 +83,9 @@ def test_first_and_second_derivatives_by_finite_differences():
 
 def test_relu_lets_no_gradient_through_at_zero():
     x = jnp.zeros((1, 2, 2, 1))
-    gradient = jax.grad(lambda bias: batch_norm(x, jnp.ones(1), bias, epsilon=1e-5, activation="relu")[0].sum())(
-        jnp.zeros(1)
-    )
+    gradient = jax.grad(
+        lambda bias: batch_norm(x, jnp.ones(1), bias, epsilon=1e-5, activation="relu")[0].sum()
+    )(jnp.zeros(1))
     assert gradient == 0
 
 
@@ -88,7 +95,9 @@ def test_layer_is_the_one_of_flax(train):
     ours = BatchNorm()
     theirs = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
     variables = ours.init(jax.random.PRNGKey(0), x, train=True)
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, variables, theirs.init(jax.random.PRNGKey(0), x)))
+    assert jax.tree.all(
+        jax.tree.map(jnp.array_equal, variables, theirs.init(jax.random.PRNGKey(0), x))
+    )
     variables = variables | {"params": {"scale": scale, "bias": bias}}
     got = ours.apply(variables, x, train=train, mutable=["batch_stats"])
     want = theirs.apply(variables, x, mutable=["batch_stats"])

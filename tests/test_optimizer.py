@@ -42,7 +42,8 @@ def test_momentum_and_l2_by_hand():
     params = {"conv": {"kernel": jnp.array([2.0]), "bias": jnp.array([3.0])}}
     gradients = [{"conv": {"kernel": jnp.array([g]), "bias": jnp.array([g])}} for g in (1.0, -0.5)]
     got = steps(config(), params, gradients)["conv"]
-    # kernel: v1 = 1 + .01*2 = 1.02, w = 2 - .102 = 1.898; v2 = .9*1.02 + (-.5 + .01898) = .43698, w = 1.898 - .043698
+    # kernel: v1 = 1 + .01*2 = 1.02, w = 2 - .102 = 1.898; v2 = .9*1.02 + (-.5 + .01898) = .43698, w
+    # = 1.898 - .043698
     np.testing.assert_allclose(got["kernel"], [1.854302], rtol=1e-6)
     # bias: v1 = 1, b = 2.9; v2 = .9 - .5 = .4, b = 2.86
     np.testing.assert_allclose(got["bias"], [2.86], rtol=1e-6)
@@ -54,12 +55,15 @@ def test_adamw_by_hand():
     got = steps(config(name="adamw"), params, gradients)["conv"]
     # bias: 3 - .1 = 2.9; m2 = .04 / .19, v2 = .001249 / .001999, b = 2.9 - .1 * .2663368
     np.testing.assert_allclose(got["bias"], [2.8733663], rtol=1e-6)
-    # kernel, decayed apart from the moments: 2 - .1 * (1 + .02) = 1.898, w = 1.898 - .1 * (.2663368 + .01898)
+    # kernel, decayed apart from the moments: 2 - .1 * (1 + .02) = 1.898, w = 1.898 - .1 * (.2663368
+    # + .01898)
     np.testing.assert_allclose(got["kernel"], [1.8694683], rtol=1e-6)
 
 
 def test_unknown_optimizers_are_refused():
-    with pytest.raises(InputError, match="optimizer.name: 'adam' is unknown, .* did you mean 'adamw'"):
+    with pytest.raises(
+        InputError, match="optimizer.name: 'adam' is unknown, .* did you mean 'adamw'"
+    ):
         make_optimizer(config(name="adam"), make_schedule(config(), 1, 1))
 
 
@@ -68,17 +72,25 @@ def test_clipping_by_global_norm_comes_before_decay():
     gradient = {"conv": {"kernel": jnp.array([30.0, 40.0])}}
     got = steps(config(clip_norm=5.0, momentum=0.0), params, [gradient])["conv"]["kernel"]
     np.testing.assert_allclose(got, [1 - 0.1 * (3 + 0.01), -0.4], rtol=1e-6)
-    small = steps(config(clip_norm=100.0, momentum=0.0, weight_decay=0.0), params, [gradient])["conv"]["kernel"]
+    small = steps(config(clip_norm=100.0, momentum=0.0, weight_decay=0.0), params, [gradient])[
+        "conv"
+    ]["kernel"]
     np.testing.assert_allclose(small, [-2, -4], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "channels"),
-    [("cov_ctnet", {}, 1), ("cov_raseg", {"features": 4}, 3), ("cov_raseg", {"final": "sigmoid2x2", "features": 4}, 3)],
+    [
+        ("cov_ctnet", {}, 1),
+        ("cov_raseg", {"features": 4}, 3),
+        ("cov_raseg", {"final": "sigmoid2x2", "features": 4}, 3),
+    ],
 )
 def test_kernels_and_batch_norm_decay_and_biases_do_not(name, options, channels):
     model = create_model(name, **options)
-    params = jax.eval_shape(model.init, jax.random.PRNGKey(0), jnp.zeros((1, 32, 32, channels)))["params"]
+    params = jax.eval_shape(model.init, jax.random.PRNGKey(0), jnp.zeros((1, 32, 32, channels)))[
+        "params"
+    ]
     mask = jax.tree_util.tree_leaves_with_path(decay_mask(params))
     assert len(mask) == len(jax.tree.leaves(params))
     for path, decays in mask:
@@ -96,7 +108,9 @@ def rates(steps_per_epoch, epochs, at, **changes):
 
 def test_schedules_by_hand():
     np.testing.assert_allclose(rates(10, 3, (0, 15, 29)), 0.1)
-    np.testing.assert_allclose(rates(10, 2, (0, 10, 20), schedule="cosine"), [0.1, 0.05, 0], atol=1e-7)
+    np.testing.assert_allclose(
+        rates(10, 2, (0, 10, 20), schedule="cosine"), [0.1, 0.05, 0], atol=1e-7
+    )
     warm = rates(10, 5, (0, 5, 10, 30, 50), schedule="cosine", warmup_epochs=1.0)
     np.testing.assert_allclose(warm, [0.1 / 11, 0.6 / 11, 0.1, 0.05, 0], atol=1e-7)
     few = rates(10, 5, (0, 3, 5, 6, 49), warmup_epochs=0.5)
@@ -105,7 +119,9 @@ def test_schedules_by_hand():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 30), st.floats(0, 0.99), st.sampled_from(["constant", "cosine"]))
-def test_every_step_of_a_warm_up_moves_and_more_than_the_one_before(steps_per_epoch, epochs, schedule):
+def test_every_step_of_a_warm_up_moves_and_more_than_the_one_before(
+    steps_per_epoch, epochs, schedule
+):
     warmup = round(epochs * steps_per_epoch)
     found = rates(steps_per_epoch, 2, range(warmup + 1), schedule=schedule, warmup_epochs=epochs)
     assert found[0] > 0 and (np.diff(found) > 0).all() and found[-1] == pytest.approx(0.1)

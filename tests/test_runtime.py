@@ -1,4 +1,6 @@
-"""XLA flags: added to the user's own, announced, and set before jax starts. Compiled programs kept on disk."""
+"""XLA flags: added to the user's own, announced, and set before jax starts. Compiled programs kept
+on disk.
+"""
 
 import os
 import subprocess
@@ -13,7 +15,8 @@ from covjax.errors import InputError
 from covjax.runtime import XLA_FLAGS, use_xla_flags
 
 ROOT = Path(__file__).parents[1]
-# What train.py does until its run begins, then whether jax has started, then whether it does with these flags.
+# What train.py does until its run begins, then whether jax has started, then whether it does with
+# these flags.
 START = """
 import sys, train
 from jax._src import xla_bridge
@@ -30,7 +33,9 @@ def test_flags_join_those_of_the_environment_and_are_announced(preset, monkeypat
     use_xla_flags(preset)
     flags = os.environ["XLA_FLAGS"].split()
     assert flags == ["--xla_force_host_platform_device_count=1", *XLA_FLAGS[preset]]
-    assert capsys.readouterr().out == (f"XLA_FLAGS: {' '.join(XLA_FLAGS[preset])}\n" if XLA_FLAGS[preset] else "")
+    assert capsys.readouterr().out == (
+        f"XLA_FLAGS: {' '.join(XLA_FLAGS[preset])}\n" if XLA_FLAGS[preset] else ""
+    )
 
 
 def test_an_unknown_preset_is_an_error():
@@ -40,10 +45,22 @@ def test_an_unknown_preset_is_an_error():
 
 @pytest.mark.parametrize("preset", [p for p in XLA_FLAGS if p != "none"])
 def test_train_sets_them_before_jax_starts_and_this_jax_knows_them(preset, tmp_path):
-    command = [sys.executable, "-c", START, "--config", "configs/quickstart.py", "--workdir", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-c",
+        START,
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        str(tmp_path),
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [*command, f"--config.xla_flags={preset}"], cwd=ROOT, env=environment, capture_output=True, text=True
+        [*command, f"--config.xla_flags={preset}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
@@ -54,7 +71,8 @@ def test_train_sets_them_before_jax_starts_and_this_jax_knows_them(preset, tmp_p
     ]
 
 
-# Compiles a program of as many kernels as it is told, with the cache in a folder of its own and a low limit.
+# Compiles a program of as many kernels as it is told, with the cache in a folder of its own and a
+# low limit.
 COMPILE = """
 import sys, jax, jax.numpy as jnp
 from covjax import runtime
@@ -74,7 +92,9 @@ def compiled(folder, kernels):
     """Runs COMPILE; returns the programs that it leaves in the cache."""
     command = [sys.executable, "-c", COMPILE, str(folder), str(kernels)]
     environment = os.environ | {"XLA_FLAGS": ""}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     return {path.name for path in folder.glob("jit_chain-*-cache")}
 
@@ -98,5 +118,8 @@ def test_programs_left_by_others_are_looked_through_once(tmp_path, monkeypatch, 
     checked = set()
     runtime.drop_unreadable(tmp_path, checked)
     kept = {"few-cache"} if pack != "damaged" else {"few-cache", "many-cache"}
-    assert {path.name for path in tmp_path.iterdir()} == kept and checked == {"few-cache", "many-cache"}
+    assert {path.name for path in tmp_path.iterdir()} == kept and checked == {
+        "few-cache",
+        "many-cache",
+    }
     runtime.drop_unreadable(tmp_path / "nowhere", checked)

@@ -13,7 +13,18 @@ from jax.test_util import check_grads
 
 from covjax import subbands
 from covjax.errors import InputError
-from covjax.wavelets import MODES, Bands, Details, FilterBank, dwt, dwt2, idwt, idwt2, wavedec2, waverec2
+from covjax.wavelets import (
+    MODES,
+    Bands,
+    Details,
+    FilterBank,
+    dwt,
+    dwt2,
+    idwt,
+    idwt2,
+    wavedec2,
+    waverec2,
+)
 
 SIZES = [(304, 304), (155, 155), (37, 52), (7, 1), (1, 1), (2, 3)]
 WAVELETS = ["haar", "db4"]
@@ -21,7 +32,11 @@ SMALL = st.integers(1, 20)
 
 
 def images(height, width, count=2, channels=3, seed=0):
-    return np.random.default_rng(seed).uniform(0, 255, (count, height, width, channels)).astype(np.float32)
+    return (
+        np.random.default_rng(seed)
+        .uniform(0, 255, (count, height, width, channels))
+        .astype(np.float32)
+    )
 
 
 def reference_dwt2(x, wavelet, mode="symmetric"):
@@ -52,10 +67,16 @@ def test_parity_with_pywavelets(size, wavelet):
     x = images(*size)
     forward = jax.jit(functools.partial(dwt2, wavelet=wavelet))
     inverse = jax.jit(functools.partial(idwt2, wavelet=wavelet))
-    bands, expected = forward(x), reference_dwt2(x, wavelet)
+    bands = forward(x)
+    expected = reference_dwt2(x, wavelet)
     n, h, w, c = x.shape
     taps = pywt.Wavelet(wavelet).dec_len
-    shape = (n, pywt.dwt_coeff_len(h, taps, "symmetric"), pywt.dwt_coeff_len(w, taps, "symmetric"), c)
+    shape = (
+        n,
+        pywt.dwt_coeff_len(h, taps, "symmetric"),
+        pywt.dwt_coeff_len(w, taps, "symmetric"),
+        c,
+    )
     assert {b.shape for b in bands} == {shape}
     assert {b.dtype for b in bands} == {jnp.dtype("float32")}
     assert relative_error(bands, expected) <= 1e-5
@@ -81,10 +102,16 @@ def test_parity_of_every_mode(wavelet, mode):
     expected = reference_dwt2(x, wavelet, mode)
     assert [b.shape for b in bands] == [b.shape for b in expected]
     assert relative_error(bands, expected) <= 1e-5
-    assert relative_error([idwt2(bands, wavelet, mode)], [reference_idwt2(bands, wavelet, mode)]) <= 1e-5
+    assert (
+        relative_error([idwt2(bands, wavelet, mode)], [reference_idwt2(bands, wavelet, mode)])
+        <= 1e-5
+    )
     restored = np.asarray(idwt2(bands, wavelet, mode))[:, :37, :52]
-    # PyWavelets' own inverse restores no better: filters of some wavelets are tabulated with 1e-9, and the odd height.
-    limit = max(1e-5, 2 * relative_error([reference_idwt2(expected, wavelet, mode)[:, :37, :52]], [x]))
+    # PyWavelets' own inverse restores no better: filters of some wavelets are tabulated with 1e-9,
+    # and the odd height.
+    limit = max(
+        1e-5, 2 * relative_error([reference_idwt2(expected, wavelet, mode)[:, :37, :52]], [x])
+    )
     assert relative_error([restored], [x]) <= limit
 
 
@@ -95,7 +122,9 @@ def test_tiny_images(mode):
         if "reflect" in mode and width == 1:
             with pytest.raises(ValueError):
                 reference_dwt2(x, "db4", mode)
-            with pytest.raises(InputError, match=f"x: .*a single pixel to reflect about.*mode '{mode}'"):
+            with pytest.raises(
+                InputError, match=f"x: .*a single pixel to reflect about.*mode '{mode}'"
+            ):
                 dwt2(x, "db4", mode)
         else:
             assert relative_error(dwt2(x, "db4", mode), reference_dwt2(x, "db4", mode)) <= 1e-5
@@ -108,7 +137,12 @@ def test_one_dimension_along_any_axis(axis, mode):
     low, high = dwt(x, "db3", mode, axis)
     expected = pywt.dwt(x.astype(np.float64), "db3", mode, axis)
     assert relative_error((low, high), expected) <= 1e-5
-    assert relative_error([idwt(low, high, "db3", mode, axis)], [pywt.idwt(*expected, "db3", mode, axis)]) <= 1e-5
+    assert (
+        relative_error(
+            [idwt(low, high, "db3", mode, axis)], [pywt.idwt(*expected, "db3", mode, axis)]
+        )
+        <= 1e-5
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Level value")
@@ -143,7 +177,8 @@ def test_too_many_levels_warn_as_in_pywavelets():
 @pytest.mark.parametrize("taps", [2, 5, 8])
 def test_filters_of_ones_own(taps):
     filters = [tuple(f) for f in np.random.default_rng(taps).normal(size=(4, taps))]
-    bank, wavelet = FilterBank(*filters), pywt.Wavelet("own", filter_bank=filters)
+    bank = FilterBank(*filters)
+    wavelet = pywt.Wavelet("own", filter_bank=filters)
     x = images(13, 10)
     bands = jax.jit(dwt2, static_argnames="wavelet")(x, wavelet=bank)
     assert relative_error(bands, reference_dwt2(x, wavelet)) <= 1e-5
@@ -157,7 +192,8 @@ def test_an_orthogonal_transform_is_a_rotation_under_periodization(wavelet):
     x = images(44, 16, channels=2)
     bands = dwt2(x, wavelet, "periodization")
     other = Bands(*(images(22, 8, channels=2, seed=seed) - 128 for seed in range(4)))
-    adjoint, scale = product(x, idwt2(other, wavelet, "periodization")), np.sqrt(product(x, x) * product(other, other))
+    adjoint = product(x, idwt2(other, wavelet, "periodization"))
+    scale = np.sqrt(product(x, x) * product(other, other))
     np.testing.assert_allclose(product(bands, other), adjoint, atol=1e-6 * scale)
     np.testing.assert_allclose(product(bands, bands), product(x, x), rtol=1e-5)
 
@@ -172,7 +208,8 @@ def test_haar_is_exact_on_integers():
 def test_any_leading_batch():
     x = images(9, 12, count=6)
     expected = dwt2(x, "db2")
-    nested, single = dwt2(x.reshape(2, 3, 9, 12, 3), "db2"), dwt2(x[0], "db2")
+    nested = dwt2(x.reshape(2, 3, 9, 12, 3), "db2")
+    single = dwt2(x[0], "db2")
     for a, b, c in zip(expected, nested, single, strict=True):
         np.testing.assert_array_equal(b.reshape(a.shape), a)
         np.testing.assert_array_equal(c, a[0])
@@ -208,7 +245,11 @@ def test_names_of_the_bands():
 
 @pytest.mark.parametrize(
     ("size", "wavelet", "mode"),
-    [((6, 5), "haar", "symmetric"), ((5, 3), "db4", "antireflect"), ((1, 4), "bior2.2", "periodization")],
+    [
+        ((6, 5), "haar", "symmetric"),
+        ((5, 3), "db4", "antireflect"),
+        ((1, 4), "bior2.2", "periodization"),
+    ],
 )
 def test_gradients(size, wavelet, mode):
     forward = functools.partial(dwt2, wavelet=wavelet, mode=mode)
@@ -225,21 +266,26 @@ def test_transformations_compose():
     def energy(x):
         return sum(jnp.sum(b**2) for b in dwt2(x, "db2", "periodization"))
 
-    np.testing.assert_allclose(jax.vmap(jax.grad(energy))(x), 2 * x, rtol=1e-4, atol=1e-2)  # a rotation
+    # a rotation
+    np.testing.assert_allclose(jax.vmap(jax.grad(energy))(x), 2 * x, rtol=1e-4, atol=1e-2)
     np.testing.assert_allclose(jax.pmap(jax.grad(energy))(x[None])[0], 2 * x, rtol=1e-4, atol=1e-2)
     np.testing.assert_allclose(jax.jvp(energy, (x,), (x,))[1], 2 * energy(x), rtol=1e-4)
     hessian = jax.hessian(energy)(x[0, :2, :2, :1]).reshape(4, 4)
     np.testing.assert_allclose(hessian, 2 * np.eye(4), atol=1e-5)
     # One operand mapped, the others not.
     low, high = dwt(x, axis=1)
-    np.testing.assert_allclose(jax.vmap(idwt, (0, None))(low, high[0])[0], idwt(low[0], high[0]), atol=1e-3)
+    np.testing.assert_allclose(
+        jax.vmap(idwt, (0, None))(low, high[0])[0], idwt(low[0], high[0]), atol=1e-3
+    )
 
 
 def test_inside_shard_map():
     kinds = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((1,), ("batch",), axis_types=kinds, devices=jax.devices()[:1])
     spec = jax.sharding.PartitionSpec("batch")
-    round_trip = jax.shard_map(lambda x: idwt2(dwt2(x, "db2"), "db2"), mesh=mesh, in_specs=spec, out_specs=spec)
+    round_trip = jax.shard_map(
+        lambda x: idwt2(dwt2(x, "db2"), "db2"), mesh=mesh, in_specs=spec, out_specs=spec
+    )
     x = images(128, 256, count=10)  # more than a block
     np.testing.assert_allclose(jax.jit(round_trip)(x), x, atol=1e-3)
 
@@ -299,7 +345,8 @@ def test_bfloat16_is_computed_in_float32():
     bands = dwt2(x, "db4")
     assert {b.dtype for b in bands} == {jnp.dtype("bfloat16")}
     exact = reference_dwt2(np.asarray(x, np.float64), "db4")
-    for got, expected in zip(bands, exact, strict=True):  # one rounding to 8 bits of the result, nothing more
+    # one rounding to 8 bits of the result, nothing more
+    for got, expected in zip(bands, exact, strict=True):
         error = np.abs(np.asarray(got, np.float64) - expected)
         assert np.all(error <= np.abs(expected) * 2.0**-8 + 1e-3)
     assert idwt2(bands, "db4").dtype == jnp.bfloat16
@@ -333,7 +380,11 @@ def test_unusable_images(x, message):
 @pytest.mark.parametrize(
     ("shapes", "dtype", "message"),
     [
-        ([(1, 4, 4, 1)] * 3 + [(1, 4, 5, 1)], np.float32, r"bands: shapes differ .*hh \(1, 4, 5, 1\)"),
+        (
+            [(1, 4, 4, 1)] * 3 + [(1, 4, 5, 1)],
+            np.float32,
+            r"bands: shapes differ .*hh \(1, 4, 5, 1\)",
+        ),
         ([(4, 4)] * 4, np.float32, r"bands.ll: shape \(4, 4\) has 2 axes"),
         ([(1, 4, 4, 1)] * 4, np.uint8, "bands.ll: type uint8"),
         ([(1, 3, 4, 1)] * 4, np.float32, "bands: 3x4 is too small for 'db4', needs at least 4"),
@@ -349,7 +400,9 @@ def test_unknown_names():
     for call in (dwt2, lambda x, *names: idwt2(Bands(x, x, x, x), *names)):
         with pytest.raises(InputError, match="wavelet: 'harr' is unknown.*did you mean 'haar'"):
             call(x, "harr")
-        with pytest.raises(InputError, match="mode: 'symetric' is unknown.*did you mean 'symmetric'"):
+        with pytest.raises(
+            InputError, match="mode: 'symetric' is unknown.*did you mean 'symmetric'"
+        ):
             call(x, "haar", "symetric")
 
 
@@ -360,7 +413,10 @@ NUMBERS = ((1.0, 2.0),) * 4
     ("call", "message"),
     [
         (lambda x: dwt2(x, NUMBERS[:3]), "wavelet: pass a name, a pywt.Wavelet or FilterBank"),
-        (lambda x: dwt2(x, FilterBank(*NUMBERS[:3], (1.0,))), "wavelet: .* of as many finite numbers"),
+        (
+            lambda x: dwt2(x, FilterBank(*NUMBERS[:3], (1.0,))),
+            "wavelet: .* of as many finite numbers",
+        ),
         (lambda x: dwt2(x, FilterBank(*NUMBERS[:3], (1.0, np.nan))), "wavelet: .* finite"),
         (lambda x: dwt2(x, 4), "wavelet: "),
         (lambda x: dwt(x, axis=4), "axis: 4 does not exist, the array has 4 axes"),
@@ -372,7 +428,10 @@ NUMBERS = ((1.0, 2.0),) * 4
         (lambda x: wavedec2(x, level=1.0), "level: 1.0"),
         (lambda x: waverec2([]), "coeffs: no arrays"),
         (lambda x: waverec2([x, (x, x)]), r"coeffs\[1\]: 2 arrays, pass the three"),
-        (lambda x: waverec2([x, (x[:, :2],) * 3]), r"coeffs\[1\]: shape \(2, 2, 8, 1\) does not belong to"),
+        (
+            lambda x: waverec2([x, (x[:, :2],) * 3]),
+            r"coeffs\[1\]: shape \(2, 2, 8, 1\) does not belong to",
+        ),
         (lambda x: waverec2([x.astype(int), (x, x, x)]), r"coeffs\[0\]: type int"),
     ],
 )

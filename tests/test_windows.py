@@ -1,4 +1,6 @@
-"""Overlapping and adaptive pooling against flax, loops over the windows, and the rules of PyTorch's ceil_mode."""
+"""Overlapping and adaptive pooling against flax, loops over the windows, and the rules of PyTorch's
+ceil_mode.
+"""
 
 import math
 from functools import partial
@@ -27,18 +29,22 @@ def with_gradient(function, x):
         y, backward = jax.vjp(function, x)
         return y, backward(integers(1, *y.shape))[0]
 
-    return jax.jit(both)(x)  # one program: compiling every operation by itself takes several times as long
+    # one program: compiling every operation by itself takes several times as long
+    return jax.jit(both)(x)
 
 
 @pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize(
-    ("window", "stride", "padding"), [(3, 2, 1), (3, 1, 1), (2, 2, 0), (3, 3, 1), (3, 2, "same"), (2, 2, "same")]
+    ("window", "stride", "padding"),
+    [(3, 2, 1), (3, 1, 1), (2, 2, 0), (3, 3, 1), (3, 2, "same"), (2, 2, "same")],
 )
 def test_max_pool_is_that_of_flax(image, window, stride, padding):
     if padding != "same" and min(image) + 2 * padding < window:
         pytest.skip("the window does not fit into this image")
     around = "SAME" if padding == "same" else ((padding, padding),) * 2
-    want = partial(nn.max_pool, window_shape=(window, window), strides=(stride, stride), padding=around)
+    want = partial(
+        nn.max_pool, window_shape=(window, window), strides=(stride, stride), padding=around
+    )
     x = integers(0, 2, *image, 5)
     chex.assert_trees_all_equal(
         with_gradient(lambda x: max_pool(x, window, stride, padding), x), with_gradient(want, x)
@@ -58,48 +64,65 @@ def test_global_max_pool_gives_its_gradient_to_the_first_maximum():
 
 
 def windows(side, window, stride, padding, round_up):
-    """Ranges of pixels along one side, by the rule that PyTorch documents: a window must start before the end."""
+    """Ranges of pixels along one side, by the rule that PyTorch documents: a window must start
+    before the end.
+    """
     last = (side + 2 * padding - window) / stride
-    starts = [k * stride - padding for k in range((math.ceil if round_up else math.floor)(last) + 1)]
+    starts = [
+        k * stride - padding for k in range((math.ceil if round_up else math.floor)(last) + 1)
+    ]
     starts = [start for start in starts if start < side + padding] if round_up else starts
     return [range(max(start, 0), min(start + window, side)) for start in starts]
 
 
 @pytest.mark.parametrize("image", [*IMAGES[:3], (7, 12), (8, 11)])
 @pytest.mark.parametrize("round_up", [False, True])
-@pytest.mark.parametrize(("window", "stride", "padding"), [(3, 2, 0), (2, 2, 0), (3, 2, 1), (2, 3, 0), (3, 3, 0)])
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"), [(3, 2, 0), (2, 2, 0), (3, 2, 1), (2, 3, 0), (3, 3, 0)]
+)
 def test_max_pool_over_loops(image, round_up, window, stride, padding):
     x = np.asarray(integers(0, 1, *image, 2))
     rows, columns = (windows(side, window, stride, padding, round_up) for side in image)
-    want = [[x[0, rs.start : rs.stop, cs.start : cs.stop].max((0, 1)) for cs in columns] for rs in rows]
-    got, gradient = with_gradient(lambda x: max_pool(x, window, stride, padding, round_up=round_up), jnp.asarray(x))
+    want = [
+        [x[0, rs.start : rs.stop, cs.start : cs.stop].max((0, 1)) for cs in columns] for rs in rows
+    ]
+    got, gradient = with_gradient(
+        lambda x: max_pool(x, window, stride, padding, round_up=round_up), jnp.asarray(x)
+    )
     np.testing.assert_array_equal(got[0], want)
-    assert gradient.sum() == integers(1, *got.shape).sum()  # every output's gradient arrives at one pixel
+    # every output's gradient arrives at one pixel
+    assert gradient.sum() == integers(1, *got.shape).sum()
 
 
 @pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("count_padding", [True, False])
-@pytest.mark.parametrize(("window", "stride", "padding"), [(3, 2, 1), (3, 1, 1), (2, 2, 0), (7, 7, 0)])
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"), [(3, 2, 1), (3, 1, 1), (2, 2, 0), (7, 7, 0)]
+)
 def test_average_pool_is_that_of_flax(image, count_padding, window, stride, padding):
     if min(image) + 2 * padding < window:
         pytest.skip("the window does not fit into this image")
 
     def want(x):
         around = ((padding, padding),) * 2
-        return nn.avg_pool(x, (window, window), (stride, stride), around, count_include_pad=count_padding)
+        return nn.avg_pool(
+            x, (window, window), (stride, stride), around, count_include_pad=count_padding
+        )
 
     def own(x):
         return average_pool(x, window, stride, padding, count_padding=count_padding)
 
     x = integers(0, 2, *image, 5)
-    (value, gradient), (value_wanted, gradient_wanted) = with_gradient(own, x), with_gradient(want, x)
+    value, gradient = with_gradient(own, x)
+    value_wanted, gradient_wanted = with_gradient(want, x)
     np.testing.assert_allclose(value, value_wanted, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(gradient, gradient_wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_average_pool_adds_bfloat16_in_float32():
     x = jnp.full((1, 16, 16, 1), 1 + 2**-7, jnp.bfloat16)
-    assert average_pool(x, 16, 16) == x[:, :1, :1]  # 256 terms, of which bfloat16 would lose the last places
+    # 256 terms, of which bfloat16 would lose the last places
+    assert average_pool(x, 16, 16) == x[:, :1, :1]
 
 
 @pytest.mark.parametrize("image", [(7, 7), (2, 2), (9, 9), (14, 21), (5, 12)])
@@ -110,6 +133,9 @@ def test_adaptive_average_pool_over_loops(image, sides):
         [(i * side // bins, math.ceil((i + 1) * side / bins)) for i in range(bins)]
         for side, bins in zip(image, sides, strict=True)
     ]
-    want = [[x[:, top:bottom, left:right].mean((1, 2)) for left, right in edges[1]] for top, bottom in edges[0]]
+    want = [
+        [x[:, top:bottom, left:right].mean((1, 2)) for left, right in edges[1]]
+        for top, bottom in edges[0]
+    ]
     got = jax.jit(adaptive_average_pool, static_argnums=1)(jnp.asarray(x), sides)
     np.testing.assert_allclose(got, np.moveaxis(np.array(want), 2, 0), rtol=1e-5, atol=1e-5)

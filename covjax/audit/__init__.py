@@ -1,4 +1,6 @@
-"""Finds what makes a data set or a split untrustworthy: leaks, labels in the margin, masks that disagree, outliers."""
+"""Finds what makes a data set or a split untrustworthy: leaks, labels in the margin, masks that
+disagree, outliers.
+"""
 
 from covjax.audit.findings import Finding, find
 from covjax.audit.measure import Measured, measure

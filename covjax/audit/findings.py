@@ -10,7 +10,8 @@ from covjax.audit.measure import Measured
 from covjax.audit.similar import correlation_inside, looks, nearest
 
 ALIKE = 0.95  # correlation above which two slices are near-duplicates
-IN_MARGIN = 0.05  # share of a slice's infected pixels on the flat border from which on they are no lesion
+# share of a slice's infected pixels on the flat border from which on they are no lesion
+IN_MARGIN = 0.05
 FULL = 0.95  # share of a slice labelled infected
 MINORITY = 0.25  # share of slices below which a class is rare
 DOMINANT = 0.3  # share of slices from which on one patient dominates
@@ -26,7 +27,8 @@ Example = tuple[int, int]  # positions of a slice and of the one it is compared 
 class Finding:
     """One thing that was looked for. `severity` is serious, note, or ok when nothing was found.
 
-    `rows` names who is concerned: (id of a slice, or a patient, and what is the matter with it), worst first.
+    `rows` names who is concerned: (id of a slice, or a patient, and what is the matter with it),
+    worst first.
     """
 
     name: str
@@ -40,7 +42,9 @@ class Finding:
 
 
 def find(m: Measured, parts: np.ndarray) -> list[Finding]:
-    """Looks for everything, serious findings first. `parts` [M] holds "train", "val", "test", or "" without a split."""
+    """Looks for everything, serious findings first. `parts` [M] holds "train", "val", "test", or ""
+    without a split.
+    """
     found = [check(m, parts) for check in CHECKS]
     order = {"serious": 0, "note": 1, "ok": 2}
     return sorted(found, key=lambda finding: order[finding.severity])
@@ -62,13 +66,26 @@ def _of_slices(
 ) -> Finding:  # fmt: skip
     """A finding about the slices at positions `chosen`, worst first."""
     rows = [(m.ids[i], detail(i)) for i in chosen]
-    return _finding(name, title, severity, len(m) if of is None else of, text, rows, [(int(i), -1) for i in chosen])
+    return _finding(
+        name,
+        title,
+        severity,
+        len(m) if of is None else of,
+        text,
+        rows,
+        [(int(i), -1) for i in chosen],
+    )
 
 
 def _unreadable(m: Measured, parts: np.ndarray) -> Finding:
     text = "These slices cannot be read and were left out of everything below; training would refuse the data set."
     return _finding(
-        "unreadable", "Slices that cannot be read", "serious", len(m) + len(m.unreadable), text, m.unreadable
+        "unreadable",
+        "Slices that cannot be read",
+        "serious",
+        len(m) + len(m.unreadable),
+        text,
+        m.unreadable,
     )
 
 
@@ -84,7 +101,8 @@ def _margin(m: Measured, parts: np.ndarray) -> Finding:
     chosen = chosen[np.argsort(-share[chosen], kind="stable")]
     text = ""
     if len(chosen):
-        inside, total = m.infected_in_border[labelled].sum(), m.infected[labelled].sum()
+        inside = m.infected_in_border[labelled].sum()
+        total = m.infected[labelled].sum()
         infected, background = blind_iou(m)
         top, left, bottom, right = np.median(m.inner[chosen], axis=0).astype(int)
         text = (
@@ -96,11 +114,15 @@ def _margin(m: Measured, parts: np.ndarray) -> Finding:
         )
     detail = lambda i: f"{share[i]:.1%} of its infected pixels lie on the flat border"  # noqa: E731
     title = "Labels in a constant image border"
-    return _of_slices(m, "margin_labels", title, "serious", chosen, text, detail, int(labelled.sum()))
+    return _of_slices(
+        m, "margin_labels", title, "serious", chosen, text, detail, int(labelled.sum())
+    )
 
 
 def blind_iou(m: Measured) -> tuple[float, float]:
-    """IoU of the infected and of the background class when the border is called infected, over labelled slices."""
+    """IoU of the infected and of the background class when the border is called infected, over
+    labelled slices.
+    """
     some = m.infected > 0
     border, infected, both, pixels = (
         int(x[some].sum()) for x in (m.pixels_in_border, m.infected, m.infected_in_border, m.pixels)
@@ -115,7 +137,9 @@ def _patients_across(m: Measured, parts: np.ndarray) -> Finding:
         if patient and part:
             where.setdefault(patient, Counter())[part] += 1
     shared = sorted((p for p in where if len(where[p]) > 1), key=lambda p: (-where[p].total(), p))
-    rows = [(p, ", ".join(f"{n} in {part}" for part, n in sorted(where[p].items()))) for p in shared]
+    rows = [
+        (p, ", ".join(f"{n} in {part}" for part, n in sorted(where[p].items()))) for p in shared
+    ]
     tested = any("test" in where[p] for p in shared)
     text = (
         "Slices of these patients are in several parts: what is tested was partly seen in training. Split by patient."
@@ -123,23 +147,34 @@ def _patients_across(m: Measured, parts: np.ndarray) -> Finding:
         else "Slices of these patients are in train and in val, which chooses the epoch: scores of val are optimistic."
     )
     severity = "serious" if tested else "note"
-    return _finding("patients_across_parts", "Patients in several parts", severity, len(where), text, rows)
+    return _finding(
+        "patients_across_parts", "Patients in several parts", severity, len(where), text, rows
+    )
 
 
 def _near_duplicates(m: Measured, parts: np.ndarray) -> Finding:
-    """Slices of the test part with a near-duplicate in train or val, and of val with one in train."""
-    rows, split = looks(m.thumbnails), np.unique(parts).size > 1
-    correlation, twin = np.full(len(m), -1.0), np.full(len(m), -1)
-    name, title = "near_duplicates_across_parts", "Near-duplicate slices across parts"
+    """Slices of the test part with a near-duplicate in train or val, and of val with one in
+    train.
+    """
+    rows = looks(m.thumbnails)
+    split = np.unique(parts).size > 1
+    correlation = np.full(len(m), -1.0)
+    twin = np.full(len(m), -1)
+    name = "near_duplicates_across_parts"
+    title = "Near-duplicate slices across parts"
     if not split:
-        name, title = "near_duplicates", "Near-duplicate slices"
+        name = "near_duplicates"
+        title = "Near-duplicate slices"
         correlation, twin = nearest(rows)
     for part, before in (("val", ("train",)), ("test", ("train", "val"))):
-        here, there = np.flatnonzero(parts == part), np.flatnonzero(np.isin(parts, before))
+        here = np.flatnonzero(parts == part)
+        there = np.flatnonzero(np.isin(parts, before))
         if len(here) and len(there):
             correlation[here], index = nearest(rows[here], rows[there])
             twin[here] = there[index]
-    chosen = np.array([i for i in np.flatnonzero(correlation > ALIKE) if _inside(m, i, twin[i]) > ALIKE], int)
+    chosen = np.array(
+        [i for i in np.flatnonzero(correlation > ALIKE) if _inside(m, i, twin[i]) > ALIKE], int
+    )
     chosen = chosen[np.argsort(-correlation[chosen], kind="stable")]
     if split:
         shares = (
@@ -156,28 +191,46 @@ def _near_duplicates(m: Measured, parts: np.ndarray) -> Finding:
     found = [(m.ids[i], f"correlates {correlation[i]:.3f} with {m.ids[twin[i]]}") for i in chosen]
     of = int(np.isin(parts, ("val", "test")).sum()) if split else len(m)
     # Shown from the most alike to the least: the first alone would all be exact copies.
-    spread = chosen[np.linspace(0, len(chosen) - 1, EXAMPLES).astype(int)] if len(chosen) > EXAMPLES else chosen
+    spread = (
+        chosen[np.linspace(0, len(chosen) - 1, EXAMPLES).astype(int)]
+        if len(chosen) > EXAMPLES
+        else chosen
+    )
     examples = [(int(i), int(twin[i])) for i in spread]
     return _finding(name, title, "serious" if split else "note", of, text, found, examples)
 
 
 def _inside(m: Measured, i: int, k: int) -> float:
-    """Correlation of two slices inside their flat borders, which would make any two figures alike."""
+    """Correlation of two slices inside their flat borders, which would make any two figures
+    alike.
+    """
     pair = [i, k]
     return correlation_inside(m.thumbnails[pair], m.inner[pair] / np.tile(m.size[pair], 2))
 
 
 def _exact_duplicates(m: Measured, parts: np.ndarray) -> Finding:
     first: dict[str, int] = {}
-    copies = [(i, k) for i, digest in enumerate(m.picture) if (k := first.setdefault(digest, i)) != i]
+    copies = [
+        (i, k) for i, digest in enumerate(m.picture) if (k := first.setdefault(digest, i)) != i
+    ]
     differences = {i: _differences(m, parts, i, k) for i, k in copies}
     copies.sort(key=lambda pair: not differences[pair[0]])
     rows = [(m.ids[i], f"same pixels as {m.ids[k]}{differences[i]}") for i, k in copies]
     serious = any(differences.values())
     text = "Slices with exactly the same pixels as an earlier one"
-    text += ", some of them with another label, mask, patient or part." if serious else "; they count twice."
+    text += (
+        ", some of them with another label, mask, patient or part."
+        if serious
+        else "; they count twice."
+    )
     return _finding(
-        "exact_duplicates", "Exact duplicates", "serious" if serious else "note", len(m), text, rows, copies
+        "exact_duplicates",
+        "Exact duplicates",
+        "serious" if serious else "note",
+        len(m),
+        text,
+        rows,
+        copies,
     )
 
 
@@ -190,16 +243,18 @@ def _differences(m: Measured, parts: np.ndarray, i: int, k: int) -> str:
 def _empty_masks(m: Measured, parts: np.ndarray) -> Finding:
     text = "Labelled infected, but no pixel of the mask is: either the label or the mask is wrong."
     chosen = np.flatnonzero((m.labels == 1) & (m.infected == 0))
-    title, of = "Infected slices with an empty mask", int((m.labels == 1).sum())
-    return _of_slices(m, "empty_masks", title, "serious", chosen, text, lambda i: "infected, empty mask", of)
+    title = "Infected slices with an empty mask"
+    of = int((m.labels == 1).sum())
+    return _of_slices(
+        m, "empty_masks", title, "serious", chosen, text, lambda i: "infected, empty mask", of
+    )
 
 
 def _healthy_with_mask(m: Measured, parts: np.ndarray) -> Finding:
-    text = (
-        "Labelled healthy, but the mask marks infection: either the label or the mask is wrong. Training refuses these."
-    )
+    text = "Labelled healthy, but the mask marks infection: either the label or the mask is wrong. Training refuses these."
     chosen = np.flatnonzero((m.labels == 0) & (m.infected > 0))
-    title, of = "Healthy slices with a mask", int((m.labels == 0).sum())
+    title = "Healthy slices with a mask"
+    of = int((m.labels == 0).sum())
     return _of_slices(
         m,
         "healthy_with_mask",
@@ -213,20 +268,36 @@ def _healthy_with_mask(m: Measured, parts: np.ndarray) -> Finding:
 
 
 def _full_masks(m: Measured, parts: np.ndarray) -> Finding:
-    text = (
-        f"More than {FULL:.0%} of the picture is labelled infected; no lesion fills a slice with the chest around it."
-    )
+    text = f"More than {FULL:.0%} of the picture is labelled infected; no lesion fills a slice with the chest around it."
     share = m.infected / np.maximum(m.pixels, 1)
     chosen = np.flatnonzero(share > FULL)
     of = int((m.infected >= 0).sum())
-    return _of_slices(m, "full_masks", "Full masks", "serious", chosen, text, lambda i: f"{share[i]:.1%} infected", of)
+    return _of_slices(
+        m,
+        "full_masks",
+        "Full masks",
+        "serious",
+        chosen,
+        text,
+        lambda i: f"{share[i]:.1%} infected",
+        of,
+    )
 
 
 def _no_masks(m: Measured, parts: np.ndarray) -> Finding:
     text = "Infected slices without a mask: enough to train a classifier, but no segmenter."
     chosen = np.flatnonzero((m.labels == 1) & (m.infected < 0))
     of = int((m.labels == 1).sum())
-    return _of_slices(m, "no_masks", "Infected slices without a mask", "note", chosen, text, lambda i: "no mask", of)
+    return _of_slices(
+        m,
+        "no_masks",
+        "Infected slices without a mask",
+        "note",
+        chosen,
+        text,
+        lambda i: "no mask",
+        of,
+    )
 
 
 def _imbalance(m: Measured, parts: np.ndarray) -> Finding:
@@ -240,16 +311,33 @@ def _imbalance(m: Measured, parts: np.ndarray) -> Finding:
     )
     rows = rows if counts[rare] < MINORITY * len(m) else []
     return _finding(
-        "label_imbalance", "Label imbalance", "note", len(m), text, rows, count=len(rows) and counts[common]
+        "label_imbalance",
+        "Label imbalance",
+        "note",
+        len(m),
+        text,
+        rows,
+        count=len(rows) and counts[common],
     )
 
 
 def _few_patients(m: Measured, parts: np.ndarray) -> Finding:
     slices = Counter(p for p in m.patients if p)
-    dominant = [(p, n) for p, n in slices.most_common() if n >= DOMINANT * slices.total()] if len(slices) > 3 else []
+    dominant = (
+        [(p, n) for p, n in slices.most_common() if n >= DOMINANT * slices.total()]
+        if len(slices) > 3
+        else []
+    )
     rows = [(p, f"{n:,} of {slices.total():,} slices") for p, n in dominant]
     text = "A single patient gives a large share of all slices: scores over slices are mostly about this patient."
-    return _finding("dominant_patients", "Patients with a large share of the slices", "note", len(slices), text, rows)
+    return _finding(
+        "dominant_patients",
+        "Patients with a large share of the slices",
+        "note",
+        len(slices),
+        text,
+        rows,
+    )
 
 
 def _unknown_patients(m: Measured, parts: np.ndarray) -> Finding:
@@ -274,7 +362,8 @@ def _sizes(m: Measured, parts: np.ndarray) -> Finding:
 def _intensities(m: Measured, parts: np.ndarray) -> Finding:
     values = np.stack([m.mean, m.std], 1)
     middle = np.median(values, axis=0)
-    # 1.4826 makes the median deviation a standard deviation for a normal distribution; 1 is a grey level.
+    # 1.4826 makes the median deviation a standard deviation for a normal distribution; 1 is a grey
+    # level.
     spread = np.maximum(1.4826 * np.median(np.abs(values - middle), axis=0), 1)
     deviation = np.abs((values - middle) / spread).max(1)
     chosen = np.flatnonzero((deviation > OUTLIER) | (m.std < BLANK))
@@ -290,7 +379,9 @@ def _intensities(m: Measured, parts: np.ndarray) -> Finding:
 def _notes(m: Measured, parts: np.ndarray) -> Finding:
     text = "What was uncertain when these slices were read. Results show it too, as notes."
     chosen = np.array(sorted(m.notes, key=lambda i: (m.notes[i], i)), int)
-    return _of_slices(m, "notes", "Slices with notes", "note", chosen, text, lambda i: "; ".join(m.notes[i]))
+    return _of_slices(
+        m, "notes", "Slices with notes", "note", chosen, text, lambda i: "; ".join(m.notes[i])
+    )
 
 
 CHECKS = (

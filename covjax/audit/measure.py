@@ -15,7 +15,8 @@ from covjax.data.source import IGNORE, Slice, infected
 from covjax.errors import InputError
 
 SIDE = 64  # of the thumbnails that are compared
-SAME_GREY = 12  # grey levels by which the pixels of one flat border differ at most; JPEG noise stays below
+# grey levels by which the pixels of one flat border differ at most; JPEG noise stays below
+SAME_GREY = 12
 FLAT = 2 / 3  # share of a row or column in the border's grey; the rest may be tick labels
 CONSTANT = 0.9  # share of the whole border in its grey; less, and it is a part of the picture
 
@@ -41,27 +42,37 @@ class Measured:
     pixels: np.ndarray  # int [M], that count: all but those labelled "ignore"
     infected: np.ndarray  # int [M], pixels labelled infected; -1 without a mask
     infected_in_border: np.ndarray  # int [M], of those, the ones outside `inner`
-    infected_on_flat: np.ndarray  # int [M], of those, the ones where the picture has the border's grey
+    # int [M], of those, the ones where the picture has the border's grey
+    infected_on_flat: np.ndarray
     pixels_in_border: np.ndarray  # int [M]
     picture: tuple[str, ...]  # a digest of size and pixels
     mask: tuple[str, ...]  # the same of the mask, "" without one
     thumbnails: np.ndarray  # uint8 [M, SIDE, SIDE]
     unreadable: tuple[tuple[str, str], ...]  # id and reason of every slice that could not be read
-    left_out: tuple[tuple[str, str], ...] = ()  # file and reason of what the source does not read of its folder
-    pseudonyms: Mapping[str, str] = field(default_factory=dict)  # of patients, where these stand for them
+    # file and reason of what the source does not read of its folder
+    left_out: tuple[tuple[str, str], ...] = ()
+    # of patients, where these stand for them
+    pseudonyms: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def measure(name: str, fingerprint: str, ids: Sequence[str], load: Callable[[int], Slice]) -> Measured:
-    """Measures every slice of a source. A slice that cannot be read is listed with its reason, not skipped silently.
+def measure(
+    name: str, fingerprint: str, ids: Sequence[str], load: Callable[[int], Slice]
+) -> Measured:
+    """Measures every slice of a source. A slice that cannot be read is listed with its reason, not
+    skipped silently.
 
     Raises InputError if none can be read.
     """
     with ThreadPoolExecutor(4) as pool:
         bar = tqdm(
-            pool.map(lambda i: _try(load, i), range(len(ids))), total=len(ids), desc="audit", unit="slice", leave=False
+            pool.map(lambda i: _try(load, i), range(len(ids))),
+            total=len(ids),
+            desc="audit",
+            unit="slice",
+            leave=False,
         )
         rows = list(bar)
     unreadable = tuple((i, row) for i, row in zip(ids, rows, strict=True) if isinstance(row, str))
@@ -72,7 +83,9 @@ def measure(name: str, fingerprint: str, ids: Sequence[str], load: Callable[[int
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     arrays = ("labels", "size", "mean", "std", "inner", "pixels", "infected", "infected_in_border", "infected_on_flat",
               "pixels_in_border", "thumbnails")  # fmt: skip
-    columns = {key: np.array(values) if key in arrays else tuple(values) for key, values in columns.items()}
+    columns = {
+        key: np.array(values) if key in arrays else tuple(values) for key, values in columns.items()
+    }
     columns["notes"] = {i: notes for i, notes in enumerate(columns["notes"]) if notes}
     return Measured(source=name, fingerprint=fingerprint, unreadable=unreadable, **columns)
 
@@ -104,12 +117,14 @@ def _row(s: Slice) -> dict[str, Any]:
 
 
 def inner_box(image: np.ndarray) -> tuple[tuple[int, int, int, int], float]:
-    """Finds the flat border of a picture uint8 [H, W]: a figure's margin, or the air around a patient.
+    """Finds the flat border of a picture uint8 [H, W]: a figure's margin, or the air around a
+    patient.
 
-    Returns (top, left, bottom, right) of what is inside it, rows top..bottom-1 and columns left..right-1, and the
-    border's grey, which is the median of the outermost pixels. From each side, rows or columns belong to the border
-    as long as FLAT of their pixels have this grey, and CONSTANT of the border as a whole. A flat picture is all border;
-    one without a border is all inside.
+    Returns (top, left, bottom, right) of what is inside it, rows top..bottom-1 and columns
+    left..right-1, and the border's grey, which is the median of the outermost pixels. From each
+    side, rows or columns belong to the border as long as FLAT of their pixels have this grey, and
+    CONSTANT of the border as a whole. A flat picture is all border; one without a border is all
+    inside.
     """
     grey = float(np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])))
     flat = np.abs(image.astype(np.int16) - grey) <= SAME_GREY
@@ -119,7 +134,8 @@ def inner_box(image: np.ndarray) -> tuple[tuple[int, int, int, int], float]:
         # So small an inside leaves every row and column mostly flat.
         top, bottom = _span(flat.all(1))
         left, right = _span(flat.all(0))
-    # A narrow inside leaves every row mostly flat, a low one every column: then measure beside the other's border.
+    # A narrow inside leaves every row mostly flat, a low one every column: then measure beside the
+    # other's border.
     if top == bottom:
         top, bottom = _span(flat[:, left:right].mean(1)) if left < right else (0, 0)
     if left == right:

@@ -1,4 +1,6 @@
-"""Near-duplicates: slices whose pictures correlate, all pairs compared by blocks of one matrix product."""
+"""Near-duplicates: slices whose pictures correlate, all pairs compared by blocks of one matrix
+product.
+"""
 
 import math
 
@@ -8,21 +10,28 @@ MANY = 10  # slices from which on their mean is a picture of what they share
 
 
 def looks(thumbnails: np.ndarray) -> np.ndarray:
-    """Turns pictures [N, ...] into rows float32 [N, 2, D]: `standardised` with and without their mean taken off.
+    """Turns pictures [N, ...] into rows float32 [N, 2, D]: `standardised` with and without their
+    mean taken off.
 
-    Both must correlate for `nearest`: without its mean a minority that looks different (inverted, with a margin) is
-    alike in what sets it apart from the others.
+    Both must correlate for `nearest`: without its mean a minority that looks different (inverted,
+    with a margin) is alike in what sets it apart from the others.
     """
-    return np.stack([standardised(thumbnails), standardised(thumbnails, many=len(thumbnails) + 1)], 1)
+    return np.stack(
+        [standardised(thumbnails), standardised(thumbnails, many=len(thumbnails) + 1)], 1
+    )
 
 
 def standardised(thumbnails: np.ndarray, many: int = MANY) -> np.ndarray:
-    """Turns pictures [N, ...] into rows float32 [N, D] of mean 0 and length 1, whose products are correlations.
+    """Turns pictures [N, ...] into rows float32 [N, D] of mean 0 and length 1, whose products are
+    correlations.
 
-    From `many` pictures on, their mean is taken off first: what all share (a figure's margin, the outline of a chest)
-    would make any two of them correlate. A picture without structure becomes zeros and correlates with none.
+    From `many` pictures on, their mean is taken off first: what all share (a figure's margin, the
+    outline of a chest) would make any two of them correlate. A picture without structure becomes
+    zeros and correlates with none.
     """
-    rows = np.asarray(thumbnails, np.float32).reshape(len(thumbnails), math.prod(np.shape(thumbnails)[1:]))
+    rows = np.asarray(thumbnails, np.float32).reshape(
+        len(thumbnails), math.prod(np.shape(thumbnails)[1:])
+    )
     if len(rows) >= many:
         rows = rows - rows.mean(0)
     rows = rows - rows.mean(1, keepdims=True)
@@ -36,13 +45,15 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds for each row of `queries` [Q, D] the candidate [C, D] that it correlates with most.
 
-    Rows are as `standardised` makes them, or [Q, L, D] as `looks` does: then the least correlation of the L counts.
-    Without candidates the queries are compared among themselves, none with itself. Returns correlation float32 [Q] (-1
-    where there is no candidate) and index int [Q] (-1 likewise).
+    Rows are as `standardised` makes them, or [Q, L, D] as `looks` does: then the least correlation
+    of the L counts. Without candidates the queries are compared among themselves, none with itself.
+    Returns correlation float32 [Q] (-1 where there is no candidate) and index int [Q] (-1
+    likewise).
     """
     among = candidates is None
     candidates = queries if among else candidates
-    correlation, index = np.full(len(queries), -1, np.float32), np.full(len(queries), -1)
+    correlation = np.full(len(queries), -1, np.float32)
+    index = np.full(len(queries), -1)
     if len(candidates) <= among:
         return correlation, index
     for start in range(0, len(queries), block):
@@ -51,7 +62,8 @@ def nearest(
         if among:
             product[here, start + here] = -np.inf
         best = product.argmax(1)
-        index[start : start + block], correlation[start : start + block] = best, product[here, best]
+        index[start : start + block] = best
+        correlation[start : start + block] = product[here, best]
     return correlation, index
 
 
@@ -62,7 +74,8 @@ def _products(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
 
 def correlation_inside(pictures: np.ndarray, boxes: np.ndarray) -> float:
-    """Correlation of two pictures [2, S, S] inside the box that holds both of theirs, [2, 4] as shares of the side.
+    """Correlation of two pictures [2, S, S] inside the box that holds both of theirs, [2, 4] as
+    shares of the side.
 
     A box is (top, left, bottom, right) of what a flat border leaves. 1 where nothing is left.
     """

@@ -1,4 +1,6 @@
-"""What an audit leaves in its folder: audit.json, findings.csv, slices.csv and the pictures in examples.npz."""
+"""What an audit leaves in its folder: audit.json, findings.csv, slices.csv and the pictures in
+examples.npz.
+"""
 
 import io
 import json
@@ -65,12 +67,15 @@ def _slices(m: Measured, parts: np.ndarray) -> tuple[tuple[str, ...], list[tuple
 
 
 def _examples(m: Measured, findings: Sequence[Finding], load: Callable[[str], Slice]) -> bytes:
-    """Packs the pictures of all findings: arrays [E, ...] of as many pictures, and the one each is compared with."""
+    """Packs the pictures of all findings: arrays [E, ...] of as many pictures, and the one each is
+    compared with.
+    """
     chosen = [(f.name, i, k) for f in findings for i, k in f.examples]
     details = {(f.name, name): detail for f in findings for name, detail in f.rows}
     slices = {i: load(m.ids[i]) for i in {j for _, i, k in chosen for j in (i, k) if j >= 0}}
     some = {
-        i: (_small(s.image), _small(np.zeros_like(s.image) if s.mask is None else s.mask)) for i, s in slices.items()
+        i: (_small(s.image), _small(np.zeros_like(s.image) if s.mask is None else s.mask))
+        for i, s in slices.items()
     }
     nothing = (np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8))
     pairs = [(some[i], some.get(k, nothing)) for _, i, k in chosen]
@@ -82,7 +87,9 @@ def _examples(m: Measured, findings: Sequence[Finding], load: Callable[[str], Sl
         id=np.array([m.ids[i] for _, i, _ in chosen], str),
         detail=np.array([details[name, m.ids[i]] for name, i, _ in chosen], str),
         other=np.array([m.ids[k] if k >= 0 else "" for _, _, k in chosen], str),
-        inner=np.array([m.inner[i] * s for (_, i, _), s in zip(chosen, scale, strict=True)]).reshape(-1, 4),
+        inner=np.array(
+            [m.inner[i] * s for (_, i, _), s in zip(chosen, scale, strict=True)]
+        ).reshape(-1, 4),
         size=np.array([first[0].shape for first, _ in pairs], int).reshape(-1, 2),
         other_size=np.array([second[0].shape for _, second in pairs], int).reshape(-1, 2),
         image=_stack([first[0] for first, _ in pairs]),

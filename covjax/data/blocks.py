@@ -11,14 +11,16 @@ from covjax.errors import InputError
 
 def block_parts(data: Prepared, config: Any, shares: np.ndarray) -> np.ndarray:
     """Returns the part [M] of each slice, parts being runs of slices in the order of their ids."""
-    count, (train, val, test) = len(data), range(3)
+    count = len(data)
+    train, val, test = range(3)
     if config.folds > count:
         raise InputError(f"split.folds: {config.folds} cannot be made of {count} slices, use fewer")
     part = np.full(count, train)
     if config.folds:
         first, last = (round(count * k / config.folds) for k in (config.fold, config.fold + 1))
     else:
-        first, last = count - _some(count, shares[2]), count
+        first = count - _some(count, shares[2])
+        last = count
     part[first:last] = test
     rest = count - (last - first)
     validated = _some(rest, shares[1] / shares[:2].sum())

@@ -1,4 +1,6 @@
-"""What files hold, as digests, remembered beside the prepared data: a second look at unchanged files reads none."""
+"""What files hold, as digests, remembered beside the prepared data: a second look at unchanged
+files reads none.
+"""
 
 import contextlib
 import hashlib
@@ -29,11 +31,16 @@ def prepared_dir(config: Any) -> Path:
 def digests(root: Path, files: Sequence[Path], memory: Path) -> dict[Path, str]:
     """Returns a digest of the bytes of each file below `root`.
 
-    A file whose size and times are as `memory` (a folder) remembers is not read again. What cannot be remembered is
-    read the next time. Raises InputError naming a file that cannot be read.
+    A file whose size and times are as `memory` (a folder) remembers is not read again. What cannot
+    be remembered is read the next time. Raises InputError naming a file that cannot be read.
     """
-    place = memory / f"digests-{hashlib.sha256(str(root.resolve()).encode(errors='surrogateescape')).hexdigest()[:16]}"
-    known, states, found = _remembered(place), {}, {}
+    place = (
+        memory
+        / f"digests-{hashlib.sha256(str(root.resolve()).encode(errors='surrogateescape')).hexdigest()[:16]}"
+    )
+    known = _remembered(place)
+    states = {}
+    found = {}
     for path in dict.fromkeys(files):
         with reading(path):
             state = path.stat()
@@ -45,19 +52,25 @@ def digests(root: Path, files: Sequence[Path], memory: Path) -> dict[Path, str]:
     with ThreadPoolExecutor(THREADS) as pool:
         found |= zip(unread, pool.map(_digest, unread), strict=True)
     if unread:
-        known |= {path.relative_to(root).as_posix(): [*states[path], found[path]] for path in unread}
+        known |= {
+            path.relative_to(root).as_posix(): [*states[path], found[path]] for path in unread
+        }
         with contextlib.suppress(InputError):
             write_whole(place, json.dumps(known).encode(), PRIVATE)
     return found
 
 
 def contents(root: Path, found: dict[Path, str]) -> Contents:
-    """Returns what files below `root` hold, whatever the root is called: what tells a set of files from another."""
+    """Returns what files below `root` hold, whatever the root is called: what tells a set of files
+    from another.
+    """
     return sorted((path.relative_to(root).as_posix(), digest) for path, digest in found.items())
 
 
 def origin(*parts: Any) -> str:
-    """Returns what tells from which file contents a slice was read: the same for the same bytes, wherever they lie."""
+    """Returns what tells from which file contents a slice was read: the same for the same bytes,
+    wherever they lie.
+    """
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

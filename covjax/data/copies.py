@@ -32,14 +32,20 @@ def without_copies(frames: Sequence[Frame], leave: Leave) -> list[Frame]:
 
 
 def _place(frame: Frame) -> Hashable | None:
-    """Returns where a frame says that it lies, or its number where it does not say; None for neither."""
+    """Returns where a frame says that it lies, or its number where it does not say; None for
+    neither.
+    """
     if frame.position is not None:
         return frame.position, frame.orientation
     return None if np.isnan(frame.place).any() else frame.place
 
 
 def _same(frame: Frame, other: Frame) -> bool:
-    alike = (frame.shape, frame.slope, frame.intercept) == (other.shape, other.slope, other.intercept)
+    alike = (frame.shape, frame.slope, frame.intercept) == (
+        other.shape,
+        other.slope,
+        other.intercept,
+    )
     if not alike or frame.path == other.path:
         return False
     try:

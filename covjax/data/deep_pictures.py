@@ -1,4 +1,6 @@
-"""Pictures of more than 8 bits a pixel: grey levels of 12 or 16 bits, or HU where they are declared."""
+"""Pictures of more than 8 bits a pixel: grey levels of 12 or 16 bits, or HU where they are
+declared.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +12,13 @@ from covjax.data.hounsfield import decide as decide_values
 from covjax.data.intensity import eight_bit
 from covjax.errors import InputError
 
-BITS = {0: "as many as the file has, refused where it hardly uses them", 12: "0 to 4095", 16: "0 to 65535"}
-USED = 2**13  # a picture of 16-bit grey levels holds values from here on; what does not uses 13 bits or fewer
+BITS = {
+    0: "as many as the file has, refused where it hardly uses them",
+    12: "0 to 4095",
+    16: "0 to 65535",
+}
+# a picture of 16-bit grey levels holds values from here on; what does not uses 13 bits or fewer
+USED = 2**13
 
 
 class Picture(NamedTuple):
@@ -48,16 +55,22 @@ def read_deep(path: Path, values: np.ndarray, told: str = "auto", bits: int = 0)
     if bits and whole and values.max() < 2**bits:
         return Picture(_scaled(values, bits))
     if bits:
-        raise InputError(f"{path}: {described(values)} are no grey levels of {bits} bits, {_offers(values)}")
+        raise InputError(
+            f"{path}: {described(values)} are no grey levels of {bits} bits, {_offers(values)}"
+        )
     rest, _ = set_aside(values.ravel())
     dark = 0 < rest.max() < USED
     if not whole or values.max() >= 2**16 or dark or (rest.max() > 0 and looks_like(values)):
-        raise InputError(f"{path}: {described(values)} may be HU or grey levels of fewer bits, {_offers(values)}")
+        raise InputError(
+            f"{path}: {described(values)} may be HU or grey levels of fewer bits, {_offers(values)}"
+        )
     return Picture(_scaled(values, 16))
 
 
 def check_used(path: Path, grey: np.ndarray, told: str) -> None:
-    """Raises InputError for a colour picture of 16 bits, of which the decoder kept 8 [H, W], that hardly uses them."""
+    """Raises InputError for a colour picture of 16 bits, of which the decoder kept 8 [H, W], that
+    hardly uses them.
+    """
     if told not in ("auto", "8bit") or grey.max() < USED // 256:
         raise InputError(
             f"{path}: 16-bit colour, of which only the upper 8 bits are read, here at most {grey.max()} of 255; save "
@@ -73,9 +86,12 @@ def _offers(values: np.ndarray) -> str:
     """Returns what the user can declare so that the picture is read."""
     kinds = looks_like(values)
     found = [f"{remedy(kind)} for {NAMES[kind]}" for kind in kinds]
-    low, high = values.min(), values.max()
+    low = values.min()
+    high = values.max()
     if values.dtype.kind in "iu" and low >= 0:
-        found += [f"{remedy(str(n), 'bits')} for {n}-bit grey levels" for n in (12, 16) if high < 2**n]
+        found += [
+            f"{remedy(str(n), 'bits')} for {n}-bit grey levels" for n in (12, 16) if high < 2**n
+        ]
     accepted = kinds_accepted(values)
     if "8bit" in accepted:
         found.append(f"{remedy('8bit')} for 0..255")

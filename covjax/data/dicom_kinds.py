@@ -1,4 +1,6 @@
-"""Which files are DICOM, by their first bytes, and which DICOM objects are certainly no axial CT, by their tags."""
+"""Which files are DICOM, by their first bytes, and which DICOM objects are certainly no axial CT,
+by their tags.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,16 +13,24 @@ from pydicom.uid import UID
 from covjax.data.volumes import reading
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
-MODALITIES = ("CT", "OT", "")  # computed tomography; scans converted by somebody; files that do not say
+# computed tomography; scans converted by somebody; files that do not say
+MODALITIES = ("CT", "OT", "")
 DIRECTORY = "1.2.840.10008.1.3.10"  # storage class of a DICOMDIR
 STORAGE = "1.2.840.10008.5.1.4.1.1."  # how storage classes of objects begin
 CT = tuple(STORAGE + kind for kind in ("2", "2.1", "2.2"))
-# Secondary captures, parametric maps, raw data and real world values; then the families of waveforms, presentation
-# states, segmentations and registrations, surfaces, structured reports, documents and radiotherapy.
+# Secondary captures, parametric maps, raw data and real world values; then the families of
+# waveforms, presentation states, segmentations and registrations, surfaces, structured reports,
+# documents and radiotherapy.
 NO_CT = tuple(STORAGE + kind for kind in ("7", "7.1", "7.2", "7.4", "30", "66", "67"))
-NO_CT_FAMILIES = tuple(STORAGE + kind for kind in ("9.", "11.", "66.", "68.", "88.", "104.", "481."))
-CAPTURED_FRAMES = STORAGE + "7.3"  # grey words: converters write scans so, with the place of every frame
-SHOWN_ONLY = {"LOCALIZER": "a localizer, no axial slice", "SCREEN SAVE": "a screenshot, no CT slice"}
+NO_CT_FAMILIES = tuple(
+    STORAGE + kind for kind in ("9.", "11.", "66.", "68.", "88.", "104.", "481.")
+)
+# grey words: converters write scans so, with the place of every frame
+CAPTURED_FRAMES = STORAGE + "7.3"
+SHOWN_ONLY = {
+    "LOCALIZER": "a localizer, no axial slice",
+    "SCREEN SAVE": "a screenshot, no CT slice",
+}
 SHOWN_ONLY |= {"DOSE_INFO": "a dose report, no CT slice"}
 PLANES = ("sagittal", "coronal")
 OBLIQUE = 1e-3  # by which a slice's normal must be nearer to another axis than to that of the body
@@ -36,7 +46,8 @@ def is_directory(path: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Tells DICOM files by their suffix, by the mark at byte 128, or by how one without it begins; a DICOMDIR is none.
+    """Tells DICOM files by their suffix, by the mark at byte 128, or by how one without it begins;
+    a DICOMDIR is none.
 
     Raises InputError naming a file that cannot be opened.
     """
@@ -51,7 +62,8 @@ def is_dicom(path: Path) -> bool:
 
 
 def _begins_with_elements(file: BinaryIO, size: int) -> bool:
-    """Tells a data set without preamble: its first elements are of group 2 or 8, in order, with values inside the file.
+    """Tells a data set without preamble: its first elements are of group 2 or 8, in order, with
+    values inside the file.
 
     ACR-NEMA files and those stripped of their header begin so.
     """
@@ -120,7 +132,9 @@ def _named(kind: UID) -> str:
 
 
 def _plane(orientation: Sequence[float] | None) -> str:
-    """Returns sagittal or coronal for a picture whose normal says so; "" for axial, undecided or unknown."""
+    """Returns sagittal or coronal for a picture whose normal says so; "" for axial, undecided or
+    unknown.
+    """
     if orientation is None:
         return ""
     normal = np.abs(np.cross(orientation[:3], orientation[3:]))

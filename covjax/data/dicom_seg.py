@@ -1,6 +1,8 @@
-"""Masks of DICOM scans as DICOM segmentation objects, which viewers and archives show over the scans.
+"""Masks of DICOM scans as DICOM segmentation objects, which viewers and archives show over the
+scans.
 
-Such an object belongs to its patient and study, so it holds the patient's name and number as the scan does.
+Such an object belongs to its patient and study, so it holds the patient's name and number as the
+scan does.
 """
 
 import io
@@ -24,14 +26,25 @@ from covjax.errors import InputError
 from covjax.files import write_whole
 
 REMEDY = "export it with all its tags, or have masks as NIfTI (--masks=nifti)"
-NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-GEOMETRY = {"position": "ImagePositionPatient", "orientation": "ImageOrientationPatient", "spacing": "PixelSpacing"}
+NEEDED = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+)
+GEOMETRY = {
+    "position": "ImagePositionPatient",
+    "orientation": "ImageOrientationPatient",
+    "spacing": "PixelSpacing",
+}
 # What every object must have, if only empty, and anonymised files at times lack.
 BLANK = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",
     "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
-READ_AS = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}  # others are copied as they are
+# others are copied as they are
+READ_AS = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 SEXES = ("M", "F", "O", "")
 SERIES = 1000  # added to the number of the scan's series
 logging.getLogger("highdicom").setLevel(logging.CRITICAL)  # it quotes names of patients
@@ -40,7 +53,9 @@ logging.getLogger("highdicom").setLevel(logging.CRITICAL)  # it quotes names of 
 def check_installed() -> None:
     """Raises InputError if the library that writes segmentations is not installed."""
     if find_spec("highdicom") is None:
-        raise InputError("--masks: dicom_seg needs highdicom, pip install 'covjax[seg]', or use --masks=nifti")
+        raise InputError(
+            "--masks: dicom_seg needs highdicom, pip install 'covjax[seg]', or use --masks=nifti"
+        )
 
 
 def read_sources(volume: Volume) -> list[pydicom.Dataset]:
@@ -62,7 +77,9 @@ def read_sources(volume: Volume) -> list[pydicom.Dataset]:
 def _check_geometry(frame: Frame) -> None:
     for field, tag in GEOMETRY.items():
         if getattr(frame, field) is None:
-            raise InputError(f"{frame.path}: lacks {tag}, which a DICOM segmentation needs; {REMEDY}")
+            raise InputError(
+                f"{frame.path}: lacks {tag}, which a DICOM segmentation needs; {REMEDY}"
+            )
 
 
 def _header(path: Path, volume: Volume) -> pydicom.Dataset:
@@ -77,32 +94,41 @@ def _header(path: Path, volume: Volume) -> pydicom.Dataset:
         _check_values(path, data)
         if not data.get("SliceThickness") and "SharedFunctionalGroupsSequence" not in data:
             if volume.spacing is None:
-                raise InputError(f"{path}: lacks SliceThickness, which a DICOM segmentation needs; {REMEDY}")
+                raise InputError(
+                    f"{path}: lacks SliceThickness, which a DICOM segmentation needs; {REMEDY}"
+                )
             data.SliceThickness = f"{volume.spacing[0]:.6g}"  # slices that touch
         return data
 
 
 def _check_values(path: Path, data: pydicom.Dataset) -> None:
-    """Raises InputError for a tag that could not be copied; without its value, for errors are kept with the results."""
+    """Raises InputError for a tag that could not be copied; without its value, for errors are kept
+    with the results.
+    """
     if data.SOPClassUID.name == data.SOPClassUID:
         raise InputError(f"{path}: its SOPClassUID is none of the standard, correct it; {REMEDY}")
     for tag, kind in READ_AS.items():
         try:
             kind(str(data[tag].value or ""))
         except ValueError:
-            raise InputError(f"{path}: its {tag} is none by the standard, correct it; {REMEDY}") from None
+            raise InputError(
+                f"{path}: its {tag} is none by the standard, correct it; {REMEDY}"
+            ) from None
     if str(data.PatientSex or "") not in SEXES:
-        raise InputError(f"{path}: its PatientSex is not {', '.join(SEXES[:3])} or empty, correct it; {REMEDY}")
+        raise InputError(
+            f"{path}: its PatientSex is not {', '.join(SEXES[:3])} or empty, correct it; {REMEDY}"
+        )
 
 
 def write_segmentation(
     path: Path, masks: Iterable[np.ndarray], volume: Volume, sources: Sequence[pydicom.Dataset], run: str,
     classes: Sequence[str] = ("infection",),
 ) -> None:  # fmt: skip
-    """Writes canonical masks uint8 [rows, columns] as a binary segment for every class over the pictures of a volume.
+    """Writes canonical masks uint8 [rows, columns] as a binary segment for every class over the
+    pictures of a volume.
 
-    Frames are those of the pictures, in their order, rows and columns, without the empty ones unless all are. Written
-    whole or not at all.
+    Frames are those of the pictures, in their order, rows and columns, without the empty ones
+    unless all are. Written whole or not at all.
 
     Args:
       path: ends in .dcm.
@@ -121,17 +147,32 @@ def write_segmentation(
     out = io.BytesIO()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on odd values of the scan's tags, which are copied as they are
-            _segmentation(np.ascontiguousarray(frames), sources, run, classes).save_as(out, enforce_file_format=True)
+            # on odd values of the scan's tags, which are copied as they are
+            warnings.simplefilter("ignore")
+            _segmentation(np.ascontiguousarray(frames), sources, run, classes).save_as(
+                out, enforce_file_format=True
+            )
     # How the library says that a tag of the scan does not fit the standard.
-    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
-        words = re.sub(r"(['\"]).*?\1", "..", " ".join(str(error).split()))  # what is quoted may be of the patient
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
+        # what is quoted may be of the patient
+        words = re.sub(r"(['\"]).*?\1", "..", " ".join(str(error).split()))
         reason = words[:200].strip(". ") or type(error).__name__
-        raise InputError(f"{volume.path}: a DICOM segmentation cannot refer to it ({reason}); {REMEDY}") from error
+        raise InputError(
+            f"{volume.path}: a DICOM segmentation cannot refer to it ({reason}); {REMEDY}"
+        ) from error
     write_whole(path, out.getvalue())
 
 
-def _segmentation(frames: np.ndarray, sources: Sequence[pydicom.Dataset], run: str, classes: Sequence[str]) -> Any:
+def _segmentation(
+    frames: np.ndarray, sources: Sequence[pydicom.Dataset], run: str, classes: Sequence[str]
+) -> Any:
     # Imported here: it is an extra, and takes longer to import than most of what screening needs.
     import highdicom
 

@@ -18,19 +18,25 @@ OTHER_SCANS = {
     ".img": ("the voxels of an Analyze or NIfTI pair", PAIR),
     ".hdr.gz": ("the header of an Analyze or NIfTI pair", PAIR),
     ".img.gz": ("the voxels of an Analyze or NIfTI pair", PAIR),
-    ".mgz": ("a FreeSurfer volume", "convert it: nibabel.save(nibabel.load('{name}'), '{stem}.nii.gz')"),
+    ".mgz": (
+        "a FreeSurfer volume",
+        "convert it: nibabel.save(nibabel.load('{name}'), '{stem}.nii.gz')",
+    ),
 }
 PARTNER = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
 
 
 def other_kind(path: Path) -> str:
-    """Says what a file is that is neither picture nor NIfTI nor DICOM, and how a scan of another format can be read.
+    """Says what a file is that is neither picture nor NIfTI nor DICOM, and how a scan of another
+    format can be read.
 
     Raises InputError naming a file that cannot be opened.
     """
     if is_directory(path):
         return "the index of a DICOM medium, whose files are read where they lie"
-    suffix = next((s for s in sorted(OTHER_SCANS, key=len, reverse=True) if path.name.lower().endswith(s)), "")
+    suffix = next(
+        (s for s in sorted(OTHER_SCANS, key=len, reverse=True) if path.name.lower().endswith(s)), ""
+    )
     if not suffix or (suffix in PARTNER and not _paired(path, suffix)):
         return f"no picture or scan ({path.suffix or 'no suffix'})"
     what, remedy = OTHER_SCANS[suffix]

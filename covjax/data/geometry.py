@@ -1,11 +1,19 @@
-"""How volumes are stored and lie in the patient: from any array of voxels to canonical slices and to mm."""
+"""How volumes are stored and lie in the patient: from any array of voxels to canonical slices and
+to mm.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 
 from covjax.errors import InputError
 
@@ -18,15 +26,22 @@ class Geometry(NamedTuple):
     """How a volume is stored: enough to write an array beside it exactly."""
 
     shape: tuple[int, int, int]  # of the stored array
-    affine: np.ndarray  # [4, 4], stored indices to mm; right, front and head are positive (RAS, as NIfTI has it)
+    # [4, 4], stored indices to mm; right, front and head are positive (RAS, as NIfTI has it)
+    affine: np.ndarray
     known: bool  # False: the file does not say how it lies, the affine is the format's default
     unit: float = 1.0  # mm: of what the affine leads to
     turn: np.ndarray | None = None  # orientation, where it is not that of the nearest axes
 
     @property
     def orientation(self) -> np.ndarray:
-        """Returns [3, 2] as nibabel.orientations has it: what brings the stored array to L, P, S."""
-        return ornt_transform(io_orientation(self.affine), CANONICAL) if self.turn is None else self.turn
+        """Returns [3, 2] as nibabel.orientations has it: what brings the stored array to L, P,
+        S.
+        """
+        return (
+            ornt_transform(io_orientation(self.affine), CANONICAL)
+            if self.turn is None
+            else self.turn
+        )
 
 
 class Grid(NamedTuple):
@@ -34,11 +49,14 @@ class Grid(NamedTuple):
 
     geometry: Geometry
     first: int  # of the volume's canonical slices, which lies at places[0]
-    places: Sequence[int]  # canonical slices of the grid, ascending; where a number is left out, a slice is missing
+    # canonical slices of the grid, ascending; where a number is left out, a slice is missing
+    places: Sequence[int]
 
 
 def canonical(stored: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Returns the canonical view [slices, rows, columns] of an array [*geometry.shape]; nothing is copied."""
+    """Returns the canonical view [slices, rows, columns] of an array [*geometry.shape]; nothing is
+    copied.
+    """
     return apply_orientation(stored, geometry.orientation).transpose(2, 1, 0)
 
 
@@ -52,8 +70,9 @@ def canonical_affine(geometry: Geometry) -> np.ndarray:
 def canonical_spacing(geometry: Geometry) -> tuple[float, float, float] | None:
     """Returns the mm between canonical slices, rows and columns; None if it cannot be one.
 
-    Slices and rows are measured at right angles to what they follow: the product is the volume of a voxel, |det| of
-    the affine, and that of the last two the area of a pixel, however sheared the grid.
+    Slices and rows are measured at right angles to what they follow: the product is the volume of a
+    voxel, |det| of the affine, and that of the last two the area of a pixel, however sheared the
+    grid.
     """
     columns, rows, slices = np.abs(np.diag(np.linalg.qr(canonical_affine(geometry)[:3, :3])[1]))
     sizes = np.array([slices, rows, columns])
@@ -76,7 +95,11 @@ def is_sheared(geometry: Geometry) -> bool:
 
 def check_geometry(path: Path, geometry: Geometry) -> None:
     """Raises InputError for a shape or affine that no volume has."""
-    if len(geometry.shape) != 3 or min(geometry.shape) < 1 or np.prod(geometry.shape, dtype=float) > MAX_VOXELS:
+    if (
+        len(geometry.shape) != 3
+        or min(geometry.shape) < 1
+        or np.prod(geometry.shape, dtype=float) > MAX_VOXELS
+    ):
         raise InputError(f"{path}: {geometry.shape} voxels is no CT volume, the header is damaged")
     affine = geometry.affine
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:

@@ -1,4 +1,6 @@
-"""What the values of a CT are: HU, HU with an offset, or windowed to 0..255; and what among them is padding."""
+"""What the values of a CT are: HU, HU with an offset, or windowed to 0..255; and what among them is
+padding.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +27,15 @@ NAMES = {
 }
 AIR = -1000.0  # HU
 HOLDS_AIR = -200.0  # HU: every CT of a chest holds lower values, no 8-bit picture does
-EMPTY, DENSE = -1200.0, 850.0  # HU: hardly a value of a body and the air around it lies outside
-RARE = 0.05  # share of values that may lie outside: noise and edges of padding below, metal and thick bone above
-LOWEST, HIGHEST = -1500.0, 31743.0  # HU: what lies outside was not measured. 31743 + 1024 is what signed 16 bits hold
-ALONE_BELOW, ALONE_ABOVE = 300.0, 2.0**14  # from an extreme value to the next, if it is padding
+EMPTY = -1200.0
+DENSE = 850.0  # HU: hardly a value of a body and the air around it lies outside
+# share of values that may lie outside: noise and edges of padding below, metal and thick bone above
+RARE = 0.05
+LOWEST = -1500.0
+# HU: what lies outside was not measured. 31743 + 1024 is what signed 16 bits hold
+HIGHEST = 31743.0
+ALONE_BELOW = 300.0
+ALONE_ABOVE = 2.0**14  # from an extreme value to the next, if it is padding
 BEYOND = 0.01  # share of the other values that may lie beyond those declared as padding
 OVERSHOOT = 26.0  # grey levels by which interpolation leaves 0..255
 
@@ -39,7 +46,8 @@ class Reading(NamedTuple):
     """How the values of a file become HU or 0..255."""
 
     kind: str  # of INTENSITIES, but auto
-    padding: tuple[tuple[float, float], ...] = ()  # ranges of values that stand for "nothing was measured here"
+    # ranges of values that stand for "nothing was measured here"
+    padding: tuple[tuple[float, float], ...] = ()
     assumed: tuple[tuple[float, float], ...] = ()  # of those, the ones that the file does not say
     declared: bool = False  # by the user
 
@@ -49,12 +57,14 @@ class Reading(NamedTuple):
         return "8bit" if self.kind == "8bit" else "hu"
 
     def convert(self, values: np.ndarray, inverted: bool = False) -> np.ndarray:
-        """Returns values as HU or 0..255, float32 of their shape. Padding becomes air, or 0 of 0..255.
+        """Returns values as HU or 0..255, float32 of their shape. Padding becomes air, or 0 of
+        0..255.
 
         With `inverted`, values of 0..255 are stored white on black: 255 is 0.
 
-        Air, not the lowest value of a window: what a scanner writes where it measured nothing says nothing of the
-        patient, and most scans have air there. In HU all that no CT measures (LOWEST, HIGHEST) counts as padding.
+        Air, not the lowest value of a window: what a scanner writes where it measured nothing says
+        nothing of the patient, and most scans have air there. In HU all that no CT measures
+        (LOWEST, HIGHEST) counts as padding.
         """
         values = _unwrapped(values, self.kind)
         empty = _inside(values, self.padding)
@@ -73,11 +83,15 @@ class Reading(NamedTuple):
             found.append(f"values taken as {NAMES[self.kind]}, as declared")
         shown = "0" if self.kind == "8bit" else "air"
         for low, high in self.assumed:
-            found.append(f"{_span(low, high)}, alone far from the rest, taken for padding, shown as {shown}")
+            found.append(
+                f"{_span(low, high)}, alone far from the rest, taken for padding, shown as {shown}"
+            )
         return tuple(found)
 
 
-def decide(path: Path, values: np.ndarray, told: str = "auto", declared: str = "auto", padding: Ranges = ()) -> Reading:
+def decide(
+    path: Path, values: np.ndarray, told: str = "auto", declared: str = "auto", padding: Ranges = ()
+) -> Reading:
     """Returns what the values of a file are.
 
     Args:
@@ -115,19 +129,26 @@ def looks_like(values: np.ndarray, padding: Ranges = ()) -> tuple[str, ...]:
     return tuple(kind for kind in OFFSETS if _looks(np.asarray(values).ravel(), kind, padding))
 
 
-def kinds_accepted(values: np.ndarray, declared: str = "auto", padding: Ranges = ()) -> tuple[str, ...]:
+def kinds_accepted(
+    values: np.ndarray, declared: str = "auto", padding: Ranges = ()
+) -> tuple[str, ...]:
     """Returns which of INTENSITIES a user may declare of these values."""
     values = np.asarray(values).ravel()
-    return tuple(kind for kind in INTENSITIES if kind != "auto" and _as_told(values, kind, declared, padding))
+    return tuple(
+        kind for kind in INTENSITIES if kind != "auto" and _as_told(values, kind, declared, padding)
+    )
 
 
-def set_aside(values: np.ndarray, declared: Ranges = ()) -> tuple[np.ndarray, tuple[tuple[float, float], ...]]:
+def set_aside(
+    values: np.ndarray, declared: Ranges = ()
+) -> tuple[np.ndarray, tuple[tuple[float, float], ...]]:
     """Returns the values [..] that are no padding, and the ranges that are.
 
-    Padding is what the file declares so and lies at an end of the other values, and one lowest or highest value that
-    lies alone, far from the rest; of lowest ones, two.
+    Padding is what the file declares so and lies at an end of the other values, and one lowest or
+    highest value that lies alone, far from the rest; of lowest ones, two.
     """
-    rest, found = values, []
+    rest = values
+    found = []
     for low, high in declared:
         inside = _inside(rest, [(low, high)])
         others = rest[~inside]
@@ -157,14 +178,18 @@ def described(values: np.ndarray, padding: Ranges = ()) -> str:
     """Returns the range of values in words, padding apart."""
     rest, empty = set_aside(values.ravel(), padding)
     spans = ", ".join(_span(*bounds) for bounds in empty if _inside(values, [bounds]).any())
-    return f"values {rest.min():g}..{rest.max():g}" + (f" (and padding of {spans})" if spans else "")
+    return f"values {rest.min():g}..{rest.max():g}" + (
+        f" (and padding of {spans})" if spans else ""
+    )
 
 
 def _as_told(values: np.ndarray, told: str, declared: str, padding: Ranges) -> Reading | None:
     """Follows the user; None if the values look like something else, or lie where no CT does."""
     padded = _unwrapped_ranges(padding, told)
     rest, empty = set_aside(_unwrapped(values, told), padded)
-    found = Reading(told, empty, tuple(bounds for bounds in empty if bounds not in padded), declared=True)
+    found = Reading(
+        told, empty, tuple(bounds for bounds in empty if bounds not in padded), declared=True
+    )
     if told == "8bit":
         beyond = rest.min() < -OVERSHOOT or rest.max() > 255 + OVERSHOOT
         return None if beyond or _unit(rest) else found
@@ -192,7 +217,11 @@ def _advice(values: np.ndarray, declared: str, padding: Ranges) -> str:
         return f"look like {names}, which is not assumed: declare it with {' or '.join(map(remedy, found))}"
     neither = "are neither HU (air is -1000) nor 8-bit (0..255), export it again as one of them"
     kinds = kinds_accepted(values, declared, padding)
-    return f"{neither}, or declare it if you know better: {' or '.join(map(remedy, kinds))}" if kinds else neither
+    return (
+        f"{neither}, or declare it if you know better: {' or '.join(map(remedy, kinds))}"
+        if kinds
+        else neither
+    )
 
 
 def _is_hu(values: np.ndarray, rest: np.ndarray) -> bool:
@@ -201,7 +230,9 @@ def _is_hu(values: np.ndarray, rest: np.ndarray) -> bool:
 
 
 def _lone_air(values: np.ndarray, rest: np.ndarray) -> bool:
-    """Returns whether what was set aside below the rest may be air in HU, as around what was cut out of a scan."""
+    """Returns whether what was set aside below the rest may be air in HU, as around what was cut
+    out of a scan.
+    """
     lowest = values.min()
     return bool(lowest < rest.min() and EMPTY <= lowest <= HOLDS_AIR)
 
@@ -220,21 +251,30 @@ def _looks(values: np.ndarray, kind: str, padding: Ranges) -> bool:
         return False
     rest, _ = set_aside(unwrapped, _unwrapped_ranges(padding, kind))
     hu = rest - OFFSETS[kind]
-    return bool(hu.min() <= HOLDS_AIR and hu.max() > HOLDS_AIR and hu.max() <= HIGHEST and _fits(hu, 0))
+    return bool(
+        hu.min() <= HOLDS_AIR and hu.max() > HOLDS_AIR and hu.max() <= HIGHEST and _fits(hu, 0)
+    )
 
 
 def _fits(rest: np.ndarray, offset: float) -> bool:
-    below, above = rest < EMPTY + offset, rest > DENSE + offset
+    below = rest < EMPTY + offset
+    above = rest > DENSE + offset
     return bool(below.mean() <= RARE and above.mean() <= RARE)
 
 
 def _unwrapped(values: np.ndarray, kind: str) -> np.ndarray:
     values = np.asarray(values, np.float32)
-    return np.where(values > HIGHEST, values - np.float32(65536), values) if kind == "hu_signed" else values
+    return (
+        np.where(values > HIGHEST, values - np.float32(65536), values)
+        if kind == "hu_signed"
+        else values
+    )
 
 
 def _unwrapped_ranges(ranges: Ranges, kind: str) -> Ranges:
-    return [tuple(float(bound) for bound in _unwrapped(np.array(bounds), kind)) for bounds in ranges]
+    return [
+        tuple(float(bound) for bound in _unwrapped(np.array(bounds), kind)) for bounds in ranges
+    ]
 
 
 def _inside(values: np.ndarray, ranges: Ranges) -> np.ndarray:

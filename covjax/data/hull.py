@@ -4,10 +4,14 @@ import numpy as np
 
 
 def hull(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the pixels bool [H, W] = `shape` within the convex hull of points [n, 2] (row, column)."""
+    """Returns the pixels bool [H, W] = `shape` within the convex hull of points [n, 2] (row,
+    column).
+    """
     corners = _corners(_ends(points))
-    rows, columns = np.arange(shape[0]), np.arange(shape[1])
-    low, high = np.full(shape[0], np.inf), np.full(shape[0], -np.inf)
+    rows = np.arange(shape[0])
+    columns = np.arange(shape[1])
+    low = np.full(shape[0], np.inf)
+    high = np.full(shape[0], -np.inf)
     for one, other in zip(corners, np.roll(corners, -1, 0), strict=True):
         first, last = sorted((one, other), key=tuple)
         along = (rows >= first[0]) & (rows <= last[0])

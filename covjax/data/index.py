@@ -28,7 +28,9 @@ def bare_name(name: str) -> str:
 
 
 def read_index(root: Path, images: dict[str, Path]) -> dict[str, dict[str, str]]:
-    """Reads index.csv into {stem: row}; {} when there is none. Rows are found by `file`, or else by `id`."""
+    """Reads index.csv into {stem: row}; {} when there is none. Rows are found by `file`, or else by
+    `id`.
+    """
     path = root / "index.csv"
     if not path.is_file():
         return {}
@@ -45,29 +47,38 @@ def read_index(root: Path, images: dict[str, Path]) -> dict[str, dict[str, str]]
                     raise InputError(
                         f"{path}: line {reader.line_num} names {stem} again (first in line {lines[stem]}), remove one"
                     )
-                rows[stem], lines[stem] = row, reader.line_num
+                rows[stem] = row
+                lines[stem] = reader.line_num
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a UTF-8 CSV file ({error}), export it again") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}), check the file") from None
     if not rows:
-        raise InputError(f"{path}: has no rows, list the slices (columns id or file, label, patient) or remove it")
+        raise InputError(
+            f"{path}: has no rows, list the slices (columns id or file, label, patient) or remove it"
+        )
     missing = sorted(images.keys() - rows.keys())
     if missing:
-        raise InputError(f"{path}: {len(missing)} pictures are not listed, first {missing[0]}, add or remove them")
+        raise InputError(
+            f"{path}: {len(missing)} pictures are not listed, first {missing[0]}, add or remove them"
+        )
     return rows
 
 
 def read_patients(root: Path, rows: dict[str, dict[str, str]], column: str) -> dict[str, str]:
     """Returns {stem: patient} as a column of index.csv says it, whatever its capitals.
 
-    {} if that is the default column and there is none, or nothing in it. Raises InputError for another column that is
-    not there or empty, for the default one where a column of another name says whose a slice is, for patients who are
-    known of some rows only, and for numbers that a spreadsheet has rounded.
+    {} if that is the default column and there is none, or nothing in it. Raises InputError for
+    another column that is not there or empty, for the default one where a column of another name
+    says whose a slice is, for patients who are known of some rows only, and for numbers that a
+    spreadsheet has rounded.
     """
-    path, name = root / "index.csv", column.strip().lower()
+    path = root / "index.csv"
+    name = column.strip().lower()
     if not rows and name != PATIENT:
-        raise InputError(f"data.patient_column: '{column}', but there is no {path}; add it, or leave the field out")
+        raise InputError(
+            f"data.patient_column: '{column}', but there is no {path}; add it, or leave the field out"
+        )
     columns = next(iter(rows.values()), {})
     similar = [one for one in columns if NAMES_PATIENTS.fullmatch(one)]
     if name not in columns and name == PATIENT and similar:
@@ -83,7 +94,9 @@ def read_patients(root: Path, rows: dict[str, dict[str, str]], column: str) -> d
     empty = [stem for stem, patient in found.items() if not patient]
     if len(empty) == len(found):
         if name != PATIENT:
-            raise InputError(f"data.patient_column: the column '{column}' of {path} is empty, name another")
+            raise InputError(
+                f"data.patient_column: the column '{column}' of {path} is empty, name another"
+            )
         return {}
     if empty:
         raise InputError(
@@ -112,17 +125,22 @@ def _check_columns(path: Path, columns: Iterable[str]) -> None:
 
 
 def _stem_of(row: dict[str, str], images: dict[str, Path], where: str) -> str:
-    """Returns the stem of a row's picture, after checking what the row says. `where` begins the error's line."""
+    """Returns the stem of a row's picture, after checking what the row says. `where` begins the
+    error's line.
+    """
     name = row.get("file") or row.get("id") or ""
     if not name:
         raise InputError(f"{where} has neither id nor file, fill one in")
     stem = name
     if row.get("file"):
         file = Path(name)
-        # Names may hold dots ("2020.01.24-p27"), so only the suffix of a picture or scan is taken off.
+        # Names may hold dots ("2020.01.24-p27"), so only the suffix of a picture or scan is taken
+        # off.
         stem = (file.parent / bare_name(file.name)).as_posix().removeprefix("images/")
     if stem not in images:
-        raise InputError(f"{where} names {name}, which is not among the pictures, correct or remove it")
+        raise InputError(
+            f"{where} names {name}, which is not among the pictures, correct or remove it"
+        )
     if row.get("label") and row["label"].lower() not in LABELS:
         raise InputError(f"{where}: label '{row['label']}', use 0 (healthy) or 1 (infected)")
     return stem

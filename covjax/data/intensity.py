@@ -11,7 +11,9 @@ AS_IS = "as_is"
 
 
 def parse_window(text: str, field: str = "data.window") -> tuple[float, float]:
-    """Returns centre and width in HU of a window: a name of WINDOWS, or "centre,width". Raises InputError."""
+    """Returns centre and width in HU of a window: a name of WINDOWS, or "centre,width". Raises
+    InputError.
+    """
     if text in WINDOWS:
         return WINDOWS[text]
     try:
@@ -34,7 +36,8 @@ def eight_bit(values: np.ndarray, window: tuple[float, float] | None) -> np.ndar
 def choose_window(
     name: object, values: str, trained_on: Collection[str], window: str, told: str = ""
 ) -> tuple[float, float] | None:
-    """Returns the window that brings a scan to what a run was trained on; None: its values as they are.
+    """Returns the window that brings a scan to what a run was trained on; None: its values as they
+    are.
 
     Args:
       name: of the scan, for errors.

@@ -1,4 +1,6 @@
-"""What lies in a folder: the files that may be read, and every other thing by name with the reason it is not."""
+"""What lies in a folder: the files that may be read, and every other thing by name with the reason
+it is not.
+"""
 
 import os
 import re
@@ -10,15 +12,24 @@ from typing import NamedTuple
 from covjax.errors import InputError
 from covjax.files import encode_table
 
-Skip = Callable[[InputError], None]  # takes the error of a file that cannot be used; raises it, or returns to go on
+# takes the error of a file that cannot be used; raises it, or returns to go on
+Skip = Callable[[InputError], None]
 Leave = Callable[[Path, str], None]  # takes a file that is left out, and why
-KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a device"), (stat.S_ISCHR, "a device"))
+KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"),
+)
 LEFT_OUT = "left_out.csv"
 COLUMNS = ("file", "reason")
 
 
 # Files by which folders that covjax wrote are known. Other tools write a splits.json too.
-WRITTEN = {("screening.json",): "the results of a screening", ("config.json", "splits.json"): "the folder of a run"}
+WRITTEN = {
+    ("screening.json",): "the results of a screening",
+    ("config.json", "splits.json"): "the folder of a run",
+}
 
 
 class LeftOut(NamedTuple):
@@ -29,7 +40,9 @@ class LeftOut(NamedTuple):
 
 
 class LeftOuts:
-    """Collects what is left out of a folder: `leave` of the functions that look for slices and scans."""
+    """Collects what is left out of a folder: `leave` of the functions that look for slices and
+    scans.
+    """
 
     def __init__(self, root: Path):
         self.root = root
@@ -71,14 +84,19 @@ def unsaid(path: Path, reason: str) -> None:
 def list_files(folder: Path, skip: Skip = stop, leave: Leave = unsaid) -> list[Path]:
     """Returns the regular files below a folder, sorted.
 
-    Hidden files and folders, what covjax itself wrote, links that lead out of the folder, links to folders, pipes,
-    sockets and devices go to `leave`. A link to nothing and a folder that cannot be read are errors, which
-    go to `skip`.
+    Hidden files and folders, what covjax itself wrote, links that lead out of the folder, links to
+    folders, pipes, sockets and devices go to `leave`. A link to nothing and a folder that cannot be
+    read are errors, which go to `skip`.
     """
-    home, found = folder.resolve(), []
+    home = folder.resolve()
+    found = []
 
     def unreadable(error: OSError) -> None:
-        skip(InputError(f"{error.filename}: cannot be read ({error.strerror}), allow reading it or remove it"))
+        skip(
+            InputError(
+                f"{error.filename}: cannot be read ({error.strerror}), allow reading it or remove it"
+            )
+        )
 
     for place, folders, files in os.walk(folder, onerror=unreadable):
         inside = []
@@ -113,7 +131,9 @@ def _not_entered(folder: Path, home: Path) -> str:
 
 
 def _not_read(path: Path, home: Path, skip: Skip) -> str | None:
-    """Returns why a file is not read; "" if it is, None for a link to nothing, which went to `skip`."""
+    """Returns why a file is not read; "" if it is, None for a link to nothing, which went to
+    `skip`.
+    """
     if path.name.startswith("."):
         return "a hidden file"
     mode = path.lstat().st_mode

@@ -1,4 +1,5 @@
-"""Batches: grain shuffles, shards, batches and prefetches; the order is a function of seed and epoch alone.
+"""Batches: grain shuffles, shards, batches and prefetches; the order is a function of seed and
+epoch alone.
 
 So a run resumes exactly by asking for the same epoch from a later batch on.
 """
@@ -21,16 +22,20 @@ CACHE_BYTES = 4 * 2**30  # of a part that is kept in memory; what is beyond is d
 
 
 class SliceReader:
-    """Random access to slices of a part, decoded, as a network sees them; kept in memory after the first read if asked.
+    """Random access to slices of a part, decoded, as a network sees them; kept in memory after the
+    first read if asked.
 
-    Of a part of more than CACHE_BYTES, as many slices are kept as fit. With `native` each item also holds the slice in
-    its own size, for scores (see `Native`); then nothing is kept.
+    Of a part of more than CACHE_BYTES, as many slices are kept as fit. With `native` each item also
+    holds the slice in its own size, for scores (see `Native`); then nothing is kept.
     """
 
     def __init__(
         self, data: Prepared, indices: np.ndarray, settings: ViewSettings, cache: bool, native: bool = False
     ):  # fmt: skip
-        self.data, self.indices, self.settings, self.native = data, indices, settings, native
+        self.data = data
+        self.indices = indices
+        self.settings = settings
+        self.native = native
         self._cached: dict[int, Batch] = {}
         size = math.prod(settings.image) + math.prod(settings.mask)
         self._room = CACHE_BYTES // size if cache and not native else 0
@@ -77,14 +82,17 @@ def train_batches(
     process: int = 0,
     processes: int = 1,
 ) -> Iterator[Batch]:
-    """Yields this process's share of an epoch's shuffled batches, from batch number `start` on; the tail is dropped.
+    """Yields this process's share of an epoch's shuffled batches, from batch number `start` on; the
+    tail is dropped.
 
-    Each batch holds image uint8 [n, H, W], mask uint8 [n, h, w], label int32 [n] and index int64 [n], where
-    n = batch_size / processes. Process 0 has the first n slices of each global batch, process 1 the next n, and so on,
-    as one process would give them to its devices: a sample's place in the global batch does not depend on the hosts.
-    Raises InputError if there are fewer slices than a batch, or the processes do not divide it.
+    Each batch holds image uint8 [n, H, W], mask uint8 [n, h, w], label int32 [n] and index int64
+    [n], where n = batch_size / processes. Process 0 has the first n slices of each global batch,
+    process 1 the next n, and so on, as one process would give them to its devices: a sample's place
+    in the global batch does not depend on the hosts. Raises InputError if there are fewer slices
+    than a batch, or the processes do not divide it.
     """
-    steps, own = steps_per_epoch(len(reader), batch_size), batch_size // processes
+    steps = steps_per_epoch(len(reader), batch_size)
+    own = batch_size // processes
     if batch_size % processes:
         raise InputError(f"batch_size: {batch_size} is not a multiple of the {processes} processes")
     order = grain.MapDataset.range(len(reader)).shuffle(seed=_epoch_seed(seed, epoch))
@@ -97,16 +105,21 @@ def train_batches(
 
 
 def eval_batches(reader: SliceReader, *, batch_size: int) -> Iterator[Batch]:
-    """Yields every slice once, in order; the last batch is padded with zeros to `batch_size` and `valid` says where.
+    """Yields every slice once, in order; the last batch is padded with zeros to `batch_size` and
+    `valid` says where.
 
     A reader with `native` adds "native", a list of `Native` without padding.
     """
-    for batch in _read(grain.MapDataset.range(len(reader)), reader).batch(batch_size, batch_fn=_stacked):
+    for batch in _read(grain.MapDataset.range(len(reader)), reader).batch(
+        batch_size, batch_fn=_stacked
+    ):
         yield pad_batch(batch, batch_size)
 
 
 def _read(positions: grain.MapDataset, reader: SliceReader) -> grain.IterDataset:
-    """Reads slices ahead of the batches. Before batching, so that what is held in memory does not grow with them."""
+    """Reads slices ahead of the batches. Before batching, so that what is held in memory does not
+    grow with them.
+    """
     return positions.map(reader.__getitem__).to_iter_dataset(
         grain.ReadOptions(num_threads=4, prefetch_buffer_size=READ_AHEAD)
     )
@@ -115,15 +128,20 @@ def _read(positions: grain.MapDataset, reader: SliceReader) -> grain.IterDataset
 def _stacked(items: Sequence[Batch]) -> Batch:
     """Stacks the arrays of items; slices in their own size stay a list."""
     return {
-        k: [item[k] for item in items] if k == "native" else np.stack([item[k] for item in items]) for k in items[0]
+        k: [item[k] for item in items] if k == "native" else np.stack([item[k] for item in items])
+        for k in items[0]
     }
 
 
 def pad_batch(batch: Batch, batch_size: int) -> Batch:
-    """Pads every array of a batch with zeros to `batch_size` and adds `valid` bool [batch_size]; lists stay."""
+    """Pads every array of a batch with zeros to `batch_size` and adds `valid` bool [batch_size];
+    lists stay.
+    """
     arrays = {k: v for k, v in batch.items() if not isinstance(v, list)}
     n = len(next(iter(arrays.values())))
-    padded = {k: np.pad(v, ((0, batch_size - n), *[(0, 0)] * (v.ndim - 1))) for k, v in arrays.items()}
+    padded = {
+        k: np.pad(v, ((0, batch_size - n), *[(0, 0)] * (v.ndim - 1))) for k, v in arrays.items()
+    }
     return batch | padded | {"valid": np.arange(batch_size) < n}
 
 

@@ -1,6 +1,7 @@
 """The lungs of a single slice by classical means, under any window, and the box to crop a slice to.
 
-Volumes in HU have an estimate of their own (covjax.data.thorax), which knows what lies above and below a slice.
+Volumes in HU have an estimate of their own (covjax.data.thorax), which knows what lies above and
+below a slice.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,8 @@ LEAST_PART = 0.002  # share of the slice that is kept as a part of the lungs
 GAS = 0.06  # of the way from air to tissue: what is darker is gas in airway or bowel, no lung
 BORDER = 0.65  # share of the border that is air at least, unless the picture is cropped to the body
 LARGE = 0.08  # share of the slice
-STRIP = 0.25  # a region whose widest circle has a radius below this times the root of its area is a strip
+# a region whose widest circle has a radius below this times the root of its area is a strip
+STRIP = 0.25
 BODY = 0.2  # share of the slice that a body takes at least; less, and it was not found
 BLACK = 8  # of 255: air that is darker may have been cut off by the window
 MARGIN = 0.05  # of the slice's sides around the box
@@ -28,29 +30,34 @@ Box = tuple[slice, slice]
 
 
 class Crop(NamedTuple):
-    """What of a slice a network sees: `box`, rows and columns, holds the lungs or, `kept` says why, the whole body."""
+    """What of a slice a network sees: `box`, rows and columns, holds the lungs or, `kept` says why,
+    the whole body.
+    """
 
     box: Box
     kept: str  # "" where both lungs were found
 
 
 def lung_field(image: np.ndarray) -> np.ndarray:
-    """Finds the lungs in a slice uint8 [H, W] under any window: bool [H, W], all False where there are none.
+    """Finds the lungs in a slice uint8 [H, W] under any window: bool [H, W], all False where there
+    are none.
 
-    They are the regions darker than Otsu's threshold ("A Threshold Selection Method from Gray-Level Histograms", 1979)
-    that do not lie outside the body (`outside_body`), so lungs may touch the border of a picture that is cropped to the
-    body. Small regions and gas as dark as the air outside (airways, bowels) are dropped, gaps closed, holes filled.
-    Turning or mirroring the picture turns or mirrors the result. Dense consolidation at the chest wall is missed.
+    They are the regions darker than Otsu's threshold ("A Threshold Selection Method from Gray-Level
+    Histograms", 1979) that do not lie outside the body (`outside_body`), so lungs may touch the
+    border of a picture that is cropped to the body. Small regions and gas as dark as the air
+    outside (airways, bowels) are dropped, gaps closed, holes filled. Turning or mirroring the
+    picture turns or mirrors the result. Dense consolidation at the chest wall is missed.
     """
     dark = image <= otsu(image)
     return _field(image, dark, outside_body(dark))
 
 
 def lungs_and_chest(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the lungs of a slice uint8 [H, W] and where infection belongs to them, each bool [H, W].
+    """Returns the lungs of a slice uint8 [H, W] and where infection belongs to them, each bool [H,
+    W].
 
-    That is all but the air around the body: a slice alone does not tell how far a consolidated lung goes. Both are
-    empty where no lungs are found.
+    That is all but the air around the body: a slice alone does not tell how far a consolidated lung
+    goes. Both are empty where no lungs are found.
     """
     dark = image <= otsu(image)
     outside = outside_body(dark)
@@ -63,8 +70,9 @@ def lungs_and_chest(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def outside_body(dark: np.ndarray) -> np.ndarray:
     """Returns which of the dark pixels bool [H, W] lie outside the body.
 
-    Those connected to a corner of the picture, and strips, as between the lines of a table, that touch two sides of it.
-    In a picture that is cropped to the body, a large region in a corner is a lung.
+    Those connected to a corner of the picture, and strips, as between the lines of a table, that
+    touch two sides of it. In a picture that is cropped to the body, a large region in a corner is a
+    lung.
     """
     regions, count = ndimage.label(dark)
     large = np.bincount(regions.ravel(), minlength=count + 1) >= LARGE * dark.size
@@ -100,22 +108,30 @@ def _field(image: np.ndarray, dark: np.ndarray, outside: np.ndarray) -> np.ndarr
     if lungs.sum() < LEAST * image.size:
         return np.zeros(image.shape, bool)
     steps = _steps(image.shape)
-    closed = ndimage.binary_closing(np.pad(lungs, steps), iterations=steps)[steps:-steps, steps:-steps]
+    closed = ndimage.binary_closing(np.pad(lungs, steps), iterations=steps)[
+        steps:-steps, steps:-steps
+    ]
     return ndimage.binary_fill_holes(closed & ~outside)
 
 
-def _gas(image: np.ndarray, dark: np.ndarray, outside: np.ndarray, regions: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def _gas(
+    image: np.ndarray, dark: np.ndarray, outside: np.ndarray, regions: np.ndarray, kept: np.ndarray
+) -> np.ndarray:
     """Returns which of the regions that are kept are as dark as the air outside, if that is seen.
 
-    Where all are, under a window that shows air as black and perhaps lung as well, nothing can be told: none is gas.
+    Where all are, under a window that shows air as black and perhaps lung as well, nothing can be
+    told: none is gas.
     """
     gas = np.zeros(len(kept), bool)
-    air = image[outside & (image > 0)]  # 0 is what lies out of the picture's circle, or what the window cut off
+    # 0 is what lies out of the picture's circle, or what the window cut off
+    air = image[outside & (image > 0)]
     if not kept.any() or air.size < LEAST * image.size:
         return gas
     level = float(np.median(air))
     chosen = np.flatnonzero(kept)
-    gas[chosen] = ndimage.median(image, regions, chosen) <= level + GAS * (np.median(image[~dark]) - level)
+    gas[chosen] = ndimage.median(image, regions, chosen) <= level + GAS * (
+        np.median(image[~dark]) - level
+    )
     return gas if level > BLACK or gas.sum() < len(chosen) else np.zeros(len(kept), bool)
 
 
@@ -124,9 +140,12 @@ def _steps(shape: tuple[int, ...]) -> int:
 
 
 def otsu(image: np.ndarray) -> int:
-    """Returns the grey level of uint8 [H, W] that divides it best: the variance between the halves is largest."""
+    """Returns the grey level of uint8 [H, W] that divides it best: the variance between the halves
+    is largest.
+    """
     counts = np.bincount(image.ravel(), minlength=256).astype(np.float64)
-    below, levels = np.cumsum(counts), np.arange(256)
+    below = np.cumsum(counts)
+    levels = np.arange(256)
     sums = np.cumsum(counts * levels)
     above = below[-1] - below
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -135,7 +154,8 @@ def otsu(image: np.ndarray) -> int:
 
 
 def body_of(outside: np.ndarray) -> np.ndarray:
-    """Returns the body bool [H, W]: the largest region that is not outside, without the thin lines of a table.
+    """Returns the body bool [H, W]: the largest region that is not outside, without the thin lines
+    of a table.
 
     The whole slice where that is too small for a body, as where fat is as dark as air and lung.
     """
@@ -151,12 +171,14 @@ def body_of(outside: np.ndarray) -> np.ndarray:
 
 
 def find_crop(image: np.ndarray) -> Crop:
-    """Returns what of a slice uint8 [H, W] a network sees that was trained with data.lung_crop, and why.
+    """Returns what of a slice uint8 [H, W] a network sees that was trained with data.lung_crop, and
+    why.
 
-    Rows and columns of the lungs found, as far to one side of the body's middle as to the other, and a margin: what is
-    consolidated on one side is kept. Where one half of the body (left or right, front or back) holds hardly any of the
-    lungs found, a lung is missing, and the box holds the whole body; so it does where there are none. The same function
-    serves training, test and use; lung masks that come with a data set do not change the box.
+    Rows and columns of the lungs found, as far to one side of the body's middle as to the other,
+    and a margin: what is consolidated on one side is kept. Where one half of the body (left or
+    right, front or back) holds hardly any of the lungs found, a lung is missing, and the box holds
+    the whole body; so it does where there are none. The same function serves training, test and
+    use; lung masks that come with a data set do not change the box.
     """
     dark = image <= otsu(image)
     outside = outside_body(dark)
@@ -167,11 +189,18 @@ def find_crop(image: np.ndarray) -> Crop:
         return Crop(_widened(whole, image.shape), NOTHING)
     if min(_lesser_half(lungs, axis, whole[axis]) for axis in (0, 1)) < HALF:
         return Crop(_widened(whole, image.shape), ONE)
-    return Crop(_widened([_mirrored(a, b) for a, b in zip(_limits(lungs), whole, strict=True)], image.shape), "")
+    return Crop(
+        _widened(
+            [_mirrored(a, b) for a, b in zip(_limits(lungs), whole, strict=True)], image.shape
+        ),
+        "",
+    )
 
 
 def truth_outside(mask: np.ndarray, box: Box) -> int:
-    """Returns the number of infected pixels of a mask uint8 [H, W] that a box cuts off; 255 (ignored) counts not."""
+    """Returns the number of infected pixels of a mask uint8 [H, W] that a box cuts off; 255
+    (ignored) counts not.
+    """
     marked = infected(mask)
     return int(marked.sum() - marked[box].sum())
 
@@ -183,14 +212,18 @@ def _limits(region: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _lesser_half(lungs: np.ndarray, axis: int, body: tuple[int, int]) -> float:
-    """Returns the share of the lungs in the half of the body, along an axis, that holds less of them."""
+    """Returns the share of the lungs in the half of the body, along an axis, that holds less of
+    them.
+    """
     along = lungs.sum(1 - axis)[slice(*body)]
     half = len(along) // 2
     return min(along[:half].sum(), along[len(along) - half :].sum()) / along.sum()
 
 
 def _mirrored(lungs: tuple[int, int], body: tuple[int, int]) -> tuple[int, int]:
-    """Returns the lungs' limits, moved so that they are as far from one end of the body as from the other."""
+    """Returns the lungs' limits, moved so that they are as far from one end of the body as from the
+    other.
+    """
     gap = min(lungs[0] - body[0], body[1] - lungs[1])
     return body[0] + gap, body[1] - gap
 

@@ -11,12 +11,17 @@ from covjax.data.nifti import open_labels
 from covjax.data.volumes import Volume, reading
 from covjax.errors import InputError
 
-NEARLY = 1e-3  # by which a number may miss the whole number that it is: a slope of 1/255 makes 1.00000006 of 255
+# by which a number may miss the whole number that it is: a slope of 1/255 makes 1.00000006 of 255
+NEARLY = 1e-3
 UNMARKED = 0.05  # share of a volume whose voxels may have no mask where the background has one
 
 
-def label_notes(path: Path, volume: Volume, by: str = "file", name: str = "mask") -> tuple[str, ...]:
-    """Returns what is uncertain about the place of labels, which notes call `name`; the rest as `read_labels`."""
+def label_notes(
+    path: Path, volume: Volume, by: str = "file", name: str = "mask"
+) -> tuple[str, ...]:
+    """Returns what is uncertain about the place of labels, which notes call `name`; the rest as
+    `read_labels`.
+    """
     notes = align(path, open_labels(path).geometry, volume, by).notes
     return tuple(note.replace("its mask", f"its {name}") for note in notes)
 
@@ -24,18 +29,27 @@ def label_notes(path: Path, volume: Volume, by: str = "file", name: str = "mask"
 def read_labels(path: Path, volume: Volume, index: int, by: str = "file") -> np.ndarray:
     """Reads slice `index` of the label volume that belongs to `volume`: numbers [rows, columns].
 
-    A fourth axis holds one binary mask per class, background first or left out, which the whole volume decides; where
-    they overlap the first counts. `by` is one of alignment.GEOMETRIES. Raises InputError naming the file when labels
-    and image contradict each other, values are no whole numbers, or it is not clear whether the background has a mask.
+    A fourth axis holds one binary mask per class, background first or left out, which the whole
+    volume decides; where they overlap the first counts. `by` is one of alignment.GEOMETRIES. Raises
+    InputError naming the file when labels and image contradict each other, values are no whole
+    numbers, or it is not clear whether the background has a mask.
     """
     labels = open_labels(path)
     geometry, places, _ = align(path, labels.geometry, volume, by)
     with reading(path):
-        classes = [canonical(labels.stored[..., c], geometry) for c in range(labels.stored.shape[3])]
+        classes = [
+            canonical(labels.stored[..., c], geometry) for c in range(labels.stored.shape[3])
+        ]
         planes = labels.numbers(np.stack([one[places[index]] for one in classes]))
     nearest = np.rint(planes)
-    if not np.isfinite(planes).all() or (nearest < 0).any() or (np.abs(planes - nearest) > NEARLY).any():
-        raise InputError(f"{path}: slice {index} holds values that are no whole numbers from 0, it is no mask")
+    if (
+        not np.isfinite(planes).all()
+        or (nearest < 0).any()
+        or (np.abs(planes - nearest) > NEARLY).any()
+    ):
+        raise InputError(
+            f"{path}: slice {index} holds values that are no whole numbers from 0, it is no mask"
+        )
     if len(planes) == 1:
         return nearest[0].astype(np.int64)
     marked = nearest > 0
@@ -47,10 +61,11 @@ def read_labels(path: Path, volume: Volume, index: int, by: str = "file") -> np.
 
 @lru_cache(maxsize=64)
 def _background_first(path: Path, state: tuple[int, int]) -> bool:
-    """Returns whether the first of the masks on the fourth axis is the background's, by the whole volume.
+    """Returns whether the first of the masks on the fourth axis is the background's, by the whole
+    volume.
 
-    It is where it covers most voxels and shares none with the other masks, which leave next to none unmarked. Raises
-    InputError where that is not clear.
+    It is where it covers most voxels and shares none with the other masks, which leave next to none
+    unmarked. Raises InputError where that is not clear.
     """
     labels = open_labels(path)
     stored = labels.stored

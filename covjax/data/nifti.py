@@ -1,4 +1,6 @@
-"""NIfTI volumes (.nii, .nii.gz): the header first, voxels mapped from disk; masks written in the same geometry."""
+"""NIfTI volumes (.nii, .nii.gz): the header first, voxels mapped from disk; masks written in the
+same geometry.
+"""
 
 import gzip
 import io
@@ -26,7 +28,8 @@ from covjax.data.volumes import Volume, damaged, gridded_arrays, reading, scratc
 from covjax.errors import InputError
 
 SUFFIXES = (".nii", ".nii.gz")
-HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by size, which is the file's first number
+# by size, which is the file's first number
+HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 DEFLATED = 1032  # times smaller is what gzip can make of anything at most
 MAX_CLASSES = 16
 CHUNK = 2**24  # bytes
@@ -57,12 +60,18 @@ class Labels(NamedTuple):
     intercept: float
 
     def numbers(self, part: np.ndarray) -> np.ndarray:
-        """Returns what a part of `stored` stands for. Of a part, as a whole volume in float64 may not fit in memory."""
-        return part if (self.slope, self.intercept) == (1, 0) else part * self.slope + self.intercept
+        """Returns what a part of `stored` stands for. Of a part, as a whole volume in float64 may
+        not fit in memory.
+        """
+        return (
+            part if (self.slope, self.intercept) == (1, 0) else part * self.slope + self.intercept
+        )
 
 
 def open_nifti(path: Path, told: str = "auto") -> Volume:
-    """Opens a 2-D or 3-D volume; `told` as in hounsfield.INTENSITIES. Raises InputError naming the file."""
+    """Opens a 2-D or 3-D volume; `told` as in hounsfield.INTENSITIES. Raises InputError naming the
+    file.
+    """
     stored = _stored(path)
     geometry = _geometry(path, stored, _volume_shape(path, stored.shape))
     slope = stored.slope, stored.intercept
@@ -86,12 +95,16 @@ def open_nifti(path: Path, told: str = "auto") -> Volume:
 
 
 def open_labels(path: Path) -> Labels:
-    """Opens a label volume of 2 or 3 axes, or of 4 with a mask per class. Raises InputError naming the file."""
+    """Opens a label volume of 2 or 3 axes, or of 4 with a mask per class. Raises InputError naming
+    the file.
+    """
     stored = _stored(path)
     shape = (*stored.shape, 1, 1)
     channels = int(np.prod(stored.shape[3:], dtype=object))
     if len(stored.shape) < 2 or channels > MAX_CLASSES:
-        raise InputError(f"{path}: {stored.shape} voxels are no mask of at most {MAX_CLASSES} classes")
+        raise InputError(
+            f"{path}: {stored.shape} voxels are no mask of at most {MAX_CLASSES} classes"
+        )
     values = voxels(path).reshape(*shape[:3], channels, order="F")
     return Labels(values, _geometry(path, stored, shape[:3]), stored.slope, stored.intercept)
 
@@ -99,7 +112,8 @@ def open_labels(path: Path) -> Labels:
 def voxels(path: Path) -> np.ndarray:
     """Returns the stored values of any shape, mapped from disk, without slope and intercept.
 
-    Gzipped files are unpacked to a temporary file. The last few stay open. Raises InputError naming the file.
+    Gzipped files are unpacked to a temporary file. The last few stay open. Raises InputError naming
+    the file.
     """
     state = path.stat() if path.exists() else None
     with _READING:  # so that threads do not unpack a file twice
@@ -107,20 +121,27 @@ def voxels(path: Path) -> np.ndarray:
 
 
 def mask_files(path: Path, volume: Volume) -> list[Path]:
-    """Returns the files in which `write_mask` puts the masks of a volume: `path`, or one for each of its grids."""
+    """Returns the files in which `write_mask` puts the masks of a volume: `path`, or one for each
+    of its grids.
+    """
     count = len(volume.grids)
     if count == 1:
         return [path]
     end = next(suffix for suffix in SUFFIXES[::-1] if path.name.endswith(suffix))
-    return [path.with_name(f"{path.name.removesuffix(end)}.{k}of{count}{end}") for k in range(1, count + 1)]
+    return [
+        path.with_name(f"{path.name.removesuffix(end)}.{k}of{count}{end}")
+        for k in range(1, count + 1)
+    ]
 
 
 def write_mask(path: Path, masks: Iterable[np.ndarray], volume: Volume) -> None:
-    """Writes canonical masks uint8 [rows, columns] as NIfTI with the affine, shape and orientation of `volume`.
+    """Writes canonical masks uint8 [rows, columns] as NIfTI with the affine, shape and orientation
+    of `volume`.
 
-    `path` ends in .nii or .nii.gz; of a volume whose slices lie on several grids, each gets a file (`mask_files`), and
-    slices that are missing from one are empty. Volumes that are not NIfTI get their geometry in NIfTI's terms. Each
-    file is written whole or not at all. Raises InputError naming the file.
+    `path` ends in .nii or .nii.gz; of a volume whose slices lie on several grids, each gets a file
+    (`mask_files`), and slices that are missing from one are empty. Volumes that are not NIfTI get
+    their geometry in NIfTI's terms. Each file is written whole or not at all. Raises InputError
+    naming the file.
     """
     arrays = gridded_arrays(masks, volume)
     for file, array, grid in zip(mask_files(path, volume), arrays, volume.grids, strict=True):
@@ -156,7 +177,8 @@ def _write(path: Path, image: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as out:
             if path.name.endswith(".gz"):
-                with gzip.GzipFile("", "wb", 3, out, mtime=0) as packed:  # no date: same masks, same bytes
+                # no date: same masks, same bytes
+                with gzip.GzipFile("", "wb", 3, out, mtime=0) as packed:
                     image.to_stream(packed)
             else:
                 image.to_stream(out)
@@ -164,7 +186,9 @@ def _write(path: Path, image: Any) -> None:
             os.fsync(out.fileno())
         partial.replace(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}), make room or use another folder") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}), make room or use another folder"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -205,7 +229,9 @@ def _stored(path: Path) -> Stored:
 
 def _volume_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) < 2 or np.prod(shape[3:], dtype=object) != 1:
-        raise InputError(f"{path}: {len(shape)}-D, {shape}, of which a CT volume has 3 axes, save each one as a file")
+        raise InputError(
+            f"{path}: {len(shape)}-D, {shape}, of which a CT volume has 3 axes, save each one as a file"
+        )
     return (*shape[:3], 1)[:3]
 
 
@@ -223,7 +249,9 @@ def _geometry(path: Path, stored: Stored, shape: tuple[int, int, int]) -> Geomet
 def _notes(geometry: Geometry, spacing: object) -> tuple[str, ...]:
     notes = () if spacing is not None else ("the size of its voxels is not known: no mm2, no ml",)
     if not geometry.known:
-        notes += ("its file does not say how it lies: taken as left, front, head, as NIfTI has it then",)
+        notes += (
+            "its file does not say how it lies: taken as left, front, head, as NIfTI has it then",
+        )
     return notes
 
 

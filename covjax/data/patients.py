@@ -1,9 +1,11 @@
-"""Whose slice it is: identifiers found in names and tables, and pseudonyms that stand for them in all that is written.
+"""Whose slice it is: identifiers found in names and tables, and pseudonyms that stand for them in
+all that is written.
 
-A pseudonym is an HMAC of the identifier under a key that is a digest of all that the files of the data set hold, with
-their names. So it cannot be found by trying identifiers without having the data themselves; and the same data,
-prepared again or elsewhere, have the same pseudonyms, by which folds, splits and pooled predictions know each other.
-Other data, also the same with a file more, have other pseudonyms: patients cannot be followed from set to set.
+A pseudonym is an HMAC of the identifier under a key that is a digest of all that the files of the
+data set hold, with their names. So it cannot be found by trying identifiers without having the data
+themselves; and the same data, prepared again or elsewhere, have the same pseudonyms, by which
+folds, splits and pooled predictions know each other. Other data, also the same with a file more,
+have other pseudonyms: patients cannot be followed from set to set.
 """
 
 import hashlib
@@ -27,14 +29,20 @@ def check_pattern(pattern: str) -> None:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise InputError(f"data.patient_pattern: '{pattern}' is not a regular expression ({error})") from None
+        raise InputError(
+            f"data.patient_pattern: '{pattern}' is not a regular expression ({error})"
+        ) from None
 
 
 def match(pattern: str, name: str) -> str:
-    """Returns the patient in a name: the pattern's first group, or its match. Raises InputError if there is none."""
+    """Returns the patient in a name: the pattern's first group, or its match. Raises InputError if
+    there is none.
+    """
     found = _matches(pattern, name)
     if not found:
-        raise InputError(f"{name}: data.patient_pattern '{pattern}' finds no patient in it, correct the pattern")
+        raise InputError(
+            f"{name}: data.patient_pattern '{pattern}' finds no patient in it, correct the pattern"
+        )
     return found[0]
 
 
@@ -45,7 +53,8 @@ def _matches(pattern: str, name: str) -> list[str]:
 
 
 def patient_name(value: str) -> str:
-    """Returns an identifier as it is compared: a spreadsheet's 1.0 is 1, an accent is one letter however it is stored.
+    """Returns an identifier as it is compared: a spreadsheet's 1.0 is 1, an accent is one letter
+    however it is stored.
 
     Leading zeros and capitals are kept: 001 is not 1.
     """
@@ -54,7 +63,9 @@ def patient_name(value: str) -> str:
 
 
 def look_alike(patients: Iterable[str]) -> set[str]:
-    """Returns those patients whose name another's differs from by capitals or leading zeros only."""
+    """Returns those patients whose name another's differs from by capitals or leading zeros
+    only.
+    """
     spelled: dict[str, set[str]] = {}
     for patient in patients:
         spelled.setdefault(patient.casefold().lstrip("0"), set()).add(patient)
@@ -108,10 +119,13 @@ class Pseudonyms:
         return text
 
     def hide_left_out(self, left_out: Iterable[LeftOut]) -> dict[LeftOut, str]:
-        """Returns what may be shown of files that were left out: {with a pseudonym for its name: the file}."""
+        """Returns what may be shown of files that were left out: {with a pseudonym for its name:
+        the file}.
+        """
         found = {}
         for one in left_out:
-            path, hidden = PurePosixPath(one.file), self.of(one.file)
+            path = PurePosixPath(one.file)
+            hidden = self.of(one.file)
             stem, dot, suffix = path.name.partition(".")
             reason = one.reason.replace(stem, hidden) if stem else one.reason
             found[LeftOut(hidden + dot + suffix.rpartition(".")[2], reason)] = one.file

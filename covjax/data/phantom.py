@@ -1,11 +1,13 @@
-"""Synthetic axial chest CT: slices with lesions and exact masks, so that everything runs without a download.
+"""Synthetic axial chest CT: slices with lesions and exact masks, so that everything runs without a
+download.
 
-A patient is a set of smooth shapes in a box of x in [-1, 1] (image left to right, so the patient's right to
-left), y in [-1, 1] (front to back, the patient lies on the back) and t in [0, 1] (apex to base of the lungs).
-One unit of x or y is half the field of view, about 190 mm. Tissue is composed in Hounsfield units (float32;
-scalars are Python floats, which do not promote it) and leaves through a lung window as 8 bit. Shapes live in
-continuous coordinates, so every slice of every size comes from the same anatomy. Shapes are signed distances,
-about true and positive inside, that unions, fillets and antialiased edges are made from.
+A patient is a set of smooth shapes in a box of x in [-1, 1] (image left to right, so the patient's
+right to left), y in [-1, 1] (front to back, the patient lies on the back) and t in [0, 1] (apex to
+base of the lungs). One unit of x or y is half the field of view, about 190 mm. Tissue is composed
+in Hounsfield units (float32; scalars are Python floats, which do not promote it) and leaves through
+a lung window as 8 bit. Shapes live in continuous coordinates, so every slice of every size comes
+from the same anatomy. Shapes are signed distances, about true and positive inside, that unions,
+fillets and antialiased edges are made from.
 """
 
 from functools import lru_cache
@@ -20,7 +22,11 @@ PHANTOM_VERSION = 1
 
 LABEL_FRACTION = 0.0005  # smallest lesion, as a share of the image, that counts as infected
 HEIGHT = 1.45  # length of the lungs along z in units of x
-AIR, FAT, MUSCLE, BLOOD, BONE = -1000.0, -105.0, 45.0, 40.0, 420.0  # HU
+AIR = -1000.0
+FAT = -105.0
+MUSCLE = 45.0
+BLOOD = 40.0
+BONE = 420.0  # HU
 
 # Uniform ranges of what makes patients differ; lengths in half fields of view, densities in HU.
 _RANGES = {
@@ -42,19 +48,24 @@ def _smooth(v):
 
 
 def _spline(points: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """First node [n] and the four weights [4, n] of a uniform cubic B-spline at points [n] in [0, 1]."""
+    """First node [n] and the four weights [4, n] of a uniform cubic B-spline at points [n] in [0,
+    1].
+    """
     u = np.clip(np.asarray(points, np.float64), 0.0, 1.0) * (nodes - 3)
     first = np.minimum(u.astype(int), nodes - 4)
     f = u - first
-    weights = np.stack([(1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3]) / 6
+    weights = (
+        np.stack([(1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3])
+        / 6
+    )
     return first, weights.astype(np.float32)
 
 
 def _interpolate(lattice: np.ndarray, spline: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Spline along axis 0 of lattice [nodes, m] at n points: [n, m].
 
-    Four products of whole rows, not a matrix product: as fast at this size, free of BLAS threads, and its
-    rounding is the same on every machine.
+    Four products of whole rows, not a matrix product: as fast at this size, free of BLAS threads,
+    and its rounding is the same on every machine.
     """
     first, weights = spline
     out = lattice[first] * weights[0, :, None]
@@ -65,7 +76,9 @@ def _interpolate(lattice: np.ndarray, spline: tuple[np.ndarray, np.ndarray]) -> 
 
 @lru_cache(maxsize=8)
 def _grid(size: int) -> SimpleNamespace:
-    """Pixel centres x [1, size] and y [size, 1], pixel pitch and the splines of the smooth fields."""
+    """Pixel centres x [1, size] and y [size, 1], pixel pitch and the splines of the smooth
+    fields.
+    """
     line = (np.arange(size) + 0.5) / size
     axis = line * 2 - 1
     return SimpleNamespace(
@@ -80,46 +93,66 @@ def _grid(size: int) -> SimpleNamespace:
 
 
 def _field(grid: SimpleNamespace, lattice: np.ndarray, t: float | None = None) -> np.ndarray:
-    """Smooth field [size, size] from spline nodes [n, n], or from the section at t of nodes [nz, n, n]."""
+    """Smooth field [size, size] from spline nodes [n, n], or from the section at t of nodes [nz, n,
+    n].
+    """
     nodes = lattice.shape[-1]
     if t is not None:
-        lattice = _interpolate(lattice.reshape(len(lattice), -1), _spline([t], len(lattice))).reshape(nodes, nodes)
+        lattice = _interpolate(
+            lattice.reshape(len(lattice), -1), _spline([t], len(lattice))
+        ).reshape(nodes, nodes)
     columns = _interpolate(np.ascontiguousarray(lattice.T, np.float32), grid.splines[nodes])
     return _interpolate(np.ascontiguousarray(columns.T), grid.splines[nodes])
 
 
 def _volume(rng: np.random.Generator, nodes: int, depth: int) -> np.ndarray:
-    return rng.standard_normal((depth, nodes, nodes), np.float32) / 0.33  # 0.33: std left by the spline
+    # 0.33: std left by the spline
+    return rng.standard_normal((depth, nodes, nodes), np.float32) / 0.33
 
 
 def _cavity_axes(p: SimpleNamespace, t) -> tuple:
-    """Half width and half depth of the chest cavity at t: an apex dome that widens to the rib cage."""
+    """Half width and half depth of the chest cavity at t: an apex dome that widens to the rib
+    cage.
+    """
     rise = np.sqrt(np.clip(1.0 - (1.0 - np.minimum((t + 0.06) / 0.62, 1.0)) ** 2, 0.0, 1.0))
-    return (p.body_width - p.wall) * (0.36 + 0.64 * rise), (p.body_depth - 0.125) * (0.25 + 0.75 * rise)
+    return (p.body_width - p.wall) * (0.36 + 0.64 * rise), (p.body_depth - 0.125) * (
+        0.25 + 0.75 * rise
+    )
 
 
 def _vessel_tree(rng: np.random.Generator, root: np.ndarray, tips: np.ndarray) -> np.ndarray:
     """Spheres [n, 4] (x, y, z, radius) along a branching tree from root to the tips [m, 3]."""
     tips = tips[np.argsort(((tips - root) ** 2).sum(1))]
-    nodes, parents, path, start, count = root[None], np.array([-1]), np.zeros(1), 0, 8
+    nodes = root[None]
+    parents = np.array([-1])
+    path = np.zeros(1)
+    start = 0
+    count = 8
     while start < len(tips):
         new = tips[start : start + count]
         gap = np.sqrt(sum((new[:, None, k] - nodes[None, :, k]) ** 2 for k in range(3)))
         # weighing the way back to the root makes branches run outwards instead of meandering
         parent = (gap + 0.28 * path).argmin(1)
         path = np.append(path, path[parent] + gap[np.arange(len(new)), parent])
-        nodes, parents = np.concatenate([nodes, new]), np.append(parents, parent)
-        start, count = start + count, count * 2
+        nodes = np.concatenate([nodes, new])
+        parents = np.append(parents, parent)
+        start = start + count
+        count = count * 2
     flow = np.ones(len(nodes))
     for child in range(len(nodes) - 1, 0, -1):
         flow[parents[child]] += flow[child]
-    ends, begins = nodes[1:], nodes[parents[1:]]
+    ends = nodes[1:]
+    begins = nodes[parents[1:]]
     length = np.sqrt(((ends - begins) ** 2).sum(1))
     samples = np.ceil(length / 0.006).astype(int) + 1
     edge = np.repeat(np.arange(len(ends)), samples)
-    u = (np.arange(samples.sum()) - np.repeat(np.cumsum(samples) - samples, samples)) / samples[edge]
+    u = (np.arange(samples.sum()) - np.repeat(np.cumsum(samples) - samples, samples)) / samples[
+        edge
+    ]
     bend = rng.normal(0, 0.08, ends.shape) * length[:, None]
-    points = begins[edge] + (ends - begins)[edge] * u[:, None] + bend[edge] * (4 * u * (1 - u))[:, None]
+    points = (
+        begins[edge] + (ends - begins)[edge] * u[:, None] + bend[edge] * (4 * u * (1 - u))[:, None]
+    )
     radius = 0.0030 * flow[1:] ** 0.37
     return np.concatenate([points, radius[edge][:, None]], 1)
 
@@ -130,9 +163,13 @@ def _vessels(rng: np.random.Generator, p: SimpleNamespace, tips_per_lung: int = 
     for side in (-1, 1):
         t = rng.uniform(0.0, 1.0, 4 * tips_per_lung)
         width, depth = _cavity_axes(p, t)
-        angle, reach = rng.uniform(-np.pi, np.pi, t.shape), np.sqrt(rng.uniform(0, 0.84, t.shape))
-        x, y = np.abs(width * reach * np.cos(angle)), p.cavity_y + depth * reach * np.sin(angle)
-        keep = (x > 0.2 * width + 0.06) & (rng.random(t.shape) * 0.45 < width * depth * (1.1 - 0.6 * t))
+        angle = rng.uniform(-np.pi, np.pi, t.shape)
+        reach = np.sqrt(rng.uniform(0, 0.84, t.shape))
+        x = np.abs(width * reach * np.cos(angle))
+        y = p.cavity_y + depth * reach * np.sin(angle)
+        keep = (x > 0.2 * width + 0.06) & (
+            rng.random(t.shape) * 0.45 < width * depth * (1.1 - 0.6 * t)
+        )
         tips = np.stack([side * x, y, t * HEIGHT], 1)[keep][:tips_per_lung]
         hilum = np.array([side * 0.15, p.cavity_y + 0.04, (p.carina + 0.08) * HEIGHT])
         trees.append(_vessel_tree(rng, hilum, tips))
@@ -141,10 +178,14 @@ def _vessels(rng: np.random.Generator, p: SimpleNamespace, tips_per_lung: int = 
 
 
 def _bronchi(vessels: np.ndarray) -> np.ndarray:
-    """Airways [n, 4] that run beside the larger vessels, outer radius, in the order of the vessels."""
+    """Airways [n, 4] that run beside the larger vessels, outer radius, in the order of the
+    vessels.
+    """
     large = vessels[(vessels[:, 3] > 0.0085) & (vessels[:, 3] < 0.03)]
     side = np.sign(large[:, :1]) * large[:, 3:]
-    return np.concatenate([large[:, :1] + 1.1 * side, large[:, 1:2] + 1.3 * large[:, 3:], large[:, 2:]], 1)
+    return np.concatenate(
+        [large[:, :1] + 1.1 * side, large[:, 1:2] + 1.3 * large[:, 3:], large[:, 2:]], 1
+    )
 
 
 def _lesions(rng: np.random.Generator, p: SimpleNamespace, rank: int) -> SimpleNamespace:
@@ -180,7 +221,9 @@ def _anatomy(patient: int, seed: int) -> SimpleNamespace:
     p = SimpleNamespace(**{name: rng.uniform(*bounds) for name, bounds in _RANGES.items()})
     p.cavity_y = p.body_y - 0.01
     p.spine_y = p.body_y + 0.42 * p.body_depth
-    p.shape, p.mottles, p.texture = _volume(rng, 9, 9), _volume(rng, 26, 20), _volume(rng, 52, 38)
+    p.shape = _volume(rng, 9, 9)
+    p.mottles = _volume(rng, 26, 20)
+    p.texture = _volume(rng, 52, 38)
     p.vessels = _vessels(rng, p)
     p.bronchi = _bronchi(p.vessels)
     # One wholly healthy patient and one of each severity in every five, in an order of chance.
@@ -196,11 +239,17 @@ def _ellipse(x, y, cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
     return (1.0 - s) * min(rx, ry)
 
 
-def _oval(grid: SimpleNamespace, cy: float, rx: float, front: float, back: float, power: float) -> np.ndarray:
-    """About the distance to a superellipse with its own depth before and behind cy, positive inside."""
+def _oval(
+    grid: SimpleNamespace, cy: float, rx: float, front: float, back: float, power: float
+) -> np.ndarray:
+    """About the distance to a superellipse with its own depth before and behind cy, positive
+    inside.
+    """
     y = grid.line - cy
     fx = (np.abs(grid.line / rx) ** power).astype(np.float32)[None]
-    fy = (np.abs(y / np.where(y < 0, front, back)) ** (power + 0.2 * (y > 0))).astype(np.float32)[:, None]
+    fy = (np.abs(y / np.where(y < 0, front, back)) ** (power + 0.2 * (y > 0))).astype(np.float32)[
+        :, None
+    ]
     total = fx + fy
     depth = 0.5 * (front + back)
     return (1.0 - np.sqrt(total)) * (depth + (rx - depth) * (fx / total)) * (2.0 / power)
@@ -224,7 +273,9 @@ def _section(centre: float, half: float, t: float) -> float:
 
 
 def _mediastinum(grid: SimpleNamespace, p: SimpleNamespace, t: float) -> np.ndarray:
-    """Distance, positive inside, to what lies between the lungs: great vessels, heart, spine, aorta."""
+    """Distance, positive inside, to what lies between the lungs: great vessels, heart, spine,
+    aorta.
+    """
     y = grid.line - p.cavity_y
     middle = np.exp(-(((y + 0.02) / 0.16) ** 2)) * (0.15 - 0.05 * abs(t - 0.35))
     half = 0.035 + middle + 0.07 * _smooth((y - 0.1) / 0.2) + 0.05 * _smooth((0.18 - t) / 0.18)
@@ -240,13 +291,16 @@ def _mediastinum(grid: SimpleNamespace, p: SimpleNamespace, t: float) -> np.ndar
     spine = _ellipse(grid.x, grid.y, p.spine_x, p.spine_y + 0.08, 0.13 * p.spine, 0.2 * p.spine)
     solid = _join(solid, spine, 0.06)
     if t > p.carina - 0.06:
-        solid = _join(solid, _ellipse(grid.x, grid.y, p.spine_x + 0.12, p.spine_y - 0.07, 0.068, 0.068), 0.03)
+        solid = _join(
+            solid, _ellipse(grid.x, grid.y, p.spine_x + 0.12, p.spine_y - 0.07, 0.068, 0.068), 0.03
+        )
     return solid
 
 
 def _domes(grid: SimpleNamespace, p: SimpleNamespace, t: float) -> tuple[np.ndarray | None, float]:
     """Distance to the diaphragm domes, None above them, and the width of their oblique edge."""
-    solid, width = None, grid.pixel
+    solid = None
+    width = grid.pixel
     for top, cx, rx, ry in ((p.dome, -0.36, 0.37, 0.42), (p.dome + p.dome_gap, 0.36, 0.33, 0.40)):
         half = 1.16 - top
         scale = _section(1.16, half, t)
@@ -257,11 +311,16 @@ def _domes(grid: SimpleNamespace, p: SimpleNamespace, t: float) -> tuple[np.ndar
     return solid, width
 
 
-def _lungs(grid: SimpleNamespace, p: SimpleNamespace, t: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coverage by lung, distance to the chest wall (positive inside) and a slow ripple, each [size, size]."""
+def _lungs(
+    grid: SimpleNamespace, p: SimpleNamespace, t: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coverage by lung, distance to the chest wall (positive inside) and a slow ripple, each [size,
+    size].
+    """
     width, depth = map(float, _cavity_axes(p, t))
     ripple = _field(grid, p.shape, t)
-    middle = p.cavity_y + 0.07 * float(_smooth((0.3 - t) / 0.3))  # the apex of the lung lies towards the back
+    # the apex of the lung lies towards the back
+    middle = p.cavity_y + 0.07 * float(_smooth((0.3 - t) / 0.3))
     cavity = _oval(grid, middle, width, depth * 0.94, depth * 1.02, 2.15) + ripple * 0.012
     inner = -_join(-cavity, _mediastinum(grid, p, t) + ripple * 0.01, 0.12)
     lung = _cover(inner, grid.pixel)
@@ -277,30 +336,39 @@ def _splat(grid: SimpleNamespace, spheres: np.ndarray, z: float, thickness: floa
     reach = 0.06 + thickness
     near = spheres[slice(*np.searchsorted(spheres[:, 2], (z - reach, z + reach)))]
     cut = near[:, 3] ** 2 - np.maximum(np.abs(near[:, 2] - z) - thickness / 2, 0) ** 2
-    centres, radii = (near[cut > 0, :2] + 1) / grid.pixel - 0.5, np.sqrt(cut[cut > 0]) / grid.pixel
+    centres = (near[cut > 0, :2] + 1) / grid.pixel - 0.5
+    radii = np.sqrt(cut[cut > 0]) / grid.pixel
     # similar radii share a stamp size, or the few large ones would make all stamps large
     for low, high in ((0.0, 1.4), (1.4, 4.4), (4.4, np.inf)):
         pick = (radii > low) & (radii <= high)
         if not pick.any():
             continue
-        centre, radius = centres[pick], radii[pick, None, None]
+        centre = centres[pick]
+        radius = radii[pick, None, None]
         steps = np.arange(-int(radius.max() + 1), int(radius.max() + 2))
         column, row = (np.rint(centre).astype(int)[:, None] + steps[:, None]).transpose(2, 0, 1)
         gap = ((column - centre[:, :1]) ** 2)[:, None] + ((row - centre[:, 1:]) ** 2)[..., None]
         value = np.clip(radius + 0.5 - np.sqrt(gap), 0, 1) * np.minimum(1, 1.4 * radius + 0.15)
-        pixels = np.clip(row, 0, grid.size - 1)[..., None] * grid.size + np.clip(column, 0, grid.size - 1)[:, None]
+        pixels = (
+            np.clip(row, 0, grid.size - 1)[..., None] * grid.size
+            + np.clip(column, 0, grid.size - 1)[:, None]
+        )
         np.maximum.at(image, pixels.ravel(), value.astype(np.float32).ravel())
     return image.reshape(grid.size, grid.size)
 
 
-def _paint(hu: np.ndarray, grid: SimpleNamespace, centre, radii, value: float, turn: float = 0.0) -> None:
+def _paint(
+    hu: np.ndarray, grid: SimpleNamespace, centre, radii, value: float, turn: float = 0.0
+) -> None:
     """Paints an ellipse, turned by `turn` radians, of HU value into hu in place."""
     reach = max(radii) + grid.pixel
     lo = [max(0, int((c - reach + 1) / grid.pixel)) for c in centre]
     hi = [max(0, int((c + reach + 1) / grid.pixel) + 1) for c in centre]
     box = np.s_[lo[1] : hi[1], lo[0] : hi[0]]
-    dx, dy = grid.x[:, box[1]] - centre[0], grid.y[box[0]] - centre[1]
-    c, s = float(np.cos(turn)), float(np.sin(turn))
+    dx = grid.x[:, box[1]] - centre[0]
+    dy = grid.y[box[0]] - centre[1]
+    c = float(np.cos(turn))
+    s = float(np.sin(turn))
     cover = _cover(_ellipse(c * dx + s * dy, c * dy - s * dx, 0, 0, *radii), grid.pixel)
     hu[box] += cover * (value - hu[box])
 
@@ -314,7 +382,9 @@ def _surface(grid: SimpleNamespace, p: SimpleNamespace, t: float) -> tuple[np.nd
     if breast > 0.02:
         bulge = _ellipse(np.abs(grid.x), grid.y, 0.42, p.body_y - 0.36, 0.3, 0.2 + breast)
         outline = _join(outline, bulge, 0.1)
-    table = grid.y - (p.body_y + p.body_depth + 0.02 + p.table_gap) + p.table_curve * grid.x * grid.x
+    table = (
+        grid.y - (p.body_y + p.body_depth + 0.02 + p.table_gap) + p.table_curve * grid.x * grid.x
+    )
     hu = np.full((grid.size, grid.size), AIR, np.float32)
     for offset, value in ((0.0, -250.0), (0.075, -450.0)):
         hu += _cover(0.006 - np.abs(table - offset), grid.pixel) * (value - AIR)
@@ -322,7 +392,9 @@ def _surface(grid: SimpleNamespace, p: SimpleNamespace, t: float) -> tuple[np.nd
     return hu, outline
 
 
-def _body(grid: SimpleNamespace, p: SimpleNamespace, t: float, cavity: np.ndarray, ripple: np.ndarray) -> np.ndarray:
+def _body(
+    grid: SimpleNamespace, p: SimpleNamespace, t: float, cavity: np.ndarray, ripple: np.ndarray
+) -> np.ndarray:
     """HU [size, size] of table, chest wall with ribs, and a cavity filled with soft tissue."""
     hu, outline = _surface(grid, p, t)
     hu += _cover(outline, grid.pixel) * (MUSCLE - hu)
@@ -338,9 +410,11 @@ def _body(grid: SimpleNamespace, p: SimpleNamespace, t: float, cavity: np.ndarra
     muscle += ripple * 0.02
     hu += ripple * 12 * (muscle > 0)
     hu += _cover(np.minimum(outline - 0.014, -muscle), 2 * grid.pixel) * (FAT - MUSCLE)
-    # ribs slope from back to front, so a slice cuts each of them once, further along the wall than the last
+    # ribs slope from back to front, so a slice cuts each of them once, further along the wall than
+    # the last
     phase = t * 9.0 + p.rib_phase + (grid.y - p.cavity_y) * 3.4
-    along, across = np.abs(phase - np.rint(phase)) * (0.3 / 0.085), (cavity + 0.034) * (1 / 0.024)
+    along = np.abs(phase - np.rint(phase)) * (0.3 / 0.085)
+    across = (cavity + 0.034) * (1 / 0.024)
     rib = (1 - np.sqrt(along * along + across * across)) * 0.024
     hu += _cover(rib, grid.pixel) * (BONE - MUSCLE)
     hu -= _cover(rib - 0.009, grid.pixel) * 240  # marrow
@@ -349,11 +423,17 @@ def _body(grid: SimpleNamespace, p: SimpleNamespace, t: float, cavity: np.ndarra
 
 def _bones(hu: np.ndarray, grid: SimpleNamespace, p: SimpleNamespace, t: float) -> None:
     """Paints vertebra, shoulder blades, collar bones, aorta and breastbone into hu in place."""
-    x, y, s = p.spine_x, p.spine_y, p.spine
+    x = p.spine_x
+    y = p.spine_y
+    s = p.spine
     breastbone = (0.0, p.cavity_y - float(_cavity_axes(p, t)[1]) - 0.035)
     for side in (-1, 1):
-        _paint(hu, grid, (x + side * 0.13 * s, y + 0.12 * s), (0.075 * s, 0.022 * s), BONE, side * 0.45)
-        _paint(hu, grid, (x + side * 0.05 * s, y + 0.165 * s), (0.06 * s, 0.02 * s), BONE, -side * 0.6)
+        _paint(
+            hu, grid, (x + side * 0.13 * s, y + 0.12 * s), (0.075 * s, 0.022 * s), BONE, side * 0.45
+        )
+        _paint(
+            hu, grid, (x + side * 0.05 * s, y + 0.165 * s), (0.06 * s, 0.02 * s), BONE, -side * 0.6
+        )
         if t < 0.55:
             blade = (side * (0.6 - 0.12 * t), y - 0.03 + 0.1 * t)
             _paint(hu, grid, blade, (0.2 - 0.2 * t, 0.018), BONE, side * 0.9)
@@ -370,14 +450,16 @@ def _bones(hu: np.ndarray, grid: SimpleNamespace, p: SimpleNamespace, t: float) 
 
 def _airways(hu: np.ndarray, grid: SimpleNamespace, p: SimpleNamespace, t: float) -> None:
     """Paints trachea, main bronchi and stomach gas into hu in place."""
-    y, r = p.cavity_y + 0.03, 0.048 * p.trachea
+    y = p.cavity_y + 0.03
+    r = 0.048 * p.trachea
     if t < p.carina:
         _paint(hu, grid, (0.01, y + 0.05 * t - 0.02), (r, r * 1.05), -985.0)
     elif t < p.carina + 0.16:
         out = (t - p.carina) / 0.16
         for side in (-1, 1):
             centre = (0.01 + side * (0.055 + 0.11 * out), y + 0.02 + 0.02 * out)
-            long, short = r * (1.15 - 0.5 * out), r * (0.8 - 0.3 * out)
+            long = r * (1.15 - 0.5 * out)
+            short = r * (0.8 - 0.3 * out)
             _paint(hu, grid, centre, (long + 0.012, short + 0.012), BLOOD, side * 0.35)
             _paint(hu, grid, centre, (long, short), -960.0, side * 0.35)
     gas = p.gas * _section(1.16, 1.12 - p.dome - p.dome_gap, t)
@@ -385,8 +467,11 @@ def _airways(hu: np.ndarray, grid: SimpleNamespace, p: SimpleNamespace, t: float
         _paint(hu, grid, (0.42, p.cavity_y - 0.22), (gas, 0.6 * gas), -985.0, 0.3)
 
 
-def _infection(grid: SimpleNamespace, p: SimpleNamespace, t: float, lung: np.ndarray, cavity: np.ndarray):
-    """Coverage by ground glass, consolidation, effusion, a texture and the mask; None if there is too little.
+def _infection(
+    grid: SimpleNamespace, p: SimpleNamespace, t: float, lung: np.ndarray, cavity: np.ndarray
+):
+    """Coverage by ground glass, consolidation, effusion, a texture and the mask; None if there is
+    too little.
 
     Each is [size, size]; the mask is exactly where any of the three is painted.
     """
@@ -396,7 +481,10 @@ def _infection(grid: SimpleNamespace, p: SimpleNamespace, t: float, lung: np.nda
     line = (np.arange(36) - 1) / 33 * 2 - 1  # where the spline nodes sit
     dz = (t - sites.t) / sites.half
     near = np.abs(dz) < 1
-    gap = [((line - c[:, None]) / sites.radius[near, None]) ** 2 for c in (sites.x[near], sites.y[near])]
+    gap = [
+        ((line - c[:, None]) / sites.radius[near, None]) ** 2
+        for c in (sites.x[near], sites.y[near])
+    ]
     bumps = 1 - np.sqrt(gap[0][:, None, :] + gap[1][:, :, None] + dz[near][:, None, None] ** 2)
     bumps = np.maximum(bumps.max(0, initial=-2.0), -2.0)
     blob = _field(grid, bumps) + 0.3 * _field(grid, p.mottles[::-1], t)
@@ -415,7 +503,12 @@ def _infection(grid: SimpleNamespace, p: SimpleNamespace, t: float, lung: np.nda
 
 
 def _parenchyma(
-    grid: SimpleNamespace, p: SimpleNamespace, t: float, cavity: np.ndarray, ripple: np.ndarray, lesion
+    grid: SimpleNamespace,
+    p: SimpleNamespace,
+    t: float,
+    cavity: np.ndarray,
+    ripple: np.ndarray,
+    lesion,
 ) -> np.ndarray:
     """HU [size, size] of the lungs with their vessels, denser towards the back, with any lesion."""
     slope = _smooth((grid.y - (p.cavity_y - 0.35)) * 1.25)
@@ -461,9 +554,13 @@ def _noise(grid: SimpleNamespace, p: SimpleNamespace, rng: np.random.Generator) 
 
 def _check(patient: int, index: int, slices_per_patient: int, size: int, seed: int) -> None:
     if patient < 0 or seed < 0:
-        raise InputError(f"phantom: patient {patient} and seed {seed} must not be negative, use 0 or more")
+        raise InputError(
+            f"phantom: patient {patient} and seed {seed} must not be negative, use 0 or more"
+        )
     if not 0 <= index < slices_per_patient:
-        raise InputError(f"phantom: index {index} is outside the patient, use 0 to {slices_per_patient - 1}")
+        raise InputError(
+            f"phantom: index {index} is outside the patient, use 0 to {slices_per_patient - 1}"
+        )
     if size < 32:
         raise InputError(f"phantom: size {size} is too small for anatomy, use 32 or more")
 
@@ -477,14 +574,17 @@ def phantom_slice(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Returns slice `index` (0 = apex) of a synthetic patient: image, lesion mask and label.
 
-    The image is [size, size] uint8 (0..255, lung window), the mask [size, size] uint8 (1 = lesion), the label
-    1 if the mask covers at least 0.05 % of the image, else 0 with an empty mask and no lesion drawn. The
-    result depends on the arguments alone, the anatomy on (seed, patient) alone, so neighbouring slices look
-    alike. Of every five patients one is healthy throughout. Raises InputError for a negative patient or seed,
-    an index outside 0..slices_per_patient - 1 or a size below 32.
+    The image is [size, size] uint8 (0..255, lung window), the mask [size, size] uint8 (1 = lesion),
+    the label 1 if the mask covers at least 0.05 % of the image, else 0 with an empty mask and no
+    lesion drawn. The result depends on the arguments alone, the anatomy on (seed, patient) alone,
+    so neighbouring slices look alike. Of every five patients one is healthy throughout. Raises
+    InputError for a negative patient or seed, an index outside 0..slices_per_patient - 1 or a size
+    below 32.
     """
     _check(patient, index, slices_per_patient, size, seed)
-    grid, p, t = _grid(size), _anatomy(patient, seed), _depth(index, slices_per_patient)
+    grid = _grid(size)
+    p = _anatomy(patient, seed)
+    t = _depth(index, slices_per_patient)
     lung, cavity, ripple = _lungs(grid, p, t)
     lesion = _infection(grid, p, t, lung, cavity)
     hu = _body(grid, p, t, cavity, ripple)
@@ -500,8 +600,11 @@ def phantom_slice(
     return np.rint(image).astype(np.uint8), mask, int(lesion is not None)
 
 
-def lung_region(patient: int, index: int, *, slices_per_patient: int, size: int = 304, seed: int = 0) -> np.ndarray:
-    """Returns the lungs, lesions and vessels included, of the same slice as a bool array [size, size].
+def lung_region(
+    patient: int, index: int, *, slices_per_patient: int, size: int = 304, seed: int = 0
+) -> np.ndarray:
+    """Returns the lungs, lesions and vessels included, of the same slice as a bool array [size,
+    size].
 
     Raises InputError as `phantom_slice` does.
     """

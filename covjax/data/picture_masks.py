@@ -1,4 +1,6 @@
-"""Masks in picture files: what their values mean, by the file where that is plain, else by all files of the set."""
+"""Masks in picture files: what their values mean, by the file where that is plain, else by all
+files of the set.
+"""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,28 +16,43 @@ from covjax.errors import InputError
 
 PLAIN = ({0, 1}, {0, 255}, {0, 65535})  # what a mask of infected or not holds
 FEW = 8  # values beside 0 that may be named one by one in data.classes; more are grey levels
-STRONG = 4  # a mask whose highest value is a quarter of the highest of all holds more than noise around nothing
+# a mask whose highest value is a quarter of the highest of all holds more than noise around nothing
+STRONG = 4
 
 
-def read_mask(path: Path, threshold: int = 0, classes: Mapping[int, int] = MappingProxyType({})) -> np.ndarray:
+def read_mask(
+    path: Path, threshold: int = 0, classes: Mapping[int, int] = MappingProxyType({})
+) -> np.ndarray:
     """Reads one mask as `MaskFiles.read` does, by itself."""
     return MaskFiles([path], threshold, classes).read(path)
 
 
 class MaskFiles:
-    """The masks of a set: most are read by themselves, and all are looked at where one alone is not plain."""
+    """The masks of a set: most are read by themselves, and all are looked at where one alone is not
+    plain.
+    """
 
-    def __init__(self, paths: list[Path], threshold: int = 0, classes: Mapping[int, int] = MappingProxyType({})):
-        """Takes the files, `data.mask_threshold` and {value in the file: in the mask} (`data.classes`)."""
-        self.paths, self.threshold, self.classes = paths, threshold, classes
+    def __init__(
+        self,
+        paths: list[Path],
+        threshold: int = 0,
+        classes: Mapping[int, int] = MappingProxyType({}),
+    ):
+        """Takes the files, `data.mask_threshold` and {value in the file: in the mask}
+        (`data.classes`).
+        """
+        self.paths = paths
+        self.threshold = threshold
+        self.classes = classes
 
     def read(self, path: Path) -> np.ndarray:
-        """Reads a mask as uint8 [H, W] of 0 (background) and 1 (infected), or of what `classes` makes of it.
+        """Reads a mask as uint8 [H, W] of 0 (background) and 1 (infected), or of what `classes`
+        makes of it.
 
-        A file holds 0 and 1, or 0 and the highest value of its type, or 0 and one other value that is the same in all
-        files of the set. With a threshold above 0 any grey counts, and values above it are infected (for masks saved
-        as JPEG; 16-bit greys are scaled to 0..255). Raises InputError naming the file, the values that do not fit and
-        what to set.
+        A file holds 0 and 1, or 0 and the highest value of its type, or 0 and one other value that
+        is the same in all files of the set. With a threshold above 0 any grey counts, and values
+        above it are infected (for masks saved as JPEG; 16-bit greys are scaled to 0..255). Raises
+        InputError naming the file, the values that do not fit and what to set.
         """
         values = mask_values(path)
         if self.classes:
@@ -46,7 +63,9 @@ class MaskFiles:
                 self._check_threshold()
             return marked.astype(np.uint8)
         found = set(np.unique(values).tolist())
-        if not any(found <= plain for plain in PLAIN) and (len(found - {0}) > 1 or self._values != found | {0}):
+        if not any(found <= plain for plain in PLAIN) and (
+            len(found - {0}) > 1 or self._values != found | {0}
+        ):
             raise InputError(f"{path}: mask values {_listed(found)}; {self._advice}")
         return (values != 0).astype(np.uint8)
 
@@ -94,8 +113,8 @@ class MaskFiles:
 def mask_values(path: Path) -> np.ndarray:
     """Returns the numbers of a mask, int [H, W], upright; transparent pixels are 0.
 
-    Colours become luminance, but a palette's are no values: its indices are. Raises InputError naming a file that
-    cannot be read, holds fractions, or marks by its transparency alone.
+    Colours become luminance, but a palette's are no values: its indices are. Raises InputError
+    naming a file that cannot be read, holds fractions, or marks by its transparency alone.
     """
     image = decoded(path)
     if image.mode in DEEP:
@@ -107,7 +126,9 @@ def mask_values(path: Path) -> np.ndarray:
         return indices if alpha is None else np.where(alpha == 0, 0, indices)
     grey = as_grey(image, path)
     if alpha is not None and not grey.any() and alpha.min() < alpha.max():
-        raise InputError(f"{path}: black wherever it is not transparent, so it marks nothing; save the mask as grey")
+        raise InputError(
+            f"{path}: black wherever it is not transparent, so it marks nothing; save the mask as grey"
+        )
     return grey
 
 
@@ -116,7 +137,9 @@ def _whole(values: np.ndarray, path: Path) -> np.ndarray:
         return values.astype(np.int64)
     nearest = np.rint(values)
     if not np.isfinite(values).all() or np.abs(values - nearest).max() > NEARLY:
-        raise InputError(f"{path}: holds fractions (up to {values.max():g}), a mask holds whole numbers, 0 and 1")
+        raise InputError(
+            f"{path}: holds fractions (up to {values.max():g}), a mask holds whole numbers, 0 and 1"
+        )
     return nearest.astype(np.int64)
 
 

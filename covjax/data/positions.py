@@ -19,10 +19,12 @@ class Row(NamedTuple):
 
 
 def slice_extents(gaps: np.ndarray) -> np.ndarray:
-    """Returns the mm [N] that each slice counts for, from the distances [N-1] between neighbours along their normal.
+    """Returns the mm [N] that each slice counts for, from the distances [N-1] between neighbours
+    along their normal.
 
-    The smaller distance to its neighbours: what lies in a gap is not known. The first and the last slice have one
-    neighbour only and count no more than it does, as the gap may be beside them. N is 2 or more.
+    The smaller distance to its neighbours: what lies in a gap is not known. The first and the last
+    slice have one neighbour only and count no more than it does, as the gap may be beside them. N
+    is 2 or more.
     """
     inner = np.minimum(gaps[:-1], gaps[1:])
     if not len(inner):
@@ -31,7 +33,8 @@ def slice_extents(gaps: np.ndarray) -> np.ndarray:
 
 
 def lay_out(positions: np.ndarray, row: np.ndarray, column: np.ndarray) -> list[Row]:
-    """Puts slices on as few even grids as they allow; on one, with places left out, where gaps are of whole steps.
+    """Puts slices on as few even grids as they allow; on one, with places left out, where gaps are
+    of whole steps.
 
     Args:
       positions: [N, 3] mm of the first pixel of each slice, N of 2 or more, in their order along row x column.
@@ -48,10 +51,12 @@ def lay_out(positions: np.ndarray, row: np.ndarray, column: np.ndarray) -> list[
             whole = _fitted(positions, 0, places.astype(int), row, column)
             if whole.off <= EVEN:
                 return [whole]
-    slant = np.median(np.diff(positions, axis=0) / gaps[:, None], axis=0)  # mm for each mm along the normal
+    # mm for each mm along the normal
+    slant = np.median(np.diff(positions, axis=0) / gaps[:, None], axis=0)
     joined = _joined(positions, gaps, extents, slant, row, column)
     ends = [*(np.flatnonzero(~joined) + 1).tolist(), len(positions)]
-    rows, first = [], 0
+    rows = []
+    first = 0
     for end in ends:
         while first < end:
             rows.append(_longest(positions, first, end, extents[first] * slant, row, column))
@@ -60,7 +65,12 @@ def lay_out(positions: np.ndarray, row: np.ndarray, column: np.ndarray) -> list[
 
 
 def _joined(
-    positions: np.ndarray, gaps: np.ndarray, extents: np.ndarray, slant: np.ndarray, row: np.ndarray, column: np.ndarray
+    positions: np.ndarray,
+    gaps: np.ndarray,
+    extents: np.ndarray,
+    slant: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
 ) -> np.ndarray:
     """Returns bool [N-1]: whether a slice and the next one may be neighbours on one grid."""
     beside = np.diff(positions, axis=0) - gaps[:, None] * slant
@@ -69,8 +79,17 @@ def _joined(
     return near[0] & near[1] & (np.abs(aside) <= EVEN).all(0)
 
 
-def _longest(positions: np.ndarray, first: int, end: int, step: np.ndarray, row: np.ndarray, column: np.ndarray) -> Row:
-    """Returns slices from `first` on, `end` at most, that one grid takes; a single one has the given step."""
+def _longest(
+    positions: np.ndarray,
+    first: int,
+    end: int,
+    step: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+) -> Row:
+    """Returns slices from `first` on, `end` at most, that one grid takes; a single one has the
+    given step.
+    """
     while end - first > 1:
         found = _fitted(positions, first, np.arange(end - first), row, column)
         if found.off <= EVEN:
@@ -79,7 +98,9 @@ def _longest(positions: np.ndarray, first: int, end: int, step: np.ndarray, row:
     return Row(first, np.zeros(1, int), positions[first], step, 0.0)
 
 
-def _fitted(positions: np.ndarray, first: int, places: np.ndarray, row: np.ndarray, column: np.ndarray) -> Row:
+def _fitted(
+    positions: np.ndarray, first: int, places: np.ndarray, row: np.ndarray, column: np.ndarray
+) -> Row:
     some = positions[first : first + len(places)]
     step = (some[-1] - some[0]) / places[-1]
     beside = some - some[0] - places[:, None] * step

@@ -1,6 +1,8 @@
-"""Slices prepared once as ArrayRecord by one tensorflow-datasets builder, read back by random access.
+"""Slices prepared once as ArrayRecord by one tensorflow-datasets builder, read back by random
+access.
 
-TensorFlow is not needed: pictures are handed over as encoded PNG bytes and read through `as_data_source`.
+TensorFlow is not needed: pictures are handed over as encoded PNG bytes and read through
+`as_data_source`.
 """
 
 import contextlib
@@ -38,7 +40,9 @@ LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared data set: what is known of every slice without decoding it, and random access to the pictures."""
+    """A prepared data set: what is known of every slice without decoding it, and random access to
+    the pictures.
+    """
 
     fingerprint: str
     source: str
@@ -50,30 +54,39 @@ class Prepared:
     records: Any  # tfds data source
     values: frozenset[str] = frozenset({"8bit"})  # what the files held: 8bit, hu or both
     shapes: tuple[tuple[int, int], ...] = ()  # rows and columns of every slice, as stored
-    spacings: tuple[tuple[float, float] | None, ...] = ()  # mm between rows and columns; None where unknown
+    # mm between rows and columns; None where unknown
+    spacings: tuple[tuple[float, float] | None, ...] = ()
     unit: str = "pixels"  # of distances: mm where the spacing of every slice is known
     infected_pixels: np.ndarray | None = None  # int64 [M], of the mask
-    counted_pixels: np.ndarray | None = None  # int64 [M], all but the ignored ones; 0 without a mask
+    # int64 [M], all but the ignored ones; 0 without a mask
+    counted_pixels: np.ndarray | None = None
     truth: tuple[str, ...] = ()  # a digest of each mask, see `source.truth_digest`
-    notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # of those slices that have any
-    boxes: Mapping[int, Box] = field(default_factory=dict)  # what is shown of slices, where that was looked for before
+    # of those slices that have any
+    notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    # what is shown of slices, where that was looked for before
+    boxes: Mapping[int, Box] = field(default_factory=dict)
     origins: tuple[str, ...] = ()  # of every slice, see covjax.data.contents.origin
     left_out: tuple[LeftOut, ...] = ()  # what the source does not read of its folder
-    pseudonyms: Mapping[str, str] = field(default_factory=dict)  # of patients, where these stand for them
+    # of patients, where these stand for them
+    pseudonyms: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def decode(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns image uint8 [H, W] and mask uint8 [H, W] (0, 1 or more, 255 ignore) of slice i."""
+        """Returns image uint8 [H, W] and mask uint8 [H, W] (0, 1 or more, 255 ignore) of slice
+        i.
+        """
         record = self.records[int(i)]
         return _pixels(record["image"]), _pixels(record["mask"])
 
 
 class Slices(tfds.core.ShardBasedBuilder):
-    """Any source as one tensorflow-datasets split, in the order of the source, from shards that are written already.
+    """Any source as one tensorflow-datasets split, in the order of the source, from shards that are
+    written already.
 
-    Because the builders of tensorflow-datasets write one shard after the other, and all of them again after a stop.
+    Because the builders of tensorflow-datasets write one shard after the other, and all of them
+    again after a stop.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -100,11 +113,13 @@ class Slices(tfds.core.ShardBasedBuilder):
 
 
 def prepare(config: Any) -> Prepared:
-    """Returns the prepared form of the source that `config` (a run's `data` section) names, building it if needed.
+    """Returns the prepared form of the source that `config` (a run's `data` section) names,
+    building it if needed.
 
-    Two processes may call this at once: one builds, the other waits. An interrupted build leaves nothing that would be
-    taken for a finished one, and its finished shards, from which the next call goes on. Raises InputError for whatever
-    the source cannot read, naming the file, and when the prepared form cannot be written.
+    Two processes may call this at once: one builds, the other waits. An interrupted build leaves
+    nothing that would be taken for a finished one, and its finished shards, from which the next
+    call goes on. Raises InputError for whatever the source cannot read, naming the file, and when
+    the prepared form cannot be written.
     """
     source = open_source(config)
     folder = prepared_dir(config) / f"{source.name}-{source.fingerprint}"
@@ -118,14 +133,17 @@ def prepare(config: Any) -> Prepared:
 
 
 def open_prepared(folder: Path) -> Prepared:
-    """Opens a data set that `prepare` finished before. Raises InputError if it is not there or damaged."""
+    """Opens a data set that `prepare` finished before. Raises InputError if it is not there or
+    damaged.
+    """
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         records = tfds.builder_from_directory(str(folder / "slices" / "1.0.0")).as_data_source(
             "slices", decoders={name: tfds.decode.SkipDecoding() for name in ("image", "mask")}
         )
         rows = index["slices"]
-        # Reading opens every file, so that damage is noticed here rather than in the middle of a training.
+        # Reading opens every file, so that damage is noticed here rather than in the middle of a
+        # training.
         for i in range(0, len(records), SHARD):
             records[i]
         if len(rows) != len(records):
@@ -155,11 +173,15 @@ def open_prepared(folder: Path) -> Prepared:
     # Which of these it is depends on the file that is missing, cut short or overwritten.
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{folder}: prepared data missing or damaged ({reason}), delete the folder") from error
+        raise InputError(
+            f"{folder}: prepared data missing or damaged ({reason}), delete the folder"
+        ) from error
 
 
 def _build(source: Source, folder: Path, config: Any = None) -> None:
-    """Prepares a source, in several processes if `config` lets them open it. A stop leaves the finished shards."""
+    """Prepares a source, in several processes if `config` lets them open it. A stop leaves the
+    finished shards.
+    """
     shards = Shards(source, folder / "shards")
     shutil.rmtree(folder / "slices", ignore_errors=True)
     tfds.disable_progress_bar()
@@ -168,7 +190,8 @@ def _build(source: Source, folder: Path, config: Any = None) -> None:
         for partial in shards.folder.glob("*.partial"):
             partial.unlink(missing_ok=True)
         _write_missing(shards, config)
-        with contextlib.redirect_stdout(io.StringIO()):  # the builder announces itself; the bar said enough
+        # the builder announces itself; the bar said enough
+        with contextlib.redirect_stdout(io.StringIO()):
             Slices(shards=shards, data_dir=str(folder)).download_and_prepare()
         if source.patients:  # the key stays here; nothing that a run writes holds it
             keys = encode_table(("pseudonym", "patient"), sorted(source.patients.items()))
@@ -197,7 +220,11 @@ def _write_missing(shards: Shards, config: Any) -> None:
     total = len(shards.source.ids)
     processes = 0 if config is None else min(_cores(), len(missing) // LEAST_SHARDS)
     with tqdm(
-        total=total, initial=total - left, desc=f"preparing {shards.source.name}", unit="slice", leave=False
+        total=total,
+        initial=total - left,
+        desc=f"preparing {shards.source.name}",
+        unit="slice",
+        leave=False,
     ) as bar:
         if processes > 1:
             for _ in write_in_parallel(shards, config, missing, processes):
@@ -216,7 +243,12 @@ def _write_index(shards: Shards, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as out:
         source = shards.source
-        head = {"source": source.name, "fingerprint": source.fingerprint, "left_out": source.left_out, "slices": []}
+        head = {
+            "source": source.name,
+            "fingerprint": source.fingerprint,
+            "left_out": source.left_out,
+            "slices": [],
+        }
         out.write(json.dumps(head).removesuffix("]}"))
         for k in range(len(shards.slices)):
             out.write((", " if k else "") + shards.rows(k).read_text(encoding="utf-8")[1:-1])

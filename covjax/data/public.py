@@ -1,4 +1,5 @@
-"""Public sets of CT scans: where to get them, under which licence, and how their folders are laid out.
+"""Public sets of CT scans: where to get them, under which licence, and how their folders are laid
+out.
 
 Nothing is downloaded: unpack a set yourself and name its folder as `data.path`.
 """
@@ -80,7 +81,8 @@ def open_medseg2(root: Path, config: Any) -> Source:
     masks, lungs = (_folder(root, name, "medseg2") for name in ("rp_msk", "rp_lung_msk"))
     scans = []
     for path in images:
-        mask, lung = _need(masks, _stem(path), "medseg2", ENDINGS), _find(lungs, _stem(path))
+        mask = _need(masks, _stem(path), "medseg2", ENDINGS)
+        lung = _find(lungs, _stem(path))
         scans.append(_scan(path.name, path, mask, config, lungs=lung))
     return scan_source("medseg2", root, scans, config)
 
@@ -92,15 +94,21 @@ def open_zenodo20(root: Path, config: Any) -> Source:
     scans = []
     for path in images:
         case = re.match(r"coronacases(_org)?_\d+|radiopaedia(_org)?_\d+", path.name)
-        mask, lung = _need(masks, _stem(path), "zenodo20", ENDINGS), _find(lungs, _stem(path))
-        scans.append(_scan(path.name, path, mask, config, lungs=lung, patient=case[0] if case else _stem(path)))
+        mask = _need(masks, _stem(path), "zenodo20", ENDINGS)
+        lung = _find(lungs, _stem(path))
+        scans.append(
+            _scan(
+                path.name, path, mask, config, lungs=lung, patient=case[0] if case else _stem(path)
+            )
+        )
     return scan_source("zenodo20", root, scans, config)
 
 
 def open_mosmed(root: Path, config: Any) -> Source:
     """Scans without findings (CT-0), healthy throughout, and those with masks; one per patient."""
     studies, masks = (_folder(root, name, "mosmed") for name in ("studies", "masks"))
-    scans, without = [], 0
+    scans = []
+    without = 0
     for path in _numbered(studies):
         mask = _find(masks, _stem(path), ENDINGS)
         if mask is None and path.parent.name.upper() != "CT-0":
@@ -114,14 +122,30 @@ def open_mosmed(root: Path, config: Any) -> Source:
     return scan_source("mosmed", root, scans, config)
 
 
-OPENERS = {"medseg1": open_medseg1, "medseg2": open_medseg2, "zenodo20": open_zenodo20, "mosmed": open_mosmed}
+OPENERS = {
+    "medseg1": open_medseg1,
+    "medseg2": open_medseg2,
+    "zenodo20": open_zenodo20,
+    "mosmed": open_mosmed,
+}
 
 
 def _scan(
-    name: str, image: Path, mask: Path | None, config: Any, lungs: Path | None = None, patient: str | None = None
+    name: str,
+    image: Path,
+    mask: Path | None,
+    config: Any,
+    lungs: Path | None = None,
+    patient: str | None = None,
 ) -> Scan:
     stem = bare_name(name)
-    return Scan(stem, lambda: open_nifti(image, config.intensity), stem if patient is None else patient, mask, lungs)
+    return Scan(
+        stem,
+        lambda: open_nifti(image, config.intensity),
+        stem if patient is None else patient,
+        mask,
+        lungs,
+    )
 
 
 def _stem(path: Path) -> str:
@@ -129,7 +153,9 @@ def _stem(path: Path) -> str:
 
 
 def _find(folder: Path, stem: str, endings: Sequence[str] = ("",)) -> Path | None:
-    paths = (folder / f"{stem}{ending}{suffix}" for ending in endings for suffix in (".nii.gz", ".nii"))
+    paths = (
+        folder / f"{stem}{ending}{suffix}" for ending in endings for suffix in (".nii.gz", ".nii")
+    )
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -156,7 +182,14 @@ def _absent(folder: Path, what: str, name: str) -> InputError:
 
 def _numbered(folder: Path) -> list[Path]:
     """Returns the NIfTI files below a folder, 10 after 9. Raises InputError when there are none."""
-    found = [path for path in folder.rglob("*.nii*") if path.name.endswith((".nii", ".nii.gz")) and path.is_file()]
+    found = [
+        path
+        for path in folder.rglob("*.nii*")
+        if path.name.endswith((".nii", ".nii.gz")) and path.is_file()
+    ]
     if not found:
         raise InputError(f"{folder}: holds no .nii.gz or .nii file, unpack the set again")
-    return sorted(found, key=lambda path: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path.name)])
+    return sorted(
+        found,
+        key=lambda path: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path.name)],
+    )

@@ -8,11 +8,14 @@ from covjax.data.prepared import Prepared
 from covjax.errors import InputError
 
 TRAIN, VAL, TEST = range(3)
-DIVIDED = ({"train", "val"}, {"train", "test"})  # of these the second is held out, the first still to be divided
+# of these the second is held out, the first still to be divided
+DIVIDED = ({"train", "val"}, {"train", "test"})
 
 
 def source_parts(data: Prepared, parts: Sequence[str]) -> np.ndarray:
-    """Returns the part [M] of each slice, its number in `parts`. Raises InputError for any other word."""
+    """Returns the part [M] of each slice, its number in `parts`. Raises InputError for any other
+    word.
+    """
     for slice_id, split in zip(data.ids, data.splits, strict=True):
         if split not in parts:
             raise InputError(
@@ -22,7 +25,9 @@ def source_parts(data: Prepared, parts: Sequence[str]) -> np.ndarray:
 
 
 def source_folds(data: Prepared, folds: int) -> np.ndarray:
-    """Returns the fold [M] of each slice. Raises InputError for what is not the number of one of `folds`."""
+    """Returns the fold [M] of each slice. Raises InputError for what is not the number of one of
+    `folds`.
+    """
     numbers = [str(k) for k in range(folds)]
     for slice_id, split in zip(data.ids, data.splits, strict=True):
         if split not in numbers:
@@ -34,10 +39,12 @@ def source_folds(data: Prepared, folds: int) -> np.ndarray:
 
 
 def held_out(data: Prepared) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the part [M] of each slice, -1 for none, and which slices [M] are still to be divided in train and val.
+    """Returns the part [M] of each slice, -1 for none, and which slices [M] are still to be divided
+    in train and val.
 
-    Of train, val and test, test is held out and the others are as published; of two parts, the other one than train
-    is. Slices of the rest whose patient is held out too are in no part. Raises InputError for other words.
+    Of train, val and test, test is held out and the others are as published; of two parts, the
+    other one than train is. Slices of the rest whose patient is held out too are in no part. Raises
+    InputError for other words.
     """
     names = set(data.splits)
     if names not in (*DIVIDED, {"train", "val", "test"}):
@@ -45,7 +52,8 @@ def held_out(data: Prepared) -> tuple[np.ndarray, np.ndarray]:
             f"split.by: held_out needs a split column of train, val and test, or train and one of them, found "
             f"{', '.join(sorted(name or 'nothing' for name in names))}; use {_instead(data)}"
         )
-    splits, patients = np.array(data.splits), np.array(data.patients)
+    splits = np.array(data.splits)
+    patients = np.array(data.patients)
     tested = splits == "test" if "test" in names else splits == "val"
     seen = np.isin(patients, sorted(set(patients[tested]) - {""}))
     rest = ~tested & ~seen

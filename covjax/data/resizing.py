@@ -22,20 +22,27 @@ def resize(pixels: np.ndarray, size: Shape, how: Image.Resampling) -> np.ndarray
 
 
 def check_spacing(wanted: float, source: str) -> None:
-    """Raises InputError if slices of a source cannot be brought to `wanted` mm per pixel (0: they are not)."""
+    """Raises InputError if slices of a source cannot be brought to `wanted` mm per pixel (0: they
+    are not).
+    """
     if not wanted:
         return
     if not SPACINGS[0] <= wanted <= SPACINGS[1]:
         low, high = SPACINGS
-        raise InputError(f"data.spacing: {wanted} must be 0 (as stored) or {low:g} to {high:g} mm per pixel")
+        raise InputError(
+            f"data.spacing: {wanted} must be 0 (as stored) or {low:g} to {high:g} mm per pixel"
+        )
     if source in WITHOUT:
         raise InputError(
             f"data.spacing: {wanted:g}, but slices of data.source={source} hold no spacing, set 0 or use nifti or dicom"
         )
 
 
-def scaled_shape(name: object, shape: Shape, spacing: tuple[float, ...] | None, wanted: float) -> Shape:
-    """Returns rows and columns of a slice once its pixels have sides of `wanted` mm, to half a pixel a side.
+def scaled_shape(
+    name: object, shape: Shape, spacing: tuple[float, ...] | None, wanted: float
+) -> Shape:
+    """Returns rows and columns of a slice once its pixels have sides of `wanted` mm, to half a
+    pixel a side.
 
     Args:
       name: of the slice or scan, for errors.
@@ -62,18 +69,24 @@ def scaled_shape(name: object, shape: Shape, spacing: tuple[float, ...] | None, 
 
 
 def box_at(shape: Shape, spacing: tuple[float, ...], wanted: float) -> Shape:
-    """Returns rows and columns of a part of a slice once its pixels have sides of `wanted` mm, 1 at least."""
-    # Rounded first, so that a spacing stored in single precision gives the same size as in decimals.
+    """Returns rows and columns of a part of a slice once its pixels have sides of `wanted` mm, 1 at
+    least.
+    """
+    # Rounded first, so that a spacing stored in single precision gives the same size as in
+    # decimals.
     rows, columns = (
-        max(1, math.floor(round(side * step / wanted, 3) + 0.5)) for side, step in zip(shape, spacing[-2:], strict=True)
+        max(1, math.floor(round(side * step / wanted, 3) + 0.5))
+        for side, step in zip(shape, spacing[-2:], strict=True)
     )
     return rows, columns
 
 
 def check_fits(name: object, shape: Shape, size: Shape, spacing: float, field: str) -> None:
-    """Raises InputError if a slice is larger than `size`, to which `field` of a configuration brings it.
+    """Raises InputError if a slice is larger than `size`, to which `field` of a configuration
+    brings it.
 
-    Because whatever were cut off, lesions among it, would not be seen. `name` and `spacing` (mm) are for the error.
+    Because whatever were cut off, lesions among it, would not be seen. `name` and `spacing` (mm)
+    are for the error.
     """
     if shape[0] <= size[0] and shape[1] <= size[1]:
         return
@@ -85,7 +98,9 @@ def check_fits(name: object, shape: Shape, size: Shape, spacing: float, field: s
 
 
 def padded(pixels: np.ndarray, size: Shape, value: int) -> np.ndarray:
-    """Returns pixels [H, W] in the centre of an array [*size] of `value`. Raises ValueError if they do not fit."""
+    """Returns pixels [H, W] in the centre of an array [*size] of `value`. Raises ValueError if they
+    do not fit.
+    """
     gaps = [(whole - side) // 2 for whole, side in zip(size, pixels.shape, strict=True)]
     if min(gaps) < 0:
         raise ValueError(f"{pixels.shape} do not fit into {size}")

@@ -1,4 +1,6 @@
-"""Sources whose slices lie in scans, NIfTI or DICOM: yours in folders, and how any set of scans becomes a source."""
+"""Sources whose slices lie in scans, NIfTI or DICOM: yours in folders, and how any set of scans
+becomes a source.
+"""
 
 import glob
 import itertools
@@ -24,7 +26,8 @@ from covjax.data.source import Slice, Source, fingerprint, infected
 from covjax.data.unused import unused
 from covjax.errors import InputError
 
-ENDINGS = ("", "_mask", "_seg", "_label", "-mask", "-seg", "-label", "_infection")  # of a mask's name after its scan's
+# of a mask's name after its scan's
+ENDINGS = ("", "_mask", "_seg", "_label", "-mask", "-seg", "-label", "_infection")
 
 
 class Scan(NamedTuple):
@@ -40,23 +43,30 @@ class Scan(NamedTuple):
 
 
 def open_nifti_folder(root: Path, config: Any) -> Source:
-    """NIfTI scans below images/ (or the folder), masks of the same name (or NAME_mask) in masks/ or beside them.
+    """NIfTI scans below images/ (or the folder), masks of the same name (or NAME_mask) in masks/ or
+    beside them.
 
-    lungs/ may hold lung masks, index.csv the columns id or file, label (0: healthy, needs no mask), patient, split.
+    lungs/ may hold lung masks, index.csv the columns id or file, label (0: healthy, needs no mask),
+    patient, split.
     """
     return _own_scans("nifti", root, config)
 
 
 def open_dicom_folder(root: Path, config: Any) -> Source:
-    """DICOM series below images/ (or the folder), each in a folder of its own; the rest as `open_nifti_folder`."""
+    """DICOM series below images/ (or the folder), each in a folder of its own; the rest as
+    `open_nifti_folder`.
+    """
     return _own_scans("dicom", root, config)
 
 
 def _own_scans(kind: str, root: Path, config: Any) -> Source:
-    home, left_out = root / "images" if (root / "images").is_dir() else root, LeftOuts(root)
+    home = root / "images" if (root / "images").is_dir() else root
+    left_out = LeftOuts(root)
     files = list_files(home)
     if home == root:
-        files = [path for path in files if path.relative_to(root).parts[0] not in ("masks", "lungs")]
+        files = [
+            path for path in files if path.relative_to(root).parts[0] not in ("masks", "lungs")
+        ]
     files = [path for path in files if is_nifti(path) == (kind == "nifti")]
     beside = {_key(path, home): path for path in files}
     apart = {_key(path, root / "masks"): path for path in _niftis(root / "masks")}
@@ -79,18 +89,30 @@ def _own_scans(kind: str, root: Path, config: Any) -> Source:
                 f"slices are infected is not known; add one{_unread_mask(root, home, name)}"
             )
         label = LABELS.get(row.get("label", "").lower())
-        scans.append(Scan(name, opener, patients[name], mask, lungs.get(name), row.get("split", ""), label))
+        scans.append(
+            Scan(name, opener, patients[name], mask, lungs.get(name), row.get("split", ""), label)
+        )
     index = root / "index.csv" if rows else None
     for name, path in apart.items():
         if path not in {scan.mask for scan in scans}:
-            raise InputError(f"{path}: a mask without its scan, add images/{name} or remove the mask")
-    return scan_source(kind, root, scans, config, show=config.show_patients, index=index, left_out=left_out)
+            raise InputError(
+                f"{path}: a mask without its scan, add images/{name} or remove the mask"
+            )
+    return scan_source(
+        kind, root, scans, config, show=config.show_patients, index=index, left_out=left_out
+    )
 
 
 def _patients(
-    root: Path, home: Path, found: Mapping[str, Opener], rows: dict[str, dict[str, str]], config: Any
+    root: Path,
+    home: Path,
+    found: Mapping[str, Opener],
+    rows: dict[str, dict[str, str]],
+    config: Any,
 ) -> dict[str, str]:
-    """Returns {scan: patient}: what the pattern finds in its name, what index.csv or its own tags say, or its name."""
+    """Returns {scan: patient}: what the pattern finds in its name, what index.csv or its own tags
+    say, or its name.
+    """
     if config.patient_pattern:
         return {name: match(config.patient_pattern, name) for name in found}
     if listed := read_patients(root, rows, config.patient_column):
@@ -128,21 +150,26 @@ def _first(paths: Mapping[str, Path], name: str, endings: Sequence[str]) -> Path
 
 def is_mask(name: str, names: Collection[str]) -> bool:
     """Returns whether a name is that of another one's mask, by its ending."""
-    return any(name.endswith(ending) and name.removesuffix(ending) in names for ending in ENDINGS[1:])
+    return any(
+        name.endswith(ending) and name.removesuffix(ending) in names for ending in ENDINGS[1:]
+    )
 
 
 def scan_source(
     name: str, root: Path, scans: Sequence[Scan], config: Any, *,
     show: bool = True, index: Path | None = None, left_out: LeftOuts | None = None,
 ) -> Source:  # fmt: skip
-    """Makes the slices of scans a source, in order; ids are SCAN_0000, with a pseudonym for SCAN unless `show`.
+    """Makes the slices of scans a source, in order; ids are SCAN_0000, with a pseudonym for SCAN
+    unless `show`.
 
-    `index` is the table that was read, `left_out` what of the folder is known to be no scan. Raises InputError when
-    there is no scan or the settings of `config` cannot be used.
+    `index` is the table that was read, `left_out` what of the folder is known to be no scan. Raises
+    InputError when there is no scan or the settings of `config` cannot be used.
     """
-    window, classes = parse_window(config.window), parse_classes(config.classes)
+    window = parse_window(config.window)
+    classes = parse_classes(config.classes)
     opened = lru_cache(maxsize=4)(lambda j: scans[j].open())
-    files, lengths = [], []
+    files = []
+    lengths = []
     for j in range(len(scans)):
         files.append(opened(j).files)
         lengths.append(len(opened(j)))
@@ -160,12 +187,15 @@ def scan_source(
 
     def load(i: int) -> Slice:
         j = int(np.searchsorted(starts, i, side="right")) - 1
-        k, scan, volume = int(i - starts[j]), scans[j], opened(j)
+        k = int(i - starts[j])
+        scan = scans[j]
+        volume = opened(j)
         hu = volume.intensity == "hu"
         if config.spacing:  # here, where errors can name the file
             scaled_shape(volume.path, volume.shape[1:], volume.spacing, config.spacing)
         image = eight_bit(volume.read(k), window if hu else None)
-        notes, by = volume.all_notes + (LOOKS_ALIKE,) * (scan.patient in doubtful), config.mask_geometry
+        notes = volume.all_notes + (LOOKS_ALIKE,) * (scan.patient in doubtful)
+        by = config.mask_geometry
         if scan.mask is None:
             mask = np.zeros_like(image)
         else:
@@ -176,13 +206,16 @@ def scan_source(
         label = 0 if scan.label == 0 else int(infected(mask).any())
         patient = scan.patient if show else known_by.of(scan.patient)
         spacing = volume.spacing and volume.spacing[1:]
-        return Slice(ids[i], image, mask, label, patient, scan.split, volume.intensity, lungs, spacing, notes)
+        return Slice(
+            ids[i], image, mask, label, patient, scan.split, volume.intensity, lungs, spacing, notes
+        )
 
     settings = [config.intensity, window, stamp(config.classes), config.patient_pattern]
     settings += [config.patient_column.strip().lower(), show, config.mask_geometry]
 
     def hide(i: int, text: str) -> str:
-        scan, (j, _) = scans[slices[i][0]], slices[i]
+        scan = scans[slices[i][0]]
+        j, _ = slices[i]
         paths = {opened(j).path, *files[j], *(path for path in (scan.mask, scan.lungs) if path)}
         return known_by.hide(known_by.hide_paths(text, paths, root), scan.patient)
 
@@ -203,7 +236,9 @@ def scan_source(
 def _hidden(
     scans: Sequence[Scan], unread: Sequence[LeftOut], known_by: Pseudonyms
 ) -> tuple[dict[str, str], tuple[LeftOut, ...]]:
-    """Returns the key to pseudonyms of patients and of files that are not read, and what may be shown of the latter."""
+    """Returns the key to pseudonyms of patients and of files that are not read, and what may be
+    shown of the latter.
+    """
     shown = known_by.hide_left_out(unread)
     known = {known_by.of(scan.patient): scan.patient for scan in scans}
     return known | {known_by.of(file): file for file in shown.values()}, tuple(shown)

@@ -21,20 +21,28 @@ def is_nifti(path: Path) -> bool:
 
 
 def find_scans(
-    path: Path, told: str = "auto", *, skip: Skip = stop, leave: Leave = unsaid, files: Sequence[Path] | None = None
+    path: Path,
+    told: str = "auto",
+    *,
+    skip: Skip = stop,
+    leave: Leave = unsaid,
+    files: Sequence[Path] | None = None,
 ) -> dict[str, Opener]:
-    """Returns {name: what opens the volume} of a file, or of every NIfTI file and DICOM series below a folder, sorted.
+    """Returns {name: what opens the volume} of a file, or of every NIfTI file and DICOM series
+    below a folder, sorted.
 
-    Names are paths without suffix below `path`, of a series that of its folder; a number is added where several series
-    share one. Everything else goes to `leave` with the reason: hidden files, links out of the folder, files of other
-    kinds, DICOM objects that are certainly no axial CT, copies of slices. With `files`, only these are looked at.
-    `told` says what the values are (hounsfield.INTENSITIES). Openers raise InputError for what cannot be read. So does
-    this function for a DICOM file that cannot be used, unless `skip` takes the error and returns; when there is
-    nothing, not even what was skipped; or when two scans have one name.
+    Names are paths without suffix below `path`, of a series that of its folder; a number is added
+    where several series share one. Everything else goes to `leave` with the reason: hidden files,
+    links out of the folder, files of other kinds, DICOM objects that are certainly no axial CT,
+    copies of slices. With `files`, only these are looked at. `told` says what the values are
+    (hounsfield.INTENSITIES). Openers raise InputError for what cannot be read. So does this
+    function for a DICOM file that cannot be used, unless `skip` takes the error and returns; when
+    there is nothing, not even what was skipped; or when two scans have one name.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder, check the path")
-    left_out, skipped = LeftOuts(path.parent if path.is_file() else path), []
+    left_out = LeftOuts(path.parent if path.is_file() else path)
+    skipped = []
 
     def passed_over(error: InputError) -> None:
         skip(error)
@@ -49,8 +57,13 @@ def find_scans(
     root = path.parent if path.is_file() else path
     volumes = []
     for file in files:
-        # A file that was named is read as DICOM whatever it looks like, unless it is known to be something else.
-        if is_nifti(file) or is_dicom(file) or (file == path and not file.name.lower().endswith(tuple(OTHER_SCANS))):
+        # A file that was named is read as DICOM whatever it looks like, unless it is known to be
+        # something else.
+        if (
+            is_nifti(file)
+            or is_dicom(file)
+            or (file == path and not file.name.lower().endswith(tuple(OTHER_SCANS)))
+        ):
             volumes.append(file)
         else:
             left(file, other_kind(file))
@@ -65,17 +78,26 @@ def nothing_found(where: str, what: str, left_out: LeftOuts) -> InputError:
     listed = left_out.listed()
     if not listed:
         return InputError(f"{where}: holds no {what}, point to scans")
-    first, more = listed[0], f", and {len(listed) - 1} more" if len(listed) > 1 else ""
-    return InputError(f"{where}: holds no {what} but {first.file} ({first.reason}){more}; point to scans")
+    first = listed[0]
+    more = f", and {len(listed) - 1} more" if len(listed) > 1 else ""
+    return InputError(
+        f"{where}: holds no {what} but {first.file} ({first.reason}){more}; point to scans"
+    )
 
 
-def open_scans(files: Sequence[Path], root: Path, told: str, skip: Skip, leave: Leave) -> dict[str, Opener]:
-    """Returns {name below `root`: what opens the volume} of NIfTI and DICOM files, as `find_scans`; {} for none."""
+def open_scans(
+    files: Sequence[Path], root: Path, told: str, skip: Skip, leave: Leave
+) -> dict[str, Opener]:
+    """Returns {name below `root`: what opens the volume} of NIfTI and DICOM files, as `find_scans`;
+    {} for none.
+    """
     found: dict[str, Opener] = {}
 
     def add(name: str, opener: Opener, of: Path) -> None:
         if name in found:
-            raise InputError(f"{of}: another scan has the same name without its suffix, rename one of them")
+            raise InputError(
+                f"{of}: another scan has the same name without its suffix, rename one of them"
+            )
         found[name] = opener
 
     for file in filter(is_nifti, files):
@@ -89,7 +111,10 @@ def open_scans(files: Sequence[Path], root: Path, told: str, skip: Skip, leave: 
 
 def _named(series: list[Series], root: Path) -> list[tuple[str, Path, Series]]:
     """Returns (name, file or folder, frames) of each series."""
-    places = [frames[0].path if len({f.path for f in frames}) == 1 else _folder(frames) for _, frames in series]
+    places = [
+        frames[0].path if len({f.path for f in frames}) == 1 else _folder(frames)
+        for _, frames in series
+    ]
     named = []
     for number, (place, one) in enumerate(zip(places, series, strict=True)):
         name = (place.parent / bare_name(place.name)) if place.is_file() else place

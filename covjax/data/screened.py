@@ -1,4 +1,6 @@
-"""What can be screened: scans and folders of pictures, whatever lies below a path, read one slice at a time."""
+"""What can be screened: scans and folders of pictures, whatever lies below a path, read one slice
+at a time.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +32,8 @@ class Scan:
     name: str
     path: Path  # what errors name
     intensity: str  # hu or 8bit
-    ids: Sequence[str]  # of the slices: NAME/0000 from the feet up, or paths of pictures without suffix
+    # of the slices: NAME/0000 from the feet up, or paths of pictures without suffix
+    ids: Sequence[str]
     files: Sequence[Path]  # one per picture, or all of the volume
     read: Callable[[int], np.ndarray]  # values [H, W] of a slice; raises InputError
     volume: Volume | None = None
@@ -43,17 +46,24 @@ class Scan:
 Opener = Callable[[], Scan]
 
 
-def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[str, Opener], tuple[LeftOut, ...]]:
-    """Returns {name: what opens the scan} of a file or of all below a folder, sorted, and what was left out and why.
+def find_screened(
+    path: Path, told: str, bits: int, skip: Skip
+) -> tuple[dict[str, Opener], tuple[LeftOut, ...]]:
+    """Returns {name: what opens the scan} of a file or of all below a folder, sorted, and what was
+    left out and why.
 
-    `told` (hounsfield.INTENSITIES) is for volumes and pictures of more than 8 bits, `bits` for those pictures. Openers
-    raise InputError for what cannot be read; so does this function when there is nothing or when names clash, while
-    DICOM files that cannot be used and links to nothing are handed to `skip`.
+    `told` (hounsfield.INTENSITIES) is for volumes and pictures of more than 8 bits, `bits` for
+    those pictures. Openers raise InputError for what cannot be read; so does this function when
+    there is nothing or when names clash, while DICOM files that cannot be used and links to nothing
+    are handed to `skip`.
     """
     if not path.exists():
-        raise InputError(f"--input: {path} does not exist, name a scan, a picture or a folder of them")
+        raise InputError(
+            f"--input: {path} does not exist, name a scan, a picture or a folder of them"
+        )
     root = path.parent if path.is_file() else path
-    left_out, skipped = LeftOuts(root), []
+    left_out = LeftOuts(root)
+    skipped = []
 
     def passed_over(error: InputError) -> None:
         skip(error)
@@ -64,10 +74,13 @@ def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[st
     else:
         files = [path] if path.is_file() else list_files(path, passed_over, left_out)
     masks = _masks(files, root)
-    pictures, volumes = [], []
+    pictures = []
+    volumes = []
     for file in files:
         if file in masks:
-            left_out(file, f"by its name a mask of {masks[file]}, no scan; if it is one, name it alone")
+            left_out(
+                file, f"by its name a mask of {masks[file]}, no scan; if it is one, name it alone"
+            )
             continue
         try:
             if file.suffix.lower() in images.SUFFIXES:
@@ -82,34 +95,52 @@ def find_screened(path: Path, told: str, bits: int, skip: Skip) -> tuple[dict[st
     for name, opener in open_scans(volumes, root, told, passed_over, left_out).items():
         found[name] = partial(_volume, name, opener)
     for folder, inside in _by_folder(pictures).items():
-        name, ids = _name(folder, root), _identified(inside, root)
+        name = _name(folder, root)
+        ids = _identified(inside, root)
         while name in found:
             name += PICTURES
             ids = {f"{name}/{file.stem}": file for file in ids.values()}
         found[name] = partial(_pictures, name, folder, ids, told, bits)
     if not found and not skipped:
-        raise nothing_found(f"--input: {path}", "scan (.nii, .nii.gz, DICOM) and no picture", left_out)
+        raise nothing_found(
+            f"--input: {path}", "scan (.nii, .nii.gz, DICOM) and no picture", left_out
+        )
     return dict(sorted(found.items())), left_out.listed()
 
 
 def _masks(files: Sequence[Path], root: Path) -> dict[Path, str]:
-    """Returns those NIfTI files and pictures that are masks by their names, and the scan or picture that each is of.
+    """Returns those NIfTI files and pictures that are masks by their names, and the scan or picture
+    that each is of.
 
-    They are called NAME_mask, NAME_seg, .. (ENDINGS) beside NAME, or lie in a training set's folders (BESIDE). What
-    they hold would be taken for dark 8-bit slices.
+    They are called NAME_mask, NAME_seg, .. (ENDINGS) beside NAME, or lie in a training set's
+    folders (BESIDE). What they hold would be taken for dark 8-bit slices.
     """
-    names = {file.relative_to(root).parent / bare_name(file.name) for file in files if file.is_relative_to(root)}
-    names |= {folder for name in names for folder in name.parents if folder != Path()}  # of series and of pictures
+    names = {
+        file.relative_to(root).parent / bare_name(file.name)
+        for file in files
+        if file.is_relative_to(root)
+    }
+    # of series and of pictures
+    names |= {folder for name in names for folder in name.parents if folder != Path()}
     found = {}
     for file in files:
-        if not (is_nifti(file) or file.suffix.lower() in images.SUFFIXES) or not file.is_relative_to(root):
+        if not (
+            is_nifti(file) or file.suffix.lower() in images.SUFFIXES
+        ) or not file.is_relative_to(root):
             continue
         inside = file.relative_to(root).parent / bare_name(file.name)
-        stems = [inside.name.removesuffix(ending) for ending in ENDINGS if inside.name.endswith(ending)]
+        stems = [
+            inside.name.removesuffix(ending) for ending in ENDINGS if inside.name.endswith(ending)
+        ]
         owners = [inside.with_name(stem) for stem in stems[1:] if stem]
         if inside.parts[0] in BESIDE and len(inside.parts) > 1:
             below = Path(*inside.parts[1:])
-            owners += [home / below.with_name(stem) for home in (Path("images"), Path()) for stem in stems if stem]
+            owners += [
+                home / below.with_name(stem)
+                for home in (Path("images"), Path())
+                for stem in stems
+                if stem
+            ]
         owner = next((owner for owner in owners if owner in names), None)
         if owner is not None:
             found[file] = owner.as_posix()
@@ -119,20 +150,36 @@ def _masks(files: Sequence[Path], root: Path) -> dict[Path, str]:
 def _volume(name: str, opener: Callable[[], Volume]) -> Scan:
     volume = opener()
     ids = [f"{name}/{k:04d}" for k in range(len(volume))]
-    return Scan(name, volume.path, volume.intensity, ids, volume.files, volume.read, volume, volume.all_notes)
+    return Scan(
+        name,
+        volume.path,
+        volume.intensity,
+        ids,
+        volume.files,
+        volume.read,
+        volume,
+        volume.all_notes,
+    )
 
 
 def _pictures(name: str, folder: Path, files: dict[str, Path], told: str, bits: int) -> Scan:
-    """Opens the pictures of a folder; HU only where `told` says so, and then all of them or none."""
+    """Opens the pictures of a folder; HU only where `told` says so, and then all of them or
+    none.
+    """
     paths = list(files.values())
-    first = next((path for path in paths if _opens(path)), paths[0])  # the others are named where they are read
+    # the others are named where they are read
+    first = next((path for path in paths if _opens(path)), paths[0])
     hu = told in OFFSETS and images.is_deep(first)
-    intensity, notes = "hu" if hu else "8bit", []
+    intensity = "hu" if hu else "8bit"
+    notes = []
 
     def read(index: int) -> np.ndarray:
         picture = images.read_picture(paths[index], told, bits)
         if picture.intensity != intensity:
-            kinds = {"8bit": "an 8-bit picture", "hu": f"a picture of more bits, which --intensity={told} makes HU"}
+            kinds = {
+                "8bit": "an 8-bit picture",
+                "hu": f"a picture of more bits, which --intensity={told} makes HU",
+            }
             raise InputError(
                 f"{paths[index]}: {kinds[picture.intensity]}, unlike {first.name} beside it; screen it apart"
             )
@@ -158,7 +205,9 @@ def _by_folder(pictures: Sequence[Path]) -> dict[Path, list[Path]]:
 
 
 def _name(folder: Path, root: Path) -> str:
-    return folder.relative_to(root).as_posix() if folder != root else root.resolve().name or "pictures"
+    return (
+        folder.relative_to(root).as_posix() if folder != root else root.resolve().name or "pictures"
+    )
 
 
 def _identified(pictures: Sequence[Path], root: Path) -> dict[str, Path]:
@@ -166,6 +215,8 @@ def _identified(pictures: Sequence[Path], root: Path) -> dict[str, Path]:
     for picture in pictures:
         name = (picture.relative_to(root).parent / bare_name(picture.name)).as_posix()
         if name in found:
-            raise InputError(f"{picture}: {found[name].name} has the same name without its suffix, rename one of them")
+            raise InputError(
+                f"{picture}: {found[name].name} has the same name without its suffix, rename one of them"
+            )
         found[name] = picture
     return found

@@ -1,7 +1,9 @@
-"""The shards of prepared slices, each written whole or not at all, by several processes where it pays.
+"""The shards of prepared slices, each written whole or not at all, by several processes where it
+pays.
 
-`python -m covjax.data.shards` is one of these processes: it reads from standard input what to write and reports on
-standard output. Processes of their own, not forks, which a running jax forbids, and no import of the user's script.
+`python -m covjax.data.shards` is one of these processes: it reads from standard input what to write
+and reports on standard output. Processes of their own, not forks, which a running jax forbids, and
+no import of the user's script.
 """
 
 import contextlib
@@ -25,22 +27,28 @@ from covjax.data.source import IGNORE, Source, check_slice, infected, truth_dige
 from covjax.data.sources import open_source
 from covjax.errors import InputError, RunError
 
-SHARD, MOST_SHARDS = 256, 512  # slices per shard, unless that makes more files than a process may keep open
+SHARD = 256
+MOST_SHARDS = 512  # slices per shard, unless that makes more files than a process may keep open
 PICTURE = tfds.features.Image(shape=(None, None, 1), dtype=np.uint8, encoding_format="png")
 FEATURES = tfds.features.FeaturesDict({"image": PICTURE, "mask": PICTURE})
 
 
 class Shards:
-    """The shards of a source in a folder: records (ArrayRecord), and rows: what is known of each slice (JSON)."""
+    """The shards of a source in a folder: records (ArrayRecord), and rows: what is known of each
+    slice (JSON).
+    """
 
     def __init__(self, source: Source, folder: Path, size: int | None = None):
-        self.source, self.folder = source, folder
+        self.source = source
+        self.folder = folder
         self.size = size or max(SHARD, -(-len(source.ids) // MOST_SHARDS))
         every = range(len(source.ids))
         self.slices = [every[first : first + self.size] for first in every[:: self.size]]
 
     def records(self, k: int) -> Path:
-        """Where the records of shard k are. Named by its slices, lest shards of another size are taken for it."""
+        """Where the records of shard k are. Named by its slices, lest shards of another size are
+        taken for it.
+        """
         return self.folder / f"{self.slices[k].start:08d}-{self.slices[k].stop:08d}.array_record"
 
     def rows(self, k: int) -> Path:
@@ -51,8 +59,11 @@ class Shards:
         return [k for k in range(len(self.slices)) if not self.records(k).is_file()]
 
     def write(self, k: int, written: Callable[[], Any]) -> None:
-        """Writes shard k in constant memory; calls `written` after each slice. Rows first: records say finished."""
-        rows, partial = [], self.records(k).with_suffix(f".{os.getpid()}.partial")
+        """Writes shard k in constant memory; calls `written` after each slice. Rows first: records
+        say finished.
+        """
+        rows = []
+        partial = self.records(k).with_suffix(f".{os.getpid()}.partial")
         try:
             writer = ArrayRecordWriter(str(partial), "group_size:1")
             for i in self.slices[k]:
@@ -74,12 +85,16 @@ def _encoded(source: Source, i: int) -> tuple[dict[str, Any], bytes]:
     """Returns the row of slice i and its record."""
     s = source.load(i)
     check_slice(s)
-    mask = np.full_like(s.image, IGNORE) if s.mask is None else s.mask  # as the whole mask of a slice without
+    # as the whole mask of a slice without
+    mask = np.full_like(s.image, IGNORE) if s.mask is None else s.mask
     row = {"id": s.id, "label": s.label, "patient": s.patient, "split": s.split, "values": s.values}
     row |= {"has_mask": s.mask is not None, "shape": list(s.image.shape)}
     row["origin"] = source.origins[i]
     row |= {"spacing": s.spacing and [float(side) for side in s.spacing]}
-    row |= {"infected_pixels": int(infected(mask).sum()), "counted_pixels": int((mask != IGNORE).sum())}
+    row |= {
+        "infected_pixels": int(infected(mask).sum()),
+        "counted_pixels": int((mask != IGNORE).sum()),
+    }
     row |= {"truth": truth_digest(mask)}
     row |= {"notes": list(s.notes)} if s.notes else {}
     return row, FEATURES.serialize_example({"image": _png(s.image), "mask": _png(mask)})
@@ -95,7 +110,9 @@ def _png(pixels: np.ndarray) -> io.BytesIO:
 def refusal(folder: Path, error: Exception) -> InputError | None:
     """Returns one line for an error that means that `folder` cannot be written, None for others."""
     # ArrayRecord says "write() failed: No space left on device" in a RuntimeError.
-    if not isinstance(error, OSError) and not (isinstance(error, RuntimeError) and "() failed: " in str(error)):
+    if not isinstance(error, OSError) and not (
+        isinstance(error, RuntimeError) and "() failed: " in str(error)
+    ):
         return None
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return InputError(
@@ -103,25 +120,36 @@ def refusal(folder: Path, error: Exception) -> InputError | None:
     )
 
 
-def write_in_parallel(shards: Shards, config: Any, missing: Sequence[int], processes: int) -> Iterator[None]:
-    """Writes missing shards of the source that `config` (a run's `data` section) names; yields once per slice written.
+def write_in_parallel(
+    shards: Shards, config: Any, missing: Sequence[int], processes: int
+) -> Iterator[None]:
+    """Writes missing shards of the source that `config` (a run's `data` section) names; yields once
+    per slice written.
 
-    Raises what went wrong first: InputError for what cannot be read or written, RunError where a process was ended.
+    Raises what went wrong first: InputError for what cannot be read or written, RunError where a
+    process was ended.
     """
     package = str(Path(__file__).parents[2])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
-    # One pipe for all: it ends when the last of them has ended, and a line of this length is never torn.
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    }
+    # One pipe for all: it ends when the last of them has ended, and a line of this length is never
+    # torn.
     reading, writing = os.pipe()
     workers = []
     try:
         for k in range(processes):
             worker = subprocess.Popen(
-                [sys.executable, "-m", "covjax.data.shards"], stdin=subprocess.PIPE, stdout=writing, env=environment
+                [sys.executable, "-m", "covjax.data.shards"],
+                stdin=subprocess.PIPE,
+                stdout=writing,
+                env=environment,
             )
             workers.append(worker)
             job = {"config": _plain(config), "folder": str(shards.folder), "size": shards.size}
             job["shards"] = missing[k::processes]
-            with contextlib.suppress(BrokenPipeError), worker.stdin as stdin:  # one that has ended says so below
+            # one that has ended says so below
+            with contextlib.suppress(BrokenPipeError), worker.stdin as stdin:
                 stdin.write(json.dumps(job).encode())
         os.close(writing)
         writing = None
@@ -147,17 +175,26 @@ def write_in_parallel(shards: Shards, config: Any, missing: Sequence[int], proce
 
 def _plain(config: Any) -> dict[str, Any]:
     fields = config.to_dict() if hasattr(config, "to_dict") else vars(config)
-    return {name: _plain(value) if isinstance(value, SimpleNamespace) else value for name, value in fields.items()}
+    return {
+        name: _plain(value) if isinstance(value, SimpleNamespace) else value
+        for name, value in fields.items()
+    }
 
 
 def _namespace(fields: dict[str, Any]) -> SimpleNamespace:
-    nested = {name: _namespace(value) if isinstance(value, dict) else value for name, value in fields.items()}
+    nested = {
+        name: _namespace(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+    }
     return SimpleNamespace(**nested)
 
 
 def main() -> None:
-    """Writes the shards that standard input names. Ends quietly when nobody listens any more: its parent was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
+    """Writes the shards that standard input names. Ends quietly when nobody listens any more: its
+    parent was killed.
+    """
+    # Ctrl-C reaches the parent too, which ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no report

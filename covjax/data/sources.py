@@ -28,19 +28,24 @@ TURNED_APART = "of picture and mask one is stored turned and says so: both are r
 def open_source(config: Any) -> Source:
     """Opens the source that `config` (the `data` section of a run) names.
 
-    Raises InputError for an unknown source, a path that is not a folder, or a folder that is not of the source's form.
+    Raises InputError for an unknown source, a path that is not a folder, or a folder that is not of
+    the source's form.
     """
     if config.source not in SOURCES:
         raise unknown("data.source", config.source, SOURCES)
     if config.source in INFECTED_ONLY and len(class_names(config.classes)) > 2:
-        raise InputError(f"data.classes: the masks of {config.source} know infected or not only, leave it empty")
+        raise InputError(
+            f"data.classes: the masks of {config.source} know infected or not only, leave it empty"
+        )
     check_spacing(config.spacing, config.source)
     _check_patient_fields(config)
     if config.source == "phantom":
         return open_phantom(config)
     if not config.path:
         where = f" (get them from {PUBLIC[config.source].where})" if config.source in PUBLIC else ""
-        raise InputError(f"data.path: empty, name the folder that holds the {config.source} slices{where}")
+        raise InputError(
+            f"data.path: empty, name the folder that holds the {config.source} slices{where}"
+        )
     root = Path(config.path).expanduser()
     if not root.is_dir():
         raise InputError(f"data.path: {root} is not a folder, check the path")
@@ -49,7 +54,8 @@ def open_source(config: Any) -> Source:
 
 def _check_patient_fields(config: Any) -> None:
     """Raises InputError for fields on patients that the source would not heed."""
-    column, pattern = config.patient_column, config.patient_pattern
+    column = config.patient_column
+    pattern = config.patient_pattern
     named = column.strip().lower() != PATIENT
     if config.source not in OWN and (named or pattern):
         field, value = ("patient_column", column) if named else ("patient_pattern", pattern)
@@ -67,7 +73,9 @@ def open_phantom(config: Any) -> Source:
     """Synthetic chest CT, generated as it is read."""
     p = config.phantom
     if p.patients < 1 or p.slices_per_patient < 1 or p.size < 32:
-        raise InputError("data.phantom: patients and slices_per_patient must be at least 1 and size at least 32")
+        raise InputError(
+            "data.phantom: patients and slices_per_patient must be at least 1 and size at least 32"
+        )
 
     def load(i: int) -> Slice:
         patient, index = divmod(i, p.slices_per_patient)
@@ -77,33 +85,45 @@ def open_phantom(config: Any) -> Source:
         return Slice(ids[i], image, mask, label, f"phantom{patient:04d}", "")
 
     count = p.patients * p.slices_per_patient
-    ids = tuple(f"phantom{i // p.slices_per_patient:04d}_{i % p.slices_per_patient:03d}" for i in range(count))
+    ids = tuple(
+        f"phantom{i // p.slices_per_patient:04d}_{i % p.slices_per_patient:03d}"
+        for i in range(count)
+    )
     made = ["phantom", phantom.PHANTOM_VERSION, p.slices_per_patient, p.size, p.seed]
     origins = tuple(origin(*made, i) for i in range(count))
     return Source("phantom", ids, load, fingerprint([*made, p.patients]), origins)
 
 
 def open_folder(root: Path, config: Any) -> Source:
-    """Any folder of pictures: images/ (or the folder itself), masks of the same stems, index.csv (id or file, ..).
+    """Any folder of pictures: images/ (or the folder itself), masks of the same stems, index.csv
+    (id or file, ..).
 
-    Masks lie in masks/ (NAME, NAME_mask, NAME_seg, .. of ENDINGS) or beside their images (with such an ending).
-    A healthy slice needs no mask file: nothing in it is infected. Whose slice it is stands in the column
-    `config.patient_column`, or in its name by `config.patient_pattern`.
+    Masks lie in masks/ (NAME, NAME_mask, NAME_seg, .. of ENDINGS) or beside their images (with such
+    an ending). A healthy slice needs no mask file: nothing in it is infected. Whose slice it is
+    stands in the column `config.patient_column`, or in its name by `config.patient_pattern`.
     """
-    images = list_images(root / "images") if (root / "images").is_dir() else list_images(root, but="masks")
+    images = (
+        list_images(root / "images")
+        if (root / "images").is_dir()
+        else list_images(root, but="masks")
+    )
     masks = list_images(root / "masks") if (root / "masks").is_dir() else {}
     images, masks = _matched(images, masks)
     rows = read_index(root, images)
     stems = tuple(rows or images)
-    window, classes = parse_window(config.window), parse_classes(config.classes)
+    window = parse_window(config.window)
+    classes = parse_classes(config.classes)
     marked = MaskFiles(list(masks.values()), config.mask_threshold, classes)
-    pattern, show = config.patient_pattern, config.show_patients
+    pattern = config.patient_pattern
+    show = config.show_patients
     listed = {} if pattern else read_patients(root, rows, config.patient_column)
     patients = [match(pattern, stem) if pattern else listed.get(stem, "") for stem in stems]
     used = [*images.values(), *masks.values(), *([root / "index.csv"] if rows else [])]
     digest = digests(root, used, prepared_dir(config))
-    known_by, known = Pseudonyms(contents(root, digest)), set(patients) - {""}
-    hidden, doubtful = bool(known) and not show, look_alike(known)
+    known_by = Pseudonyms(contents(root, digest))
+    known = set(patients) - {""}
+    hidden = bool(known) and not show
+    doubtful = look_alike(known)
     ids = stems
     if hidden:
         pairs = zip(stems, patients, strict=True)
@@ -124,7 +144,8 @@ def open_folder(root: Path, config: Any) -> Source:
                 f"{images[stem]}: image {image.shape} and mask {mask.shape} differ in size, export them alike"
             )
         patient = known_by.of(patients[i]) if hidden else patients[i]
-        split, values = row.get("split", ""), picture.intensity
+        split = row.get("split", "")
+        values = picture.intensity
         notes = picture.notes + (LOOKS_ALIKE,) * (patients[i] in doubtful)
         if stem in masks and picture.turned != is_turned(masks[stem]):
             notes += (TURNED_APART,)
@@ -135,7 +156,9 @@ def open_folder(root: Path, config: Any) -> Source:
 
     left_out = unused(root, used, "folder")
     if hidden:
-        left_out = tuple(LeftOut(*(known_by.hide(text, "", pattern, known) for text in one)) for one in left_out)
+        left_out = tuple(
+            LeftOut(*(known_by.hide(text, "", pattern, known) for text in one)) for one in left_out
+        )
     settings = [config.intensity, window, config.bits, config.mask_threshold, stamp(config.classes)]
     settings += [IGNORE in classes.values(), pattern, config.patient_column.strip().lower(), hidden]
     return Source(
@@ -161,8 +184,11 @@ def check_distinct(stems: Sequence[str], ids: Sequence[str]) -> None:
             )
 
 
-def _matched(images: dict[str, Path], masks: dict[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Returns images and the mask of each that has one, by the image's stem: NAME, NAME_mask .. in masks/ or beside it.
+def _matched(
+    images: dict[str, Path], masks: dict[str, Path]
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Returns images and the mask of each that has one, by the image's stem: NAME, NAME_mask .. in
+    masks/ or beside it.
 
     Raises InputError for a mask without its image, and for a second mask.
     """
@@ -179,11 +205,14 @@ def _matched(images: dict[str, Path], masks: dict[str, Path]) -> tuple[dict[str,
     used = set(found.values())
     for stem, path in masks.items():
         if path not in used:
-            raise InputError(f"{path}: a mask without its image, add images/{stem} or remove the mask")
+            raise InputError(
+                f"{path}: a mask without its image, add images/{stem} or remove the mask"
+            )
     return images, found
 
 
-# The paper's released pictures are screenshots of figures; this is where the CT lies in them (rows, columns).
+# The paper's released pictures are screenshots of figures; this is where the CT lies in them (rows,
+# columns).
 PRLAB21_CT = (slice(16, 264), slice(40, 263))
 PRLAB21_FRAMES = {
     "ct": "the CT, cut out of the figure",
@@ -193,12 +222,17 @@ PRLAB21_FRAMES = {
 
 
 def open_prlab21(root: Path, config: Any) -> Source:
-    """The paper's own 829 slices, 304x304 screenshots: brought to `data.frame`, the JPEG masks thresholded."""
-    images, masks = list_images(root / "images"), list_images(root / "masks")
+    """The paper's own 829 slices, 304x304 screenshots: brought to `data.frame`, the JPEG masks
+    thresholded.
+    """
+    images = list_images(root / "images")
+    masks = list_images(root / "masks")
     rows = read_index(root, images)
     patients = read_patients(root, rows, PATIENT)
     if not patients:
-        raise InputError(f"{root / 'index.csv'}: prlab21 needs it with the columns id, label and patient")
+        raise InputError(
+            f"{root / 'index.csv'}: prlab21 needs it with the columns id, label and patient"
+        )
     ids = tuple(rows)
 
     def load(i: int) -> Slice:
@@ -208,14 +242,17 @@ def open_prlab21(root: Path, config: Any) -> Source:
         mask = np.zeros_like(image)
         if label == 1:
             if ids[i] not in masks:
-                raise InputError(f"{images[ids[i]]}: infected, but masks/ holds no {ids[i]}, restore the mask")
+                raise InputError(
+                    f"{images[ids[i]]}: infected, but masks/ holds no {ids[i]}, restore the mask"
+                )
             mask = read_image(masks[ids[i]])
             _margin(masks[ids[i]], mask)
             mask = (mask > 127).astype(np.uint8)
         if config.frame == "ignore_margin":
             mask[margin] = IGNORE
         if config.frame == "ct":
-            image, mask = image[PRLAB21_CT], mask[PRLAB21_CT]
+            image = image[PRLAB21_CT]
+            mask = mask[PRLAB21_CT]
         return Slice(ids[i], image, mask, label, patients[ids[i]], "")
 
     used = [*images.values(), *masks.values(), root / "index.csv"]
@@ -231,11 +268,15 @@ def open_prlab21(root: Path, config: Any) -> Source:
 
 
 def _margin(path: Path, picture: np.ndarray) -> np.ndarray:
-    """Returns where a 304x304 figure is margin, bool [304, 304]; that it is white there is what tells such a figure."""
+    """Returns where a 304x304 figure is margin, bool [304, 304]; that it is white there is what
+    tells such a figure.
+    """
     margin = np.ones(picture.shape, bool)
     margin[PRLAB21_CT] = False
     if picture.shape != (304, 304) or (picture[margin] > 200).mean() < 0.8:
-        raise InputError(f"{path}: not a 304x304 figure with a white margin, use data.source=folder for plain slices")
+        raise InputError(
+            f"{path}: not a 304x304 figure with a white margin, use data.source=folder for plain slices"
+        )
     return margin
 
 

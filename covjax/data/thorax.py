@@ -1,8 +1,10 @@
-"""The lungs of a whole CT volume by classical means: lung tissue told from bowel gas, airways and the air outside.
+"""The lungs of a whole CT volume by classical means: lung tissue told from bowel gas, airways and
+the air outside.
 
-A slice alone (covjax.data.lungs) cannot tell a lung base from a bowel. A volume can: lung tissue is a large, connected
-region denser than air, while gas in airways, stomach and bowels is as dark as the air outside, and stool is small. The
-estimate works on a coarse grid, so its memory does not grow with the resolution of the scan.
+A slice alone (covjax.data.lungs) cannot tell a lung base from a bowel. A volume can: lung tissue is
+a large, connected region denser than air, while gas in airways, stomach and bowels is as dark as
+the air outside, and stool is small. The estimate works on a coarse grid, so its memory does not
+grow with the resolution of the scan.
 """
 
 from collections.abc import Callable
@@ -15,20 +17,25 @@ from covjax.data.hull import hull
 from covjax.data.lungs import otsu
 
 ACROSS = 140  # voxels of the coarse grid along the wider side of a slice: 2.5 mm of a whole chest
-WIDTH = 350.0  # mm: lengths and volumes below are those of a chest that wide, and shrink with a narrower picture
+# mm: lengths and volumes below are those of a chest that wide, and shrink with a narrower picture
+WIDTH = 350.0
 MOST = 2**23  # voxels of the coarse grid
 SMALLEST = 32  # rows and columns of a slice that shows a chest
-LOWEST, HIGHEST = -1024.0, 1024.0  # HU: padding and metal say nothing beyond
+LOWEST = -1024.0
+HIGHEST = 1024.0  # HU: padding and metal say nothing beyond
 AIR = -400.0  # HU: air, lung and gas lie below, fat (-100) and the edge of tissue do not
 GAS = -930.0  # HU: gas lies below, lung above (emphysema apart)
-LEAST, LEAST_CUT = 100.0, 25.0  # ml of the lungs at least: within the scan, or cut off by its first or last slice
+LEAST = 100.0
+LEAST_CUT = 25.0  # ml of the lungs at least: within the scan, or cut off by its first or last slice
 MOSTLY = 0.95  # share of a scan: more that is as dense as lung is no body
 PART = 0.05  # of the larger lung's volume: what a region has at least that is one
 CORE = 0.21  # share of the lungs that lies deeper than a voxel at least
-NEAR = 8.0  # mm: smaller regions of air this near the lungs belong to them; gaps this wide are closed
+# mm: smaller regions of air this near the lungs belong to them; gaps this wide are closed
+NEAR = 8.0
 HOLE = 400.0  # mm2: vessels and nodules that the lung surrounds
 OPEN = 0.25  # share of a region's surface that lies on gas: more, and it is foam, cloth or bowel
-SIDE = 0.15  # share of the lungs in the lesser half of the body: below, one is missing or consolidated
+# share of the lungs in the lesser half of the body: below, one is missing or consolidated
+SIDE = 0.15
 FAR = 40.0  # mm from air in the lungs: infection lies nearer
 BOWEL = 8.0  # mm of wall around gas that is no lung
 WALL = 10.0  # mm of chest wall below the skin
@@ -61,13 +68,18 @@ class Thorax:
     def _enlarged(self, plane: np.ndarray) -> np.ndarray:
         rows, columns = (
             _weights(size, factor, count)
-            for size, factor, count in zip(self.shape[1:], self.factors[1:], plane.shape, strict=True)
+            for size, factor, count in zip(
+                self.shape[1:], self.factors[1:], plane.shape, strict=True
+            )
         )
         return rows @ plane.astype(np.float32) @ columns.T > 0.5
 
 
 def find_thorax(
-    read: Callable[[int], np.ndarray], shape: tuple[int, int, int], spacing: tuple[float, ...] | None, intensity: str
+    read: Callable[[int], np.ndarray],
+    shape: tuple[int, int, int],
+    spacing: tuple[float, ...] | None,
+    intensity: str,
 ) -> Thorax:
     """Estimates the lungs of a volume, reading every slice once.
 
@@ -91,11 +103,19 @@ def find_thorax(
     bodies = _bodies(hu, lungs)
     middle = _middle(bodies)
     missing = _missing(lungs, middle)
-    walls = ndimage.distance_transform_edt(~gas, sampling=grid) <= BOWEL * scale if gas.any() else gas
+    walls = (
+        ndimage.distance_transform_edt(~gas, sampling=grid) <= BOWEL * scale if gas.any() else gas
+    )
     chest = _chest(bodies, lungs, grid, scale) & ~walls
     if missing:
         chest |= _mirrored_hulls(lungs, middle)
-    return Thorax(shape, factors, lungs, chest | lungs, _notes(lungs, gas, missing, float(np.prod(grid)) / 1000))
+    return Thorax(
+        shape,
+        factors,
+        lungs,
+        chest | lungs,
+        _notes(lungs, gas, missing, float(np.prod(grid)) / 1000),
+    )
 
 
 def _factors(shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[int, int, int]:
@@ -107,11 +127,17 @@ def _factors(shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[int, i
         target *= 1.25
 
 
-def _coarse(read: Callable[[int], np.ndarray], shape: tuple[int, int, int], factors: tuple[int, ...]) -> np.ndarray:
-    """Returns means over blocks of voxels, float32; blocks at the end repeat the last row and column."""
+def _coarse(
+    read: Callable[[int], np.ndarray], shape: tuple[int, int, int], factors: tuple[int, ...]
+) -> np.ndarray:
+    """Returns means over blocks of voxels, float32; blocks at the end repeat the last row and
+    column.
+    """
     counts = [-(-n // f) for n, f in zip(shape, factors, strict=True)]
     out = np.zeros(counts, np.float32)
-    pads = [(0, n * f - side) for n, f, side in zip(counts[1:], factors[1:], shape[1:], strict=True)]
+    pads = [
+        (0, n * f - side) for n, f, side in zip(counts[1:], factors[1:], shape[1:], strict=True)
+    ]
     for k in range(shape[0]):
         plane = np.pad(np.clip(read(k), LOWEST, HIGHEST).astype(np.float32), pads, mode="edge")
         blocks = plane.reshape(counts[1], factors[1], counts[2], factors[2]).mean((1, 3))
@@ -127,7 +153,9 @@ def _weights(size: int, factor: int, count: int) -> np.ndarray:
 
 
 def _as_hu(values: np.ndarray) -> np.ndarray:
-    """Brings 0..255 under an unknown window to about HU: the air around the body is -1000, the tissue within 0."""
+    """Brings 0..255 under an unknown window to about HU: the air around the body is -1000, the
+    tissue within 0.
+    """
     grey = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     level = otsu(grey)
     edge = np.concatenate([grey[:, [0, -1]].ravel(), grey[:, :, [0, -1]].ravel()])
@@ -165,7 +193,9 @@ def _lungs(hu: np.ndarray, grid: tuple[float, ...], scale: float) -> tuple[np.nd
 
 
 def _cross(grid: tuple[float, ...]) -> np.ndarray:
-    """Returns the neighbours of a voxel; none above and below where slices are thick, as they hardly overlap."""
+    """Returns the neighbours of a voxel; none above and below where slices are thick, as they
+    hardly overlap.
+    """
     cross = ndimage.generate_binary_structure(3, 1)
     if grid[0] > 2.5 * grid[1]:
         cross[[0, 2], 1, 1] = False
@@ -182,18 +212,32 @@ def _touching(region: np.ndarray, sides: bool) -> np.ndarray:
     return kept[parts]
 
 
-def _open(regions: np.ndarray, k: int, gas: np.ndarray, outside: np.ndarray, size: float, cross: np.ndarray) -> float:
-    """Returns the share of a region's surface that lies on gas; of a large one, on the air outside."""
+def _open(
+    regions: np.ndarray,
+    k: int,
+    gas: np.ndarray,
+    outside: np.ndarray,
+    size: float,
+    cross: np.ndarray,
+) -> float:
+    """Returns the share of a region's surface that lies on gas; of a large one, on the air
+    outside.
+    """
     box = tuple(
-        slice(max(0, s.start - 3), s.stop + 3) for s in ndimage.find_objects((regions == k).astype(np.uint8))[0]
+        slice(max(0, s.start - 3), s.stop + 3)
+        for s in ndimage.find_objects((regions == k).astype(np.uint8))[0]
     )
     region = regions[box] == k
-    shell = ndimage.binary_dilation(region, cross, iterations=2) & ~ndimage.binary_fill_holes(region)
+    shell = ndimage.binary_dilation(region, cross, iterations=2) & ~ndimage.binary_fill_holes(
+        region
+    )
     facing = (outside if size > LEAST else gas)[box]
     return float((shell & facing).sum() / max(1, shell.sum()))
 
 
-def _with_near(lungs: np.ndarray, tissue: np.ndarray, grid: tuple[float, ...], scale: float) -> np.ndarray:
+def _with_near(
+    lungs: np.ndarray, tissue: np.ndarray, grid: tuple[float, ...], scale: float
+) -> np.ndarray:
     """Adds regions of lung tissue near the lungs, as consolidation cuts them off."""
     near = ndimage.distance_transform_edt(~lungs, sampling=grid) <= NEAR * scale
     parts, count = ndimage.label(tissue & ~lungs)
@@ -203,25 +247,36 @@ def _with_near(lungs: np.ndarray, tissue: np.ndarray, grid: tuple[float, ...], s
     return lungs | kept[parts]
 
 
-def _closed(lungs: np.ndarray, gas: np.ndarray, grid: tuple[float, ...], scale: float) -> np.ndarray:
-    """Closes gaps between parts of the lungs slice by slice (vessels, lesions) and fills what they surround."""
+def _closed(
+    lungs: np.ndarray, gas: np.ndarray, grid: tuple[float, ...], scale: float
+) -> np.ndarray:
+    """Closes gaps between parts of the lungs slice by slice (vessels, lesions) and fills what they
+    surround.
+    """
     steps = max(1, round(NEAR / 2 * scale / grid[1]))
     out = np.zeros_like(lungs)
     for k, plane in enumerate(lungs):
         if not plane.any():
             continue
-        padded = np.pad(plane, steps + 1, mode="edge")  # lungs that touch the border go on beyond it
-        closed = ndimage.binary_closing(padded, iterations=steps)[steps + 1 : -steps - 1, steps + 1 : -steps - 1]
+        # lungs that touch the border go on beyond it
+        padded = np.pad(plane, steps + 1, mode="edge")
+        closed = ndimage.binary_closing(padded, iterations=steps)[
+            steps + 1 : -steps - 1, steps + 1 : -steps - 1
+        ]
         closed &= ~gas[k] | plane
         holes, count = ndimage.label(ndimage.binary_fill_holes(closed) & ~closed)
-        small = np.bincount(holes.ravel(), minlength=count + 1) * grid[1] * grid[2] <= HOLE * scale**2
+        small = (
+            np.bincount(holes.ravel(), minlength=count + 1) * grid[1] * grid[2] <= HOLE * scale**2
+        )
         small[0] = False
         out[k] = closed | small[holes]
     return out
 
 
 def _bodies(hu: np.ndarray, lungs: np.ndarray) -> np.ndarray:
-    """Returns the body, bool of the grid, in slices that hold lungs: the largest region with what it surrounds."""
+    """Returns the body, bool of the grid, in slices that hold lungs: the largest region with what
+    it surrounds.
+    """
     bodies = np.zeros_like(lungs)
     for k in np.flatnonzero(lungs.any((1, 2))):
         solid = np.pad((hu[k] >= AIR) | lungs[k], 2, mode="edge")  # a body that is cut off goes on
@@ -233,8 +288,11 @@ def _bodies(hu: np.ndarray, lungs: np.ndarray) -> np.ndarray:
 
 
 def _middle(bodies: np.ndarray) -> float | None:
-    """Returns the column of the body's middle, median of the slices; None where most are cut off at a side."""
-    middles, used = [], np.flatnonzero(bodies.any((1, 2)))
+    """Returns the column of the body's middle, median of the slices; None where most are cut off at
+    a side.
+    """
+    middles = []
+    used = np.flatnonzero(bodies.any((1, 2)))
     for k in used:
         columns = np.flatnonzero(bodies[k].any(0))
         if columns[0] > 0 and columns[-1] < bodies.shape[2] - 1:
@@ -243,15 +301,21 @@ def _middle(bodies: np.ndarray) -> float | None:
 
 
 def _missing(lungs: np.ndarray, middle: float | None) -> bool:
-    """Returns whether one half of the body holds hardly any lung; False where its middle is not known."""
+    """Returns whether one half of the body holds hardly any lung; False where its middle is not
+    known.
+    """
     if middle is None:
         return False
     half = lungs[:, :, : int(middle + 0.5)].sum() / lungs.sum()
     return min(half, 1 - half) < SIDE
 
 
-def _chest(bodies: np.ndarray, lungs: np.ndarray, grid: tuple[float, ...], scale: float) -> np.ndarray:
-    """Returns where infection may lie in slices that hold lungs: deep in the body and not far from lung."""
+def _chest(
+    bodies: np.ndarray, lungs: np.ndarray, grid: tuple[float, ...], scale: float
+) -> np.ndarray:
+    """Returns where infection may lie in slices that hold lungs: deep in the body and not far from
+    lung.
+    """
     chest = np.zeros_like(lungs)
     far = ndimage.distance_transform_edt(~lungs, sampling=grid) > FAR * scale
     for k in np.flatnonzero(lungs.any((1, 2))):
@@ -259,13 +323,17 @@ def _chest(bodies: np.ndarray, lungs: np.ndarray, grid: tuple[float, ...], scale
         if around.all():
             deep = bodies[k]
         else:
-            deep = ndimage.distance_transform_edt(around, sampling=grid[1:])[1:-1, 1:-1] > WALL * scale
+            deep = (
+                ndimage.distance_transform_edt(around, sampling=grid[1:])[1:-1, 1:-1] > WALL * scale
+            )
         chest[k] = deep & ~far[k]
     return chest
 
 
 def _mirrored_hulls(lungs: np.ndarray, middle: float) -> np.ndarray:
-    """Returns the convex hulls, slice by slice, of the lungs and their mirror image: a missing lung lies within."""
+    """Returns the convex hulls, slice by slice, of the lungs and their mirror image: a missing lung
+    lies within.
+    """
     hulls = np.zeros_like(lungs)
     for k in np.flatnonzero(lungs.any((1, 2))):
         points = np.argwhere(lungs[k])
@@ -279,5 +347,7 @@ def _notes(lungs: np.ndarray, gas: np.ndarray, missing: bool, ml: float) -> tupl
     if lungs[[0, -1]].any() or lungs[:, [0, -1]].any() or lungs[:, :, [0, -1]].any():
         notes.append(CUT)
     if gas.sum() > MUCH_GAS * lungs.sum():
-        notes.append(f"{gas.sum() * ml:.0f} ml of gas in the body (bowel, stomach or airways) are not counted as lung")
+        notes.append(
+            f"{gas.sum() * ml:.0f} ml of gas in the body (bowel, stomach or airways) are not counted as lung"
+        )
     return tuple(notes)

@@ -10,7 +10,9 @@ from covjax.data.listing import LeftOut, LeftOuts, list_files
 from covjax.errors import InputError
 
 
-def unused(root: Path, used: Collection[Path], source: str, known: LeftOuts | None = None) -> tuple[LeftOut, ...]:
+def unused(
+    root: Path, used: Collection[Path], source: str, known: LeftOuts | None = None
+) -> tuple[LeftOut, ...]:
     """Returns everything below `root` that is not among the files `used`, with the reason, sorted.
 
     Args:
@@ -22,7 +24,8 @@ def unused(root: Path, used: Collection[Path], source: str, known: LeftOuts | No
     Raises:
       InputError: a folder cannot be read.
     """
-    left_out, wanted = known or LeftOuts(root), set(used)
+    left_out = known or LeftOuts(root)
+    wanted = set(used)
 
     def broken(error: InputError) -> None:
         if not (link := _link_to_nothing(error)):

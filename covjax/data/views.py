@@ -1,7 +1,8 @@
 """What a network sees of a slice, and the way back: the same in training, validation, test and use.
 
-A slice is stored whole. A network sees a box of it (the lungs with data.lung_crop, else all of it), either stretched to
-the size that it takes or, with data.spacing, at one physical scale in the centre of black.
+A slice is stored whole. A network sees a box of it (the lungs with data.lung_crop, else all of it),
+either stretched to the size that it takes or, with data.spacing, at one physical scale in the
+centre of black.
 """
 
 import math
@@ -40,30 +41,39 @@ class View(NamedTuple):
         return tuple((whole - side) // 2 for whole, side in zip(self.size, self.shape, strict=True))
 
     def picture(self, image: np.ndarray) -> np.ndarray:
-        """Returns the network's picture of a slice uint8 [H, W], antialiased, black where the slice ends."""
+        """Returns the network's picture of a slice uint8 [H, W], antialiased, black where the slice
+        ends.
+        """
         return padded(resize(image[self.box], self.shape, Image.Resampling.BILINEAR), self.size, 0)
 
     def truth(self, mask: np.ndarray, size: Shape, outside: int = IGNORE) -> np.ndarray:
-        """Returns a mask [H, W] as the network is to predict it at `size`, sampled at the nearest pixel."""
+        """Returns a mask [H, W] as the network is to predict it at `size`, sampled at the nearest
+        pixel.
+        """
         if self.shape == self.size:
             return resize(mask[self.box], size, Image.Resampling.NEAREST)
         scaled = resize(mask[self.box], self.shape, Image.Resampling.NEAREST)
         return resize(padded(scaled, self.size, outside), size, Image.Resampling.NEAREST)
 
     def back(self, values: np.ndarray) -> np.ndarray:
-        """Brings what a network predicts, float32 [h, w], to the slice: float32 [H, W], 0 outside of the box.
+        """Brings what a network predicts, float32 [h, w], to the slice: float32 [H, W], 0 outside
+        of the box.
 
-        Bilinear between the centres of pixels, antialiased where the slice is smaller than the prediction. What the
-        network says of the black around the slice has no influence.
+        Bilinear between the centres of pixels, antialiased where the slice is smaller than the
+        prediction. What the network says of the black around the slice has no influence.
         """
         out = np.zeros(self.stored, np.float32)
-        inside = [_within(*axis) for axis in zip(self.offset, self.shape, self.size, values.shape, strict=True)]
+        inside = [
+            _within(*axis)
+            for axis in zip(self.offset, self.shape, self.size, values.shape, strict=True)
+        ]
         (rows, top, bottom), (columns, left, right) = inside
         kept = np.pad(np.ascontiguousarray(values[rows, columns], np.float32), 1, "edge")
         sides = [part.stop - part.start for part in self.box]
         box = (left + 1, top + 1, right + 1, bottom + 1)
         if box == (1, 1, kept.shape[1] - 1, kept.shape[0] - 1):  # nothing of the edge is needed
-            kept, box = kept[1:-1, 1:-1], None
+            kept = kept[1:-1, 1:-1]
+            box = None
         picture = Image.fromarray(np.ascontiguousarray(kept))
         out[self.box] = picture.resize((sides[1], sides[0]), Image.Resampling.BILINEAR, box)
         return out
@@ -73,12 +83,15 @@ class Native(NamedTuple):
     """A slice in its own size: what a prediction is brought back to and scored on."""
 
     view: View
-    truth: np.ndarray | None = None  # uint8 [H, W]: 0, 1 or more, 255 ignored; None where it is not known
+    # uint8 [H, W]: 0, 1 or more, 255 ignored; None where it is not known
+    truth: np.ndarray | None = None
     spacing: tuple[float, float] | None = None  # mm between rows and columns where known
 
 
 def seen_crop(image: np.ndarray, lung_crop: bool) -> Crop:
-    """Returns what networks see of a slice uint8 [H, W]: the lungs, or the body and why, or all of it."""
+    """Returns what networks see of a slice uint8 [H, W]: the lungs, or the body and why, or all of
+    it.
+    """
     return find_crop(image) if lung_crop else Crop(whole_box(image.shape), "")
 
 
@@ -87,14 +100,18 @@ def crop_note(kept: str) -> str:
     return f"lung crop: {kept}, so the whole body is shown"
 
 
-def make_view(name: object, stored: Shape, box: Box, spacing: Spacing, settings: ViewSettings) -> View:
+def make_view(
+    name: object, stored: Shape, box: Box, spacing: Spacing, settings: ViewSettings
+) -> View:
     """Returns how a network sees the box of a slice [H, W]; `name` is what errors call it.
 
-    Raises InputError where slices are shown at one scale and the spacing of this one is not known or makes it none.
+    Raises InputError where slices are shown at one scale and the spacing of this one is not known
+    or makes it none.
     """
     shape = tuple(settings.image)
     if settings.spacing:
-        scaled_shape(name, stored, spacing, settings.spacing)  # whether the slice can be one at that scale
+        # whether the slice can be one at that scale
+        scaled_shape(name, stored, spacing, settings.spacing)
         shape = box_at(box_shape(box), spacing, settings.spacing)
     return View(tuple(stored), box, shape, tuple(settings.image))
 
@@ -113,13 +130,15 @@ def box_shape(box: Box) -> Shape:
 
 
 def _within(offset: int, length: int, whole: int, predicted: int) -> tuple[slice, float, float]:
-    """Of one axis: the predicted pixels whose centres lie in the box, and where it begins and ends, from the first on.
+    """Of one axis: the predicted pixels whose centres lie in the box, and where it begins and ends,
+    from the first on.
 
     Args:
       offset, length, whole: where the box lies in the network's picture, in pixels of it.
       predicted: pixels that the network predicts for the whole picture.
     """
-    begin, end = offset * predicted / whole, (offset + length) * predicted / whole
+    begin = offset * predicted / whole
+    end = (offset + length) * predicted / whole
     first = min(max(math.ceil(begin - 0.5), 0), predicted - 1)
     last = max(min(math.floor(end - 0.5), predicted - 1), first)
     return slice(first, last + 1), begin - first, end - first

@@ -1,7 +1,8 @@
 """Wavelet enhancement of CT slices ahead of the classifier, in several readings of its source.
 
-Source: Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional
-Neural Networks (arXiv:2009.08864). The text and the code its authors released differ; both are presets.
+Source: Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
+Convolutional Neural Networks (arXiv:2009.08864). The text and the code its authors released differ;
+both are presets.
 """
 
 from typing import NamedTuple
@@ -27,9 +28,15 @@ class _Recipe(NamedTuple):
 
 
 _RECIPES = {
-    "paper_text": _Recipe("the paper's text: Haar, LL and HH added with saturation, 82x82", "haar", (82, 82)),
-    "prlab21": _Recipe("the released code: db4, branches as uint8, 156x156", "db4", (156, 156), uint8=True),
-    "db4_82": _Recipe("db4 one level deeper than the release, natively 82x82", "db4", (82, 82), depth=2),
+    "paper_text": _Recipe(
+        "the paper's text: Haar, LL and HH added with saturation, 82x82", "haar", (82, 82)
+    ),
+    "prlab21": _Recipe(
+        "the released code: db4, branches as uint8, 156x156", "db4", (156, 156), uint8=True
+    ),
+    "db4_82": _Recipe(
+        "db4 one level deeper than the release, natively 82x82", "db4", (82, 82), depth=2
+    ),
     "ll_hh_only": _Recipe(
         "the strict reading: Haar, all but LL and HH of level 2 dropped, 82x82",
         "haar",
@@ -55,8 +62,9 @@ def enhance(
 ) -> jax.Array:
     """Fuses the low-pass and the diagonal detail band of CT slices, at a reduced size.
 
-    With LL_k, HH_k the bands of level k (LL_k is the one decomposed further; symmetric extension), D = dwt2,
-    S = idwt2, clip to 0..255, and u(v) = clip(v) rounded half up, as MATLAB stores v in uint8:
+    With LL_k, HH_k the bands of level k (LL_k is the one decomposed further; symmetric extension),
+    D = dwt2, S = idwt2, clip to 0..255, and u(v) = clip(v) rounded half up, as MATLAB stores v in
+    uint8:
 
       none        x
       paper_text  clip(S(D(LL_1)) + S(D(HH_1))), Haar           304 -> 152, resized to 82
@@ -65,8 +73,9 @@ def enhance(
       ll_hh_only  clip(S'(D(LL_1)) + S'(D(HH_1))), Haar         304 -> 152, resized to 82;
                   S' is the inverse with LH = HL = 0
 
-    S(D(.)) is the identity but for the edge that it repeats at the end of an odd axis, and is computed as
-    that. Other input sizes go through the same transforms and are resized to the preset's size.
+    S(D(.)) is the identity but for the edge that it repeats at the end of an odd axis, and is
+    computed as that. Other input sizes go through the same transforms and are resized to the
+    preset's size.
 
     Args:
       image: [N, H, W, C], floating point or uint8, 0..255.
@@ -89,9 +98,9 @@ def enhance(
 
     A slice gets the same bits whatever the batch, jitted or not.
 
-    Deviations: the text prints no formula. It speaks of no uint8, so in `paper_text` negative HH darkens,
-    while the released code drops it. The released code resizes in uint8, `prlab21` in float (no difference
-    for slices of 304x304, which come out at 156x156).
+    Deviations: the text prints no formula. It speaks of no uint8, so in `paper_text` negative HH
+    darkens, while the released code drops it. The released code resizes in uint8, `prlab21` in
+    float (no difference for slices of 304x304, which come out at 156x156).
     """
     check_name("preset", preset, PRESETS)
     check_name("gain", gain, GAINS)
@@ -113,12 +122,16 @@ def enhance(
         return _resized(_clip(low + high), size)
     places, of_high = _band_places(recipe)
     inverse = places.inverse()
-    wanted = tuple(inverse.of(resized_places(side, n)) for side, n in zip(image.shape[1:3], size, strict=True))
+    wanted = tuple(
+        inverse.of(resized_places(side, n)) for side, n in zip(image.shape[1:3], size, strict=True)
+    )
     return _resized(_clip(low + _onto(high, of_high, places)), size, wanted)
 
 
 def _next_level(branch: jax.Array, recipe: _Recipe) -> jax.Array:
-    """Decomposes a branch once more and reconstructs it from the sub-bands that the recipe keeps."""
+    """Decomposes a branch once more and reconstructs it from the sub-bands that the recipe
+    keeps.
+    """
     if recipe.keeps_all:  # perfect reconstruction of the branch, extended to even sizes
         _, h, w, _ = branch.shape
         return jnp.pad(branch, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
@@ -130,7 +143,9 @@ def _clip(x: jax.Array) -> jax.Array:
     return jnp.clip(x, 0.0, 255.0)
 
 
-def _resized(x: jax.Array, size: tuple[int, int], places: tuple[Places, Places] | None = None) -> jax.Array:
+def _resized(
+    x: jax.Array, size: tuple[int, int], places: tuple[Places, Places] | None = None
+) -> jax.Array:
     """Brings x to `size`, or reads it at `places` along height and width."""
     if places is None:
         if x.shape[1:3] == tuple(size):
@@ -151,7 +166,8 @@ def _size(size: tuple[int, int]) -> tuple[int, int]:
 def _band_places(recipe: _Recipe) -> tuple[Places, Places]:
     """Places of the two branches, low and detail, along either axis of the picture."""
     filters = pywt.Wavelet(recipe.wavelet)
-    low, high = band_places(filters.dec_lo, detail=False), band_places(filters.dec_hi, detail=True)
+    low = band_places(filters.dec_lo, detail=False)
+    high = band_places(filters.dec_hi, detail=True)
     before = Places()
     for _ in range(recipe.depth - 1):
         before = before.of(low)
@@ -168,7 +184,8 @@ def _onto(detail: jax.Array, places: Places, low: Places) -> jax.Array:
 
 
 def places_of(preset: str, shape: tuple[int, int], size: tuple[int, int]) -> tuple[Places, Places]:
-    """Places along height and width in a picture of `shape` of the pixels to which `enhance` brings it, as published.
+    """Places along height and width in a picture of `shape` of the pixels to which `enhance` brings
+    it, as published.
 
     With `aligned` they are `resized_places`.
     """

@@ -1,6 +1,8 @@
-"""Shows what the enhancement makes of a slice: `python -m covjax.enhance SLICE.png --preset=prlab21 --output=OUT.png`.
+"""Shows what the enhancement makes of a slice: `python -m covjax.enhance SLICE.png --preset=prlab21
+--output=OUT.png`.
 
-Without a preset, a picture of all of them side by side; without a slice, one of the synthetic phantom.
+Without a preset, a picture of all of them side by side; without a slice, one of the synthetic
+phantom.
 """
 
 import io
@@ -23,8 +25,12 @@ from covjax.files import write_whole
 
 _PRESET = flags.DEFINE_string("preset", None, f"One of {', '.join(PRESETS)}; all if not given.")
 _GAIN = flags.DEFINE_string("gain", "orthonormal", f"One of {', '.join(GAINS)}.")
-_INTENSITY = flags.DEFINE_enum("intensity", "auto", list(INTENSITIES), "Of a 16-bit picture: what its values are.")
-_BITS = flags.DEFINE_enum("bits", "0", [str(bits) for bits in BITS], "Of grey levels in a 16-bit picture.")
+_INTENSITY = flags.DEFINE_enum(
+    "intensity", "auto", list(INTENSITIES), "Of a 16-bit picture: what its values are."
+)
+_BITS = flags.DEFINE_enum(
+    "bits", "0", [str(bits) for bits in BITS], "Of grey levels in a 16-bit picture."
+)
 _WINDOW = flags.DEFINE_string("window", "lung", "Of HU: lung, mediastinum or CENTRE,WIDTH.")
 _OUTPUT = flags.DEFINE_string("output", "enhanced.png", "PNG to write, at the preset's own size.")
 
@@ -39,17 +45,25 @@ def main(path: str | None = None) -> None:
         raise InputError(f"--output: {output} must end in .png")
     image = phantom_slice(0, 6, slices_per_patient=12)[0] if path is None else _slice(Path(path))
     presets = [_PRESET.value] if _PRESET.value else list(PRESETS)
-    pictures = {name: np.asarray(enhance(image[None, ..., None], name, _GAIN.value))[0, ..., 0] for name in presets}
+    pictures = {
+        name: np.asarray(enhance(image[None, ..., None], name, _GAIN.value))[0, ..., 0]
+        for name in presets
+    }
     write_whole(output, _png(pictures[_PRESET.value]) if _PRESET.value else _side_by_side(pictures))
     for preset, picture in pictures.items():
         height, width = picture.shape
-        print(f"{preset:10} {height}x{width}, {np.mean(picture >= 255):5.1%} white: {PRESETS[preset]}")
+        print(
+            f"{preset:10} {height}x{width}, {np.mean(picture >= 255):5.1%} white: {PRESETS[preset]}"
+        )
     print(output)
 
 
 def _slice(path: Path) -> np.ndarray:
     picture = read_picture(path, _INTENSITY.value, int(_BITS.value))
-    return eight_bit(picture.values, parse_window(_WINDOW.value, "--window") if picture.intensity == "hu" else None)
+    return eight_bit(
+        picture.values,
+        parse_window(_WINDOW.value, "--window") if picture.intensity == "hu" else None,
+    )
 
 
 def _png(picture: np.ndarray) -> bytes:
@@ -59,8 +73,11 @@ def _png(picture: np.ndarray) -> bytes:
 
 
 def _side_by_side(pictures: dict[str, np.ndarray]) -> bytes:
-    figure, content = Figure(figsize=(2.4 * len(pictures), 3.0), layout="constrained"), io.BytesIO()
-    for axes, (preset, picture) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
+    figure = Figure(figsize=(2.4 * len(pictures), 3.0), layout="constrained")
+    content = io.BytesIO()
+    for axes, (preset, picture) in zip(
+        figure.subplots(1, len(pictures)), pictures.items(), strict=True
+    ):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
         axes.set_title(f"{preset}\n{picture.shape[0]}x{picture.shape[1]}", fontsize=9)
         axes.set_axis_off()

@@ -1,7 +1,8 @@
 """Where in a picture the coefficients of a band lie, and reading a band at given places.
 
-A coefficient k of an analysis filter h is sum_j h_j x[2k + 1 - j]: it lies at 2k + 1 - d, d being the delay of h. With
-db4 the first ones lie in the extension beyond the border: five pixels before the picture at level one, 15 at level two.
+A coefficient k of an analysis filter h is sum_j h_j x[2k + 1 - j]: it lies at 2k + 1 - d, d being
+the delay of h. With db4 the first ones lie in the extension beyond the border: five pixels before
+the picture at level one, 15 at level two.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ import numpy as np
 
 
 class Places(NamedTuple):
-    """Places along one axis: that of number i is `first + i * step`, in pixels, 0 being the middle of the first one."""
+    """Places along one axis: that of number i is `first + i * step`, in pixels, 0 being the middle
+    of the first one.
+    """
 
     first: float = 0.0
     step: float = 1.0
@@ -35,8 +38,8 @@ def resized_places(side: int, size: int) -> Places:
 def band_places(taps: Sequence[float], *, detail: bool) -> Places:
     """Places of the coefficients of an analysis filter, `detail` if it is a high-pass one.
 
-    The delay of a low-pass filter is its first moment, at which it leaves ramps and edges; the one of a high-pass
-    filter, whose moments vanish, that of its energy.
+    The delay of a low-pass filter is its first moment, at which it leaves ramps and edges; the one
+    of a high-pass filter, whose moments vanish, that of its energy.
     """
     weights = np.square(taps) if detail else np.asarray(taps, np.float64)
     delay = (weights * np.arange(len(weights))).sum() / weights.sum()
@@ -46,10 +49,12 @@ def band_places(taps: Sequence[float], *, detail: bool) -> Places:
 # Compiled also where the caller is not: the same bits everywhere.
 @partial(jax.jit, static_argnames=("axis", "size", "places"))
 def read_at(x: jax.Array, axis: int, size: int, places: Places) -> jax.Array:
-    """Reads `size` places along one axis of [N, H, W, C], linearly, antialiased where they are more than 1 apart.
+    """Reads `size` places along one axis of [N, H, W, C], linearly, antialiased where they are more
+    than 1 apart.
 
-    As Pillow and `jax.image.resize` do. What lies beyond an end is what lies there. A sum of shifted rows, whose
-    rounding does not depend on the size of the batch as that of a matrix product does.
+    As Pillow and `jax.image.resize` do. What lies beyond an end is what lies there. A sum of
+    shifted rows, whose rounding does not depend on the size of the batch as that of a matrix
+    product does.
     """
     n = x.shape[axis]
     centres = np.clip(places.first + np.arange(size) * places.step, -0.5, n - 0.5)

@@ -1,6 +1,8 @@
-"""From what a network predicts to the mask that is delivered: the one way of evaluation and screening, and its scores.
+"""From what a network predicts to the mask that is delivered: the one way of evaluation and
+screening, and its scores.
 
-Everything here is computed slice by slice on the host, so that no batch and no number of devices makes a difference.
+Everything here is computed slice by slice on the host, so that no batch and no number of devices
+makes a difference.
 """
 
 from collections.abc import Sequence
@@ -18,11 +20,15 @@ from covjax.stages import Rows
 _TOUCHING = np.ones((3, 3))  # lesions touch by a side or a corner
 
 
-def deliver(view: View, probability: np.ndarray, min_size: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mask that is delivered for a slice, and the probability of infection, both in the slice's own size.
+def deliver(
+    view: View, probability: np.ndarray, min_size: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mask that is delivered for a slice, and the probability of infection, both in the
+    slice's own size.
 
-    Probabilities are enlarged first and called after: infected where that is likelier than background, or of several
-    classes the likeliest; of a tie the first, background above all. What a network does not see is background.
+    Probabilities are enlarged first and called after: infected where that is likelier than
+    background, or of several classes the likeliest; of a tie the first, background above all. What
+    a network does not see is background.
 
     Args:
       view: what the network saw of the slice.
@@ -43,13 +49,19 @@ def deliver(view: View, probability: np.ndarray, min_size: int = 0) -> tuple[np.
 
 
 def delivered_rows(
-    natives: Sequence[Native], probability: np.ndarray, keep: set[str], min_size: int, unit: str = "pixels"
+    natives: Sequence[Native],
+    probability: np.ndarray,
+    keep: set[str],
+    min_size: int,
+    unit: str = "pixels",
 ) -> dict[str, Any]:
-    """Returns the rows of slices in their own size, of the probabilities [n, h, w] or [n, h, w, K] of a batch.
+    """Returns the rows of slices in their own size, of the probabilities [n, h, w] or [n, h, w, K]
+    of a batch.
 
     "confusion" int64 [n, K, K] where the truth is known; of what `keep` names also "predicted" and
-    "pixel_probability", lists of [H, W] each; with "surface" the scores of the outlines of the infected region,
-    float64 [n, 2] each, distances in `unit` (mm or pixels of the slice); with "lesions" what `lesion_rows` returns.
+    "pixel_probability", lists of [H, W] each; with "surface" the scores of the outlines of the
+    infected region, float64 [n, 2] each, distances in `unit` (mm or pixels of the slice); with
+    "lesions" what `lesion_rows` returns.
     """
     several = probability.shape[-1] if probability.ndim == 4 else 2
     rows: dict[str, list[Any]] = {}
@@ -69,11 +81,15 @@ def delivered_rows(
             add(_of_outlines(native, mask, unit))
         if "lesions" in keep:
             add(lesion_rows(native, values.shape[:2]))
-    return {k: v if k in ("predicted", "pixel_probability") else np.array(v) for k, v in rows.items()}
+    return {
+        k: v if k in ("predicted", "pixel_probability") else np.array(v) for k, v in rows.items()
+    }
 
 
 def confusion_of(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts the pixels of every (true, predicted) pair of classes of a slice, int64 [K, K]; ignored ones in none."""
+    """Counts the pixels of every (true, predicted) pair of classes of a slice, int64 [K, K];
+    ignored ones in none.
+    """
     true, called = ([mask == k for k in range(classes)] for mask in (truth, predicted))
     return np.array([[np.count_nonzero(a & b) for b in called] for a in true], np.int64)
 
@@ -81,8 +97,9 @@ def confusion_of(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.n
 def lesion_rows(native: Native, size: tuple[int, int]) -> Rows:
     """Counts the lesions of a slice, and those that vanish at the network's size.
 
-    A lesion is a set of infected pixels, of whatever classes, that touch by a side or a corner; it vanishes where none
-    of its pixels is left in the truth sampled at `size`, the nearest pixel for each of the network's.
+    A lesion is a set of infected pixels, of whatever classes, that touch by a side or a corner; it
+    vanishes where none of its pixels is left in the truth sampled at `size`, the nearest pixel for
+    each of the network's.
 
     Returns:
       "lesions" and "lesions_lost": how many, and "unseen": infected pixels outside of what the network sees.

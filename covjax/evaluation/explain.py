@@ -15,11 +15,13 @@ OUTCOMES = ("tp", "fp", "fn", "tn")
 
 
 def grad_cam(stage: Stage, variables: Any, images: jax.Array, cls: int = 1) -> jax.Array:
-    """Heat maps of the class whose logit is `cls`, float32 [N, H, W] in 0..1, as large as the slices.
+    """Heat maps of the class whose logit is `cls`, float32 [N, H, W] in 0..1, as large as the
+    slices.
 
-    The maps of the last convolutional layer are weighted by the mean gradient of the logit over each map, summed,
-    cut at 0, laid bilinearly over the slice where the network saw it, which with enhancement is where the coefficients
-    of the band lie, and divided by their maximum. A slice in which nothing speaks for the class gets 0 everywhere.
+    The maps of the last convolutional layer are weighted by the mean gradient of the logit over
+    each map, summed, cut at 0, laid bilinearly over the slice where the network saw it, which with
+    enhancement is where the coefficients of the band lie, and divided by their maximum. A slice in
+    which nothing speaks for the class gets 0 everywhere.
 
     Args:
       stage: a classifier whose network exposes its "feature_map" (see covjax.models).
@@ -29,18 +31,26 @@ def grad_cam(stage: Stage, variables: Any, images: jax.Array, cls: int = 1) -> j
     Raises:
       InputError: the network exposes no feature map.
 
-    Source: "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", arXiv:1610.02391.
+    Source: "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
+    arXiv:1610.02391.
     """
     images = jnp.asarray(images)
 
     def run(perturbation):
-        given = {**variables, "perturbations": {"feature_map": perturbation}} if perturbation is not None else variables
+        given = (
+            {**variables, "perturbations": {"feature_map": perturbation}}
+            if perturbation is not None
+            else variables
+        )
         logits, kept = stage.logits(given, images, train=False, mutable=["intermediates"])
-        return logits[:, cls].sum(), kept["intermediates"].get("feature_map")  # a slice's logit is its own
+        # a slice's logit is its own
+        return logits[:, cls].sum(), kept["intermediates"].get("feature_map")
 
     exposed = jax.eval_shape(lambda: run(None)[1])
     if exposed is None:
-        raise InputError(f"model {stage.config.model.name}: exposes no feature_map, it cannot be explained")
+        raise InputError(
+            f"model {stage.config.model.name}: exposes no feature_map, it cannot be explained"
+        )
     gradient, (maps,) = jax.grad(run, has_aux=True)(jnp.zeros(exposed[0].shape, jnp.float32))
     weights = gradient.mean((1, 2), keepdims=True)
     heat = jax.nn.relu((weights * maps.astype(jnp.float32)).sum(-1))
@@ -50,23 +60,30 @@ def grad_cam(stage: Stage, variables: Any, images: jax.Array, cls: int = 1) -> j
 
 
 def _over_slices(heat: jax.Array, config: Any, shape: tuple[int, int]) -> jax.Array:
-    """Reads maps [N, h, w], which span a network's input, at the pixels of slices of `shape`; ends go on beyond."""
-    size, x = tuple(config.size), heat[..., None]
+    """Reads maps [N, h, w], which span a network's input, at the pixels of slices of `shape`; ends
+    go on beyond.
+    """
+    size = tuple(config.size)
+    x = heat[..., None]
     for k, of_input in enumerate(places_of(config.enhance, shape, size)):
         cells = of_input.of(resized_places(size[k], heat.shape[k + 1]))
         x = read_at(x, k + 1, shape[k], cells.inverse())
     return x[..., 0]
 
 
-def most_confident(label: np.ndarray, log_odds: np.ndarray, called: np.ndarray, each: int = 4) -> np.ndarray:
-    """Returns positions of the most confident calls: up to `each` of tp, fp, fn and tn, in this order.
+def most_confident(
+    label: np.ndarray, log_odds: np.ndarray, called: np.ndarray, each: int = 4
+) -> np.ndarray:
+    """Returns positions of the most confident calls: up to `each` of tp, fp, fn and tn, in this
+    order.
 
     Args:
       label: [N] of 0 and 1.
       log_odds: [N] of infection.
       called: bool [N], which slices were called infected.
     """
-    called, label = np.asarray(called, bool), np.asarray(label)
+    called = np.asarray(called, bool)
+    label = np.asarray(label)
     chosen = []
     for outcome in OUTCOMES:
         positive = outcome[1] == "p"

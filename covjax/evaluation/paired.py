@@ -1,4 +1,6 @@
-"""Differences between the scores of runs on the same slices, with tests: of the very scores that are shown."""
+"""Differences between the scores of runs on the same slices, with tests: of the very scores that
+are shown.
+"""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -50,8 +52,9 @@ class _Run:
 def paired_differences(workdirs: Sequence[Path], part: str) -> list[dict[str, Any]]:
     """Compares each run with the first one on the slices of a part that both were scored on.
 
-    The area under the ROC curve, the accuracy, and the Dice over slices and over all pixels, each with the test of
-    `covjax.metrics.paired_test`. A slice on which only one run marks something counts as in the scores themselves.
+    The area under the ROC curve, the accuracy, and the Dice over slices and over all pixels, each
+    with the test of `covjax.metrics.paired_test`. A slice on which only one run marks something
+    counts as in the scores themselves.
 
     Returns:
       One score (see `covjax.metrics.score`) per run, stage and quantity, of the run minus the first one, with "run"
@@ -66,7 +69,10 @@ def paired_differences(workdirs: Sequence[Path], part: str) -> list[dict[str, An
     found = []
     for index, other in enumerate(others, start=1):
         for stage in COLUMNS:
-            found += [{"run": index, "stage": stage, "trainings": 1, **one} for one in _of_stage(first, other, stage)]
+            found += [
+                {"run": index, "stage": stage, "trainings": 1, **one}
+                for one in _of_stage(first, other, stage)
+            ]
     for one, adjusted in zip(found, holm([one["p_value"] for one in found]), strict=True):
         one["p_holm"] = adjusted
     return found
@@ -78,27 +84,38 @@ def _of_stage(first: _Run, other: _Run, stage: str) -> list[dict[str, Any]]:
     if not ids:
         return []
     truth = COLUMNS[stage][1]
-    apart = [name for name in ids if any(first.rows[name].get(k) != other.rows[name].get(k) for k in truth)]
+    apart = [
+        name
+        for name in ids
+        if any(first.rows[name].get(k) != other.rows[name].get(k) for k in truth)
+    ]
     if apart:
-        reason = f"the truth of {len(apart)} slices is not the same in both, the first is {apart[0]}"
+        reason = (
+            f"the truth of {len(apart)} slices is not the same in both, the first is {apart[0]}"
+        )
         return [
             {"what": "all scores", "value": None, "n": len(ids), "reason": reason, "p_value": None, "test": "",
              "shared_only": False}
         ]  # fmt: skip
-    runs, patients = (other, first), [other.rows[name]["patient"] for name in ids]
+    runs = (other, first)
+    patients = [other.rows[name]["patient"] for name in ids]
     shared = {"shared_only": set(seen[0]) != set(seen[1])}
     compared = _classifiers(runs, ids) if stage == "classifier" else _segmenters(runs, ids, stage)
     return [
-        {"what": what, **paired_test(statistic, patients, weights), **shared} for what, statistic, weights in compared
+        {"what": what, **paired_test(statistic, patients, weights), **shared}
+        for what, statistic, weights in compared
     ]
 
 
-def _classifiers(runs: tuple[_Run, _Run], ids: list[str]) -> list[tuple[str, Statistic, np.ndarray]]:
+def _classifiers(
+    runs: tuple[_Run, _Run], ids: list[str]
+) -> list[tuple[str, Statistic, np.ndarray]]:
     label = runs[0].values(ids, "label")
     right = np.concatenate([run.values(ids, "called") == label for run in runs])
     found = [("accuracy", mean_of(right.astype(np.float64)), np.ones(len(ids)))]
     if len(set(label.tolist())) == 2:
-        # Ranks, so that what is exchanged is of one kind: how sure a network is differs between two of them.
+        # Ranks, so that what is exchanged is of one kind: how sure a network is differs between two
+        # of them.
         ranks = np.concatenate([rankdata(_scores(run, ids)) for run in runs])
         rarer = label == (label.mean() < 0.5)
         found.insert(0, ("ROC AUC", _area(np.tile(label, 2) == 1, ranks), rarer))
@@ -115,7 +132,9 @@ def _area(positive: np.ndarray, score: np.ndarray) -> Statistic:
     return lambda weights: weighted_areas(weights[:, order], positive[order], score[order])[0]
 
 
-def _segmenters(runs: tuple[_Run, _Run], ids: list[str], stage: str) -> list[tuple[str, Statistic, np.ndarray]]:
+def _segmenters(
+    runs: tuple[_Run, _Run], ids: list[str], stage: str
+) -> list[tuple[str, Statistic, np.ndarray]]:
     dice = [run.values(ids, COLUMNS[stage][2]) for run in runs]
     found = [("Dice, per slice", mean_of(np.concatenate(dice)), ~np.isnan(dice).all(0))]
     counts = [run.confusion(ids, stage) for run in runs]
@@ -123,7 +142,9 @@ def _segmenters(runs: tuple[_Run, _Run], ids: list[str], stage: str) -> list[tup
         pixels = np.concatenate(counts).astype(np.float64)
         hit = 2 * pixels[:, 1, 1]
         whole = hit + pixels[:, 0, 1] + pixels[:, 1, 0]
-        found.insert(0, ("Dice, pooled", lambda weights: ratio(weights @ hit, weights @ whole), _both(whole)))
+        found.insert(
+            0, ("Dice, pooled", lambda weights: ratio(weights @ hit, weights @ whole), _both(whole))
+        )
     return found
 
 
@@ -136,7 +157,9 @@ def _read(path: Path) -> Rows:
         with path.open(newline="", encoding="utf-8") as lines:
             return {row["id"]: row for row in csv.DictReader(lines)}
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: missing or damaged ({error}), run the evaluation again") from error
+        raise InputError(
+            f"{path}: missing or damaged ({error}), run the evaluation again"
+        ) from error
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -144,6 +167,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {}
     try:
         with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files if name.endswith(("id", "position", "confusion"))}
+            return {
+                name: content[name]
+                for name in content.files
+                if name.endswith(("id", "position", "confusion"))
+            }
     except (OSError, ValueError, LookupError, EOFError) as error:
         raise InputError(f"{path}: damaged ({error}), run the evaluation again") from error

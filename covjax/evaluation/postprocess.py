@@ -13,7 +13,8 @@ _NEIGHBOURS = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])
 def remove_small(masks: np.ndarray, min_size: int) -> np.ndarray:
     """Sets components of fewer than `min_size` pixels to background.
 
-    A component is a set of infected pixels, of whatever classes, that touch by a side or a corner (8-connected).
+    A component is a set of infected pixels, of whatever classes, that touch by a side or a corner
+    (8-connected).
 
     Args:
       masks: uint8 [N, H, W], 0 background, 1 or more infected.
@@ -27,7 +28,9 @@ def remove_small(masks: np.ndarray, min_size: int) -> np.ndarray:
     """
     masks = np.asarray(masks)
     if masks.ndim != 3 or (masks == IGNORE).any():
-        raise InputError(f"masks: shape {masks.shape}, give [N, H, W] of predicted classes, from 0 and 1 on")
+        raise InputError(
+            f"masks: shape {masks.shape}, give [N, H, W] of predicted classes, from 0 and 1 on"
+        )
     components, _ = ndimage.label(masks > 0, _NEIGHBOURS)
     keep = np.bincount(components.ravel()) >= min_size
     keep[0] = False

@@ -19,7 +19,8 @@ from covjax.parallel import pmap_eval, shard, unshard
 from covjax.stages import Rows, Stage
 
 INPUTS = ("image", "mask", "label", "valid")
-LARGE = ("predicted", "pixel_probability", "features")  # rows that are kept only where `keep` names them
+# rows that are kept only where `keep` names them
+LARGE = ("predicted", "pixel_probability", "features")
 
 
 class NotFinite(RunError):
@@ -27,7 +28,8 @@ class NotFinite(RunError):
 
     def __init__(self, stage: str, position: int, name: str = ""):
         """Takes the slice's place among those predicted, and its name where that is known."""
-        self.stage, self.position = stage, position
+        self.stage = stage
+        self.position = position
         super().__init__(
             f"{name or f'slice {position}'}: what the {stage} returns is NaN or infinite, so nothing is called; its "
             "weights are damaged or diverged, train it anew (with a lower optimizer.learning_rate, or dtype=float32)"
@@ -41,27 +43,35 @@ class NotFinite(RunError):
 def make_predictor(
     stage: Stage, keep: Sequence[str] = (), options: Options = PLAIN, unit: str = "pixels"
 ) -> Callable[..., Iterator[Rows]]:
-    """Returns predict(variables, batches, keep=keep), which yields the rows of every batch without its padding.
+    """Returns predict(variables, batches, keep=keep), which yields the rows of every batch without
+    its padding.
 
-    Rows are per-slice arrays: "loss", "weight" and what the task says ("confusion"; or "log_odds" and "probability" of
-    infection, float64 and calibrated), a classifier's penultimate "features" float32 [n, D] if named in `keep`. A
-    segmenter's masks are delivered in the slices' own size and counted there (see `evaluation.delivered`, also of what
-    `keep` may name) where batches hold the slices so, "native", or where `keep` or `options` ask for masks at all: then
-    what the batch holds is the slice. Else, in training, confusion is counted on the device at the network's size.
+    Rows are per-slice arrays: "loss", "weight" and what the task says ("confusion"; or "log_odds"
+    and "probability" of infection, float64 and calibrated), a classifier's penultimate "features"
+    float32 [n, D] if named in `keep`. A segmenter's masks are delivered in the slices' own size and
+    counted there (see `evaluation.delivered`, also of what `keep` may name) where batches hold the
+    slices so, "native", or where `keep` or `options` ask for masks at all: then what the batch
+    holds is the slice. Else, in training, confusion is counted on the device at the network's size.
 
-    The device starts on a batch before the rows of the one before are fetched, so that it need not wait for the host.
+    The device starts on a batch before the rows of the one before are fetched, so that it need not
+    wait for the host.
 
     Raises NotFinite where logits are: neither a comparison nor a maximum would show it.
     """
-    features, segments = "features" in keep, stage.name == "segmenter"
+    features = "features" in keep
+    segments = stage.name == "segmenter"
     at_network, delivered = (
-        pmap_eval(partial(_rows, stage=stage, features=features, tta=options.tta, probabilities=on_host))
+        pmap_eval(
+            partial(_rows, stage=stage, features=features, tta=options.tta, probabilities=on_host)
+        )
         for on_host in (False, True)
     )
 
     def start(variables, batch, keep):
         on_host = segments and bool("native" in batch or keep or options.min_size)
-        return (delivered if on_host else at_network)(variables, shard({k: batch[k] for k in INPUTS})), batch
+        return (delivered if on_host else at_network)(
+            variables, shard({k: batch[k] for k in INPUTS})
+        ), batch
 
     def fetch(rows, batch, keep, done):
         rows = {k: v[batch["valid"]] for k, v in unshard(rows).items()}
@@ -69,13 +79,17 @@ def make_predictor(
         if not finite.all():
             raise NotFinite(stage.name, done + int(finite.argmin()))
         if "probabilities" in rows:
-            rows |= delivered_rows(_natives(batch), rows.pop("probabilities"), set(keep), options.min_size, unit)
+            rows |= delivered_rows(
+                _natives(batch), rows.pop("probabilities"), set(keep), options.min_size, unit
+            )
         return rows | _calibrated(stage, rows, options.tta)
 
     def predict(variables, batches, keep=keep):
-        started, done = None, 0
+        started = None
+        done = 0
         for batch in batches:
-            previous, started = started, start(variables, batch, keep)
+            previous = started
+            started = start(variables, batch, keep)
             if previous is not None:
                 yield fetch(*previous, keep, done)
                 done += int(previous[1]["valid"].sum())
@@ -96,7 +110,9 @@ def _rows(
     probabilities: bool,
 ) -> dict[str, jax.Array]:  # fmt: skip
     images = batch["image"]
-    outputs = averaged_outputs(stage, variables, images, tta) if tta else stage.outputs(variables, images)
+    outputs = (
+        averaged_outputs(stage, variables, images, tta) if tta else stage.outputs(variables, images)
+    )
     logits = outputs.pop("logits")
     loss, weight = stage.loss(logits, batch)
     finite = jnp.isfinite(logits).all(tuple(range(1, logits.ndim)))
@@ -110,7 +126,8 @@ def _rows(
 
 
 def _calibrated(stage: Stage, rows: Rows, tta: tuple[str, ...]) -> Rows:
-    """Returns the log-odds and the probability of infection, float64 [n], with the stage's temperature.
+    """Returns the log-odds and the probability of infection, float64 [n], with the stage's
+    temperature.
 
     Of several views each was calibrated before they were averaged.
     """
@@ -127,7 +144,11 @@ def collect(rows: Iterable[Rows]) -> Rows:
 
 
 def _joined(values: Sequence[Any]) -> Any:
-    return [one for some in values for one in some] if isinstance(values[0], list) else np.concatenate(values)
+    return (
+        [one for some in values for one in some]
+        if isinstance(values[0], list)
+        else np.concatenate(values)
+    )
 
 
 def mean_loss(rows: Rows) -> float:
@@ -137,5 +158,7 @@ def mean_loss(rows: Rows) -> float:
 
 
 def scores_of(stage: Stage, rows: Rows, patients: Sequence[str] | None = None) -> dict[str, dict]:
-    """Returns the scores of a stage over rows of any number of slices, with intervals over `patients` if given."""
+    """Returns the scores of a stage over rows of any number of slices, with intervals over
+    `patients` if given.
+    """
     return stage.task.scores(rows, stage.threshold, patients)

@@ -18,13 +18,16 @@ Save = Callable[[Sequence[str], Rows], None]
 
 
 @contextmanager
-def saved_predictions(folder: Path, form: str | None, several: bool = False) -> Iterator[Save | None]:
-    """Yields save(ids, rows), which writes a file per slice; at the end they are what `folder` holds.
+def saved_predictions(
+    folder: Path, form: str | None, several: bool = False
+) -> Iterator[Save | None]:
+    """Yields save(ids, rows), which writes a file per slice; at the end they are what `folder`
+    holds.
 
-    "png" is the mask, see `mask_picture`; "npz" holds it as "mask" uint8 [H, W] of 0 and 1 (or more, with `several`
-    classes), and "probability" of infection, of any class, float32 [H, W] before any post-processing. Both have the
-    size of the slice. If anything fails, `folder` stays as it was. Without a `form` nothing is written, and
-    what an earlier evaluation left is removed.
+    "png" is the mask, see `mask_picture`; "npz" holds it as "mask" uint8 [H, W] of 0 and 1 (or
+    more, with `several` classes), and "probability" of infection, of any class, float32 [H, W]
+    before any post-processing. Both have the size of the slice. If anything fails, `folder` stays
+    as it was. Without a `form` nothing is written, and what an earlier evaluation left is removed.
 
     Raises InputError for an id that cannot name a file inside the folder.
     """
@@ -51,7 +54,9 @@ def _write(folder: Path, ids: Sequence[str], rows: Rows, form: str, several: boo
 
 
 def mask_picture(mask: np.ndarray, several: bool) -> Image.Image:
-    """Returns a mask uint8 [H, W] as a picture: 0 and 255; with `several` classes their numbers, shown in colours."""
+    """Returns a mask uint8 [H, W] as a picture: 0 and 255; with `several` classes their numbers,
+    shown in colours.
+    """
     if not several:
         return Image.fromarray(mask * 255)
     picture = Image.fromarray(mask)
@@ -60,8 +65,14 @@ def mask_picture(mask: np.ndarray, several: bool) -> Image.Image:
 
 
 def file_of(folder: Path, slice_id: str, suffix: str) -> Path:
-    """Returns the file of a slice: its id, in which "/" separates folders. Raises InputError if it leads elsewhere."""
+    """Returns the file of a slice: its id, in which "/" separates folders. Raises InputError if it
+    leads elsewhere.
+    """
     parts = slice_id.split("/")
-    if "\0" in slice_id or PurePosixPath(slice_id).is_absolute() or not {"", ".", ".."}.isdisjoint(parts):
+    if (
+        "\0" in slice_id
+        or PurePosixPath(slice_id).is_absolute()
+        or not {"", ".", ".."}.isdisjoint(parts)
+    ):
         raise InputError(f"{slice_id!r}: this id cannot name a file, rename the slice")
     return folder / (slice_id + suffix)

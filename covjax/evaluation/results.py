@@ -32,18 +32,24 @@ LESION_ROWS = ("lesions", "lesions_lost", "unseen")  # of a segmenter, see `deli
 
 
 class Evaluated(NamedTuple):
-    """What one stage says of one part: its section of summary.json and its columns of per_image.csv."""
+    """What one stage says of one part: its section of summary.json and its columns of
+    per_image.csv.
+    """
 
     section: dict[str, Any]
     columns: dict[str, np.ndarray]  # name -> values [N] of the slices that the stage saw
     indices: np.ndarray  # [N], which slices of the data these are
-    confusion: np.ndarray | None = None  # int64 [N, 2, 2] of pixels infected or not, None where none are segmented
+    # int64 [N, 2, 2] of pixels infected or not, None where none are segmented
+    confusion: np.ndarray | None = None
 
 
 def evaluate_classifier(stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> Evaluated:
     """Returns scores, curves and per-slice columns of stage 1."""
-    label, log_odds, called = rows["label"], rows["log_odds"], rows["called"].astype(int)
-    confusion, threshold = np.zeros((2, 2), int), stage.threshold
+    label = rows["label"]
+    log_odds = rows["log_odds"]
+    called = rows["called"].astype(int)
+    confusion = np.zeros((2, 2), int)
+    threshold = stage.threshold
     np.add.at(confusion, (label, called), 1)
     shown = {float(logit(p)): {"threshold": p} for p in THRESHOLDS}
     if not np.isnan(threshold):
@@ -53,11 +59,15 @@ def evaluate_classifier(stage: Stage, rows: Rows, data: Prepared, indices: np.nd
         **threshold_to_json(threshold),
         "threshold_rule": stage.config.threshold_rule,
         "calibration": stage.config.calibration,
-        "temperature": None if np.isnan(stage.calibration.temperature) else stage.calibration.temperature,
+        "temperature": None
+        if np.isnan(stage.calibration.temperature)
+        else stage.calibration.temperature,
         **({"notes": list(stage.calibration.notes)} if stage.calibration.notes else {}),
         "confusion": confusion.tolist(),
         "scores": scores_of(stage, rows, patients_of(data, indices)),
-        "thresholds": [row | shown[row["threshold"]] for row in threshold_table(label, log_odds, sorted(shown))],
+        "thresholds": [
+            row | shown[row["threshold"]] for row in threshold_table(label, log_odds, sorted(shown))
+        ],
     }
     if len(set(label.tolist())) == 2:
         section["curves"] = {
@@ -73,12 +83,15 @@ def evaluate_classifier(stage: Stage, rows: Rows, data: Prepared, indices: np.nd
 
 def _of_probability(curve: dict[str, list]) -> dict[str, list]:
     """Returns a curve over log-odds with probabilities for thresholds."""
-    return curve | {"threshold": [None if t is None else float(expit(t)) for t in curve["threshold"]]}
+    return curve | {
+        "threshold": [None if t is None else float(expit(t)) for t in curve["threshold"]]
+    }
 
 
 def evaluate_segmenter(stage: Stage, rows: Rows, data: Prepared, indices: np.ndarray) -> Evaluated:
     """Returns scores and per-slice columns of stage 2 over the slices it works on."""
-    classes, confusion = stage.task.classes, rows["confusion"].astype(np.int64)
+    classes = stage.task.classes
+    confusion = rows["confusion"].astype(np.int64)
     infection = infected_or_not(confusion)
     scores = scores_of(stage, rows, patients_of(data, indices))
     for name in scores:
@@ -106,13 +119,16 @@ def evaluate_segmenter(stage: Stage, rows: Rows, data: Prepared, indices: np.nda
 
 
 def in_unit(name: str, unit: str) -> str:
-    """Returns the column of an outline's score: distances are named with their unit, mm or pixels of the slice."""
+    """Returns the column of an outline's score: distances are named with their unit, mm or pixels
+    of the slice.
+    """
     return f"{name}_{unit}" if name in DISTANCES else name
 
 
 def _lesions(rows: Rows, stage: Stage) -> dict[str, Any]:
     """Says how many lesions vanish at the network's size, which no network can find there."""
-    lesions, lost = rows["lesions"], rows["lesions_lost"]
+    lesions = rows["lesions"]
+    lost = rows["lesions_lost"]
     return {
         "definition": "pixels marked infected that touch by a side or a corner; vanished: none of them is left when "
         "the truth is sampled at the network's size",
@@ -124,7 +140,9 @@ def _lesions(rows: Rows, stage: Stage) -> dict[str, Any]:
 
 
 def _class_columns(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Returns Dice and shares of every class but the background, from confusion matrices [N, K, K]."""
+    """Returns Dice and shares of every class but the background, from confusion matrices [N, K,
+    K].
+    """
     columns = {}
     for k, name in list(enumerate(classes))[1:]:
         true, predicted = shares(confusion, k)
@@ -141,18 +159,25 @@ def patients_of(data: Prepared, indices: np.ndarray) -> list[str]:
     return [data.patients[i] for i in indices]
 
 
-def heading(model: str | None, classes: tuple[str, ...], data: Prepared, indices: np.ndarray) -> dict[str, Any]:
+def heading(
+    model: str | None, classes: tuple[str, ...], data: Prepared, indices: np.ndarray
+) -> dict[str, Any]:
     """Returns the fields that every stage's section begins with."""
     patients = {data.patients[i] for i in indices} - {""}
     named = {"model": model} if model else {}
-    return named | {"classes": list(classes), "n": len(indices), "n_patients": len(patients) or None}
+    return named | {
+        "classes": list(classes),
+        "n": len(indices),
+        "n_patients": len(patients) or None,
+    }
 
 
 def write_part(
     folder: Path, part: str, data: Prepared, indices: np.ndarray, stages: Mapping[str, Evaluated],
     arrays: Mapping[str, Mapping[str, np.ndarray]], options: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Writes results/PART/ in place of what an earlier evaluation left there: all files together, summary.json last.
+    """Writes results/PART/ in place of what an earlier evaluation left there: all files together,
+    summary.json last.
 
     Args:
       folder: results/PART.
@@ -170,7 +195,9 @@ def write_part(
         "per_image.csv": encode_table(tuple(columns), list(zip(*columns.values(), strict=True))),
         "per_patient.csv": encode_table(*_patient_table(columns, data, indices, stages)),
         **{f"{name}.npz": _encode_arrays(content) for name, content in arrays.items()},
-        "summary.json": encode_json(summary | {name: stage.section for name, stage in stages.items()}),
+        "summary.json": encode_json(
+            summary | {name: stage.section for name, stage in stages.items()}
+        ),
     }
     write_together({folder / name: content for name, content in files.items()})
     for old in folder.glob("*.npz"):
@@ -179,10 +206,13 @@ def write_part(
             old.unlink()
 
 
-def per_image_columns(data: Prepared, indices: np.ndarray, stages: Mapping[str, Evaluated]) -> dict[str, np.ndarray]:
+def per_image_columns(
+    data: Prepared, indices: np.ndarray, stages: Mapping[str, Evaluated]
+) -> dict[str, np.ndarray]:
     """Returns the columns of per_image.csv, [N] each; NaN where a stage does not see the slice.
 
-    "truth" is a digest of the mask's pixels (infected or not), by which runs that were scored on others are noticed.
+    "truth" is a digest of the mask's pixels (infected or not), by which runs that were scored on
+    others are noticed.
     """
     columns = {
         "id": np.array([data.ids[i] for i in indices]),
@@ -201,7 +231,9 @@ def per_image_columns(data: Prepared, indices: np.ndarray, stages: Mapping[str, 
 
 
 def true_shares(data: Prepared, indices: np.ndarray) -> np.ndarray:
-    """Returns the infected share of the pixels that count of each slice; NaN where it has no mask."""
+    """Returns the infected share of the pixels that count of each slice; NaN where it has no
+    mask.
+    """
     counted = data.counted_pixels[indices]
     known = data.has_mask[indices] & (counted > 0)
     return np.where(known, data.infected_pixels[indices] / np.maximum(counted, 1), np.nan)
@@ -210,9 +242,11 @@ def true_shares(data: Prepared, indices: np.ndarray) -> np.ndarray:
 def example_arrays(
     reader: SliceReader, predicted: Sequence[np.ndarray], dice: np.ndarray, rank: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns slices with their true and predicted masks for the report: the arrays of examples.npz.
+    """Returns slices with their true and predicted masks for the report: the arrays of
+    examples.npz.
 
-    Slices may differ in size: pictures are filled up at the bottom and on the right to one "shape" [n, 2] each.
+    Slices may differ in size: pictures are filled up at the bottom and on the right to one "shape"
+    [n, 2] each.
     """
     images, masks = zip(*(reader.data.decode(i) for i in reader.indices), strict=True)
     return {
@@ -227,7 +261,9 @@ def example_arrays(
 
 
 def filled_up(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Stacks pictures uint8 [H, W] of any sizes, zeros at the bottom and on the right: [n, largest H, largest W]."""
+    """Stacks pictures uint8 [H, W] of any sizes, zeros at the bottom and on the right: [n, largest
+    H, largest W].
+    """
     sides = np.max([picture.shape for picture in pictures], 0)
     out = np.zeros((len(pictures), *sides), np.uint8)
     for k, picture in enumerate(pictures):
@@ -236,13 +272,17 @@ def filled_up(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def shares(confusion: np.ndarray, cls: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the true and predicted share [N] of a class in each slice from its confusion matrix [N, K, K]."""
+    """Returns the true and predicted share [N] of a class in each slice from its confusion matrix
+    [N, K, K].
+    """
     pixels = np.maximum(confusion.sum((1, 2)), 1)
     return confusion[:, cls].sum(1) / pixels, confusion[:, :, cls].sum(1) / pixels
 
 
 def rank_examples(dice: np.ndarray, each: int = 4) -> dict[str, np.ndarray]:
-    """Returns the positions of the best, median and worst slices by Dice, no slice twice; fewer when there are few."""
+    """Returns the positions of the best, median and worst slices by Dice, no slice twice; fewer
+    when there are few.
+    """
     order = np.flatnonzero(np.isfinite(dice))
     order = order[np.argsort(-dice[order], kind="stable")]
     each = min(each, len(order) // 3) if len(order) >= 3 else 0
@@ -262,19 +302,26 @@ PATIENT_COLUMNS = ("patient", "slices", "infected_slices", "called_infected", "m
 
 
 def _patient_table(
-    columns: Mapping[str, np.ndarray], data: Prepared, indices: np.ndarray, stages: Mapping[str, Evaluated]
+    columns: Mapping[str, np.ndarray],
+    data: Prepared,
+    indices: np.ndarray,
+    stages: Mapping[str, Evaluated],
 ) -> tuple[tuple[str, ...], list[tuple]]:
     """Counts slices and adds up the pixels of each patient.
 
-    "true_share" is of the "marked_slices", all with a mask; the three last of the "scored_slices": those that both
-    stages together were scored on, or the segmenter alone.
+    "true_share" is of the "marked_slices", all with a mask; the three last of the "scored_slices":
+    those that both stages together were scored on, or the segmenter alone.
     """
     pixels = stages.get("framework", stages.get("segmenter"))
-    confusion, scored = np.zeros((len(indices), 2, 2), np.int64), np.zeros(len(indices), bool)
+    confusion = np.zeros((len(indices), 2, 2), np.int64)
+    scored = np.zeros(len(indices), bool)
     if pixels is not None:
         rows = _rows_of(indices, pixels.indices)
-        confusion[rows], scored[rows] = pixels.confusion, True
-    marked, sick, counted = (of_all[indices] for of_all in (data.has_mask, data.infected_pixels, data.counted_pixels))
+        confusion[rows] = pixels.confusion
+        scored[rows] = True
+    marked, sick, counted = (
+        of_all[indices] for of_all in (data.has_mask, data.infected_pixels, data.counted_pixels)
+    )
     lines = []
     for patient in sorted(set(columns["patient"].tolist())):
         chosen = columns["patient"] == patient
@@ -282,8 +329,17 @@ def _patient_table(
         known = counted[chosen & marked].sum()
         share = sick[chosen & marked].sum() / known if known else np.nan
         total = confusion[chosen].sum(0, keepdims=True)
-        found = np.concatenate([*shares(total), per_image_dice(total)]) if total.any() else np.full(3, np.nan)
-        counts = int(chosen.sum()), int(columns["label"][chosen].sum()), called, int((chosen & marked).sum())
+        found = (
+            np.concatenate([*shares(total), per_image_dice(total)])
+            if total.any()
+            else np.full(3, np.nan)
+        )
+        counts = (
+            int(chosen.sum()),
+            int(columns["label"][chosen].sum()),
+            called,
+            int((chosen & marked).sum()),
+        )
         lines.append((patient, *counts, share, int((chosen & scored).sum()), *found))
     return PATIENT_COLUMNS, lines
 

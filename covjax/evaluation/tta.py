@@ -15,11 +15,15 @@ SCALES = (0.75, 1.0, 1.25)
 FLIPS = ((False, False), (True, False), (False, True), (True, True))  # along height, along width
 
 
-def averaged_outputs(stage: Stage, variables: Any, images: jax.Array, tta: tuple[str, ...]) -> dict[str, jax.Array]:
-    """Runs the network on every view of slices [N, H, W] in 0..255 that `tta` names (see `options.TTA`).
+def averaged_outputs(
+    stage: Stage, variables: Any, images: jax.Array, tta: tuple[str, ...]
+) -> dict[str, jax.Array]:
+    """Runs the network on every view of slices [N, H, W] in 0..255 that `tta` names (see
+    `options.TTA`).
 
-    A slice is mirrored before enhancement, as in training; its size is changed where the enhancement leaves it. What
-    comes out is mirrored back exactly and, for masks, brought back to the network's size bilinearly.
+    A slice is mirrored before enhancement, as in training; its size is changed where the
+    enhancement leaves it. What comes out is mirrored back exactly and, for masks, brought back to
+    the network's size bilinearly.
 
     Returns:
       "logits" [N, K] or [N, h, w, K]: logarithms of the class probabilities averaged over the views in float32, so
@@ -30,12 +34,17 @@ def averaged_outputs(stage: Stage, variables: Any, images: jax.Array, tta: tuple
     flips = jnp.array(FLIPS if "flips" in tta else FLIPS[:1])
 
     def add_views(total, flip):
-        views = [_mirrored(_at_scale(stage, variables, _flip(images, flip), scale), flip) for scale in scales]
+        views = [
+            _mirrored(_at_scale(stage, variables, _flip(images, flip), scale), flip)
+            for scale in scales
+        ]
         return jax.tree.map(lambda t, *v: t + sum(v), total, *views), None
 
     # A scan, because compiling the network once per mirror image would take four times as long.
     shapes = jax.eval_shape(lambda: _at_scale(stage, variables, images, 1.0))
-    total, _ = lax.scan(add_views, jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), shapes), flips)
+    total, _ = lax.scan(
+        add_views, jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), shapes), flips
+    )
     mean = jax.tree.map(lambda t: t / (len(scales) * len(flips)), total)
     probability = jnp.maximum(mean.pop("probability"), jnp.finfo(jnp.float32).tiny)
     return {"logits": jnp.log(probability), **mean}
@@ -58,13 +67,20 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return tuple(round(side * scale) for side in size)
 
 
-def _at_scale(stage: Stage, variables: Any, images: jax.Array, scale: float) -> dict[str, jax.Array]:
-    """Returns probability and features of one view, a mask's probability at the network's usual size."""
+def _at_scale(
+    stage: Stage, variables: Any, images: jax.Array, scale: float
+) -> dict[str, jax.Array]:
+    """Returns probability and features of one view, a mask's probability at the network's usual
+    size.
+    """
     size = tuple(stage.config.input.size)
     outputs = stage.outputs(variables, images, _scaled(size, scale))
-    probability = jax.nn.softmax(outputs.pop("logits").astype(jnp.float32) / stage.calibration.temperature)
+    probability = jax.nn.softmax(
+        outputs.pop("logits").astype(jnp.float32) / stage.calibration.temperature
+    )
     if probability.ndim == 4:
-        probability = enhance(probability, preset="none", size=size)  # resizes with the same bits in any batch
+        # resizes with the same bits in any batch
+        probability = enhance(probability, preset="none", size=size)
     return {"probability": probability, **outputs}
 
 
@@ -74,6 +90,8 @@ def _mirrored(outputs: dict[str, jax.Array], flip: jax.Array) -> dict[str, jax.A
 
 
 def _flip(x: jax.Array, flip: jax.Array) -> jax.Array:
-    """Mirrors [N, H, W, ...] along height and width where `flip` bool [2] says so; its own inverse."""
+    """Mirrors [N, H, W, ...] along height and width where `flip` bool [2] says so; its own
+    inverse.
+    """
     x = jnp.where(flip[0], x[:, ::-1], x)
     return jnp.where(flip[1], x[:, :, ::-1], x)

@@ -1,4 +1,6 @@
-"""The paper's framework end to end: train and evaluate a run in its workdir, and screen new slices with it."""
+"""The paper's framework end to end: train and evaluate a run in its workdir, and screen new slices
+with it.
+"""
 
 from covjax.framework.audit import audit_run, audit_source
 from covjax.framework.evaluate import evaluate_run

@@ -1,4 +1,6 @@
-"""Audits a data source as a configuration would use it, or the data of a run as its splits.json divides them."""
+"""Audits a data source as a configuration would use it, or the data of a run as its splits.json
+divides them.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +18,11 @@ from covjax.framework.slices import open_run_data
 
 
 def audit_source(config: Any, output: Path) -> bool:
-    """Audits the source of `config`, divided as train.py would divide it; writes the audit into `output`.
+    """Audits the source of `config`, divided as train.py would divide it; writes the audit into
+    `output`.
 
-    Returns whether something serious was found. Raises InputError for a configuration or a source that cannot be
-    used, and for an output folder that holds something else.
+    Returns whether something serious was found. Raises InputError for a configuration or a source
+    that cannot be used, and for an output folder that holds something else.
     """
     check_config(config)
     _check_output(output)
@@ -47,7 +50,13 @@ def audit_run(workdir: Path, output: Path) -> bool:
         image, mask = data.decode(i)
         mask = mask if data.has_mask[i] else None
         return Slice(
-            data.ids[i], image, mask, int(data.labels[i]), data.patients[i], data.splits[i], notes=data.notes.get(i, ())
+            data.ids[i],
+            image,
+            mask,
+            int(data.labels[i]),
+            data.patients[i],
+            data.splits[i],
+            notes=data.notes.get(i, ()),
         )
 
     m = replace(measure(data.source, data.fingerprint, data.ids, load), left_out=data.left_out)
@@ -65,5 +74,7 @@ def _audit(output: Path, m: Measured, splits: dict[str, Any], load: Any) -> bool
 
 
 def _check_output(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not (output / "audit.json").is_file())):
+    if output.exists() and (
+        not output.is_dir() or (any(output.iterdir()) and not (output / "audit.json").is_file())
+    ):
         raise InputError(f"--output: {output} exists and holds no audit, name another folder")

@@ -1,4 +1,6 @@
-"""Fits a classifier's temperature and threshold on the validation part, and keeps them in the workdir."""
+"""Fits a classifier's temperature and threshold on the validation part, and keeps them in the
+workdir.
+"""
 
 import json
 from collections.abc import Sequence
@@ -36,7 +38,9 @@ def is_asked(config: Any) -> bool:
 
 
 def check_calibration(config: Any, data: Prepared, splits: dict[str, Any]) -> None:
-    """Raises InputError, before the training, if the validation part lacks a class that calibration needs."""
+    """Raises InputError, before the training, if the validation part lacks a class that calibration
+    needs.
+    """
     labels = data.labels[part_indices(data, splits, "val")]
     missing = [name for label, name in enumerate(CLASSES) if not (labels == label).any()]
     if is_asked(config) and missing:
@@ -47,20 +51,28 @@ def check_calibration(config: Any, data: Prepared, splits: dict[str, Any]) -> No
 
 
 def fit_calibration(stage: Stage, variables: Any, reader: SliceReader, workdir: Path) -> None:
-    """Fits what the configuration asks for on the slices of `reader`, the validation part, and writes it.
+    """Fits what the configuration asks for on the slices of `reader`, the validation part, and
+    writes it.
 
-    The threshold is chosen on the calibrated log-odds, divided by the temperature as they are in use.
+    The threshold is chosen on the calibrated log-odds, divided by the temperature as they are in
+    use.
     """
     batches = eval_batches(reader, batch_size=round_up(stage.config.batch_size))
     rows = collect(make_predictor(stage)(variables, batches))
-    label, log_odds = rows["label"], rows["log_odds"]  # of a stage without calibration
+    label = rows["label"]
+    log_odds = rows["log_odds"]  # of a stage without calibration
     fits = stage.config.calibration == "temperature"
     temperature = fit_temperature(label, log_odds) if fits else 1.0
     calibrated = replace(stage, calibration=Calibration(temperature)).calibrated(log_odds)
     rule = stage.config.threshold_rule
     fixed = float(logit(stage.config.threshold))
-    threshold = fixed if rule == "fixed" else choose_threshold(label, log_odds=calibrated, rule=rule)
-    losses = [classification_scores(label, log_odds=some)["log_loss"]["value"] for some in (log_odds, calibrated)]
+    threshold = (
+        fixed if rule == "fixed" else choose_threshold(label, log_odds=calibrated, rule=rule)
+    )
+    losses = [
+        classification_scores(label, log_odds=some)["log_loss"]["value"]
+        for some in (log_odds, calibrated)
+    ]
     found = {
         "calibration": stage.config.calibration, "temperature": temperature, "threshold_rule": rule,
         **threshold_to_json(threshold), "fitted_on": "val", "n": len(label),
@@ -72,29 +84,38 @@ def fit_calibration(stage: Stage, variables: Any, reader: SliceReader, workdir: 
 
 
 def noted(stage: Stage, tta: Sequence[str]) -> Stage:
-    """Adds to a stage's calibration that it was fitted without the test-time augmentation that is in use."""
+    """Adds to a stage's calibration that it was fitted without the test-time augmentation that is
+    in use.
+    """
     if not (tta and stage.name == "classifier" and is_asked({"classifier": stage.config})):
         return stage
     note = (
         f"Temperature and threshold were fitted without --tta={','.join(tta)}: averaged probabilities are less sure; "
         "sensitivity and specificity may differ from those that the threshold was chosen for."
     )
-    return replace(stage, calibration=stage.calibration._replace(notes=(*stage.calibration.notes, note)))
+    return replace(
+        stage, calibration=stage.calibration._replace(notes=(*stage.calibration.notes, note))
+    )
 
 
 def read_calibration(config: Any, workdir: Path) -> Calibration:
     """Returns what was fitted, or the default if the run asks for nothing.
 
-    Raises RunError if the run asks for it and did not come to it, InputError if the file is damaged.
+    Raises RunError if the run asks for it and did not come to it, InputError if the file is
+    damaged.
     """
     if not is_asked(config):
         return Calibration()
     path = calibration_path(workdir)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        calibration = Calibration(float(found["temperature"]), threshold_from_json(found), _notes(found))
+        calibration = Calibration(
+            float(found["temperature"]), threshold_from_json(found), _notes(found)
+        )
     except FileNotFoundError:
-        raise RunError(f"{path}: missing, run train.py with this workdir to the end first") from None
+        raise RunError(
+            f"{path}: missing, run train.py with this workdir to the end first"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}), delete it and run train.py again") from None
     if not 0 < calibration.temperature < np.inf:

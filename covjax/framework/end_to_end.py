@@ -1,4 +1,6 @@
-"""Scores of both stages together: a slice that stage 1 misses is lesion missed, a false alarm is lesion invented."""
+"""Scores of both stages together: a slice that stage 1 misses is lesion missed, a false alarm is
+lesion invented.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -26,7 +28,8 @@ def evaluate_framework(
       confusion: [N, 2, 2] of the same slices, see `gated_confusions`.
       data, indices: which slices these are.
     """
-    called, patients = screened["called"], patients_of(data, indices)
+    called = screened["called"]
+    patients = patients_of(data, indices)
     true, predicted = shares(confusion)
     section = {
         **heading(None, SEGMENTATION_CLASSES, data, indices),
@@ -43,7 +46,8 @@ def evaluate_framework(
 def gated_confusions(
     called: np.ndarray, reader: SliceReader, known: Mapping[int, np.ndarray], segment: Segment
 ) -> np.ndarray:
-    """Returns the confusion matrices [N, 2, 2] of all slices, in their own size, when only those called are segmented.
+    """Returns the confusion matrices [N, 2, 2] of all slices, in their own size, when only those
+    called are segmented.
 
     Args:
       called: bool [N], which slices stage 1 called infected; only those go through stage 2.
@@ -54,7 +58,8 @@ def gated_confusions(
     confusion = np.zeros((len(reader), 2, 2), np.int64)
     for i in np.flatnonzero(~called):
         index = reader.indices[i]
-        sick, counted = reader.data.infected_pixels[index], reader.data.counted_pixels[index]
+        sick = reader.data.infected_pixels[index]
+        counted = reader.data.counted_pixels[index]
         confusion[i, :, 0] = counted - sick, sick
     seen = np.isin(reader.indices, list(known))
     for i in np.flatnonzero(called & seen):
@@ -66,9 +71,14 @@ def gated_confusions(
 
 
 def _screening_scores(
-    label: np.ndarray, called: np.ndarray, true: np.ndarray, predicted: np.ndarray, patients: list[str]
+    label: np.ndarray,
+    called: np.ndarray,
+    true: np.ndarray,
+    predicted: np.ndarray,
+    patients: list[str],
 ) -> dict[str, dict]:
-    sick, healthy = np.flatnonzero(label == 1), np.flatnonzero(label == 0)
+    sick = np.flatnonzero(label == 1)
+    healthy = np.flatnonzero(label == 0)
     of = lambda some: [patients[i] for i in some]  # noqa: E731
     return {
         "missed_infected_slices": share_score(~called[sick], of(sick), "no infected slice"),

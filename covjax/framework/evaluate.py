@@ -1,4 +1,6 @@
-"""Evaluating a trained run on one part of its data: every stage, both together, and what was asked for beside."""
+"""Evaluating a trained run on one part of its data: every stage, both together, and what was asked
+for beside.
+"""
 
 import json
 import time
@@ -54,7 +56,8 @@ def evaluate_run(
     workdir: Path, part: str = "test", batch_size: int | None = None, *,
     options: Options = PLAIN, save_predictions: str | None = None, explain: bool = False,
 ) -> None:  # fmt: skip
-    """Evaluates a trained run on one part of its data, in batches, and writes results/PART/ when all is computed.
+    """Evaluates a trained run on one part of its data, in batches, and writes results/PART/ when
+    all is computed.
 
     Args:
       workdir: of the run.
@@ -64,8 +67,8 @@ def evaluate_run(
       save_predictions: "png" or "npz", to write the masks of the slices that stage 2 sees to results/PART/predictions/.
       explain: whether to write Grad-CAM heat maps of the classifier's most confident calls to explain.npz.
 
-    Raises InputError if the part is unknown, the data are gone or the run lacks the stage that an option is about,
-    RunError if a stage was not trained.
+    Raises InputError if the part is unknown, the data are gone or the run lacks the stage that an
+    option is about, RunError if a stage was not trained.
     """
     if part not in PARTS:
         raise InputError(f"--split: '{part}' is unknown, use one of {', '.join(PARTS)}")
@@ -74,11 +77,16 @@ def evaluate_run(
     check_tta(config, options.tta)
     splits = read_splits(workdir / "splits.json")
     data = open_run_data(config, splits)
-    folder, indices = workdir / "results" / part, part_indices(data, splits, part)
+    folder = workdir / "results" / part
+    indices = part_indices(data, splits, part)
     data = with_crops(config, data, indices)
     several = len(class_names(config.data.classes)) > 2
     with saved_predictions(folder / "predictions", save_predictions, several) as save:
-        stages, arrays, seen, run, speed = {}, {}, {}, {}, {}
+        stages = {}
+        arrays = {}
+        seen = {}
+        run = {}
+        speed = {}
         for name in stage_names(config):
             stages[name], variables = load_trained(name, config, workdir)
             stages[name] = noted(stages[name], options.tta)
@@ -86,9 +94,13 @@ def evaluate_run(
             size = round_up(batch_size or config[name].batch_size)
             run[name] = _runner(stages[name], variables, size, options, save, saved, data.unit)
             if name == "segmenter" and _nothing_to_segment(config, data, indices, splits):
-                logging.warning("the %s part of fold %d has no infected slice to segment", part, splits["fold"])
+                logging.warning(
+                    "the %s part of fold %d has no infected slice to segment", part, splits["fold"]
+                )
                 continue
-            reader = part_reader(name, config, data, splits, part, cache=False, native=name == "segmenter")
+            reader = part_reader(
+                name, config, data, splits, part, cache=False, native=name == "segmenter"
+            )
             rows, seconds = run[name](reader, keep=KEEP[name])
             speed[name] = {"slices_per_second_eval": round(len(reader) / seconds, 3)}
             if name == "classifier":
@@ -99,16 +111,27 @@ def evaluate_run(
                 arrays |= _examples(run[name], reader, rows)
             seen[name] = Seen(reader.indices, rows)
         if len(stages) == 2:
-            reader = part_reader("segmenter", config, data, splits, part, cache=False, selection="all", native=True)
+            reader = part_reader(
+                "segmenter", config, data, splits, part, cache=False, selection="all", native=True
+            )
             seen["framework"] = _framework(reader, seen, run["segmenter"])
         arrays["rows"] = rows_to_arrays(seen, data, indices)
-        write_part(folder, part, data, indices, evaluate_seen(stages, seen, data), arrays, options.in_force())
+        write_part(
+            folder,
+            part,
+            data,
+            indices,
+            evaluate_seen(stages, seen, data),
+            arrays,
+            options.in_force(),
+        )
     for name in speed:
         record_timing(workdir, name, speed[name])
 
 
 def _framework(reader: SliceReader, seen: Mapping[str, Seen], run: Callable) -> Seen:
-    """Returns what both stages together say of the slices of `reader`: those that stage 1 called go through stage 2.
+    """Returns what both stages together say of the slices of `reader`: those that stage 1 called go
+    through stage 2.
 
     Of several classes, only whether pixels are infected or not.
     """
@@ -121,7 +144,9 @@ def _framework(reader: SliceReader, seen: Mapping[str, Seen], run: Callable) -> 
     return Seen(reader.indices, {"confusion": gated_confusions(called, reader, known, segment)})
 
 
-def check_asked(names: list[str], options: Options, save_predictions: str | None = None, explain: bool = False) -> None:
+def check_asked(
+    names: list[str], options: Options, save_predictions: str | None = None, explain: bool = False
+) -> None:
     """Raises InputError if the run lacks the stage that an option is about."""
     if save_predictions is not None and save_predictions not in FORMATS:
         raise unknown("--save_predictions", save_predictions, FORMATS)
@@ -134,22 +159,29 @@ def check_asked(names: list[str], options: Options, save_predictions: str | None
             raise InputError(f"--{flag}: this run has no {stage}, leave the flag out")
 
 
-def evaluate_seen(stages: Mapping[str, Stage], seen: Mapping[str, Seen], data: Prepared) -> dict[str, Evaluated]:
+def evaluate_seen(
+    stages: Mapping[str, Stage], seen: Mapping[str, Seen], data: Prepared
+) -> dict[str, Evaluated]:
     """Returns what every stage says of a part: scores and columns, from its rows alone."""
     found = {}
     for name, evaluate in (("classifier", evaluate_classifier), ("segmenter", evaluate_segmenter)):
         if name in seen:
             found[name] = evaluate(stages[name], seen[name].rows, data, seen[name].indices)
     if "framework" in seen:
-        screened, (indices, rows) = seen["classifier"].rows, seen["framework"]
+        screened = seen["classifier"].rows
+        indices, rows = seen["framework"]
         found["framework"] = evaluate_framework(
             stages["classifier"].threshold, screened, rows["confusion"], data, indices
         )
     return found
 
 
-def rows_to_arrays(seen: Mapping[str, Seen], data: Prepared, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the arrays of rows.npz, from which a part can be scored again: see `rows_from_arrays`."""
+def rows_to_arrays(
+    seen: Mapping[str, Seen], data: Prepared, indices: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of rows.npz, from which a part can be scored again: see
+    `rows_from_arrays`.
+    """
     arrays = {
         "id": np.array([data.ids[i] for i in indices]),
         "patient": np.array([data.patients[i] for i in indices]),
@@ -178,9 +210,17 @@ def rows_from_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, Seen]:
     return {name: Seen(rows.pop("position"), rows) for name, rows in found.items()}
 
 
-def _nothing_to_segment(config: Any, data: Prepared, indices: np.ndarray, splits: dict[str, Any]) -> bool:
-    """A fold of patients without infection is no mistake: its slices count where the folds are pooled."""
-    return bool(splits.get("folds")) and config.segmenter.slices == "infected" and not data.labels[indices].any()
+def _nothing_to_segment(
+    config: Any, data: Prepared, indices: np.ndarray, splits: dict[str, Any]
+) -> bool:
+    """A fold of patients without infection is no mistake: its slices count where the folds are
+    pooled.
+    """
+    return (
+        bool(splits.get("folds"))
+        and config.segmenter.slices == "infected"
+        and not data.labels[indices].any()
+    )
 
 
 def _runner(
@@ -192,7 +232,8 @@ def _runner(
     saved: tuple[str, ...],
     unit: str,
 ) -> Callable[..., tuple[Rows, float]]:
-    """Returns run(reader, keep) -> (rows of all its slices, seconds without the first batch's compilation).
+    """Returns run(reader, keep) -> (rows of all its slices, seconds without the first batch's
+    compilation).
 
     The rows `saved` go to `save` beside.
     """
@@ -207,8 +248,12 @@ def _runner(
     def run(reader: SliceReader, keep: tuple[str, ...]) -> tuple[Rows, float]:
         total = -(-len(reader) // batch_size)
         batches = predicted(reader, eval_batches(reader, batch_size=batch_size), {*keep, *saved})
-        batches = iter(tqdm(batches, total=total, desc=f"{stage.name}: evaluating", unit="batch", leave=False))
-        start, parts, done = time.perf_counter(), [], 0
+        batches = iter(
+            tqdm(batches, total=total, desc=f"{stage.name}: evaluating", unit="batch", leave=False)
+        )
+        start = time.perf_counter()
+        parts = []
+        done = 0
         for rows in batches:
             n = len(rows["loss"])
             if saved:
@@ -224,7 +269,9 @@ def _runner(
 
 
 def _kept(rows: Rows, keep: tuple[str, ...], first: int, total: int) -> Rows:
-    """Drops what was only fetched to be saved, and the features of slices for which there is no room."""
+    """Drops what was only fetched to be saved, and the features of slices for which there is no
+    room.
+    """
     rows = {name: values for name, values in rows.items() if name in keep or name not in LARGE}
     if "features" in rows:
         every = _features_every(total, rows["features"].shape[1])
@@ -244,8 +291,11 @@ def _features(reader: SliceReader, features: np.ndarray | None) -> dict[str, dic
     return {"features": {"features": features, "label": reader.data.labels[indices], "id": ids}}
 
 
-def _explanations(stage: Stage, variables: Any, reader: SliceReader, rows: Rows) -> dict[str, dict[str, np.ndarray]]:
-    label, probability = rows["label"], rows["probability"]
+def _explanations(
+    stage: Stage, variables: Any, reader: SliceReader, rows: Rows
+) -> dict[str, dict[str, np.ndarray]]:
+    label = rows["label"]
+    probability = rows["probability"]
     chosen = most_confident(label, rows["log_odds"], rows["called"])
     images = np.stack([reader[i]["image"] for i in chosen])
     heat = jax.jit(lambda v, x: grad_cam(stage, v, x))(variables, images)

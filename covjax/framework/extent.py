@@ -28,8 +28,8 @@ def voxel_size(scan: Scan, index: int) -> float:
 def slice_line(scan: Scan, index: int, found: Screened) -> Line:
     """Returns what is known of slice `index` of a scan, areas in mm2 where its spacing is known.
 
-    The mask of `found` is without what lies outside the lung. The sum of areas times extents, mm along the normal of
-    the slices, is the volume.
+    The mask of `found` is without what lies outside the lung. The sum of areas times extents, mm
+    along the normal of the slices, is the volume.
     """
     spacing = scan.volume.spacing if scan.volume else None
     pixels = None if found.mask is None else int((found.mask > 0).sum())
@@ -42,13 +42,19 @@ def slice_line(scan: Scan, index: int, found: Screened) -> Line:
         "called_infected": int(found.infected),
         "infected_pixels": pixels,
         "infected_share": None if found.mask is None else float((found.mask > 0).mean()),
-        "infected_mm2": None if spacing is None or pixels is None else pixels * spacing[1] * spacing[2],
+        "infected_mm2": None
+        if spacing is None or pixels is None
+        else pixels * spacing[1] * spacing[2],
         "extent_mm": scan.volume.extents[index] if spacing else None,
     }
 
 
-def scan_line(scan: Scan, window: Window, lines: Sequence[Line], sums: dict[str, float] | None) -> Line:
-    """Sums up the lines of a scan's slices and its `sums` (pixels times `voxel_size`; None: no segmenter)."""
+def scan_line(
+    scan: Scan, window: Window, lines: Sequence[Line], sums: dict[str, float] | None
+) -> Line:
+    """Sums up the lines of a scan's slices and its `sums` (pixels times `voxel_size`; None: no
+    segmenter).
+    """
     spacing = scan.volume.spacing if scan.volume else None
     ml = 0.001 if spacing and sums else None
     probabilities = [line["probability_infected"] for line in lines]
@@ -59,7 +65,9 @@ def scan_line(scan: Scan, window: Window, lines: Sequence[Line], sums: dict[str,
         "window": ",".join(f"{part:g}" for part in window) if window else "as_is",
         "slices": len(lines),
         "called_infected": sum(line["called_infected"] for line in lines),
-        "highest_probability": max(probabilities) if lines and probabilities[0] is not None else None,
+        "highest_probability": max(probabilities)
+        if lines and probabilities[0] is not None
+        else None,
         "spacing_mm": "x".join(f"{side:g}" for side in spacing) if spacing else None,
         "infected_ml": sums["infected"] * ml if ml else None,
         "infected_outside_lung_ml": sums["outside"] * ml if ml and sums["lung"] else None,

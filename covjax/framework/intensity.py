@@ -1,4 +1,6 @@
-"""What the values of a run's slices were before they became 0..255, recorded beside it and asked in use."""
+"""What the values of a run's slices were before they became 0..255, recorded beside it and asked in
+use.
+"""
 
 import json
 from pathlib import Path
@@ -11,13 +13,16 @@ from covjax.errors import InputError
 
 
 def record_intensity(config: Any, data: Prepared, workdir: Path) -> None:
-    """Writes intensity.json: what the slices held (8bit, hu or both), and the centre and width of the window for HU."""
+    """Writes intensity.json: what the slices held (8bit, hu or both), and the centre and width of
+    the window for HU.
+    """
     window = list(parse_window(config.data.window)) if "hu" in data.values else None
     write_json(workdir / "intensity.json", {"values": sorted(data.values), "window": window})
 
 
 def read_intensity(workdir: Path) -> frozenset[str]:
-    """Returns what a run's slices held; runs of earlier versions, which record nothing, saw 8-bit pictures.
+    """Returns what a run's slices held; runs of earlier versions, which record nothing, saw 8-bit
+    pictures.
 
     Raises InputError when the record is damaged.
     """

@@ -1,4 +1,6 @@
-"""Where the lungs of a scan's slices are, and which of the infection that is marked lies in them."""
+"""Where the lungs of a scan's slices are, and which of the infection that is marked lies in
+them.
+"""
 
 from typing import NamedTuple
 
@@ -17,8 +19,12 @@ class Lungs(NamedTuple):
 
     thorax: Thorax | None  # None: of pictures
 
-    def divide(self, index: int, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-        """Divides the mask [H, W] of slice `index`, whose picture is uint8 [H, W], as `divide_infection` does."""
+    def divide(
+        self, index: int, image: np.ndarray, mask: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, int]]:
+        """Divides the mask [H, W] of slice `index`, whose picture is uint8 [H, W], as
+        `divide_infection` does.
+        """
         if self.thorax is None:
             return divide_infection(mask, *lungs_and_chest(image), known=False)
         return divide_infection(mask, *self.thorax.slice(index), known=self.thorax.found)
@@ -30,9 +36,13 @@ class Lungs(NamedTuple):
 
 
 def find_lungs(scan: Scan) -> Lungs:
-    """Estimates the lungs of a scan; a volume is read once for it. Raises InputError if that fails."""
+    """Estimates the lungs of a scan; a volume is read once for it. Raises InputError if that
+    fails.
+    """
     volume = scan.volume
-    return Lungs(find_thorax(scan.read, volume.shape, volume.spacing, scan.intensity) if volume else None)
+    return Lungs(
+        find_thorax(scan.read, volume.shape, volume.spacing, scan.intensity) if volume else None
+    )
 
 
 def divide_infection(
@@ -61,7 +71,9 @@ def divide_infection(
 
 
 def share_of_lung(counts: dict[str, float]) -> float | None:
-    """Returns infection in the lung as a share of the lung; None where there is none or it is not known."""
+    """Returns infection in the lung as a share of the lung; None where there is none or it is not
+    known.
+    """
     return counts["in_lung"] / counts["lung"] if counts["lung"] else None
 
 
@@ -76,11 +88,15 @@ def lung_notes(scan: Scan, lungs: Lungs, sums: dict[str, float], without: int) -
     """
     notes = list(lungs.notes)
     if scan.volume is None and without:
-        notes.append(f"no lungs were found in {without} of {len(scan)} pictures: their share of the lung is unknown")
+        notes.append(
+            f"no lungs were found in {without} of {len(scan)} pictures: their share of the lung is unknown"
+        )
     marked = sums["infected"] + sums["outside"]
     if sums["outside"] > SAID * marked:
         known = scan.volume is not None and scan.volume.spacing is not None
         amount = f"{sums['outside'] / 1000:.3g} ml" if known else f"{sums['outside']:.0f} pixels"
         share = sums["outside"] / marked
-        notes.append(f"{amount} ({share:.0%}) of what is marked lie outside the lung and are counted apart")
+        notes.append(
+            f"{amount} ({share:.0%}) of what is marked lie outside the lung and are counted apart"
+        )
     return notes

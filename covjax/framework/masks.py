@@ -20,12 +20,16 @@ SHEARED_NIFTI = (
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draws the contours of a mask [H, W] over its slice uint8 [H, W], each class in its colour: uint8 [H, W, 3]."""
+    """Draws the contours of a mask [H, W] over its slice uint8 [H, W], each class in its colour:
+    uint8 [H, W, 3].
+    """
     picture = np.repeat(image[..., None], 3, -1)
     for k in range(1, int(mask.max(initial=0)) + 1):
         padded = np.pad(mask == k, 1)
         inside = padded[1:-1, 1:-1]
-        eroded = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        eroded = (
+            inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        )
         picture[inside & ~eroded] = rgb(COLOURS[k - 1])
     return picture
 
@@ -40,8 +44,12 @@ def scan_columns(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{name}_ml" for name in classes)
 
 
-def class_areas(mask: np.ndarray, classes: Sequence[str], spacing: Sequence[float] | None) -> dict[str, Any]:
-    """Returns the columns of a slice: pixels of each class in its mask, and mm2 if `spacing` (3 axes) is known."""
+def class_areas(
+    mask: np.ndarray, classes: Sequence[str], spacing: Sequence[float] | None
+) -> dict[str, Any]:
+    """Returns the columns of a slice: pixels of each class in its mask, and mm2 if `spacing` (3
+    axes) is known.
+    """
     found: dict[str, Any] = {}
     for k, name in enumerate(classes, start=1):
         found[f"{name}_pixels"] = pixels = int((mask == k).sum())
@@ -50,16 +58,22 @@ def class_areas(mask: np.ndarray, classes: Sequence[str], spacing: Sequence[floa
 
 
 def class_volumes(slices: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
-    """Returns the columns of a scan from those of its slices: ml of each class, None where sizes are not known."""
+    """Returns the columns of a scan from those of its slices: ml of each class, None where sizes
+    are not known.
+    """
     known = all(line["extent_mm"] is not None for line in slices)
     return {
-        f"{name}_ml": sum(line[f"{name}_mm2"] * line["extent_mm"] for line in slices) / 1000 if known else None
+        f"{name}_ml": sum(line[f"{name}_mm2"] * line["extent_mm"] for line in slices) / 1000
+        if known
+        else None
         for name in classes
     }
 
 
 def mask_notes(volume: Volume, files: int, segmentation: bool) -> list[str]:
-    """Returns what to know of the mask of a volume in so many files, a DICOM segmentation or NIfTI."""
+    """Returns what to know of the mask of a volume in so many files, a DICOM segmentation or
+    NIfTI.
+    """
     notes = []
     grids = volume.grids
     gaps = any(len(grid.places) < grid.geometry.shape[2] for grid in grids) and bool(volume.frames)

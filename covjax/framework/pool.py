@@ -29,12 +29,15 @@ MAY_DIFFER = ("split.fold", "data.path", "data.prepared_dir", "data.cache", "xla
 
 
 def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> None:
-    """Scores the slices of one part of several evaluated runs as one, and writes OUTPUT/results/PART/.
+    """Scores the slices of one part of several evaluated runs as one, and writes
+    OUTPUT/results/PART/.
 
-    Confusion matrices and probabilities are put together; no score of a fold enters. Nothing is computed again.
+    Confusion matrices and probabilities are put together; no score of a fold enters. Nothing is
+    computed again.
 
-    Raises InputError if a run was not evaluated, if runs differ in data, configuration or evaluation options, if a
-    slice is in the part of two of them, or if `output` exists and is not empty.
+    Raises InputError if a run was not evaluated, if runs differ in data, configuration or
+    evaluation options, if a slice is in the part of two of them, or if `output` exists and is not
+    empty.
     """
     if len(workdirs) < 2:
         raise InputError("--pool: one run, name two or more, e.g. --pool runs/fold0 runs/fold1")
@@ -65,7 +68,15 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
         write_json(partial / "splits.json", _pooled_splits(splits[0], data, part))
         if (workdirs[0] / LEFT_OUT).is_file():
             shutil.copy(workdirs[0] / LEFT_OUT, partial)
-        write_part(partial / "results" / part, part, data, indices, evaluate_seen(stages, seen, data), pooled, options)
+        write_part(
+            partial / "results" / part,
+            part,
+            data,
+            indices,
+            evaluate_seen(stages, seen, data),
+            pooled,
+            options,
+        )
         if output.exists():
             output.rmdir()
         partial.rename(output)
@@ -74,12 +85,18 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
 
 
 def _check_alike(
-    workdirs: Sequence[Path], configs: Sequence[dict], splits: Sequence[dict], summaries: Sequence[dict]
+    workdirs: Sequence[Path],
+    configs: Sequence[dict],
+    splits: Sequence[dict],
+    summaries: Sequence[dict],
 ) -> None:
     for workdir, config, split, summary in zip(workdirs, configs, splits, summaries, strict=True):
         if split["fingerprint"] != splits[0]["fingerprint"]:
-            raise InputError(f"{workdir}: trained on other data than {workdirs[0]}, pool runs on the same data")
-        ours, theirs = flat_fields(config), flat_fields(configs[0])
+            raise InputError(
+                f"{workdir}: trained on other data than {workdirs[0]}, pool runs on the same data"
+            )
+        ours = flat_fields(config)
+        theirs = flat_fields(configs[0])
         for field in sorted(ours.keys() | theirs.keys()):
             if field not in MAY_DIFFER and ours.get(field) != theirs.get(field):
                 raise InputError(
@@ -87,7 +104,9 @@ def _check_alike(
                     f"{json.dumps(theirs.get(field))}, pool runs of one configuration"
                 )
         if summary["definitions"] != DEFINITIONS:
-            raise InputError(f"{workdir}: evaluated by another covjax, run eval.py --workdir {workdir} again")
+            raise InputError(
+                f"{workdir}: evaluated by another covjax, run eval.py --workdir {workdir} again"
+            )
         if summary["options"] != summaries[0]["options"]:
             raise InputError(
                 f"{workdir}: evaluated with other options than {workdirs[0]} ({json.dumps(summary['options'])} and "
@@ -105,9 +124,22 @@ def _check_apart(workdirs: Sequence[Path], ids: Sequence[np.ndarray], part: str)
             )
 
 
-def _joined(splits: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]) -> tuple[Prepared, dict[str, Seen]]:
-    """Returns the slices of all runs as one data set without pictures, and what every stage says of them."""
-    names = ("id", "patient", "label", "has_mask", "infected_pixels", "counted_pixels", "truth", "notes")
+def _joined(
+    splits: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]
+) -> tuple[Prepared, dict[str, Seen]]:
+    """Returns the slices of all runs as one data set without pictures, and what every stage says of
+    them.
+    """
+    names = (
+        "id",
+        "patient",
+        "label",
+        "has_mask",
+        "infected_pixels",
+        "counted_pixels",
+        "truth",
+        "notes",
+    )
     known = {name: np.concatenate([content[name] for content in arrays]) for name in names}
     count = len(known["id"])
     data = Prepared(
@@ -117,7 +149,8 @@ def _joined(splits: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]
         infected_pixels=known["infected_pixels"], counted_pixels=known["counted_pixels"],
         notes={i: tuple(text.split("; ")) for i, text in enumerate(known["notes"].tolist()) if text},
     )  # fmt: skip
-    parts, first = {}, 0
+    parts = {}
+    first = 0
     for content in arrays:
         for name, (indices, rows) in rows_from_arrays(content).items():
             parts.setdefault(name, []).append(Seen(indices + first, rows))
@@ -131,10 +164,13 @@ def _joined(splits: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]
     }
 
 
-def _examples(workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], data: Prepared) -> dict[str, dict]:
+def _examples(
+    workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], data: Prepared
+) -> dict[str, dict]:
     """Chooses best, median and worst slices among those that the runs kept pictures of.
 
-    As many of the best and worst of all are among them as every run kept; of the rest those nearest to the median.
+    As many of the best and worst of all are among them as every run kept; of the rest those nearest
+    to the median.
     """
     paths = [workdir / "results" / part / "examples.npz" for workdir in workdirs]
     kept = [read_arrays(path) for path in paths if path.is_file()]
@@ -144,7 +180,8 @@ def _examples(workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], dat
     median = np.nanmedian(per_image_dice(infected_or_not(seen["segmenter"].rows["confusion"])))
     each = max(len(places) for places in rank_examples(kept["dice"]).values())
     order = np.argsort(-kept["dice"], kind="stable")
-    best, worst = order[:each], order[len(order) - each :]
+    best = order[:each]
+    worst = order[len(order) - each :]
     others = np.setdiff1d(order, np.concatenate([best, worst]))
     near = others[np.argsort(np.abs(kept["dice"][others] - median), kind="stable")][:each]
     chosen = np.concatenate([best, near, worst])
@@ -155,15 +192,23 @@ def _examples(workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], dat
 def _together(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Joins arrays of examples.npz; pictures of several runs may differ in size."""
     pictures = arrays[0].ndim == 3
-    return filled_up([one for some in arrays for one in some]) if pictures else np.concatenate(arrays)
+    return (
+        filled_up([one for some in arrays for one in some]) if pictures else np.concatenate(arrays)
+    )
 
 
 def _calibration(workdirs: Sequence[Path], config: Any) -> Calibration:
-    """What all runs share of their calibration; NaN where each run has fitted its own. Notes say of which run."""
+    """What all runs share of their calibration; NaN where each run has fitted its own. Notes say of
+    which run.
+    """
     fitted = [read_calibration(config, workdir) for workdir in workdirs]
     numbers = [(calibration.temperature, calibration.threshold) for calibration in fitted]
-    shared = (values[0] if len(set(values)) == 1 else np.nan for values in zip(*numbers, strict=True))
-    notes = [f"{w.name}: {note}" for w, one in zip(workdirs, fitted, strict=True) for note in one.notes]
+    shared = (
+        values[0] if len(set(values)) == 1 else np.nan for values in zip(*numbers, strict=True)
+    )
+    notes = [
+        f"{w.name}: {note}" for w, one in zip(workdirs, fitted, strict=True) for note in one.notes
+    ]
     return Calibration(*shared, tuple(notes))
 
 
@@ -175,13 +220,21 @@ def _folds(splits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     folds = sorted(split["fold"] for split in splits)
     missing = sorted(set(range(count)) - set(folds))
     if missing:
-        logging.warning("folds %s of %d are not among the pooled runs", ", ".join(map(str, missing)), count)
+        logging.warning(
+            "folds %s of %d are not among the pooled runs", ", ".join(map(str, missing)), count
+        )
     return {"pooled_folds": folds, "of_folds": count}
 
 
 def _pooled_splits(splits: Mapping[str, Any], data: Prepared, part: str) -> dict[str, Any]:
-    """Returns what splits.json of the output holds: one part, of which all runs together are made."""
-    same = {name: splits[name] for name in ("source", "fingerprint", "by", "seed", "shares", "folds") if name in splits}
+    """Returns what splits.json of the output holds: one part, of which all runs together are
+    made.
+    """
+    same = {
+        name: splits[name]
+        for name in ("source", "fingerprint", "by", "seed", "shares", "folds")
+        if name in splits
+    }
     counts = {name: int((data.labels == k).sum()) for k, name in enumerate(CLASSES)}
     patients = sorted(set(data.patients) - {""})
     same |= {"notes": {part: count_notes(data, np.arange(len(data)))}} if data.notes else {}
@@ -199,7 +252,9 @@ def _read_summary(path: Path) -> dict[str, Any]:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays that an evaluation left. Raises InputError if they are missing or damaged."""
+    """Returns the arrays that an evaluation left. Raises InputError if they are missing or
+    damaged.
+    """
     try:
         with np.load(path, allow_pickle=False) as content:
             return dict(content)
@@ -210,4 +265,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _again(path: Path, problem: str) -> InputError:
-    return InputError(f"{path}: {problem}, run eval.py --workdir {path.parents[2]} --split {path.parent.name} again")
+    return InputError(
+        f"{path}: {problem}, run eval.py --workdir {path.parents[2]} --split {path.parent.name} again"
+    )

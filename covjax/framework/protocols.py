@@ -1,7 +1,9 @@
-"""The paper's evaluation protocol beside honest ones, on its own slices: what its numbers are made of.
+"""The paper's evaluation protocol beside honest ones, on its own slices: what its numbers are made
+of.
 
-Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
-Networks", arXiv:2009.08864. Its pictures are figures whose white margin is labelled infected; it splits by slice.
+Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
+Convolutional Neural Networks", arXiv:2009.08864. Its pictures are figures whose white margin is
+labelled infected; it splits by slice.
 """
 
 from pathlib import Path
@@ -27,7 +29,11 @@ from covjax.stages import SEGMENTATION_CLASSES
 
 FIGURE = (304, 304)
 # name: (data.frame, split.by) of the run that is trained for it
-RUNS = {"paper": ("full", "slice"), "margin_ignored": ("ignore_margin", "slice"), "honest": ("ct", "patient")}
+RUNS = {
+    "paper": ("full", "slice"),
+    "margin_ignored": ("ignore_margin", "slice"),
+    "honest": ("ct", "patient"),
+}
 # name: (run or None, data.frame it is scored on); in the order of the table
 ROWS = {
     "margin_is_infected": (None, "full"),
@@ -40,10 +46,12 @@ SCORES = ("iou_infected", "iou_background", "dice_infected", "dice_infected_per_
 
 
 def run_protocols(config: Any, output: Path) -> None:
-    """Trains the segmenter of `config` under every protocol, in OUTPUT/NAME, and writes OUTPUT/protocols.json.
+    """Trains the segmenter of `config` under every protocol, in OUTPUT/NAME, and writes
+    OUTPUT/protocols.json.
 
-    All else is as `config` says; runs that are finished are not repeated, interrupted ones go on. Training and scores
-    take the infected slices only, as the paper does. Raises InputError for a configuration that cannot be used.
+    All else is as `config` says; runs that are finished are not repeated, interrupted ones go on.
+    Training and scores take the infected slices only, as the paper does. Raises InputError for a
+    configuration that cannot be used.
     """
     check_config(config)
     if "segmenter" not in config or config.data.source != "prlab21":
@@ -58,8 +66,15 @@ def run_protocols(config: Any, output: Path) -> None:
         _row(name, configs[run or "paper"], output / (run or "paper"), frame, run)
         for name, (run, frame) in ROWS.items()
     ]
-    settings = {"size": list(config.segmenter.input.size), "epochs": config.segmenter.epochs, "seed": config.seed}
-    write_json(output / "protocols.json", {"covjax": covjax.__version__, "settings": settings, "rows": rows})
+    settings = {
+        "size": list(config.segmenter.input.size),
+        "epochs": config.segmenter.epochs,
+        "seed": config.seed,
+    }
+    write_json(
+        output / "protocols.json",
+        {"covjax": covjax.__version__, "settings": settings, "rows": rows},
+    )
 
 
 def _protocol(config: Any, frame: str, by: str) -> Any:
@@ -67,12 +82,16 @@ def _protocol(config: Any, frame: str, by: str) -> Any:
     with ours.unlocked():
         if "classifier" in ours:
             del ours.classifier
-        ours.data.frame, ours.split.by, ours.segmenter.slices = frame, by, "infected"
+        ours.data.frame = frame
+        ours.split.by = by
+        ours.segmenter.slices = "infected"
     return ours
 
 
 def _row(name: str, config: Any, workdir: Path, frame: str, run: str | None) -> dict[str, Any]:
-    """Scores a run, or for `run` None the margin itself, on the run's test slices seen in `frame`."""
+    """Scores a run, or for `run` None the margin itself, on the run's test slices seen in
+    `frame`.
+    """
     reader = _test_slices(config, workdir, frame)
     if run is None:
         confusions = margin_confusions(reader)
@@ -101,7 +120,9 @@ def _test_slices(config: Any, workdir: Path, frame: str) -> SliceReader:
 
 
 def margin_confusions(reader: SliceReader) -> np.ndarray:
-    """Confusion matrices [N, 2, 2] of calling the figure's margin infected and the CT background, without a look."""
+    """Confusion matrices [N, 2, 2] of calling the figure's margin infected and the CT background,
+    without a look.
+    """
     margin = np.ones(FIGURE, np.uint8)
     margin[PRLAB21_CT] = 0
     return np.stack([confusion_of(reader.data.decode(i)[1], margin, 2) for i in reader.indices])

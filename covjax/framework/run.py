@@ -30,7 +30,8 @@ from covjax.training.loop import train_stage
 
 
 def train_run(config: Any, workdir: Path) -> None:
-    """Trains every stage of a run, then evaluates it on the test part; continues where an earlier call stopped.
+    """Trains every stage of a run, then evaluates it on the test part; continues where an earlier
+    call stopped.
 
     Raises InputError, before anything is written, for a configuration or data that cannot be used.
     """
@@ -41,7 +42,9 @@ def train_run(config: Any, workdir: Path) -> None:
             claim_workdir(workdir, config)
         data = prepare(config.data)
         if data.left_out:
-            logging.warning("%d files of data.path are not read, see left_out.csv", len(data.left_out))
+            logging.warning(
+                "%d files of data.path are not read, see left_out.csv", len(data.left_out)
+            )
         data = with_crops(config, data)
         check_sizes(config, data)
         splits = _splits(config, data, workdir)
@@ -61,17 +64,23 @@ def train_run(config: Any, workdir: Path) -> None:
             print(told(name, record, config[name].input.normalize), flush=True)
         record_timing(workdir, name, train_stage(stage, readers, config, workdir, start=variables))
         if name == "classifier" and is_asked(config):
-            fit_calibration(*load_trained(name, config, workdir, calibrated=False), readers["val"], workdir)
+            fit_calibration(
+                *load_trained(name, config, workdir, calibrated=False), readers["val"], workdir
+            )
     evaluate_run(workdir, "test")
 
 
 @contextmanager
 def _own(workdir: Path) -> Iterator[None]:
-    """Creates the workdir before the long work, so that an unwritable one is known at once; leaves no empty folder."""
+    """Creates the workdir before the long work, so that an unwritable one is known at once; leaves
+    no empty folder.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--workdir: {workdir} cannot be made ({error.strerror}), name another folder") from error
+        raise InputError(
+            f"--workdir: {workdir} cannot be made ({error.strerror}), name another folder"
+        ) from error
     try:
         yield
     finally:
@@ -84,29 +93,41 @@ def _splits(config: Any, data: Prepared, workdir: Path) -> dict[str, Any]:
     path = workdir / "splits.json"
     if not path.is_file():
         if config.split.by == "slice":
-            logging.warning("split.by=slice: slices of one patient are in train and test, scores will be optimistic")
+            logging.warning(
+                "split.by=slice: slices of one patient are in train and test, scores will be optimistic"
+            )
         needs = CLASSES if "classifier" in config else ("infected",)
         splits = make_splits(data, config.split, config.seed, needs)
-        splits["origins"] = {part: [data.origins[i] for i in part_indices(data, splits, part)] for part in PARTS}
+        splits["origins"] = {
+            part: [data.origins[i] for i in part_indices(data, splits, part)] for part in PARTS
+        }
         if left_out := splits.get("left_out"):
             logging.warning("%d slices are in no part (left_out in splits.json)", len(left_out))
         return splits
     splits = read_splits(path)
     if splits["fingerprint"] != data.fingerprint:
-        raise InputError(f"{path}: the data changed since this run began, use another --workdir or restore the data")
+        raise InputError(
+            f"{path}: the data changed since this run began, use another --workdir or restore the data"
+        )
     return splits
 
 
 def _measured_stage(name: str, config: Any, reader: SliceReader, workdir: Path) -> Stage:
-    """Puts a stage together for training, measuring its statistics on the training part the first time."""
+    """Puts a stage together for training, measuring its statistics on the training part the first
+    time.
+    """
     if statistics_path(name, workdir).is_file():
         return make_stage(name, config[name], read_statistics(name, workdir), AXIS, config.data)
     batches = eval_batches(reader, batch_size=config[name].batch_size)
     total = -(-len(reader) // config[name].batch_size)
-    batches = tqdm(batches, total=total, desc=f"{name}: measuring training slices", unit="batch", leave=False)
+    batches = tqdm(
+        batches, total=total, desc=f"{name}: measuring training slices", unit="batch", leave=False
+    )
     statistics = measure_statistics(name, config[name], batches, config.data)
     for missing in np.flatnonzero(statistics.class_counts == 0):
         never = task_of(name, config.data).classes[missing]
-        logging.warning("%s: %s never occurs in the training part, it will not be learned", name, never)
+        logging.warning(
+            "%s: %s never occurs in the training part, it will not be learned", name, never
+        )
     write_json(statistics_path(name, workdir), statistics_to_json(statistics))
     return make_stage(name, config[name], statistics, AXIS, config.data)

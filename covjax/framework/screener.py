@@ -1,7 +1,7 @@
 """A trained run as one function of slices: stage 1 calls slices infected, stage 2 segments those.
 
-Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
-Networks", arXiv:2009.08864.
+Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
+Convolutional Neural Networks", arXiv:2009.08864.
 """
 
 from collections.abc import Iterator
@@ -29,15 +29,19 @@ from covjax.inputs import size_field, slice_size
 from covjax.parallel import replicate, round_up
 from covjax.stages import Stage
 
-CHUNK = 8  # batches screened together, so that stage 2 runs on full batches of the slices called infected
+# batches screened together, so that stage 2 runs on full batches of the slices called infected
+CHUNK = 8
 
 
 class Screened(NamedTuple):
-    """What the framework says of one slice; probability is None without stage 1, mask and share without stage 2."""
+    """What the framework says of one slice; probability is None without stage 1, mask and share
+    without stage 2.
+    """
 
     probability: float | None  # of infection
     infected: bool  # called infected
-    mask: np.ndarray | None  # uint8 [H, W] of 0 and 1 (or more: Screener.classes), in the slice's own size
+    # uint8 [H, W] of 0 and 1 (or more: Screener.classes), in the slice's own size
+    mask: np.ndarray | None
     share: float | None  # infected pixels / all pixels of the slice
     notes: tuple[str, ...] = ()  # what is uncertain
 
@@ -60,25 +64,37 @@ class Screener:
         self, stages: dict[str, Stage], variables: dict[str, Any], batch_size: int | None = None,
         options: Options = PLAIN, lung_crop: bool = False, spacing: float = 0.0, bits: int = 16,
     ):  # fmt: skip
-        """Takes stages ("classifier", "segmenter", or one of them) and the variables of each, by the same names.
+        """Takes stages ("classifier", "segmenter", or one of them) and the variables of each, by
+        the same names.
 
-        With `lung_crop` the networks see slices cropped to the lungs, as in training with data.lung_crop; with
-        `spacing` above 0 at that many mm per pixel, as in training with data.spacing. `bits` is data.bits: those that
-        16-bit picture files use. Raises InputError for a batch size that is no number of slices.
+        With `lung_crop` the networks see slices cropped to the lungs, as in training with
+        data.lung_crop; with `spacing` above 0 at that many mm per pixel, as in training with
+        data.spacing. `bits` is data.bits: those that 16-bit picture files use. Raises InputError
+        for a batch size that is no number of slices.
         """
         if batch_size is not None and not (isinstance(batch_size, int) and batch_size > 0):
-            raise InputError(f"batch_size: {batch_size!r}, give a number of slices, 1 or more, or None")
-        self.stages, self.variables, self.lung_crop, self.spacing = stages, variables, lung_crop, spacing
+            raise InputError(
+                f"batch_size: {batch_size!r}, give a number of slices, 1 or more, or None"
+            )
+        self.stages = stages
+        self.variables = variables
+        self.lung_crop = lung_crop
+        self.spacing = spacing
         self._settings = {
-            name: ViewSettings(slice_size(stage.config.input), tuple(stage.config.input.size), spacing, lung_crop)
+            name: ViewSettings(
+                slice_size(stage.config.input), tuple(stage.config.input.size), spacing, lung_crop
+            )
             for name, stage in stages.items()
         }
-        self.bits, self.options = bits, options
+        self.bits = bits
+        self.options = options
         self.batch_size = round_up(batch_size or next(iter(stages.values())).config.batch_size)
         self._make_predictors()
 
     def _make_predictors(self) -> None:
-        self._predict = {name: make_predictor(stage, (), self.options) for name, stage in self.stages.items()}
+        self._predict = {
+            name: make_predictor(stage, (), self.options) for name, stage in self.stages.items()
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name != "_predict"}
@@ -91,8 +107,12 @@ class Screener:
         self._make_predictors()
 
     @classmethod
-    def from_workdir(cls, workdir: Path | str, batch_size: int | None = None, options: Options = PLAIN) -> "Screener":
-        """Loads the best checkpoints of a finished run. Raises InputError or RunError if there are none."""
+    def from_workdir(
+        cls, workdir: Path | str, batch_size: int | None = None, options: Options = PLAIN
+    ) -> "Screener":
+        """Loads the best checkpoints of a finished run. Raises InputError or RunError if there are
+        none.
+        """
         workdir = Path(workdir)
         config = read_config(workdir)
         check_asked(stage_names(config), options)
@@ -104,7 +124,12 @@ class Screener:
         return cls(stages, variables, batch_size, options, data.lung_crop, data.spacing, data.bits)
 
     def screen(
-        self, images: Any, spacing: Spacing = None, name: object = "images", *, window: Window = None
+        self,
+        images: Any,
+        spacing: Spacing = None,
+        name: object = "images",
+        *,
+        window: Window = None,
     ) -> Iterator[Screened]:
         """Screens slices of any size, in order and in constant memory.
 
@@ -126,9 +151,13 @@ class Screener:
         _check_spacing(spacing)
         return self._screened(slices_of(images, name, window, self.bits), spacing, name)
 
-    def _screened(self, source: Iterator[np.ndarray], spacing: Spacing, name: object) -> Iterator[Screened]:
+    def _screened(
+        self, source: Iterator[np.ndarray], spacing: Spacing, name: object
+    ) -> Iterator[Screened]:
         done = 0
-        while chunk := [self._given(image, spacing, name) for image in islice(source, CHUNK * self.batch_size)]:
+        while chunk := [
+            self._given(image, spacing, name) for image in islice(source, CHUNK * self.batch_size)
+        ]:
             try:
                 yield from self._screen_chunk(chunk)
             except NotFinite as error:
@@ -136,17 +165,22 @@ class Screener:
             done += len(chunk)
 
     def _screen_chunk(self, chunk: list[_Given]) -> Iterator[Screened]:
-        probability, called = [None] * len(chunk), np.ones(len(chunk), bool)
+        probability = [None] * len(chunk)
+        called = np.ones(len(chunk), bool)
         if "classifier" in self.stages:
             log_odds = self._run("classifier", chunk, "log_odds")
-            probability, called = expit(log_odds).tolist(), self.stages["classifier"].calls(log_odds)
+            probability = expit(log_odds).tolist()
+            called = self.stages["classifier"].calls(log_odds)
         masks = self._masks(chunk, called) if "segmenter" in self.stages else [None] * len(chunk)
         for p, infected, mask, one in zip(probability, called, masks, chunk, strict=True):
             share = None if mask is None else float((mask > 0).mean())
-            yield Screened(p, bool(infected) if p is not None else bool(mask.any()), mask, share, one.notes)
+            yield Screened(
+                p, bool(infected) if p is not None else bool(mask.any()), mask, share, one.notes
+            )
 
     def _given(self, image: np.ndarray, spacing: Spacing, name: object) -> _Given:
-        crop, views = seen_crop(image, self.lung_crop), {}
+        crop = seen_crop(image, self.lung_crop)
+        views = {}
         for stage, settings in self._settings.items():
             view = views[stage] = make_view(name, image.shape, crop.box, spacing, settings)
             if self.spacing:
@@ -188,7 +222,9 @@ class Screener:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes of infection that masks keep apart, by their numbers from 1 on; () for infected or not."""
+        """The classes of infection that masks keep apart, by their numbers from 1 on; () for
+        infected or not.
+        """
         classes = self.stages["segmenter"].task.classes[1:] if "segmenter" in self.stages else ()
         return classes if len(classes) > 1 else ()
 
@@ -201,4 +237,6 @@ def _check_spacing(spacing: Spacing) -> None:
     except (TypeError, ValueError):
         steps = np.zeros(0)
     if steps.shape not in ((2,), (3,)) or not (np.isfinite(steps) & (steps > 0)).all():
-        raise InputError(f"spacing: {spacing!r}, give mm between rows and columns, two numbers above 0")
+        raise InputError(
+            f"spacing: {spacing!r}, give mm between rows and columns, two numbers above 0"
+        )

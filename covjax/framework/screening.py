@@ -1,4 +1,6 @@
-"""Screening whatever lies below a path: scan by scan, a few batches of slices at a time, resumed where stopped."""
+"""Screening whatever lies below a path: scan by scan, a few batches of slices at a time, resumed
+where stopped.
+"""
 
 import hashlib
 import json
@@ -36,12 +38,22 @@ from covjax.framework.extent import (
 )
 from covjax.framework.intensity import read_intensity
 from covjax.framework.lungs import PARTS, find_lungs, lung_notes, share_of_lung
-from covjax.framework.masks import class_areas, class_volumes, mask_notes, overlay, scan_columns, slice_columns
+from covjax.framework.masks import (
+    class_areas,
+    class_volumes,
+    mask_notes,
+    overlay,
+    scan_columns,
+    slice_columns,
+)
 from covjax.framework.screener import Screened, Screener
 
 SKIP_THEM = " (or pass over such files: --on_error=skip)"
 ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
-MASKS = {"nifti": "NIfTI, of scans of all kinds", "dicom_seg": "DICOM segmentations of DICOM scans, NIfTI of others"}
+MASKS = {
+    "nifti": "NIfTI, of scans of all kinds",
+    "dicom_seg": "DICOM segmentations of DICOM scans, NIfTI of others",
+}
 
 
 class Job(NamedTuple):
@@ -61,11 +73,12 @@ def screen(
 ) -> str:  # fmt: skip
     """Screens a scan, a picture, or every scan and picture below a folder, into `output`.
 
-    Writes predictions.csv (a line per slice), scans.csv (a line per scan), masks (in the scan's own geometry, PNG for
-    pictures; 1, 2, .. where classes are kept apart), overlays/ID.png, and screening.json: with which run and options,
-    what was skipped, and what is uncertain (notes, by scan). Everything is written beside `output` first and moved
-    there at the end; when it stops, scans that are done are kept there, and the same call goes on after them. Returns a
-    few lines that say what was found.
+    Writes predictions.csv (a line per slice), scans.csv (a line per scan), masks (in the scan's own
+    geometry, PNG for pictures; 1, 2, .. where classes are kept apart), overlays/ID.png, and
+    screening.json: with which run and options, what was skipped, and what is uncertain (notes, by
+    scan). Everything is written beside `output` first and moved there at the end; when it stops,
+    scans that are done are kept there, and the same call goes on after them. Returns a few lines
+    that say what was found.
 
     Args:
       workdir: of a finished run.
@@ -85,7 +98,8 @@ def screen(
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output: {output} exists and is not an empty folder, name another one")
-    config, skipped = read_config(workdir), []
+    config = read_config(workdir)
+    skipped = []
 
     def skip(error: InputError) -> None:
         if on_error == "stop":
@@ -98,27 +112,43 @@ def screen(
 
     _check_masks(masks, config)
     trained_on = read_intensity(workdir)
-    found, left_out = find_screened(path, intensity, bits or (12 if config.data.bits == 12 else 0), skip)
+    found, left_out = find_screened(
+        path, intensity, bits or (12 if config.data.bits == 12 else 0), skip
+    )
     told = _told(workdir, path, options, window, intensity, masks) | {"bits": bits}
     partial = output.with_name(output.name + ".partial")
     run = fingerprint([json.loads(config.to_json_best_effort()), told["trained"]])
     screener = Screener.from_workdir(workdir, batch_size, options)
     job = Job(screener, window_of, partial, skip, masks == "dicom_seg", run)
-    told |= {"classes": dict(zip(classes, COLOURS, strict=False))} if (classes := job.screener.classes) else {}
+    told |= (
+        {"classes": dict(zip(classes, COLOURS, strict=False))}
+        if (classes := job.screener.classes)
+        else {}
+    )
     _begin(partial, told)
     try:
         done = [scan for name, opener in found.items() if (scan := _screened(job, name, opener))]
         if not any(scan["slices"] for scan in done):
-            raise InputError(f"--input: nothing of {path} can be used, the first reason: {skipped[0]}")
+            raise InputError(
+                f"--input: nothing of {path} can be used, the first reason: {skipped[0]}"
+            )
     except InputError as error:
         kept = sum(path.is_file() for path in (partial / "done").rglob("*.json"))
         if not kept:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        raise InputError(f"{error} ({kept} scans are done and kept: mend it and run the same command again)") from error
+        raise InputError(
+            f"{error} ({kept} scans are done and kept: mend it and run the same command again)"
+        ) from error
     notes = {scan["scan"]["scan"]: scan["notes"] for scan in done if scan["notes"]}
-    left_out = sorted((*left_out, *(of_error(error, path if path.is_dir() else path.parent) for error in skipped)))
-    told |= {"left_out": [one._asdict() for one in left_out], "skipped": [*map(str, skipped)], "notes": notes}
+    left_out = sorted(
+        (*left_out, *(of_error(error, path if path.is_dir() else path.parent) for error in skipped))
+    )
+    told |= {
+        "left_out": [one._asdict() for one in left_out],
+        "skipped": [*map(str, skipped)],
+        "notes": notes,
+    }
     _finish(partial, output, done, told)
     return _summary(done, len(skipped), len(left_out) - len(skipped))
 
@@ -132,7 +162,9 @@ def _check_masks(masks: str, config: Any) -> None:
         check_installed()
 
 
-def _told(workdir: Path, path: Path, options: Options, window: str, intensity: str, masks: str) -> dict[str, Any]:
+def _told(
+    workdir: Path, path: Path, options: Options, window: str, intensity: str, masks: str
+) -> dict[str, Any]:
     """What results depend on: those of a stopped call are used only if all of it is the same."""
     metrics = workdir / "metrics.jsonl"
     return {
@@ -160,7 +192,9 @@ def _begin(partial: Path, told: dict[str, Any]) -> None:
 
 
 def _screened(job: Job, name: str, opener: Opener) -> dict[str, Any] | None:
-    """Returns what is known of a scan, from a stopped call if its files are as they were; None if it is skipped."""
+    """Returns what is known of a scan, from a stopped call if its files are as they were; None if
+    it is skipped.
+    """
     record = job.output / "done" / f"{name}.json"
     try:
         scan = opener()
@@ -182,14 +216,26 @@ def _screened(job: Job, name: str, opener: Opener) -> dict[str, Any] | None:
 
 
 def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
-    """Screens one scan, writes its masks and overlays, and returns its line of scans.csv and those of its slices."""
-    lines, window, classes = [], job.window_of(scan), job.screener.classes
+    """Screens one scan, writes its masks and overlays, and returns its line of scans.csv and those
+    of its slices.
+    """
+    lines = []
+    window = job.window_of(scan)
+    classes = job.screener.classes
     spacing = scan.volume.spacing if scan.volume else None
     sums = dict.fromkeys(PARTS, 0.0)  # mm3, or pixels where the size of voxels is not known
-    segments, noted, skipped = "segmenter" in job.screener.stages, Counter(), []
+    segments = "segmenter" in job.screener.stages
+    noted = Counter()
+    skipped = []
     lungs = find_lungs(scan) if segments else None
-    sources = read_sources(scan.volume) if job.segmentations and scan.volume and scan.volume.frames else []
-    mask_file = f"masks/{scan.name}.{'dcm' if sources else 'nii.gz'}" if scan.volume and segments else ""
+    sources = (
+        read_sources(scan.volume)
+        if job.segmentations and scan.volume and scan.volume.frames
+        else []
+    )
+    mask_file = (
+        f"masks/{scan.name}.{'dcm' if sources else 'nii.gz'}" if scan.volume and segments else ""
+    )
     files = _mask_files(scan, mask_file, bool(sources)) if mask_file else []
 
     def masks() -> Iterator[np.ndarray]:
@@ -210,7 +256,14 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
             yield found.mask
 
     if sources:
-        write_segmentation(job.output / mask_file, masks(), scan.volume, sources, job.run, classes or ("infection",))
+        write_segmentation(
+            job.output / mask_file,
+            masks(),
+            scan.volume,
+            sources,
+            job.run,
+            classes or ("infection",),
+        )
     elif mask_file:
         write_mask(job.output / mask_file, masks(), scan.volume)
     else:
@@ -219,21 +272,33 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
                 _save(mask_picture(mask, bool(classes)), job.output / lines[-1]["mask"])
     summed = scan_line(scan, window, lines, sums if segments else None)
     named = list(dict.fromkeys(files))
-    notes = [*scan.notes, *job.screener.notes, *(mask_notes(scan.volume, len(named), bool(sources)) if named else ())]
+    notes = [
+        *scan.notes,
+        *job.screener.notes,
+        *(mask_notes(scan.volume, len(named), bool(sources)) if named else ()),
+    ]
     notes += [f"{note} ({count} of {len(scan)} slices)" for note, count in noted.items()]
     if segments:
-        notes += lung_notes(scan, lungs, sums, sum(line["infected_share_of_lung"] is None for line in lines))
+        notes += lung_notes(
+            scan, lungs, sums, sum(line["infected_share_of_lung"] is None for line in lines)
+        )
     summed |= class_volumes(lines, classes) | {"mask": "; ".join(named), "notes": "; ".join(notes)}
     return {"scan": summed, "slices": lines, "notes": notes, "skipped": skipped}
 
 
 def _mask_files(scan: Scan, name: str, segmentation: bool) -> list[str]:
-    """Returns the file of each slice's mask: one for all, or of NIfTI one for each even run of slices."""
+    """Returns the file of each slice's mask: one for all, or of NIfTI one for each even run of
+    slices.
+    """
     if segmentation:
         return [name] * len(scan)
     path = Path(name)
     files = mask_files(path, scan.volume)
-    return [file.as_posix() for file, grid in zip(files, scan.volume.grids, strict=True) for _ in grid.places]
+    return [
+        file.as_posix()
+        for file, grid in zip(files, scan.volume.grids, strict=True)
+        for _ in grid.places
+    ]
 
 
 def _slices(
@@ -263,15 +328,26 @@ def _slices(
         yield (*held.pop(0), found)
 
 
-def _finish(partial: Path, output: Path, done: Sequence[dict[str, Any]], told: dict[str, Any]) -> None:
+def _finish(
+    partial: Path, output: Path, done: Sequence[dict[str, Any]], told: dict[str, Any]
+) -> None:
     """Writes the tables and moves everything to its place."""
 
     def write(name: str, columns: Sequence[str], lines: Sequence[Line]) -> None:
-        rows = [["" if line.get(column) is None else line[column] for column in columns] for line in lines]
+        rows = [
+            ["" if line.get(column) is None else line[column] for column in columns]
+            for line in lines
+        ]
         write_whole(partial / name, encode_table(columns, rows))
 
-    of_slices, of_scans = (columns(told.get("classes", ())) for columns in (slice_columns, scan_columns))
-    write("predictions.csv", SLICE_COLUMNS + of_slices, [line for scan in done for line in scan["slices"]])
+    of_slices, of_scans = (
+        columns(told.get("classes", ())) for columns in (slice_columns, scan_columns)
+    )
+    write(
+        "predictions.csv",
+        SLICE_COLUMNS + of_slices,
+        [line for scan in done for line in scan["slices"]],
+    )
     write("scans.csv", SCAN_COLUMNS + of_scans, [scan["scan"] for scan in done if scan["slices"]])
     write_whole(partial / LEFT_OUT, left_out_table([LeftOut(**one) for one in told["left_out"]]))
     write_json(partial / "screening.json", told)
@@ -285,10 +361,22 @@ def _summary(done: Sequence[dict[str, Any]], skipped: int, others: int) -> str:
     slices = [line for scan in done for line in scan["slices"]]
     infected = sum(line["called_infected"] for line in slices)
     lines = [f"screened {len(slices)} slices of {len(done)} scans, {infected} called infected"]
-    lines += [f"skipped {skipped} that could not be used, listed in left_out.csv and on the page"] if skipped else []
-    lines += [f"left out {others} that are no axial CT or cannot be read, listed there too"] if others else []
+    lines += (
+        [f"skipped {skipped} that could not be used, listed in left_out.csv and on the page"]
+        if skipped
+        else []
+    )
+    lines += (
+        [f"left out {others} that are no axial CT or cannot be read, listed there too"]
+        if others
+        else []
+    )
     noted = sum(bool(scan["notes"]) for scan in done)
-    lines += [f"{noted} scans have notes on what is uncertain, in scans.csv and on the page"] if noted else []
+    lines += (
+        [f"{noted} scans have notes on what is uncertain, in scans.csv and on the page"]
+        if noted
+        else []
+    )
     return "\n".join(lines)
 
 

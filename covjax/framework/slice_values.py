@@ -1,4 +1,6 @@
-"""From what a caller holds to slices uint8 [H, W]: arrays, pictures and files, checked and named by their number."""
+"""From what a caller holds to slices uint8 [H, W]: arrays, pictures and files, checked and named by
+their number.
+"""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -9,7 +11,16 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from covjax.data.hounsfield import Reading
-from covjax.data.images import DEEP, MAX_PIXELS, MIN_SIDE, SUFFIXES, as_grey, decoded, is_deep, read_image
+from covjax.data.images import (
+    DEEP,
+    MAX_PIXELS,
+    MIN_SIDE,
+    SUFFIXES,
+    as_grey,
+    decoded,
+    is_deep,
+    read_image,
+)
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.errors import InputError
 
@@ -31,11 +42,15 @@ def window_of(window: Window) -> tuple[float, float] | None:
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"window: {window!r} is no window, give a name or (centre, width) in HU") from None
+        raise InputError(
+            f"window: {window!r} is no window, give a name or (centre, width) in HU"
+        ) from None
 
 
 def slices_of(given: Any, name: object, window: Window, bits: int) -> Iterator[np.ndarray]:
-    """Yields slices uint8 [H, W] of one slice or an iterable of them; see `as_slice`. Raises InputError for neither."""
+    """Yields slices uint8 [H, W] of one slice or an iterable of them; see `as_slice`. Raises
+    InputError for neither.
+    """
     limits = window_of(window)
     for k, one in enumerate(_listed(given, name)):
         yield as_slice(one, f"{name}[{k}]", limits, bits)
@@ -52,13 +67,19 @@ def _listed(given: Any, name: object) -> Iterable[Any]:
         if len(shape) == 3 and shape[-1] in (2, 3, 4):
             raise InputError(f"{name}: {_axes(shape)}")
         if len(shape) < 2:
-            raise InputError(f"{name}: shape {tuple(shape)}, give slices [H, W], as a list or a stack [N, H, W]")
+            raise InputError(
+                f"{name}: shape {tuple(shape)}, give slices [H, W], as a list or a stack [N, H, W]"
+            )
     if not isinstance(given, Iterable):
-        raise InputError(f"{name}: {type(given).__name__}, give slices [H, W], as a list or a stack [N, H, W]")
+        raise InputError(
+            f"{name}: {type(given).__name__}, give slices [H, W], as a list or a stack [N, H, W]"
+        )
     return given
 
 
-def as_slice(given: Any, where: str, window: tuple[float, float] | None, bits: int = 16) -> np.ndarray:
+def as_slice(
+    given: Any, where: str, window: tuple[float, float] | None, bits: int = 16
+) -> np.ndarray:
     """Returns one slice as uint8 [H, W].
 
     Args:
@@ -96,20 +117,27 @@ def _plane(given: Any, where: str) -> np.ndarray:
     """Returns [H, W] of numbers."""
     try:
         values = np.asarray(given)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on another device
+    # ragged lists, tensors on another device
+    except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{where}: {type(given).__name__} is no array ({reason[:120]}), give [H, W]") from None
+        raise InputError(
+            f"{where}: {type(given).__name__} is no array ({reason[:120]}), give [H, W]"
+        ) from None
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim != 2:
-        raise InputError(f"{where}: {_axes(values.shape) if values.ndim == 3 else _shape(values.shape)}")
+        raise InputError(
+            f"{where}: {_axes(values.shape) if values.ndim == 3 else _shape(values.shape)}"
+        )
     if min(values.shape) < MIN_SIDE or values.size > MAX_PIXELS:
         raise InputError(
             f"{where}: {values.shape[0]}x{values.shape[1]} pixels [H, W], a slice has {MIN_SIDE}x{MIN_SIDE} to "
             f"{MAX_PIXELS:,}"
         )
     if not (np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)):
-        raise InputError(f"{where}: {values.dtype} values are no grey levels, give uint8 0..255, or HU with window=")
+        raise InputError(
+            f"{where}: {values.dtype} values are no grey levels, give uint8 0..255, or HU with window="
+        )
     return values
 
 
@@ -122,7 +150,9 @@ def _axes(shape: tuple[int, ...]) -> str:
     if shape[-1] in (2, 3, 4):
         return f"shape {tuple(shape)} is [H, W, C], colour or channels last; a slice is [H, W], e.g. image[..., 0]"
     if shape[0] in (1, 2, 3, 4):
-        return f"shape {tuple(shape)} is [C, H, W], channels first; a slice is [H, W], e.g. image[0]"
+        return (
+            f"shape {tuple(shape)} is [C, H, W], channels first; a slice is [H, W], e.g. image[0]"
+        )
     return f"shape {tuple(shape)} has three axes, a slice is [H, W]; give a stack [N, H, W] as the images themselves"
 
 
@@ -130,12 +160,17 @@ def _scaled(values: np.ndarray, where: str, window: tuple[float, float] | None) 
     """Returns uint8 as it is and HU through a window."""
     if values.dtype == np.uint8:
         if window is not None:
-            raise InputError(f"{where}: uint8 is taken as it is, leave out window= (or, if these are HU, give int16)")
+            raise InputError(
+                f"{where}: uint8 is taken as it is, leave out window= (or, if these are HU, give int16)"
+            )
         return values
     undefined = np.count_nonzero(~np.isfinite(values))
     if undefined:
-        raise InputError(f"{where}: {undefined} of {values.size} pixels are NaN or infinite, repair the slice")
-    low, high = float(values.min()), float(values.max())
+        raise InputError(
+            f"{where}: {undefined} of {values.size} pixels are NaN or infinite, repair the slice"
+        )
+    low = float(values.min())
+    high = float(values.max())
     found = f"{values.dtype} values {low:g}..{high:g}"
     if low < high and max(abs(low), abs(high)) <= 1:
         raise InputError(
@@ -150,4 +185,5 @@ def _scaled(values: np.ndarray, where: str, window: tuple[float, float] | None) 
             f"{where}: {found} are no HU, which are below 0 in fat and air; subtract what was added to them, often "
             "1024 or 32768 (0..255 are taken as uint8)"
         )
-    return eight_bit(Reading("hu").convert(values), window)  # what was not measured is air, as in scans
+    # what was not measured is air, as in scans
+    return eight_bit(Reading("hu").convert(values), window)

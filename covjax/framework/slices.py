@@ -23,13 +23,17 @@ OUTSIDE = "lung crop: marked pixels lie outside of what networks see, they count
 
 
 def open_run_data(config: Any, splits: dict[str, Any]) -> Prepared:
-    """Opens the data as the run saw them: prepared ones if they are still there, even when the source is gone."""
+    """Opens the data as the run saw them: prepared ones if they are still there, even when the
+    source is gone.
+    """
     folder = prepared_dir(config.data) / f"{splits['source']}-{splits['fingerprint']}"
     if (folder / "index.json").is_file():
         return open_prepared(folder)
     data = prepare(config.data)
     if data.fingerprint != splits["fingerprint"]:
-        raise InputError(f"data.path: {config.data.path} changed since this run was trained, restore the data")
+        raise InputError(
+            f"data.path: {config.data.path} changed since this run was trained, restore the data"
+        )
     return data
 
 
@@ -37,7 +41,8 @@ def part_reader(
     name: str, config: Any, data: Prepared, splits: dict[str, Any], part: str, *,
     cache: bool | None = None, selection: str | None = None, native: bool = False,
 ) -> SliceReader:  # fmt: skip
-    """Slices of a part as a stage wants them: all for the classifier, those it trains on for the segmenter.
+    """Slices of a part as a stage wants them: all for the classifier, those it trains on for the
+    segmenter.
 
     `selection` replaces config.segmenter.slices; `native` adds the slices in their own size.
 
@@ -49,36 +54,52 @@ def part_reader(
         if (selection or config.segmenter.slices) == "infected":
             indices = indices[data.labels[indices] == 1]
     if not len(indices):
-        raise InputError(f"{name}: the {part} part has no slice to work on, add slices or change split.shares or seed")
+        raise InputError(
+            f"{name}: the {part} part has no slice to work on, add slices or change split.shares or seed"
+        )
     cache = config.data.cache if cache is None else cache
     return SliceReader(data, indices, view_settings(config[name], config.data), cache, native)
 
 
 def view_settings(stage: Any, data: Any) -> ViewSettings:
-    """Returns how slices are shown to a stage, from its section of a configuration and the section `data`."""
-    return ViewSettings(slice_size(stage.input), tuple(stage.input.size), data.spacing, data.lung_crop)
+    """Returns how slices are shown to a stage, from its section of a configuration and the section
+    `data`.
+    """
+    return ViewSettings(
+        slice_size(stage.input), tuple(stage.input.size), data.spacing, data.lung_crop
+    )
 
 
 def check_sizes(config: Any, data: Prepared) -> None:
-    """Raises InputError if slices are shown at one scale and one has no spacing or is larger than a stage takes."""
+    """Raises InputError if slices are shown at one scale and one has no spacing or is larger than a
+    stage takes.
+    """
     if not config.data.spacing:
         return
     stages = {name: config[name].input for name in stage_names(config)}
-    for i, (slice_id, stored, spacing) in enumerate(zip(data.ids, data.shapes, data.spacings, strict=True)):
+    for i, (slice_id, stored, spacing) in enumerate(
+        zip(data.ids, data.shapes, data.spacings, strict=True)
+    ):
         shape = scaled_shape(slice_id, stored, spacing, config.data.spacing)
         if config.data.lung_crop:  # of which the picture alone tells the size
             box = data.boxes.get(i) or seen_crop(data.decode(i)[0], True).box
             shape = box_at(box_shape(box), spacing, config.data.spacing)
         for name, settings in stages.items():
             check_fits(
-                slice_id, shape, slice_size(settings), config.data.spacing, f"{name}.input.{size_field(settings)}"
+                slice_id,
+                shape,
+                slice_size(settings),
+                config.data.spacing,
+                f"{name}.input.{size_field(settings)}",
             )
 
 
 def with_crops(config: Any, data: Prepared, indices: Sequence[int] | None = None) -> Prepared:
-    """Returns the data with what data.lung_crop shows of slices (all, or `indices`) and notes on what it cannot do.
+    """Returns the data with what data.lung_crop shows of slices (all, or `indices`) and notes on
+    what it cannot do.
 
-    Notes say where the whole body is kept because a lung is missing, and where marked pixels lie outside of the box.
+    Notes say where the whole body is kept because a lung is missing, and where marked pixels lie
+    outside of the box.
     """
     if not config.data.lung_crop:
         return data
@@ -93,7 +114,9 @@ def with_crops(config: Any, data: Prepared, indices: Sequence[int] | None = None
             "data.lung_crop: the whole body is shown of %d of %d slices, whose lungs were not both found; in %d marked "
             "pixels lie outside of what is shown (notes in per_image.csv)", kept, len(found), outside,
         )  # fmt: skip
-    return replace(data, notes={**data.notes, **notes}, boxes={i: box for i, (box, _) in found.items()})
+    return replace(
+        data, notes={**data.notes, **notes}, boxes={i: box for i, (box, _) in found.items()}
+    )
 
 
 def _crop(data: Prepared, i: int) -> tuple[Box, tuple[str, ...]]:

@@ -1,4 +1,6 @@
-"""What the training of a stage starts from, if asked: published weights or an earlier run's, read before it writes."""
+"""What the training of a stage starts from, if asked: published weights or an earlier run's, read
+before it writes.
+"""
 
 import json
 from pathlib import Path
@@ -19,8 +21,10 @@ from covjax.stages import init_variables, make_model, settled_stage, variable_sh
 from covjax.training.checkpoint import digest
 
 LISTED = 8  # names in one line
-IDENTITY = ("sha256", "digest")  # by which a record tells its weights: of a file, of a checkpoint's arrays
-SEEN_ALIKE = ("enhance", "gain", "channels", "normalize")  # of input: what must be as in the run that is gone on from
+# by which a record tells its weights: of a file, of a checkpoint's arrays
+IDENTITY = ("sha256", "digest")
+# of input: what must be as in the run that is gone on from
+SEEN_ALIKE = ("enhance", "gain", "channels", "normalize")
 
 
 class Start(NamedTuple):
@@ -36,7 +40,8 @@ def init_path(name: str, workdir: Path) -> Path:
 
 
 def find_start(name: str, config: Any, splits: dict[str, Any], workdir: Path) -> Start | None:
-    """Returns what a stage starts from, or None for fresh variables and where a checkpoint to go on from exists.
+    """Returns what a stage starts from, or None for fresh variables and where a checkpoint to go on
+    from exists.
 
     Raises InputError for weights that cannot be used or are not those that this run began with.
     """
@@ -54,10 +59,16 @@ def find_start(name: str, config: Any, splits: dict[str, Any], workdir: Path) ->
 
 
 def told(name: str, record: dict[str, Any], normalize: str) -> str:
-    """Says in one line what a stage starts from, and if its input is not what the weights expect."""
+    """Says in one line what a stage starts from, and if its input is not what the weights
+    expect.
+    """
     kept = [*record["fresh"], *record["skipped"], *record["replaced"]]
     listed = ", ".join(ascii(entry)[1:-1] for entry in kept[:LISTED]) or "nothing"
-    more = f" and {len(kept) - LISTED} more (see {init_path(name, Path()).name})" if len(kept) > LISTED else ""
+    more = (
+        f" and {len(kept) - LISTED} more (see {init_path(name, Path()).name})"
+        if len(kept) > LISTED
+        else ""
+    )
     unlike = ""
     if record["input"] is not None and normalize != "pretrained":
         unlike = f"; input.normalize is {normalize}, these weights expect pretrained"
@@ -73,18 +84,25 @@ def _of_weights(name: str, config: Any) -> Start:
     model = make_model(name, config[name], data=config.data)
     variables = init_variables(model, config[name], config.seed)
     constant = has_constant(settled_stage(config[name]).input)
-    return Start(*load_pretrained(model, variables, source, skip=skip, first=settings.first, constant=constant))
+    return Start(
+        *load_pretrained(
+            model, variables, source, skip=skip, first=settings.first, constant=constant
+        )
+    )
 
 
 def _of_run(name: str, config: Any, folder: Path) -> Start:
-    """Takes what the best checkpoint of an earlier run holds; only the layers of another number of classes start anew.
+    """Takes what the best checkpoint of an earlier run holds; only the layers of another number of
+    classes start anew.
 
     Raises InputError for a run of another network, or that saw its slices in another way.
     """
     earlier = read_config(folder)
     if name not in stage_names(earlier):
         raise InputError(f"{name}.init.run: {folder} trained no {name}, name a run that did")
-    ours, theirs = ({**c[name].model} | {f: c[name].input[f] for f in SEEN_ALIKE} for c in (config, earlier))
+    ours, theirs = (
+        {**c[name].model} | {f: c[name].input[f] for f in SEEN_ALIKE} for c in (config, earlier)
+    )
     for field in [*theirs, *ours]:
         if ours.get(field) != theirs.get(field):
             section = "input" if field in SEEN_ALIKE else "model"
@@ -98,7 +116,9 @@ def _of_run(name: str, config: Any, folder: Path) -> Start:
     shapes = flatten_dict(variable_shapes(model, config[name]))
     anew = {path[1] for path, leaf in shapes.items() if learned[path].shape != leaf.shape}
     fresh = flatten_dict(init_variables(model, config[name], config.seed)) if anew else {}
-    variables = {path: fresh[path] if path[1] in anew else np.asarray(learned[path]) for path in shapes}
+    variables = {
+        path: fresh[path] if path[1] in anew else np.asarray(learned[path]) for path in shapes
+    }
     record = {
         "file": str(folder),
         "digest": digest(learned, {}),
@@ -113,16 +133,26 @@ def _of_run(name: str, config: Any, folder: Path) -> Start:
 
 
 def _check_unseen(name: str, splits: dict[str, Any], folder: Path) -> None:
-    """Raises InputError if the earlier run learned from what this one will be judged on, warns if it may have.
+    """Raises InputError if the earlier run learned from what this one will be judged on, warns if
+    it may have.
 
-    Slices are known by what their files hold, wherever these lie, whatever they are called and however they are read.
+    Slices are known by what their files hold, wherever these lie, whatever they are called and
+    however they are read.
     """
     earlier = read_splits(folder / "splits.json")
     if "origins" not in earlier:
-        raise InputError(f"{name}.init.run: {folder} does not say what it learned from, train it again or name another")
-    learned = _learned(*({part: set(one["origins"][part]) for part in PARTS} for one in (earlier, splits)))
+        raise InputError(
+            f"{name}.init.run: {folder} does not say what it learned from, train it again or name another"
+        )
+    learned = _learned(
+        *({part: set(one["origins"][part]) for part in PARTS} for one in (earlier, splits))
+    )
     if learned:
-        pairs = [pair for part in PARTS[1:] for pair in zip(splits[part], splits["origins"][part], strict=True)]
+        pairs = [
+            pair
+            for part in PARTS[1:]
+            for pair in zip(splits[part], splits["origins"][part], strict=True)
+        ]
         named = sorted(slice_id for slice_id, origin in pairs if origin in learned)
         raise InputError(
             f"{name}.init.run: {folder} learned from {len(named)} slices of this run's val and test parts, first "
@@ -146,11 +176,15 @@ def _learned(before: dict[str, set[str]], now: dict[str, set[str]]) -> set[str]:
 
 
 def _begun(name: str, workdir: Path) -> bool:
-    return any(step.name.isdigit() for step in (workdir / "checkpoints" / name / "latest").glob("*"))
+    return any(
+        step.name.isdigit() for step in (workdir / "checkpoints" / name / "latest").glob("*")
+    )
 
 
 def _check_same(path: Path, record: dict[str, Any], weights: str) -> None:
-    """A run that was stopped before its first checkpoint starts again, and must do so from the same weights."""
+    """A run that was stopped before its first checkpoint starts again, and must do so from the same
+    weights.
+    """
     if not path.is_file():
         return
     try:
@@ -159,4 +193,6 @@ def _check_same(path: Path, record: dict[str, Any], weights: str) -> None:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}), use another --workdir") from None
     if began_with != {kind: record[kind] for kind in began_with}:
-        raise InputError(f"init: {weights} changed since this run began, restore it or use another --workdir")
+        raise InputError(
+            f"init: {weights} changed since this run began, restore it or use another --workdir"
+        )

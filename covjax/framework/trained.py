@@ -28,10 +28,14 @@ def read_statistics(name: str, workdir: Path) -> Statistics:
         raise InputError(f"{path}: damaged ({error}), delete it and run train.py again") from None
 
 
-def load_trained(name: str, config: Any, workdir: Path, *, calibrated: bool = True) -> tuple[Stage, Any]:
-    """Returns (stage, variables) of the best checkpoint, the classifier as calibrated unless told otherwise.
+def load_trained(
+    name: str, config: Any, workdir: Path, *, calibrated: bool = True
+) -> tuple[Stage, Any]:
+    """Returns (stage, variables) of the best checkpoint, the classifier as calibrated unless told
+    otherwise.
 
-    Raises InputError or RunError; never random weights, never a classifier without the calibration it asks for.
+    Raises InputError or RunError; never random weights, never a classifier without the calibration
+    it asks for.
     """
     stage = make_stage(name, config[name], read_statistics(name, workdir), data=config.data)
     if name == "classifier" and calibrated:

@@ -20,10 +20,10 @@ from covjax.metrics.segmentation import (
 from covjax.metrics.surface import bf_score, surface_scores
 from covjax.metrics.thresholds import choose_threshold
 
-# Version of the definitions of all scores; it goes up whenever a score of the same predictions changes.
-# 2: boundary and calibration scores added; intervals resample patients, DeLong in place of Hanley-McNeil.
-# 3: ranks and losses from log-odds; t intervals over patients; overlap and outlines of the delivered mask, in each
-#    slice's own size, distances in mm where known.
+# Version of the definitions of all scores; it goes up whenever a score of the same predictions
+# changes. 2: boundary and calibration scores added; intervals resample patients, DeLong in place of
+# Hanley-McNeil. 3: ranks and losses from log-odds; t intervals over patients; overlap and outlines
+# of the delivered mask, in each slice's own size, distances in mm where known.
 DEFINITIONS = 3
 
 __all__ = [

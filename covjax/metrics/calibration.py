@@ -13,12 +13,13 @@ REACH = 8.0  # of ln(temperature) on either side of 0, where the prior alone out
 
 
 def fit_temperature(labels: np.ndarray, log_odds: np.ndarray) -> float:
-    """Temperature by which to divide the log-odds of class 1: the likeliest one for these cases, given a prior.
+    """Temperature by which to divide the log-odds of class 1: the likeliest one for these cases,
+    given a prior.
 
-    The prior, a normal distribution of ln(temperature) around 0 with standard deviation PRIOR, weighs as much as a few
-    cases. Without it few cases, or hardly any that are wrong, make probabilities of any sureness, and one later
-    mistake costs any log loss. Cases without a mistake (see `separable`) say nothing of how sure to be: their
-    temperature is 1.
+    The prior, a normal distribution of ln(temperature) around 0 with standard deviation PRIOR,
+    weighs as much as a few cases. Without it few cases, or hardly any that are wrong, make
+    probabilities of any sureness, and one later mistake costs any log loss. Cases without a mistake
+    (see `separable`) say nothing of how sure to be: their temperature is 1.
 
     Args:
       labels: [N], 0 or 1, both present.
@@ -30,7 +31,8 @@ def fit_temperature(labels: np.ndarray, log_odds: np.ndarray) -> float:
     Raises:
       InputError: one class only, or see `classification_scores`.
 
-    Source: C. Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599; the prior is not in it.
+    Source: C. Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599; the prior
+    is not in it.
     """
     if separable(labels, log_odds):
         return 1.0
@@ -40,15 +42,19 @@ def fit_temperature(labels: np.ndarray, log_odds: np.ndarray) -> float:
     def cost(log_t: float) -> float:
         return np.logaddexp(0, -toward_true / math.exp(log_t)).sum() + 0.5 * (log_t / PRIOR) ** 2
 
-    # Two basins are possible: one of the loss, one of the prior. The better of a coarse search is then refined.
+    # Two basins are possible: one of the loss, one of the prior. The better of a coarse search is
+    # then refined.
     grid = np.linspace(-REACH, REACH, 161)
     best = int(np.argmin([cost(log_t) for log_t in grid]))
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)])
-    return math.exp(minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x)
+    return math.exp(
+        minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x
+    )
 
 
 def separable(labels: np.ndarray, log_odds: np.ndarray) -> bool:
-    """Whether log-odds call every case right at 0: the surer they were, the smaller their log loss would be.
+    """Whether log-odds call every case right at 0: the surer they were, the smaller their log loss
+    would be.
 
     Arguments and errors: see `fit_temperature`.
     """
@@ -60,4 +66,6 @@ def separable(labels: np.ndarray, log_odds: np.ndarray) -> bool:
 def check_classes(positive: np.ndarray) -> None:
     """Raises InputError unless both classes are present."""
     if positive.all() or not positive.any():
-        raise InputError(f"labels: {positive.size} cases of fewer than two classes, calibration needs both")
+        raise InputError(
+            f"labels: {positive.size} cases of fewer than two classes, calibration needs both"
+        )

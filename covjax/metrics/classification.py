@@ -18,7 +18,8 @@ from covjax.metrics.roc_area import delong
 
 BINS = 10  # of the expected calibration error
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of the threshold table
-# Scores that are shares of the cases in some cells of the confusion matrix, tn fp fn tp: which of which.
+# Scores that are shares of the cases in some cells of the confusion matrix, tn fp fn tp: which of
+# which.
 PROPORTIONS = {
     "accuracy": ((1, 0, 0, 1), (1, 1, 1, 1)),
     "sensitivity": ((0, 0, 0, 1), (0, 0, 1, 1)),
@@ -29,7 +30,8 @@ SCALE_OF = dict.fromkeys((*PROPORTIONS, "f1", "balanced_accuracy"), "share") | {
     "mcc": "correlation", "kappa": "correlation", "roc_auc": "share", "average_precision": "share", "brier": "share",
     "log_loss": "amount",
 }  # fmt: skip
-TWO_CLASS = ("balanced_accuracy", "mcc", "kappa", "roc_auc", "average_precision")  # undefined with one class
+# undefined with one class
+TWO_CLASS = ("balanced_accuracy", "mcc", "kappa", "roc_auc", "average_precision")
 
 
 class _Cases(NamedTuple):
@@ -53,8 +55,9 @@ def classification_scores(
 ) -> dict[str, dict]:
     """Scores of a binary classifier, each with its n and, where there is one, a 95 % interval.
 
-    Give log-odds where they are known: probabilities near 1 are rounded to 1 (from log-odds of 17 on in float32, of 37
-    on in float64), those near 0 are not, so that cases are tied on one side only.
+    Give log-odds where they are known: probabilities near 1 are rounded to 1 (from log-odds of 17
+    on in float32, of 37 on in float64), those near 0 are not, so that cases are tied on one side
+    only.
 
     A case is called positive when probability >= threshold. What is undefined has value None and a reason,
     never NaN, and gives no warning:
@@ -72,12 +75,14 @@ def classification_scores(
     calibration error, the mean over cases of |share positive - mean probability| of their bin, in 10 bins of equal
     width, (0.1 i, 0.1 (i + 1)], 0 in the first.
 
-    Intervals are 95 %, and each names its method or why there is none. With `patients`: t over patients, a case whose
-    patient is unknown as one (see `covjax.metrics.jackknife.t_intervals`), none with fewer than 5 of them; Wilson for
-    accuracy, sensitivity, specificity and precision where no patient is known, which takes cases as independent, or
-    where all of them are alike. Without: Wilson, and DeLong for roc_auc. ece has none, because resampling adds to a
-    mean of absolute values; with `patients`, beside it stand "by_chance", its mean where labels are drawn by the
-    probabilities given, so that these are right, and "by_chance_high", what it then exceeds in 1 of 40 draws.
+    Intervals are 95 %, and each names its method or why there is none. With `patients`: t over
+    patients, a case whose patient is unknown as one (see `covjax.metrics.jackknife.t_intervals`),
+    none with fewer than 5 of them; Wilson for accuracy, sensitivity, specificity and precision
+    where no patient is known, which takes cases as independent, or where all of them are alike.
+    Without: Wilson, and DeLong for roc_auc. ece has none, because resampling adds to a mean of
+    absolute values; with `patients`, beside it stand "by_chance", its mean where labels are drawn
+    by the probabilities given, so that these are right, and "by_chance_high", what it then exceeds
+    in 1 of 40 draws.
 
     Args:
       labels: [N], 0 or 1.
@@ -95,7 +100,8 @@ def classification_scores(
       InputError: not two vectors of one length, a label other than 0 and 1, a probability that is NaN or
         outside 0..1, log-odds that are not finite, neither of the two or both, patients or called of another length.
 
-    Source of ece: C. Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599; here of class 1.
+    Source of ece: C. Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599; here
+    of class 1.
     """
     cases, order = _ordered(_cases(labels, probability, log_odds, threshold, called))
     n = order.size
@@ -125,15 +131,18 @@ def classification_scores(
 
 
 def ece_by_chance(probability: np.ndarray, draws: int = 200, seed: int = 0) -> dict[str, float]:
-    """The calibration error that probabilities float64 [N] have by chance alone, where they are right.
+    """The calibration error that probabilities float64 [N] have by chance alone, where they are
+    right.
 
-    Labels are drawn by the probabilities given, independently. Returns "by_chance", the mean over the draws, and
-    "by_chance_high", their 97.5 % quantile.
+    Labels are drawn by the probabilities given, independently. Returns "by_chance", the mean over
+    the draws, and "by_chance_high", their 97.5 % quantile.
 
-    Source: consistency resampling, J. Brocker, L. A. Smith, "Increasing the reliability of reliability diagrams",
-    Weather and Forecasting 22 (2007); of the calibration error, J. Vaicenavicius et al., arXiv:1902.06977.
+    Source: consistency resampling, J. Brocker, L. A. Smith, "Increasing the reliability of
+    reliability diagrams", Weather and Forecasting 22 (2007); of the calibration error, J.
+    Vaicenavicius et al., arXiv:1902.06977.
     """
-    rng, place = np.random.default_rng(seed), _bins(probability)
+    rng = np.random.default_rng(seed)
+    place = _bins(probability)
     found = []
     for _ in range(draws):
         gap = np.bincount(place, probability - (rng.random(probability.size) < probability), BINS)
@@ -164,7 +173,13 @@ def threshold_table(
         raise InputError(f"thresholds: {shown(thresholds)}, give a list of numbers")
     rows = []
     for k, threshold in enumerate(thresholds):
-        check_real(f"thresholds[{k}]", threshold, -math.inf, math.inf, "the number from which cases are called")
+        check_real(
+            f"thresholds[{k}]",
+            threshold,
+            -math.inf,
+            math.inf,
+            "the number from which cases are called",
+        )
         tn, fp, fn, tp = cells = _cells(positive, probability >= threshold)
         scores = confusion_scores(*(np.array([float(c)]) for c in cells))
         row = {"threshold": float(threshold), "tp": tp, "fp": fp, "fn": fn, "tn": tn}
@@ -175,10 +190,14 @@ def threshold_table(
     return rows
 
 
-def confusion_scores(tn: np.ndarray, fp: np.ndarray, fn: np.ndarray, tp: np.ndarray) -> dict[str, np.ndarray]:
+def confusion_scores(
+    tn: np.ndarray, fp: np.ndarray, fn: np.ndarray, tp: np.ndarray
+) -> dict[str, np.ndarray]:
     """Scores of confusion matrices given by their cells, each float64 [R]; NaN where undefined."""
     cells = np.stack([tn, fp, fn, tp], 1)
-    scores = {name: ratio(cells @ part, cells @ whole) for name, (part, whole) in PROPORTIONS.items()}
+    scores = {
+        name: ratio(cells @ part, cells @ whole) for name, (part, whole) in PROPORTIONS.items()
+    }
     scores["f1"] = ratio(2 * tp, 2 * tp + fp + fn)
     scores["balanced_accuracy"] = (scores["sensitivity"] + scores["specificity"]) / 2
     both = (tp + fn > 0) & (tn + fp > 0)
@@ -186,7 +205,9 @@ def confusion_scores(tn: np.ndarray, fp: np.ndarray, fn: np.ndarray, tp: np.ndar
     mcc = np.clip(ratio(tp * tn - fp * fn, scale), -1, 1)  # rounding may go beyond
     scores["mcc"] = _zero_where(mcc, both & (scale == 0), both)
     chance = (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn)
-    scores["kappa"] = _zero_where(ratio(2 * (tp * tn - fp * fn), chance), both & (chance == 0), both)
+    scores["kappa"] = _zero_where(
+        ratio(2 * (tp * tn - fp * fn), chance), both & (chance == 0), both
+    )
     return scores
 
 
@@ -199,7 +220,13 @@ def _values(weights: np.ndarray, cases: _Cases) -> dict[str, np.ndarray]:
     positive, rank, probability, loss, called = cases
     losses = [(probability - positive) ** 2, loss]
     bins = _bins(probability) == np.arange(BINS)[:, None]
-    terms = [~positive & ~called, ~positive & called, positive & ~called, positive & called, *losses]
+    terms = [
+        ~positive & ~called,
+        ~positive & called,
+        positive & ~called,
+        positive & called,
+        *losses,
+    ]
     terms += [*(bins * (probability - positive))]
     sums = weights @ np.stack(terms, 1).astype(np.float64)
     n = weights.sum(1)
@@ -213,12 +240,16 @@ def _values(weights: np.ndarray, cases: _Cases) -> dict[str, np.ndarray]:
     }
 
 
-def _without_patients(cells: tuple[int, ...], values: dict[str, float], cases: _Cases) -> dict[str, Limits]:
+def _without_patients(
+    cells: tuple[int, ...], values: dict[str, float], cases: _Cases
+) -> dict[str, Limits]:
     """Closed forms, which take cases as independent."""
     limits = {}
     for name, (part, whole) in PROPORTIONS.items():
         if np.dot(cells, whole):
-            limits[name] = Limits(wilson(int(np.dot(cells, part)), int(np.dot(cells, whole))), "Wilson")
+            limits[name] = Limits(
+                wilson(int(np.dot(cells, part)), int(np.dot(cells, whole))), "Wilson"
+            )
     positive = int(cases.positive.sum())
     if min(positive, cases.positive.size - positive) >= 2:
         low, high = delong(cases.positive.astype(int), cases.rank)
@@ -249,7 +280,9 @@ def _over_patients(patients: list[str], cells: tuple[int, ...], cases: _Cases) -
 
 
 def _weights_of(cases: _Cases, patients: list[str]) -> dict[str, np.ndarray]:
-    """What every case weighs in every score: scores of both classes are as uncertain as the class of fewer patients."""
+    """What every case weighs in every score: scores of both classes are as uncertain as the class
+    of fewer patients.
+    """
     of = dict.fromkeys(SCALE_OF, np.ones(cases.positive.size))
     of |= {"sensitivity": cases.positive, "specificity": ~cases.positive, "precision": cases.called}
     classes = (cases.positive, ~cases.positive)
@@ -283,14 +316,18 @@ def _cases(
         raise InputError("probability: give either probability or log_odds, not both")
     if log_odds is None:
         positive, rank = _check(labels, probability)
-        probability, tiny = rank, np.finfo(np.float64).eps
+        probability = rank
+        tiny = np.finfo(np.float64).eps
         loss = -np.log(np.clip(np.where(positive, rank, 1 - rank), tiny, 1 - tiny))
     else:
         positive, rank = check_binary(labels, log_odds, "log_odds")
-        probability, loss = expit(rank), np.logaddexp(0, np.where(positive, -rank, rank))
+        probability = expit(rank)
+        loss = np.logaddexp(0, np.where(positive, -rank, rank))
     if called is None:
         threshold = (0.5 if log_odds is None else 0.0) if threshold is None else threshold
-        check_real("threshold", threshold, -math.inf, math.inf, "the number from which cases are called")
+        check_real(
+            "threshold", threshold, -math.inf, math.inf, "the number from which cases are called"
+        )
         called = rank >= threshold
     called = _truths(called)
     if called.shape != positive.shape:
@@ -301,7 +338,9 @@ def _cases(
 def _truths(called: np.ndarray) -> np.ndarray:
     called = as_array("called", called, "True or False for every case, [N]")
     if not np.isin(called, (0, 1)).all():
-        raise InputError("called: values other than True and False, give comparisons, e.g. probability >= 0.5")
+        raise InputError(
+            "called: values other than True and False, give comparisons, e.g. probability >= 0.5"
+        )
     return called.astype(bool)
 
 
@@ -315,5 +354,7 @@ def _check(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.
     positive, probability = check_binary(labels, probability)
     outside = np.count_nonzero((probability < 0) | (probability > 1))
     if outside:
-        raise InputError(f"probability: {outside} of {probability.size} are outside 0..1, give logits as log_odds=...")
+        raise InputError(
+            f"probability: {outside} of {probability.size} are outside 0..1, give logits as log_odds=..."
+        )
     return positive, probability

@@ -11,10 +11,13 @@ from covjax.errors import InputError
 from covjax.metrics.checks import as_array
 
 
-def confusion_matrix(truth: jax.Array, predicted: jax.Array, num_classes: int, ignore: int = 255) -> jax.Array:
+def confusion_matrix(
+    truth: jax.Array, predicted: jax.Array, num_classes: int, ignore: int = 255
+) -> jax.Array:
     """Counts the pixels of every (true, predicted) pair of classes, one matrix per image.
 
-    Matrices add up: over images, batches and devices. Counts are exact (integer arithmetic throughout).
+    Matrices add up: over images, batches and devices. Counts are exact (integer arithmetic
+    throughout).
 
     Args:
       truth: integer labels [N, ...], for example masks [N, H, W] or class labels [N].
@@ -31,7 +34,8 @@ def confusion_matrix(truth: jax.Array, predicted: jax.Array, num_classes: int, i
         classes.
     """
     check_count("num_classes", num_classes, 1, "the number of classes")
-    truth, predicted = _labels("truth", truth), _labels("predicted", predicted)
+    truth = _labels("truth", truth)
+    predicted = _labels("predicted", predicted)
     if truth.shape != predicted.shape or truth.ndim == 0:
         raise InputError(
             f"confusion_matrix: truth has shape {truth.shape} and predicted {predicted.shape}, "
@@ -51,10 +55,11 @@ def _labels(name: str, labels: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnames=("num_classes", "ignore"))
 def _counted(truth: jax.Array, predicted: jax.Array, num_classes: int, ignore: int) -> jax.Array:
     flat = (truth.shape[0], 1, math.prod(truth.shape[1:]))
-    truth, predicted = truth.astype(jnp.int32).reshape(flat), predicted.astype(jnp.int32).reshape(flat)
+    truth = truth.astype(jnp.int32).reshape(flat)
+    predicted = predicted.astype(jnp.int32).reshape(flat)
     classes = jnp.arange(num_classes)[None, :, None]
-    # int8 one-hot operands with an int32 accumulator: exact up to 2**31 pixels per image, where float32 stops
-    # at 2**24, and several times faster on a CPU than K*K masked sums.
+    # int8 one-hot operands with an int32 accumulator: exact up to 2**31 pixels per image, where
+    # float32 stops at 2**24, and several times faster on a CPU than K*K masked sums.
     true_hot = ((truth == classes) & (truth != ignore)).astype(jnp.int8)
     predicted_hot = (predicted == classes).astype(jnp.int8)
     return jnp.einsum("nip,njp->nij", true_hot, predicted_hot, preferred_element_type=jnp.int32)

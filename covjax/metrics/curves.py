@@ -17,17 +17,25 @@ def check_binary(
     labels = as_array("labels", labels, "0 or 1 for every case, [N]")
     probability = as_array(name, probability, "a number for every case, [N]").astype(np.float64)
     if labels.ndim != 1 or labels.shape != probability.shape:
-        raise InputError(f"labels: shape {labels.shape}, {name}: {probability.shape}, give vectors of one length")
+        raise InputError(
+            f"labels: shape {labels.shape}, {name}: {probability.shape}, give vectors of one length"
+        )
     wrong = labels[(labels != 0) & (labels != 1)]
     if wrong.size:
-        raise InputError(f"labels: {wrong.size} of {labels.size} are not 0 or 1 (first: {wrong[0]}), leave them out")
+        raise InputError(
+            f"labels: {wrong.size} of {labels.size} are not 0 or 1 (first: {wrong[0]}), leave them out"
+        )
     undefined = np.count_nonzero(~np.isfinite(probability))
     if undefined:
-        raise InputError(f"{name}: {undefined} of {probability.size} are NaN or infinite, did training diverge?")
+        raise InputError(
+            f"{name}: {undefined} of {probability.size} are NaN or infinite, did training diverge?"
+        )
     return labels == 1, probability
 
 
-def cumulative_counts(positive: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cumulative_counts(
+    positive: np.ndarray, probability: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts the positives and negatives at or above every distinct probability, highest first.
 
     Args:
@@ -39,13 +47,18 @@ def cumulative_counts(positive: np.ndarray, probability: np.ndarray) -> tuple[np
     """
     order = np.argsort(-probability, kind="stable")
     ranked = probability[order]
-    last_of_tie = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], np.ones(min(1, ranked.size), bool)))
+    last_of_tie = np.flatnonzero(
+        np.append(ranked[1:] != ranked[:-1], np.ones(min(1, ranked.size), bool))
+    )
     true_positive = np.cumsum(positive[order], dtype=np.int64)[last_of_tie]
     return ranked[last_of_tie], true_positive, last_of_tie + 1 - true_positive
 
 
-def weighted_areas(weights: np.ndarray, positive: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Areas under the ROC curve (trapezoids: a tied pair counts half) and average precisions of weighted cases.
+def weighted_areas(
+    weights: np.ndarray, positive: np.ndarray, probability: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Areas under the ROC curve (trapezoids: a tied pair counts half) and average precisions of
+    weighted cases.
 
     Args:
       weights: float64 [R, N], how often each case counts; integers make the areas exact.
@@ -62,18 +75,25 @@ def weighted_areas(weights: np.ndarray, positive: np.ndarray, probability: np.nd
     called = np.cumsum(weights, axis=1)[:, last_of_tie]
     tp = np.cumsum(weights * positive, axis=1)[:, last_of_tie]
     fp = called - tp
-    rise, run = np.diff(tp, axis=1, prepend=0), np.diff(fp, axis=1, prepend=0)
+    rise = np.diff(tp, axis=1, prepend=0)
+    run = np.diff(fp, axis=1, prepend=0)
     both = (tp[:, -1] > 0) & (fp[:, -1] > 0)
     twice = np.sum(run * (2 * tp - rise), axis=1)
     precision = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
     return (
         np.divide(twice, 2 * tp[:, -1] * fp[:, -1], out=np.full(len(weights), np.nan), where=both),
-        np.divide(np.sum(rise * precision, axis=1), tp[:, -1], out=np.full(len(weights), np.nan), where=both),
+        np.divide(
+            np.sum(rise * precision, axis=1),
+            tp[:, -1],
+            out=np.full(len(weights), np.nan),
+            where=both,
+        ),
     )
 
 
 def roc_curve(labels: np.ndarray, probability: np.ndarray) -> dict[str, list]:
-    """The ROC curve without points on a straight line between their neighbours, so its area is exact.
+    """The ROC curve without points on a straight line between their neighbours, so its area is
+    exact.
 
     Args:
       labels: [N], 0 or 1.
@@ -90,8 +110,10 @@ def roc_curve(labels: np.ndarray, probability: np.ndarray) -> dict[str, list]:
     thresholds, tp, fp = cumulative_counts(*check_binary(labels, probability))
     if not tp.size or tp[-1] == 0 or fp[-1] == 0:
         return {"false_positive_rate": [], "true_positive_rate": [], "threshold": []}
-    tp, fp = np.append(0, tp), np.append(0, fp)
-    rise, run = np.diff(tp), np.diff(fp)
+    tp = np.append(0, tp)
+    fp = np.append(0, fp)
+    rise = np.diff(tp)
+    run = np.diff(fp)
     # Integers, so collinear means collinear.
     keep = np.concatenate([[True], rise[:-1] * run[1:] != rise[1:] * run[:-1], [True]])
     return {
@@ -104,8 +126,8 @@ def roc_curve(labels: np.ndarray, probability: np.ndarray) -> dict[str, list]:
 def precision_recall_curve(labels: np.ndarray, probability: np.ndarray) -> dict[str, list]:
     """The precision-recall curve without the inner points of its vertical and horizontal runs.
 
-    The step-wise area (average precision) of the points kept is that of all points; this is why points on an
-    oblique line stay.
+    The step-wise area (average precision) of the points kept is that of all points; this is why
+    points on an oblique line stay.
 
     Args:
       labels: [N], 0 or 1.
@@ -123,7 +145,8 @@ def precision_recall_curve(labels: np.ndarray, probability: np.ndarray) -> dict[
     if not tp.size or tp[-1] == 0 or fp[-1] == 0:
         return {"recall": [], "precision": [], "threshold": []}
     # The first point calls nothing: 1/1 stands for its precision of 0/0, by convention.
-    hits, called = np.append(1, tp), np.append(1, tp + fp)
+    hits = np.append(1, tp)
+    called = np.append(1, tp + fp)
     recalled = np.append(0, tp)
     vertical = np.diff(recalled) == 0
     horizontal = hits[1:] * called[:-1] == hits[:-1] * called[1:]

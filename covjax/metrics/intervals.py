@@ -16,7 +16,8 @@ def score(
     method: str | None = None,
     no_interval: str | None = None,
 ) -> dict:
-    """Returns a JSON-safe score: {"value", "n"} and, where there is one, "interval" with its method, or "reason".
+    """Returns a JSON-safe score: {"value", "n"} and, where there is one, "interval" with its
+    method, or "reason".
 
     Args:
       value: the score; None, NaN and infinities all mean undefined and become None.
@@ -58,12 +59,14 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     Raises:
       InputError: n < 1 or successes outside 0..n.
 
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
-    the American Statistical Association 22 (1927).
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    Journal of the American Statistical Association 22 (1927).
     """
     numbers_given = all(map(finite_number, (successes, n)))
     if not numbers_given or n < 1 or not 0 <= successes <= n:
-        raise InputError(f"wilson: successes={successes} of n={n}, give n >= 1 and successes in 0..n")
+        raise InputError(
+            f"wilson: successes={successes} of n={n}, give n >= 1 and successes in 0..n"
+        )
     check_real("wilson: z", z, 0, math.inf, "a normal quantile, 1.96 for 95 %")
     share = successes / n
     scale = 1 + z * z / n
@@ -76,9 +79,11 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def hanley_mcneil(auc: float, n_positive: int, n_negative: int) -> tuple[float, float]:
-    """Hanley and McNeil's 95 % interval of an area under the ROC curve, a pair (low, high) clipped to 0..1.
+    """Hanley and McNeil's 95 % interval of an area under the ROC curve, a pair (low, high) clipped
+    to 0..1.
 
-    The standard error is 0 at an area of 0 or 1, so there the interval is a point: read it with the counts.
+    The standard error is 0 at an area of 0 or 1, so there the interval is a point: read it with the
+    counts.
 
     Args:
       auc: the area, 0..1.
@@ -94,9 +99,12 @@ def hanley_mcneil(auc: float, n_positive: int, n_negative: int) -> tuple[float, 
     if not (finite_number(auc) and 0 <= auc <= 1):
         raise InputError(f"hanley_mcneil: auc={auc}, give an area in 0..1")
     if not all(finite_number(n) and n >= 1 for n in (n_positive, n_negative)):
-        raise InputError(f"hanley_mcneil: n_positive={n_positive}, n_negative={n_negative}, give at least 1 of each")
+        raise InputError(
+            f"hanley_mcneil: n_positive={n_positive}, n_negative={n_negative}, give at least 1 of each"
+        )
     square = auc * auc
-    q1, q2 = auc / (2 - auc), 2 * square / (1 + auc)
+    q1 = auc / (2 - auc)
+    q2 = 2 * square / (1 + auc)
     spread = auc * (1 - auc) + (n_positive - 1) * (q1 - square) + (n_negative - 1) * (q2 - square)
     half = 1.96 * math.sqrt(max(0.0, spread) / (n_positive * n_negative))
     return max(0.0, auc - half), min(1.0, auc + half)

@@ -1,4 +1,6 @@
-"""Intervals of any score from its values without each patient: t on a scale on which the score has no bounds."""
+"""Intervals of any score from its values without each patient: t on a scale on which the score has
+no bounds.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -52,14 +54,16 @@ def t_intervals(
     weights: np.ndarray,
     scales: Sequence[str],
 ) -> list[Limits]:
-    """95 % t intervals of several statistics by the jackknife over patients, an image of an unknown one as one.
+    """95 % t intervals of several statistics by the jackknife over patients, an image of an unknown
+    one as one.
 
-    The standard error is that of the values without each patient in turn; on its scale (logit of shares) the interval
-    goes t standard errors to either side. The degrees of freedom are those of as many patients as count the same:
-    (sum of w)^2 / sum of w^2 - 1 of the patients' weights w, for one that holds most of the lesion is nearly alone.
+    The standard error is that of the values without each patient in turn; on its scale (logit of
+    shares) the interval goes t standard errors to either side. The degrees of freedom are those of
+    as many patients as count the same: (sum of w)^2 / sum of w^2 - 1 of the patients' weights w,
+    for one that holds most of the lesion is nearly alone.
 
-    There is none with fewer than 5 patients (or images, patients unknown), where all agree, at a bound of the scale,
-    and where the statistic is undefined without one of the patients.
+    There is none with fewer than 5 patients (or images, patients unknown), where all agree, at a
+    bound of the scale, and where the statistic is undefined without one of the patients.
 
     Args:
       statistic: weights float64 [R, N] -> [R, S], row by row: the statistics when image i counts weights[r, i] times.
@@ -70,9 +74,10 @@ def t_intervals(
     Returns:
       S limits.
 
-    Sources: jackknife over clusters: J. G. MacKinnon et al., "Fast and reliable jackknife and bootstrap methods for
-    cluster-robust inference", J. Appl. Econometrics 38 (2023). Effective number of clusters: A. V. Carter et al.,
-    "Asymptotic behavior of a t-test robust to cluster heterogeneity", Review of Economics and Statistics 99 (2017).
+    Sources: jackknife over clusters: J. G. MacKinnon et al., "Fast and reliable jackknife and
+    bootstrap methods for cluster-robust inference", J. Appl. Econometrics 38 (2023). Effective
+    number of clusters: A. V. Carter et al., "Asymptotic behavior of a t-test robust to cluster
+    heterogeneity", Review of Economics and Statistics 99 (2017).
     """
     units = units_of(patients)
     if units.count < MIN_UNITS:
@@ -88,16 +93,22 @@ def t_intervals(
     return [_limits(*each, units) for each in columns]
 
 
-def _error(value: np.ndarray, without: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standard errors and degrees of freedom, [S] each, from the values [S], those without each group [G, S] and the
-    groups' weights [G, S]. An error is NaN where the value is undefined without one of the groups."""
+def _error(
+    value: np.ndarray, without: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standard errors and degrees of freedom, [S] each, from the values [S], those without each
+    group [G, S] and the groups' weights [G, S]. An error is NaN where the value is undefined
+    without one of the groups.
+    """
     count = np.maximum(np.sum(weights > 0, axis=0), 1)
     error = np.sqrt((count - 1) / count * np.sum((without - value) ** 2, axis=0))
     squares = np.sum(weights**2, axis=0)
     return error, np.maximum(weights.sum(0) ** 2 / np.where(squares > 0, squares, 1) - 1, 1)
 
 
-def _limits(value: float, error: float, freedom: float, counted: Units, name: str, units: Units) -> Limits:
+def _limits(
+    value: float, error: float, freedom: float, counted: Units, name: str, units: Units
+) -> Limits:
     if not np.isfinite(value):
         return Limits(None)
     if counted.count < MIN_UNITS:
@@ -106,30 +117,37 @@ def _limits(value: float, error: float, freedom: float, counted: Units, name: st
         return Limits(None, reason=f"undefined without one of the {units.name}")
     if error <= 1e-12 * max(1.0, abs(value)):
         return Limits(None, reason=f"the same without any of the {units.text}")
-    scale, text = SCALES[name], units.text
+    scale = SCALES[name]
+    text = units.text
     with np.errstate(divide="ignore"):
         centre = scale.there(np.float64(value))
         half = student.ppf(0.975, freedom) * error * scale.slope(np.float64(value))
     if not (np.isfinite(centre) and np.isfinite(half)):
         return Limits(None, reason="at the bound of its scale")
-    low, high = scale.back(centre - half), scale.back(centre + half)
+    low = scale.back(centre - half)
+    high = scale.back(centre + half)
     return Limits((float(low), float(high)), f"t over {text}, jackknife, {NAMES[name]} scale")
 
 
 def share_limits(hits: int, n: int, by_t: Limits, patients: Sequence[str]) -> Limits:
-    """Limits of a share of cases: by t over patients, and where all agree or no patient is known, Wilson's.
+    """Limits of a share of cases: by t over patients, and where all agree or no patient is known,
+    Wilson's.
 
-    Wilson's counts cases as independent. Where any patient is known but all are alike it is that of as many cases as
-    patients: a patient's cases then say no more than one.
+    Wilson's counts cases as independent. Where any patient is known but all are alike it is that of
+    as many cases as patients: a patient's cases then say no more than one.
     """
     units = units_of(patients)
     if n and not units.by_patient:
         return Limits(wilson(hits, n), "Wilson, cases as independent (patients unknown)")
     if n and hits in (0, n) and units.count >= MIN_UNITS:
-        return Limits(wilson(units.count if hits else 0, units.count), "Wilson, every patient counted once")
+        return Limits(
+            wilson(units.count if hits else 0, units.count), "Wilson, every patient counted once"
+        )
     return by_t
 
 
 def limited(value: float, n: int, limits: Limits, reason: str | None = None) -> dict:
-    """Returns a score with its interval or why it has none; `reason` says why the value is undefined."""
+    """Returns a score with its interval or why it has none; `reason` says why the value is
+    undefined.
+    """
     return score(value, n, limits.interval, reason, limits.method, limits.reason)

@@ -9,8 +9,11 @@ from covjax.metrics.jackknife import Limits, limited, share_limits, t_intervals
 from covjax.metrics.resampling import mean_of
 
 
-def mean_score(values: np.ndarray, patients: Sequence[str], reason: str, scale: str = "amount") -> dict:
-    """The mean of values [N] as a score with a t interval over patients; see `t_intervals`, of `scale` too.
+def mean_score(
+    values: np.ndarray, patients: Sequence[str], reason: str, scale: str = "amount"
+) -> dict:
+    """The mean of values [N] as a score with a t interval over patients; see `t_intervals`, of
+    `scale` too.
 
     `reason` says why there is no mean when there are no values.
     """
@@ -21,11 +24,15 @@ def mean_score(values: np.ndarray, patients: Sequence[str], reason: str, scale: 
 
 
 def share_score(hits: np.ndarray, patients: Sequence[str], reason: str) -> dict:
-    """The share of hits, bool [N], as a score: its interval is t over patients, Wilson's where these are unknown."""
+    """The share of hits, bool [N], as a score: its interval is t over patients, Wilson's where
+    these are unknown.
+    """
     hits = np.asarray(hits, bool)
     if not hits.size:
         return score(None, 0, reason=reason)
-    limits = share_limits(int(hits.sum()), hits.size, _limits(hits.astype(np.float64), patients, "share"), patients)
+    limits = share_limits(
+        int(hits.sum()), hits.size, _limits(hits.astype(np.float64), patients, "share"), patients
+    )
     return limited(hits.mean(), hits.size, limits)
 
 

@@ -14,12 +14,15 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 METHODS = ("percentile", "bca")
 RESAMPLES = 10_000
-MIN_UNITS = 5  # patients, or images where patients are unknown: fewer give no interval worth its name
+# patients, or images where patients are unknown: fewer give no interval worth its name
+MIN_UNITS = 5
 CHUNK = 2**21  # weights held at a time: stays near the caches and bounds the memory
 
 
 class Interval(NamedTuple):
-    """Limits of one statistic (floats) or several (float64 [S]), NaN where undefined; and how they were made."""
+    """Limits of one statistic (floats) or several (float64 [S]), NaN where undefined; and how they
+    were made.
+    """
 
     low: np.ndarray
     high: np.ndarray
@@ -37,9 +40,10 @@ def bootstrap(
 ) -> Interval:
     """Bootstrap confidence interval of a statistic, or of several at once from the same resamples.
 
-    A resample draws as many patients as there are, with replacement, each with all their images; an image whose patient
-    is unknown stands alone. `method` of the result says which. Resamples in which a statistic is undefined are left out
-    for it. Of fewer than 20 patients the limits are too close: of 5 or 6 they hold the true mean in 83 % to 86 %, see
+    A resample draws as many patients as there are, with replacement, each with all their images; an
+    image whose patient is unknown stands alone. `method` of the result says which. Resamples in
+    which a statistic is undefined are left out for it. Of fewer than 20 patients the limits are too
+    close: of 5 or 6 they hold the true mean in 83 % to 86 %, see
     `covjax.metrics.jackknife.t_intervals`.
 
     Args:
@@ -58,8 +62,9 @@ def bootstrap(
     Raises:
       InputError: no images, or an option outside its range.
 
-    Source: B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 and 14. Resampling
-    patients whole: A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application" (1997), section 3.8.
+    Source: B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 and
+    14. Resampling patients whole: A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their
+    Application" (1997), section 3.8.
     """
     if method not in METHODS:
         raise InputError(f"bootstrap: method '{method}', use one of {', '.join(METHODS)}")
@@ -83,9 +88,12 @@ def bootstrap(
         low, high = bca_limits(many, observed, jackknife(statistic, groups), ranks)
     text = f"{method} bootstrap over {units.text}"
     if units.count < MIN_UNITS:
-        low, high, text = np.full_like(low, np.nan), np.full_like(high, np.nan), f"none: {units.too_few}"
+        low = np.full_like(low, np.nan)
+        high = np.full_like(high, np.nan)
+        text = f"none: {units.too_few}"
     elif np.any(alike := low == high):
-        low, high = np.where(alike, np.nan, low), np.where(alike, np.nan, high)
+        low = np.where(alike, np.nan, low)
+        high = np.where(alike, np.nan, high)
         text = f"none: all resamples of {units.text} agree" if np.all(alike) else text
     shape = values.shape[1:]
     return Interval(low.reshape(shape)[()], high.reshape(shape)[()], text)
@@ -115,7 +123,11 @@ class Units(NamedTuple):
         words = f"{self.count} {'patient' if self.known else 'image'}{'s' * (self.count != 1)}"
         if self.known == 1:
             return words
-        return f"{words} (images where patients are unknown)" if self.known else f"{words} (patients unknown)"
+        return (
+            f"{words} (images where patients are unknown)"
+            if self.known
+            else f"{words} (patients unknown)"
+        )
 
     @property
     def too_few(self) -> str:
@@ -124,7 +136,9 @@ class Units(NamedTuple):
 
 
 def units_of(patients: Sequence[str]) -> Units:
-    """Returns patients as units, whose images are alike, and each image whose patient is unknown ("") as one."""
+    """Returns patients as units, whose images are alike, and each image whose patient is unknown
+    ("") as one.
+    """
     named = np.asarray(patients, dtype=str)
     unknown = named == ""
     _, groups = np.unique(named, return_inverse=True)
@@ -134,14 +148,17 @@ def units_of(patients: Sequence[str]) -> Units:
 
 
 def mean_of(values: np.ndarray) -> Statistic:
-    """Returns the statistic "mean over images" of values [N] or [N, S]; images where one is NaN are left out of it.
+    """Returns the statistic "mean over images" of values [N] or [N, S]; images where one is NaN are
+    left out of it.
 
     Raises InputError for values of another shape, or infinite ones.
     """
     values = as_array("values", values, "numbers [N] or [N, S]")
     if values.ndim not in (1, 2) or np.isinf(values).any():
         what = f"shape {values.shape}" if values.ndim not in (1, 2) else "infinite ones"
-        raise InputError(f"values: {what}, give finite numbers [N] or [N, S], NaN where there is none")
+        raise InputError(
+            f"values: {what}, give finite numbers [N] or [N, S], NaN where there is none"
+        )
     defined = ~np.isnan(values)
     filled = np.where(defined, values, 0.0)
     count = defined.astype(np.float64)
@@ -151,21 +168,33 @@ def mean_of(values: np.ndarray) -> Statistic:
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, NaN where whole is not above 0."""
     shape = np.broadcast_shapes(np.shape(part), np.shape(whole))
-    return np.divide(part, whole, out=np.full(shape, np.nan), where=np.broadcast_to(np.greater(whole, 0), shape))
+    return np.divide(
+        part, whole, out=np.full(shape, np.nan), where=np.broadcast_to(np.greater(whole, 0), shape)
+    )
 
 
 def resampled(statistic: Statistic, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """The statistic of every resample, [resamples] or [resamples, S]. Draws depend on seed and groups alone."""
+    """The statistic of every resample, [resamples] or [resamples, S]. Draws depend on seed and
+    groups alone.
+    """
     return np.concatenate([statistic(weights) for weights in _weights(groups, resamples, seed)])
 
 
 def _weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often every image is drawn, float64 [r, N], for `resamples` rows in all."""
-    rng, count = np.random.default_rng(seed), int(groups.max()) + 1
+    rng = np.random.default_rng(seed)
+    count = int(groups.max()) + 1
     singles = count == groups.size
     for rows in _rows(resamples, groups.size):
-        drawn = rng.integers(0, count, (rows, count), dtype=np.int32) + np.arange(rows, dtype=np.int32)[:, None] * count
-        drawn = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        drawn = (
+            rng.integers(0, count, (rows, count), dtype=np.int32)
+            + np.arange(rows, dtype=np.int32)[:, None] * count
+        )
+        drawn = (
+            np.bincount(drawn.ravel(), minlength=rows * count)
+            .reshape(rows, count)
+            .astype(np.float64)
+        )
         yield drawn if singles and np.array_equal(groups, np.arange(count)) else drawn[:, groups]
 
 
@@ -177,7 +206,8 @@ def _rows(total: int, width: int) -> Iterator[int]:
 
 def jackknife(statistic: Statistic, groups: np.ndarray) -> np.ndarray:
     """The statistic without each group in turn, [G, S]."""
-    parts, start = [], 0
+    parts = []
+    start = 0
     for rows in _rows(int(groups.max()) + 1, groups.size):
         weights = (groups[None] != np.arange(start, start + rows)[:, None]).astype(np.float64)
         parts.append(np.reshape(statistic(weights), (rows, -1)))
@@ -185,8 +215,12 @@ def jackknife(statistic: Statistic, groups: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def bca_limits(values: np.ndarray, observed: np.ndarray, jackknife: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """BCa limits [2, S] from the resamples [R, S], the statistics [S], the jackknife [G, S] and two ranks in 0..1."""
+def bca_limits(
+    values: np.ndarray, observed: np.ndarray, jackknife: np.ndarray, ranks: np.ndarray
+) -> np.ndarray:
+    """BCa limits [2, S] from the resamples [R, S], the statistics [S], the jackknife [G, S] and two
+    ranks in 0..1.
+    """
     defined = np.sum(~np.isnan(values), 0)
     below = (np.sum(values < observed, 0) + np.sum(values <= observed, 0)) / 2  # ties count half
     bias = ndtri(ratio(below, defined))
@@ -206,13 +240,15 @@ def percentile_limits(values: np.ndarray, confidence: float = 0.95) -> np.ndarra
 
 
 def _quantiles(values: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """Quantiles [Q, S] of every column of values [R, S] at its own ranks [Q, S], linear between neighbours, over the
-    defined values; NaN without any or at an undefined rank."""
+    """Quantiles [Q, S] of every column of values [R, S] at its own ranks [Q, S], linear between
+    neighbours, over the defined values; NaN without any or at an undefined rank.
+    """
     ordered = np.sort(values, axis=0)  # NaN last
     defined = np.sum(~np.isnan(values), 0)
     position = np.clip(ranks * (defined - 1), 0, None)
     known = np.isfinite(position) & (defined > 0)
     below = np.where(known, np.floor(position), 0).astype(int)
     above = np.minimum(below + 1, np.maximum(defined - 1, 0))
-    low, high = np.take_along_axis(ordered, below, 0), np.take_along_axis(ordered, above, 0)
+    low = np.take_along_axis(ordered, below, 0)
+    high = np.take_along_axis(ordered, above, 0)
     return np.where(known, low + (high - low) * (position - below), np.nan)

@@ -1,4 +1,6 @@
-"""DeLong's variance of the area under the ROC curve: its interval, and the test of two areas on the same cases."""
+"""DeLong's variance of the area under the ROC curve: its interval, and the test of two areas on the
+same cases.
+"""
 
 import math
 
@@ -14,8 +16,8 @@ from covjax.metrics.intervals import score
 def delong(labels: np.ndarray, probability: np.ndarray, z: float = 1.96) -> tuple[float, float]:
     """DeLong's interval of an area under the ROC curve, a pair (low, high) clipped to 0..1.
 
-    Its standard error is 0 where all cases of both classes are ranked alike, as at an area of 1: the interval is then
-    a point. Cases count as independent.
+    Its standard error is 0 where all cases of both classes are ranked alike, as at an area of 1:
+    the interval is then a point. Cases count as independent.
 
     Args:
       labels: [N], 0 or 1, at least 2 of each.
@@ -25,9 +27,10 @@ def delong(labels: np.ndarray, probability: np.ndarray, z: float = 1.96) -> tupl
     Raises:
       InputError: fewer than 2 cases of a class, or see `classification_scores`.
 
-    Sources: E. R. DeLong et al., "Comparing the areas under two or more correlated receiver operating characteristic
-    curves: a nonparametric approach", Biometrics 44 (1988); by midranks: X. Sun, W. Xu, "Fast implementation of
-    DeLong's algorithm", IEEE Signal Processing Letters 21 (2014).
+    Sources: E. R. DeLong et al., "Comparing the areas under two or more correlated receiver
+    operating characteristic curves: a nonparametric approach", Biometrics 44 (1988); by midranks:
+    X. Sun, W. Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Processing Letters 21
+    (2014).
     """
     areas, covariance = _areas(labels, [probability])
     half = z * math.sqrt(covariance[0, 0])
@@ -48,7 +51,8 @@ def delong_test(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> di
     areas, covariance = _areas(labels, [first, second])
     difference = areas[0] - areas[1]
     error = math.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
-    error = 0.0 if error < 1e-12 else error  # what rounding leaves of two classifiers that rank alike
+    # what rounding leaves of two classifiers that rank alike
+    error = 0.0 if error < 1e-12 else error
     interval = (difference - 1.96 * error, difference + 1.96 * error)
     p_value = float(2 * ndtr(-abs(difference) / error)) if error else None
     return score(difference, len(labels), interval, method="DeLong") | {"p_value": p_value}
@@ -56,15 +60,20 @@ def delong_test(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> di
 
 def _areas(labels: np.ndarray, probabilities: list[np.ndarray]) -> tuple[list[float], np.ndarray]:
     """Areas [M] of M classifiers and their covariance [M, M]."""
-    areas, of_positives, of_negatives = [], [], []
+    areas = []
+    of_positives = []
+    of_negatives = []
     for probability in probabilities:
         positive, probability = check_binary(labels, probability)
         n_positive = int(positive.sum())
         n_negative = positive.size - n_positive
         if min(n_positive, n_negative) < 2:
-            raise InputError(f"delong: {n_positive} positive, {n_negative} negative cases, give at least 2 of each")
+            raise InputError(
+                f"delong: {n_positive} positive, {n_negative} negative cases, give at least 2 of each"
+            )
         rank = rankdata(probability)
-        # Share of the other class that each case is ranked on the right side of, ties counting half.
+        # Share of the other class that each case is ranked on the right side of, ties counting
+        # half.
         of_positives.append((rank[positive] - rankdata(probability[positive])) / n_negative)
         of_negatives.append(1 - (rank[~positive] - rankdata(probability[~positive])) / n_positive)
         areas.append(float(of_positives[-1].mean()))

@@ -1,4 +1,6 @@
-"""Overlap scores of a segmentation, as formulas over confusion matrices: data-set level and per image."""
+"""Overlap scores of a segmentation, as formulas over confusion matrices: data-set level and per
+image.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,7 +22,8 @@ SHARED = ("global_accuracy", "mean_accuracy", "mean_iou", "weighted_iou")  # of 
 def segmentation_scores(
     confusions: np.ndarray, classes: tuple[str, ...], patients: Sequence[str] | None = None
 ) -> dict[str, dict]:
-    """Overlap scores from one confusion matrix per image, over the data set and as means over images.
+    """Overlap scores from one confusion matrix per image, over the data set and as means over
+    images.
 
     With C[i, j] the number of pixels of true class i predicted as j: accuracy_i = C_ii / row_i,
     iou_i = C_ii / (row_i + col_i - C_ii), dice_i = 2 C_ii / (row_i + col_i), global_accuracy = trace / sum,
@@ -46,18 +49,21 @@ def segmentation_scores(
       InputError: confusions are not integers [N, K, K], classes are not K distinct names, or
         patients are not N.
 
-    Source: "Fully convolutional networks for semantic segmentation", arXiv:1411.4038 (weighted_iou is its
-    frequency weighted IU); leaving absent classes out is not in it.
+    Source: "Fully convolutional networks for semantic segmentation", arXiv:1411.4038 (weighted_iou
+    is its frequency weighted IU); leaving absent classes out is not in it.
     """
     confusions = _check(confusions)
     check_names(classes, confusions.shape[1], hint=TWO_MASKS)
-    return _overlap(confusions, partial(_values, classes=classes), _reasons(classes), patients, classes)
+    return _overlap(
+        confusions, partial(_values, classes=classes), _reasons(classes), patients, classes
+    )
 
 
 def infection_scores(
     confusions: np.ndarray, classes: tuple[str, ...], patients: Sequence[str] | None = None
 ) -> dict[str, dict]:
-    """Overlap scores of the infected region as a whole, and where it has several classes, of each of them.
+    """Overlap scores of the infected region as a whole, and where it has several classes, of each
+    of them.
 
     Args:
       confusions, patients: as of `segmentation_scores`.
@@ -77,7 +83,9 @@ def infection_scores(
     if len(classes) == 2:
         return scores
     reasons = {"mean_dice": "no class is in truth or prediction"}
-    reasons |= {name: reason for name, reason in _reasons(classes[1:]).items() if name not in SHARED}
+    reasons |= {
+        name: reason for name, reason in _reasons(classes[1:]).items() if name not in SHARED
+    }
 
     def of_classes(confusions):
         values = _values(confusions, classes)
@@ -94,8 +102,14 @@ def infected_or_not(confusions: np.ndarray) -> np.ndarray:
     Raises InputError for anything but counts of two classes or more.
     """
     confusions = _counts(as_array("confusions", confusions, "integer counts [..., K, K]"))
-    if confusions.ndim < 2 or confusions.shape[-1] != confusions.shape[-2] or confusions.shape[-1] < 2:
-        raise InputError(f"confusions: shape {confusions.shape}, give [..., K, K] of two classes or more")
+    if (
+        confusions.ndim < 2
+        or confusions.shape[-1] != confusions.shape[-2]
+        or confusions.shape[-1] < 2
+    ):
+        raise InputError(
+            f"confusions: shape {confusions.shape}, give [..., K, K] of two classes or more"
+        )
     if confusions.shape[-1] == 2:
         return confusions
     return np.add.reduceat(np.add.reduceat(confusions, [0, 1], -2), [0, 1], -1)
@@ -108,7 +122,9 @@ def _overlap(
     patients: Sequence[str] | None,
     classes: tuple[str, ...],
 ) -> dict[str, dict]:
-    """Scores over all images and as means over images; `reasons` say by their names why they may be undefined."""
+    """Scores over all images and as means over images; `reasons` say by their names why they may be
+    undefined.
+    """
     n = len(confusions)
     single = values_of(confusions)
     means = _columns(single)
@@ -129,18 +145,30 @@ def _overlap(
     return _scored(names, values, counts, why, statistic, patients, weights, ["share"] * len(names))
 
 
-def _fraction_weights(names: list[str], confusions: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """What every image weighs in every score of all pixels, [N, S]: the pixels under its fraction line.
+def _fraction_weights(
+    names: list[str], confusions: np.ndarray, classes: tuple[str, ...]
+) -> np.ndarray:
+    """What every image weighs in every score of all pixels, [N, S]: the pixels under its fraction
+    line.
 
     In a mean over classes the rarest one decides how much patients differ, and so its pixels do.
     """
-    true, predicted = confusions.sum(2), confusions.sum(1)
-    both, total = true + predicted, true.sum(1)
+    true = confusions.sum(2)
+    predicted = confusions.sum(1)
+    both = true + predicted
+    total = true.sum(1)
     rarest = int(np.argmin(np.where(both.sum(0) > 0, both.sum(0), np.iinfo(np.int64).max)))
-    of = {name: total for name in SHARED} | {"mean_dice": both[:, rarest], "mean_iou": both[:, rarest]}
+    of = {name: total for name in SHARED} | {
+        "mean_dice": both[:, rarest],
+        "mean_iou": both[:, rarest],
+    }
     of["mean_accuracy"] = true[:, rarest]
     for k, name in enumerate(classes):
-        of |= {f"accuracy_{name}": true[:, k], f"iou_{name}": both[:, k], f"dice_{name}": both[:, k]}
+        of |= {
+            f"accuracy_{name}": true[:, k],
+            f"iou_{name}": both[:, k],
+            f"dice_{name}": both[:, k],
+        }
     return np.stack([of[name] for name in names], 1)
 
 
@@ -170,20 +198,29 @@ def surface_summary(
         names += [f"{kind}_{name}_per_image" for name in classes[1:]]
         columns.append(values[kind][:, 1:])
     columns = np.concatenate(columns, 1)
-    means, defined = mean_of(columns), ~np.isnan(columns)
+    means = mean_of(columns)
+    defined = ~np.isnan(columns)
 
     def statistic(weights):
         per_class = means(weights)
-        return np.concatenate([per_class, _mean_over_classes(per_class[:, : len(classes)])[:, None]], 1)
+        return np.concatenate(
+            [per_class, _mean_over_classes(per_class[:, : len(classes)])[:, None]], 1
+        )
 
     counts = [*(int(c) for c in defined.sum(0)), int(defined[:, : len(classes)].any(1).sum())]
     reasons = ["the class is absent from the truth of every image"] * len(classes)
-    reasons += ["the class is absent from truth and prediction of every image"] * (len(names) - len(classes))
+    reasons += ["the class is absent from truth and prediction of every image"] * (
+        len(names) - len(classes)
+    )
     reasons.append("no class is in the truth of any image")
     values = statistic(np.ones((1, n)))[0]
     weights = np.concatenate([defined, defined[:, : len(classes)].any(1)[:, None]], 1)
-    scales = ["amount" if name.startswith(("hd95", "assd")) else "share" for name in names] + ["share"]
-    return _scored([*names, "mean_bf_score"], values, counts, reasons, statistic, patients, weights, scales)
+    scales = ["amount" if name.startswith(("hd95", "assd")) else "share" for name in names] + [
+        "share"
+    ]
+    return _scored(
+        [*names, "mean_bf_score"], values, counts, reasons, statistic, patients, weights, scales
+    )
 
 
 def _scored(
@@ -196,20 +233,24 @@ def _scored(
     weights: np.ndarray,
     scales: list[str],
 ) -> dict[str, dict]:
-    limits, n = [Limits(None)] * len(names), len(weights)
+    limits = [Limits(None)] * len(names)
+    n = len(weights)
     if patients is not None:
         check_patients(patients, n, "image")
         limits = t_intervals(statistic, patients, weights, scales)
     return {
         name: limited(value, count, limit, reason if n else "no images")
-        for name, value, count, limit, reason in zip(names, values, counts, limits, reasons, strict=True)
+        for name, value, count, limit, reason in zip(
+            names, values, counts, limits, reasons, strict=True
+        )
     }
 
 
 def per_image_dice(confusions: np.ndarray, cls: int = 1) -> np.ndarray:
     """Dice coefficient of one class in every image, float64 [N] in 0..1.
 
-    NaN where the class is absent from truth and prediction; 0 where it is absent from one of them only.
+    NaN where the class is absent from truth and prediction; 0 where it is absent from one of them
+    only.
 
     Args:
       confusions: integers [N, K, K], row = truth, column = predicted.
@@ -226,20 +267,27 @@ def per_image_iou(confusions: np.ndarray, cls: int = 1) -> np.ndarray:
     return _one_class(confusions, cls, _class_iou)
 
 
-def _one_class(confusions: np.ndarray, cls: int, of_classes: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _one_class(
+    confusions: np.ndarray, cls: int, of_classes: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     confusions = _check(confusions)
     whole = isinstance(cls, int | np.integer) and not isinstance(cls, bool)
     if not whole or not 0 <= cls < confusions.shape[1]:
         shown = cls if np.ndim(cls) == 0 else f"an array {np.shape(cls)}"
-        raise InputError(f"cls: {shown}, give the index of a class in 0..{confusions.shape[1] - 1}{TWO_MASKS}")
+        raise InputError(
+            f"cls: {shown}, give the index of a class in 0..{confusions.shape[1] - 1}{TWO_MASKS}"
+        )
     return of_classes(confusions)[:, cls]
 
 
 def _values(confusions: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Every score of every matrix [N, K, K]: name -> float64 [N], NaN where undefined."""
     hits = np.diagonal(confusions, axis1=1, axis2=2)
-    true, total = confusions.sum(axis=2), confusions.sum(axis=(1, 2))
-    accuracy, iou, dice = ratio(hits, true), _class_iou(confusions), _class_dice(confusions)
+    true = confusions.sum(axis=2)
+    total = confusions.sum(axis=(1, 2))
+    accuracy = ratio(hits, true)
+    iou = _class_iou(confusions)
+    dice = _class_dice(confusions)
     values = {
         "global_accuracy": ratio(hits.sum(axis=1), total),
         "mean_accuracy": _mean_over_classes(accuracy),
@@ -276,7 +324,9 @@ def _reasons(classes: tuple[str, ...]) -> dict[str, str]:
     reasons = dict.fromkeys(SHARED, "no pixel is counted")
     for name in classes:
         reasons[f"accuracy_{name}"] = f"{name} is absent from the truth"
-        reasons[f"iou_{name}"] = reasons[f"dice_{name}"] = f"{name} is absent from truth and prediction"
+        reasons[f"iou_{name}"] = reasons[f"dice_{name}"] = (
+            f"{name} is absent from truth and prediction"
+        )
     return reasons
 
 
@@ -284,7 +334,10 @@ def _surface_values(values: Any, classes: tuple[str, ...]) -> dict[str, np.ndarr
     """Returns the boundary scores as arrays [N, K]."""
     if not isinstance(values, Mapping) or not set(SURFACE_SCORES) <= values.keys():
         raise InputError(f"values: give what surface_scores returned, {', '.join(SURFACE_SCORES)}")
-    arrays = {name: as_array(f"values['{name}']", values[name], "scores [N, K]") for name in SURFACE_SCORES}
+    arrays = {
+        name: as_array(f"values['{name}']", values[name], "scores [N, K]")
+        for name in SURFACE_SCORES
+    }
     shapes = [array.shape for array in arrays.values()]
     if len(set(shapes)) != 1 or len(shapes[0]) != 2:
         raise InputError(f"values: shapes {shapes}, give [N, K] each")
@@ -293,8 +346,14 @@ def _surface_values(values: Any, classes: tuple[str, ...]) -> dict[str, np.ndarr
 
 
 def _check(confusions: np.ndarray) -> np.ndarray:
-    confusions = as_array("confusions", confusions, f"one integer matrix per image, [N, K, K]{TWO_MASKS}")
-    if confusions.ndim != 3 or confusions.shape[1] != confusions.shape[2] or confusions.shape[1] == 0:
+    confusions = as_array(
+        "confusions", confusions, f"one integer matrix per image, [N, K, K]{TWO_MASKS}"
+    )
+    if (
+        confusions.ndim != 3
+        or confusions.shape[1] != confusions.shape[2]
+        or confusions.shape[1] == 0
+    ):
         raise InputError(
             f"confusions: shape {confusions.shape}, give one square matrix per image, [N, K, K]{TWO_MASKS}"
         )

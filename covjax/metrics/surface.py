@@ -1,4 +1,6 @@
-"""Boundary scores of a segmentation: BF score, HD95, ASSD and normalised surface Dice, exact, per image and class."""
+"""Boundary scores of a segmentation: BF score, HD95, ASSD and normalised surface Dice, exact, per
+image and class.
+"""
 
 import itertools
 import math
@@ -13,7 +15,8 @@ from covjax.errors import InputError
 from covjax.metrics.checks import as_array, check_labels
 
 THETA = 0.0075  # of the image diagonal: tolerance of the BF score
-TOLERANCE = 2.0  # mm where the spacing is known, else pixels: tolerance of the normalised surface Dice
+# mm where the spacing is known, else pixels: tolerance of the normalised surface Dice
+TOLERANCE = 2.0
 SQUARE = (1.0, 1.0)  # sides of a pixel where distances are in pixels
 ROUNDING = 1e-9  # relative, of distances in mm
 MASKS = "covjax.metrics.mask_scores(truth, predicted)"
@@ -53,16 +56,24 @@ def surface_scores(
       InputError: the shapes differ or are not [N, H, W], a label is not an integer or no class, tolerance is negative,
         spacing is not two sides above 0.
 
-    Sources: BF: G. Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013. nsd:
-    arXiv:1809.04430, with pixels of the boundary in place of the lengths of surface elements. hd95 and assd:
-    arXiv:2206.01653. The worst score for a class that one of the two lacks is not in them.
+    Sources: BF: G. Csurka et al., "What is a good evaluation measure for semantic segmentation?",
+    BMVC 2013. nsd: arXiv:1809.04430, with pixels of the boundary in place of the lengths of surface
+    elements. hd95 and assd: arXiv:2206.01653. The worst score for a class that one of the two lacks
+    is not in them.
     """
     if not (isinstance(tolerance, numbers.Real) and tolerance >= 0):
-        raise InputError(f"tolerance: {tolerance}, give {'pixels' if spacing is None else 'mm'}, 0 or more")
+        raise InputError(
+            f"tolerance: {tolerance}, give {'pixels' if spacing is None else 'mm'}, 0 or more"
+        )
     sides = _sides(spacing)
     truth, predicted = _check(truth, predicted, num_classes, ignore)
-    scores = {name: np.full((len(truth), num_classes), np.nan) for name in ("bf_score", "hd95", "assd", "nsd")}
-    diagonal = math.hypot(*(pixels * side for pixels, side in zip(truth.shape[1:], sides, strict=True)))
+    scores = {
+        name: np.full((len(truth), num_classes), np.nan)
+        for name in ("bf_score", "hd95", "assd", "nsd")
+    }
+    diagonal = math.hypot(
+        *(pixels * side for pixels, side in zip(truth.shape[1:], sides, strict=True))
+    )
     for cls in range(num_classes):
         there, found = _boundaries(truth, predicted, cls, ignore)
         for i in range(len(truth)):
@@ -70,7 +81,9 @@ def surface_scores(
             both = np.concatenate([recalled, precise])
             scores["bf_score"][i, cls] = _bf(recalled, precise, THETA * diagonal)
             if recalled.size and precise.size:
-                scores["hd95"][i, cls] = max(np.percentile(recalled, 95), np.percentile(precise, 95))
+                scores["hd95"][i, cls] = max(
+                    np.percentile(recalled, 95), np.percentile(precise, 95)
+                )
                 scores["assd"][i, cls] = both.mean()
                 scores["nsd"][i, cls] = np.mean(both <= tolerance * (1 + ROUNDING))
             elif both.size:
@@ -80,7 +93,11 @@ def surface_scores(
 
 
 def bf_score(
-    truth: np.ndarray, predicted: np.ndarray, num_classes: int = 2, ignore: int = 255, theta: float | None = None
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    num_classes: int = 2,
+    ignore: int = 255,
+    theta: float | None = None,
 ) -> np.ndarray:
     """BF score (contour matching) of every image and class, float64 [N, K]; see `surface_scores`.
 
@@ -109,7 +126,9 @@ def _bf(recalled: np.ndarray, precise: np.ndarray, theta: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _boundaries(truth: np.ndarray, predicted: np.ndarray, cls: int, ignore: int) -> tuple[np.ndarray, np.ndarray]:
+def _boundaries(
+    truth: np.ndarray, predicted: np.ndarray, cls: int, ignore: int
+) -> tuple[np.ndarray, np.ndarray]:
     counted = truth != ignore
     return _boundary((truth == cls) & counted), _boundary((predicted == cls) & counted)
 
@@ -124,18 +143,25 @@ def _sides(spacing: tuple[float, float] | None) -> tuple[float, float]:
     if spacing is None:
         return SQUARE
     if len(spacing) != 2 or not all(math.isfinite(side) and side > 0 for side in spacing):
-        raise InputError(f"spacing: {spacing}, give the mm between rows and between columns, above 0")
+        raise InputError(
+            f"spacing: {spacing}, give the mm between rows and between columns, above 0"
+        )
     return float(spacing[0]), float(spacing[1])
 
 
 def _distances(
     there: np.ndarray, found: np.ndarray, sides: tuple[float, float] = SQUARE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of the pixels of each of two boundaries [H, W] to the other; infinite if that one is empty."""
+    """Distances of the pixels of each of two boundaries [H, W] to the other; infinite if that one
+    is empty.
+    """
     width = there.shape[1] + 2 * REACH
-    there, found = np.pad(there, REACH).ravel(), np.pad(found, REACH).ravel()
-    at, other = np.flatnonzero(there), np.flatnonzero(found)
-    # In sides of a row, so that square pixels are at the distances of whole numbers, free of rounding.
+    there = np.pad(there, REACH).ravel()
+    found = np.pad(found, REACH).ravel()
+    at = np.flatnonzero(there)
+    other = np.flatnonzero(found)
+    # In sides of a row, so that square pixels are at the distances of whole numbers, free of
+    # rounding.
     ratio = (1.0, sides[1] / sides[0])
     there_to_found = _to_nearest(at, other, found, width, ratio)
     return sides[0] * there_to_found, sides[0] * _to_nearest(other, at, there, width, ratio)
@@ -143,7 +169,9 @@ def _distances(
 
 @lru_cache(maxsize=256)
 def _rings(sides: tuple[float, float]) -> list[tuple[float, list[tuple[int, int]]]]:
-    """Offsets around a pixel by their distance, nearest first, as far as all of one distance are within REACH."""
+    """Offsets around a pixel by their distance, nearest first, as far as all of one distance are
+    within REACH.
+    """
 
     def far(offset):
         return (offset[0] * sides[0]) ** 2 + (offset[1] * sides[1]) ** 2
@@ -157,12 +185,14 @@ def _rings(sides: tuple[float, float]) -> list[tuple[float, list[tuple[int, int]
 def _to_nearest(
     at: np.ndarray, other: np.ndarray, is_other: np.ndarray, width: int, sides: tuple[float, float]
 ) -> np.ndarray:
-    """Distance of every pixel `at` to the nearest of `other`; flat positions in a picture `width` wide.
+    """Distance of every pixel `at` to the nearest of `other`; flat positions in a picture `width`
+    wide.
 
-    Most pixels have a neighbour close by: looking there first keeps the tree, which is exact at any distance but
-    slow when boundaries fill the picture, for the few that do not.
+    Most pixels have a neighbour close by: looking there first keeps the tree, which is exact at any
+    distance but slow when boundaries fill the picture, for the few that do not.
     """
-    distance, left = np.full(at.size, np.inf), np.arange(at.size)
+    distance = np.full(at.size, np.inf)
+    left = np.arange(at.size)
     if not other.size:
         return distance
     for radius, ring in _rings(sides):
@@ -170,10 +200,13 @@ def _to_nearest(
         for down, right in ring:
             hit |= is_other[at + (down * width + right)]
         distance[left[hit]] = radius
-        left, at = left[~hit], at[~hit]
+        left = left[~hit]
+        at = at[~hit]
         if not at.size:
             return distance
-    tree = cKDTree(_points(other, width, sides), leafsize=32, balanced_tree=False, compact_nodes=False)
+    tree = cKDTree(
+        _points(other, width, sides), leafsize=32, balanced_tree=False, compact_nodes=False
+    )
     distance[left] = tree.query(_points(at, width, sides))[0]
     return distance
 
@@ -182,20 +215,27 @@ def _points(at: np.ndarray, width: int, sides: tuple[float, float]) -> np.ndarra
     return np.stack(np.divmod(at, width), 1) * np.array(sides)
 
 
-def _check(truth: np.ndarray, predicted: np.ndarray, num_classes: int, ignore: int) -> tuple[np.ndarray, np.ndarray]:
+def _check(
+    truth: np.ndarray, predicted: np.ndarray, num_classes: int, ignore: int
+) -> tuple[np.ndarray, np.ndarray]:
     check_count("num_classes", num_classes, 1, "the number of classes")
     truth, predicted = (
         as_array(name, labels, "integer labels [N, H, W]")
         for name, labels in (("truth", truth), ("predicted", predicted))
     )
     if truth.shape != predicted.shape or truth.ndim != 3 or 0 in truth.shape[1:]:
-        raise InputError(f"truth: shape {truth.shape}, predicted: {predicted.shape}, give both as [N, H, W]")
+        raise InputError(
+            f"truth: shape {truth.shape}, predicted: {predicted.shape}, give both as [N, H, W]"
+        )
     counted = truth != ignore
     for name, labels in (("truth", truth), ("predicted", predicted)):
         if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
             raise InputError(f"{name}: {labels.dtype}, give integer labels")
-        check_labels(name, labels, num_classes, counted, f" (masks of 0 and 255 are compared by {MASKS})")
-    # Where truth is not counted the prediction may be anything; but 255 there is how masks of 0 and 255 look.
+        check_labels(
+            name, labels, num_classes, counted, f" (masks of 0 and 255 are compared by {MASKS})"
+        )
+    # Where truth is not counted the prediction may be anything; but 255 there is how masks of 0 and
+    # 255 look.
     if np.any((predicted == ignore) & ~counted) and not np.any(counted & (truth > 0)):
         raise InputError(
             f"truth: {ignore} counts nowhere and marks what the prediction marks too; of masks of 0 and {ignore} give "

@@ -1,4 +1,6 @@
-"""The threshold of a classifier's calls: the rules that choose it on validation data, and how it is stored."""
+"""The threshold of a classifier's calls: the rules that choose it on validation data, and how it is
+stored.
+"""
 
 from typing import Any
 
@@ -21,7 +23,9 @@ RULES = {
 
 
 def check_rule(field: str, rule: str) -> None:
-    """Raises InputError unless `rule` is a rule of RULES, where it needs one with its level, as sensitivity:0.95."""
+    """Raises InputError unless `rule` is a rule of RULES, where it needs one with its level, as
+    sensitivity:0.95.
+    """
     name, _, level = rule.partition(":") if isinstance(rule, str) else (None, "", "")
     if name not in RULES:
         raise unknown(field, rule, RULES)
@@ -31,17 +35,20 @@ def check_rule(field: str, rule: str) -> None:
         except ValueError:
             fits = False
         if not fits:
-            raise InputError(f"{field}: '{rule}' needs a level above 0 and up to 1, as in {name}:0.95")
+            raise InputError(
+                f"{field}: '{rule}' needs a level above 0 and up to 1, as in {name}:0.95"
+            )
     elif level:
         raise InputError(f"{field}: '{rule}', {name} takes no level, write {name}")
 
 
 def choose_threshold(labels: np.ndarray, *, log_odds: np.ndarray, rule: str) -> float:
-    """The threshold that a rule chooses: youden, f1, mcc, sensitivity:LEVEL or specificity:LEVEL (see RULES).
+    """The threshold that a rule chooses: youden, f1, mcc, sensitivity:LEVEL or specificity:LEVEL
+    (see RULES).
 
-    It lies halfway between two neighbouring log-odds of these cases; below the lowest of them, where it halves that
-    one's probability. Of several that are as good the lowest is taken. Calling these very cases by log-odds >=
-    threshold fulfils the rule.
+    It lies halfway between two neighbouring log-odds of these cases; below the lowest of them,
+    where it halves that one's probability. Of several that are as good the lowest is taken. Calling
+    these very cases by log-odds >= threshold fulfils the rule.
 
     Args:
       labels: [N], 0 or 1, both present.
@@ -60,7 +67,8 @@ def choose_threshold(labels: np.ndarray, *, log_odds: np.ndarray, rule: str) -> 
     positive, log_odds = check_binary(labels, log_odds, "log_odds")
     check_classes(positive)
     levels, tp, fp = cumulative_counts(positive, log_odds)
-    fn, tn = tp[-1] - tp, fp[-1] - fp
+    fn = tp[-1] - tp
+    tn = fp[-1] - fp
     scores = confusion_scores(*(cell.astype(np.float64) for cell in (tn, fp, fn, tp)))
     name, _, level = rule.partition(":")
     if name == "sensitivity":
@@ -82,7 +90,8 @@ def _below(levels: np.ndarray, chosen: int) -> float:
 
 
 def threshold_to_json(log_odds: float) -> dict[str, Any]:
-    """Returns a threshold of log-odds as JSON: as it is, "inf" for calling nobody, and as the probability to show.
+    """Returns a threshold of log-odds as JSON: as it is, "inf" for calling nobody, and as the
+    probability to show.
 
     NaN, of runs with different ones, becomes None.
     """
@@ -93,8 +102,14 @@ def threshold_to_json(log_odds: float) -> dict[str, Any]:
 
 
 def threshold_from_json(values: dict[str, Any]) -> float:
-    """Reads what `threshold_to_json` returned. Raises KeyError, TypeError or ValueError where it is something else."""
+    """Reads what `threshold_to_json` returned. Raises KeyError, TypeError or ValueError where it is
+    something else.
+    """
     stored = values["threshold_log_odds"]
-    if isinstance(stored, bool) or (isinstance(stored, str) and stored != "inf") or not float(stored) > -np.inf:
+    if (
+        isinstance(stored, bool)
+        or (isinstance(stored, str) and stored != "inf")
+        or not float(stored) > -np.inf
+    ):
         raise ValueError(f"threshold_log_odds is {stored!r}")
     return float(stored)

@@ -1,8 +1,10 @@
-"""Every network by name. A new family is one file and one line in MODELS: its class, or a partial of it.
+"""Every network by name. A new family is one file and one line in MODELS: its class, or a partial
+of it.
 
-A classifier passes its last convolutional feature map and its penultimate features through `layers.expose`, in its own
-`__call__`, as "feature_map" [N, h, w, C] and "features" [N, D]: Grad-CAM and the report read them there. Auxiliary
-heads pass their logits as "auxiliary" while training. Class attributes say what is known of the network:
+A classifier passes its last convolutional feature map and its penultimate features through
+`layers.expose`, in its own `__call__`, as "feature_map" [N, h, w, C] and "features" [N, D]:
+Grad-CAM and the report read them there. Auxiliary heads pass their logits as "auxiliary" while
+training. Class attributes say what is known of the network:
 
 - `smallest`: side in pixels of the smallest input (1 if it has none);
 - `stem`, `head`: module names of the first convolution and of the layers, a tuple, whose shape depends on num_classes;
@@ -120,16 +122,25 @@ def create_model(
         check_name(f"option of model {name}", option, defaults)
         _check_option(f"model {name}: {option}", value, defaults[option])
     if not is_whole(num_classes) or num_classes < 2:
-        raise InputError(f"model {name}: num_classes={shown(num_classes)}, give a whole number, 2 or more")
+        raise InputError(
+            f"model {name}: num_classes={shown(num_classes)}, give a whole number, 2 or more"
+        )
     if not isinstance(axis_name, str | None):
         raise InputError(f"model {name}: axis_name={shown(axis_name)}, give a name or None")
     _check_option(f"model {name}: remat", remat, False)
-    common = {"num_classes": num_classes, "dtype": jnp.dtype(dtype), "axis_name": axis_name, "remat": remat}
+    common = {
+        "num_classes": num_classes,
+        "dtype": jnp.dtype(dtype),
+        "axis_name": axis_name,
+        "remat": remat,
+    }
     return make(**common, **options, name=name)
 
 
 def published(model: nn.Module) -> nn.Module | None:
-    """Returns the network whose published weights `model` can start from, itself or what its encoder is of, or None."""
+    """Returns the network whose published weights `model` can start from, itself or what its
+    encoder is of, or None.
+    """
     if hasattr(model, "reference_key"):
         return model
     return create_model(model.encoder) if hasattr(model, "encoder") else None
@@ -142,10 +153,21 @@ def model_class(name: str) -> type[nn.Module]:
 
 
 def model_options(name: str, task: str | None = None) -> dict[str, Any]:
-    """Returns the options of a network with their defaults. Raises InputError for a name unknown to the task."""
+    """Returns the options of a network with their defaults. Raises InputError for a name unknown to
+    the task.
+    """
     make = _entry(name, task)
-    fixed = {"parent", "name", *COMMON_FIELDS, *(make.keywords if isinstance(make, partial) else {})}
-    return {field.name: field.default for field in dataclasses.fields(model_class(name)) if field.name not in fixed}
+    fixed = {
+        "parent",
+        "name",
+        *COMMON_FIELDS,
+        *(make.keywords if isinstance(make, partial) else {}),
+    }
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(model_class(name))
+        if field.name not in fixed
+    }
 
 
 def _entry(name: str, task: str | None = None) -> Any:
@@ -155,16 +177,22 @@ def _entry(name: str, task: str | None = None) -> Any:
 
 
 def _check_option(where: str, value: Any, default: Any) -> None:
-    """Raises InputError unless an option is of its default's type, and a number is one that a layer can have."""
+    """Raises InputError unless an option is of its default's type, and a number is one that a layer
+    can have.
+    """
     if isinstance(default, bool):
-        fits, wanted = isinstance(value, bool), "True or False"
+        fits = isinstance(value, bool)
+        wanted = "True or False"
     elif isinstance(default, int):
-        fits, wanted = is_whole(value) and value > 0, "a whole number, 1 or more"
+        fits = is_whole(value) and value > 0
+        wanted = "a whole number, 1 or more"
     elif isinstance(default, float):
         most = 1 if where.endswith("dropout") else math.inf
         number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        fits, wanted = number and 0 <= value < most, f"a number, 0 or more{' and below 1' if most == 1 else ''}"
+        fits = number and 0 <= value < most
+        wanted = f"a number, 0 or more{' and below 1' if most == 1 else ''}"
     else:
-        fits, wanted = not isinstance(default, str) or isinstance(value, str), "a name"
+        fits = not isinstance(default, str) or isinstance(value, str)
+        wanted = "a name"
     if not fits:
         raise InputError(f"{where}={shown(value)}, give {wanted}")

@@ -1,6 +1,7 @@
 """Classifiers whose feature maps by size a segmentation network can be built on, by their names.
 
-Each is a function (net, x, *, train, output_stride=32) -> maps at 1/2, 1/4, 1/8, 1/16 and 1/32 of the side.
+Each is a function (net, x, *, train, output_stride=32) -> maps at 1/2, 1/4, 1/8, 1/16 and 1/32 of
+the side.
 """
 
 from functools import partial

@@ -1,7 +1,8 @@
 """CoV-CTNet, the classifier of the paper.
 
-Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
-Networks", arXiv:2009.08864, Figure of CoV-CTNet; strides inferred from the sizes drawn there.
+Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
+Convolutional Neural Networks", arXiv:2009.08864, Figure of CoV-CTNet; strides inferred from the
+sizes drawn there.
 """
 
 from functools import partial
@@ -15,7 +16,9 @@ from covjax.windows import global_max_pool, max_pool
 
 
 class ResidualUnit(nn.Module):
-    """conv3x3-BN-ReLU-conv3x3-BN plus shortcut, ReLU; stride 2 puts a conv1x1-BN into the shortcut."""
+    """conv3x3-BN-ReLU-conv3x3-BN plus shortcut, ReLU; stride 2 puts a conv1x1-BN into the
+    shortcut.
+    """
 
     features: int
     stride: int = 1
@@ -24,7 +27,9 @@ class ResidualUnit(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = partial(ConvBN, self.features, kernel_init=glorot, dtype=self.dtype, axis_name=self.axis_name)
+        conv = partial(
+            ConvBN, self.features, kernel_init=glorot, dtype=self.dtype, axis_name=self.axis_name
+        )
         y = conv(3, self.stride, name="first")(x, train=train)
         y = conv(3, activation=None, name="second")(y, train=train)
         if self.stride != 1 or x.shape[-1] != self.features:
@@ -33,11 +38,13 @@ class ResidualUnit(nn.Module):
 
 
 class CovCTNet(nn.Module):
-    """Classifies [N, H, W, C] into logits [N, num_classes]; 11,322,762 parameters for one channel and two classes.
+    """Classifies [N, H, W, C] into logits [N, num_classes]; 11,322,762 parameters for one channel
+    and two classes.
 
-    `head_relu` puts a ReLU between the fully connected layers; the paper's figure draws none. The last pooling is the
-    maximum over whatever is left, which at the paper's 82x82 is its 3x3 max-pool, so that any size works.
-    The last feature map [N, h, w, 512] and the penultimate features [N, 64] are exposed.
+    `head_relu` puts a ReLU between the fully connected layers; the paper's figure draws none. The
+    last pooling is the maximum over whatever is left, which at the paper's 82x82 is its 3x3
+    max-pool, so that any size works. The last feature map [N, h, w, 512] and the penultimate
+    features [N, 64] are exposed.
     """
 
     num_classes: int = 2
@@ -64,4 +71,6 @@ class CovCTNet(nn.Module):
             if k == 2:
                 x = expose(self, "features", x)
             x = Dropout(rate, self.axis_name)(x, train=train)
-        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=glorot, name="fc3")(x.astype(jnp.float32))
+        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=glorot, name="fc3")(
+            x.astype(jnp.float32)
+        )

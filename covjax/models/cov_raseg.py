@@ -1,7 +1,9 @@
-"""CoV-RASeg, the segmenter of the paper: average pooling smooths regions, max pooling keeps boundaries.
+"""CoV-RASeg, the segmenter of the paper: average pooling smooths regions, max pooling keeps
+boundaries.
 
-Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep Convolutional Neural
-Networks", arXiv:2009.08864, and the layer list of the network its authors released (43 layers, 373,126 parameters).
+Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
+Convolutional Neural Networks", arXiv:2009.08864, and the layer list of the network its authors
+released (43 layers, 373,126 parameters).
 """
 
 from functools import partial
@@ -25,9 +27,10 @@ FINALS = {
 class CovRASeg(nn.Module):
     """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >= 4).
 
-    Encoder e: conv1-BN-ReLU, conv2-BN-ReLU, smoothing, conv3-ReLU, pooling.
-    Decoder d: unpooling, conv3-ReLU, smoothing, conv2-BN-ReLU, conv1-BN-ReLU. No skips but what the pooling keeps.
-    The paper smooths by an average-pool of stride 1 and pools by a maximum whose indices unpool; others by name.
+    Encoder e: conv1-BN-ReLU, conv2-BN-ReLU, smoothing, conv3-ReLU, pooling. Decoder d: unpooling,
+    conv3-ReLU, smoothing, conv2-BN-ReLU, conv1-BN-ReLU. No skips but what the pooling keeps. The
+    paper smooths by an average-pool of stride 1 and pools by a maximum whose indices unpool; others
+    by name.
     """
 
     num_classes: int = 2
@@ -47,7 +50,9 @@ class CovRASeg(nn.Module):
             raise unknown("model option final", self.final, FINALS)
         check_fields(self, "features")
         if self.final == "sigmoid2x2" and self.num_classes != 2:
-            raise InputError(f"model option final: 'sigmoid2x2' is for 2 classes, not {self.num_classes}, use 'linear'")
+            raise InputError(
+                f"model option final: 'sigmoid2x2' is for 2 classes, not {self.num_classes}, use 'linear'"
+            )
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -62,7 +67,9 @@ class CovRASeg(nn.Module):
             x = remat(partial(_decode, size=size, stage=stage, train=train))(self, x, kept)
         return self._sigmoid_logits(x) if self.final == "sigmoid2x2" else x.astype(jnp.float32)
 
-    def block(self, x: jax.Array, name: str, train: bool, features: int | None = None, relu: bool = True) -> jax.Array:
+    def block(
+        self, x: jax.Array, name: str, train: bool, features: int | None = None, relu: bool = True
+    ) -> jax.Array:
         layer = ConvBN(
             features or self.features,
             use_bias=True,
@@ -87,13 +94,21 @@ class CovRASeg(nn.Module):
         return Unpool(self.decoder_unpooling, name=name)(x, kept, size)
 
     def _sigmoid_logits(self, x: jax.Array) -> jax.Array:
-        """A sigmoid of z is the softmax of (0, z), so the one-filter head fits the same loss and metrics."""
+        """A sigmoid of z is the softmax of (0, z), so the one-filter head fits the same loss and
+        metrics.
+        """
         x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
-        kernel = self.param("final_kernel", nn.initializers.glorot_uniform(), (2, 2, x.shape[-1], 1))
+        kernel = self.param(
+            "final_kernel", nn.initializers.glorot_uniform(), (2, 2, x.shape[-1], 1)
+        )
         bias = self.param("final_bias", nn.initializers.zeros, (1,))
         z = (
             jax.lax.conv_general_dilated(
-                x, kernel.astype(x.dtype), (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                x,
+                kernel.astype(x.dtype),
+                (1, 1),
+                "VALID",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
             ).astype(jnp.float32)
             + bias
         )
@@ -107,9 +122,13 @@ def _encode(net: CovRASeg, x: jax.Array, *, stage: str, train: bool) -> tuple[ja
     return net.pool(net.third(x, f"{stage}_conv3"), f"{stage}_pooling", train)
 
 
-def _decode(net: CovRASeg, x: jax.Array, kept: Kept, *, size: tuple[int, int], stage: str, train: bool) -> jax.Array:
+def _decode(
+    net: CovRASeg, x: jax.Array, kept: Kept, *, size: tuple[int, int], stage: str, train: bool
+) -> jax.Array:
     x = net.third(net.unpool(x, kept, size, f"{stage}_unpooling"), f"{stage}_conv3")
-    x = net.block(net.smooth(x, net.decoder_smoothing, f"{stage}_smoothing", train), f"{stage}_conv2", train)
+    x = net.block(
+        net.smooth(x, net.decoder_smoothing, f"{stage}_smoothing", train), f"{stage}_conv2", train
+    )
     if stage == "decoder2":
         return net.block(x, f"{stage}_conv1", train)
     if net.final == "sigmoid2x2":

@@ -37,8 +37,8 @@ class DenseLayer(nn.Module):
 class DenseNet(nn.Module):
     """Classifies [N, H, W, C], sides of 29 and more, into logits [N, num_classes].
 
-    20,013,928 parameters at 3 channels and 1000 classes. The last feature map [N, h, w, 1920] and the penultimate
-    features, its mean [N, 1920], are exposed.
+    20,013,928 parameters at 3 channels and 1000 classes. The last feature map [N, h, w, 1920] and
+    the penultimate features, its mean [N, 1920], are exposed.
     """
 
     num_classes: int = 2
@@ -58,12 +58,18 @@ class DenseNet(nn.Module):
         x = max_pool(ConvBN(64, 7, 2, name="conv0", **common)(x, train=train), 3, 2, 1)
         for block, layers in enumerate(LAYERS, 1):
             if block > 1:  # transition: half the channels, half the side
-                x = BatchNorm("relu", axis_name=self.axis_name, name=f"transition{block - 1}_norm")(x, train=train)
-                shrink = partial(Conv, x.shape[-1] // 2, 1, use_bias=False, kernel_init=he, dtype=self.dtype)
+                x = BatchNorm("relu", axis_name=self.axis_name, name=f"transition{block - 1}_norm")(
+                    x, train=train
+                )
+                shrink = partial(
+                    Conv, x.shape[-1] // 2, 1, use_bias=False, kernel_init=he, dtype=self.dtype
+                )
                 x = pool2d(shrink(name=f"transition{block - 1}_conv")(x), "avg")[0]
             maps = (x,)
             for layer in range(1, layers + 1):
-                maps += (layer_class(name=f"denseblock{block}_denselayer{layer}", **common)(maps, train),)
+                maps += (
+                    layer_class(name=f"denseblock{block}_denselayer{layer}", **common)(maps, train),
+                )
             x = jnp.concatenate(maps, -1)
         x = BatchNorm("relu", axis_name=self.axis_name, name="norm5")(x, train=train)
         x = expose(self, "feature_map", x)
@@ -78,4 +84,6 @@ class DenseNet(nn.Module):
             return torch_key(*modules, leaf=leaf)
         if modules[0] == "conv0":
             modules = ["conv0" if modules[1] == "conv" else "norm0"]
-        return torch_key("features", *(part for name in modules for part in name.split("_")), leaf=leaf)
+        return torch_key(
+            "features", *(part for name in modules for part in name.split("_")), leaf=leaf
+        )

@@ -1,7 +1,8 @@
 """EfficientNet-Lite0: the one network here whose ImageNet weights pip can install.
 
-Source: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", arXiv:1905.11946; Lite leaves out
-squeeze-and-excitation and uses ReLU6. As in timm (tf_efficientnet_lite0), with TensorFlow's padding and epsilon.
+Source: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+arXiv:1905.11946; Lite leaves out squeeze-and-excitation and uses ReLU6. As in timm
+(tf_efficientnet_lite0), with TensorFlow's padding and epsilon.
 """
 
 from functools import partial
@@ -34,7 +35,8 @@ STAGES = (
     Blocks(4, 5, 2, 6, 192),
     Blocks(1, 3, 1, 6, 320),
 )
-# What timm calls the convolution and the BatchNorm of each part; the blocks of the first stage do not expand.
+# What timm calls the convolution and the BatchNorm of each part; the blocks of the first stage do
+# not expand.
 IN_TIMM = {
     "stem": ("conv_stem", "bn1"),
     "top": ("conv_head", "bn2"),
@@ -48,7 +50,9 @@ conv_bn = partial(ConvBN, padding="same", activation="relu6", epsilon=1e-3)
 
 
 class InvertedResidual(nn.Module):
-    """1x1 convolution that expands the channels, depthwise convolution, 1x1 convolution, and a shortcut if it fits."""
+    """1x1 convolution that expands the channels, depthwise convolution, 1x1 convolution, and a
+    shortcut if it fits.
+    """
 
     kernel_size: int
     stride: int
@@ -60,7 +64,8 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv, y = partial(conv_bn, dtype=self.dtype, axis_name=self.axis_name), x
+        conv = partial(conv_bn, dtype=self.dtype, axis_name=self.axis_name)
+        y = x
         width = self.expansion * x.shape[-1]
         if self.expansion > 1:
             y = conv(width, 1, name="expand")(y, train=train)
@@ -73,8 +78,9 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(nn.Module):
     """Classifies [N, H, W, C] of any size into logits [N, num_classes].
 
-    4,652,008 parameters at 3 channels and 1000 classes. The last feature map [N, h, w, 1280] and the penultimate
-    features, its mean [N, 1280], are exposed. `dropout` comes before the last layer.
+    4,652,008 parameters at 3 channels and 1000 classes. The last feature map [N, h, w, 1280] and
+    the penultimate features, its mean [N, 1280], are exposed. `dropout` comes before the last
+    layer.
     """
 
     num_classes: int = 2
@@ -89,7 +95,8 @@ class EfficientNetLite0(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        x, common = feature_maps(self, x, train=train)[-1], {"dtype": self.dtype, "axis_name": self.axis_name}
+        x = feature_maps(self, x, train=train)[-1]
+        common = {"dtype": self.dtype, "axis_name": self.axis_name}
         x = expose(self, "feature_map", conv_bn(1280, 1, name="top", **common)(x, train=train))
         x = expose(self, "features", x.mean((1, 2), dtype=jnp.float32))
         x = Dropout(self.dropout, self.axis_name)(x, train=train)
@@ -106,23 +113,29 @@ class EfficientNetLite0(nn.Module):
         return torch_key(*modules, leaf=leaf)
 
 
-def feature_maps(net: nn.Module, x: jax.Array, *, train: bool, output_stride: int = 32) -> list[jax.Array]:
-    """Returns what the blocks give at 1/2 of the side, 1/4, 1/8, 1/16 and 1/32, not below 1/`output_stride`.
+def feature_maps(
+    net: nn.Module, x: jax.Array, *, train: bool, output_stride: int = 32
+) -> list[jax.Array]:
+    """Returns what the blocks give at 1/2 of the side, 1/4, 1/8, 1/16 and 1/32, not below
+    1/`output_stride`.
 
-    Where a stage would be smaller, its blocks are dilated instead of strided, as in timm. `net` has the fields `dtype`,
-    `axis_name` and `remat`; the layers are named in its scope.
+    Where a stage would be smaller, its blocks are dilated instead of strided, as in timm. `net` has
+    the fields `dtype`, `axis_name` and `remat`; the layers are named in its scope.
     """
     common = {"dtype": net.dtype, "axis_name": net.axis_name}
     block = nn.remat(InvertedResidual, static_argnums=(2,)) if net.remat else InvertedResidual
     x = conv_bn(32, 3, 2, name="stem", **common)(x, train=train)
-    maps, reached, dilation = [], 2, 1
+    maps = []
+    reached = 2
+    dilation = 1
     for stage, (count, kernel_size, stride, expansion, features) in enumerate(STAGES):
         strided = reached * stride <= output_stride
         reached *= stride if strided else 1
         for k in range(count):
             form = (kernel_size, stride if strided and k == 0 else 1, expansion, features, dilation)
             x = block(*form, name=f"blocks_{stage}_{k}", **common)(x, train)
-            if k == 0 and not strided:  # which still sees pixels as close as those of the stage before
+            # which still sees pixels as close as those of the stage before
+            if k == 0 and not strided:
                 dilation *= stride
         if stage in MAPPED:
             maps.append(x)

@@ -1,7 +1,7 @@
 """GoogLeNet (Inception-v1) with BatchNorm, as torchvision defines it.
 
-Source: "Going Deeper with Convolutions", arXiv:1409.4842; BatchNorm in place of local response normalisation as in
-arXiv:1502.03167.
+Source: "Going Deeper with Convolutions", arXiv:1409.4842; BatchNorm in place of local response
+normalisation as in arXiv:1502.03167.
 """
 
 from functools import partial
@@ -33,7 +33,9 @@ AUXILIARY_AFTER = {"inception4a": "aux1", "inception4d": "aux2"}
 
 
 class Inception(nn.Module):
-    """Four branches side by side: 1x1, 1x1-3x3, 1x1-3x3, max-pool-1x1; each convolution with BatchNorm and ReLU."""
+    """Four branches side by side: 1x1, 1x1-3x3, 1x1-3x3, max-pool-1x1; each convolution with
+    BatchNorm and ReLU.
+    """
 
     name_of_channels: str
     dtype: Dtype = jnp.float32
@@ -54,7 +56,9 @@ class Inception(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """Average to 4x4, conv1x1-BN-ReLU, two dense layers with dropout .7 between them -> logits [N, num_classes]."""
+    """Average to 4x4, conv1x1-BN-ReLU, two dense layers with dropout .7 between them -> logits [N,
+    num_classes].
+    """
 
     num_classes: int
     dtype: Dtype = jnp.float32
@@ -62,23 +66,29 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        conv = ConvBN(128, 1, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name, name="conv")
+        conv = ConvBN(
+            128, 1, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name, name="conv"
+        )
         x = conv(adaptive_average_pool(x, (4, 4)), train=train)
-        x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)  # channel by channel, the order of published weights
+        # channel by channel, the order of published weights
+        x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(1024, dtype=self.dtype, kernel_init=glorot, name="fc1")(x))
         x = Dropout(0.7, self.axis_name)(x, train=train)
-        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=glorot, name="fc2")(x.astype(jnp.float32))
+        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=glorot, name="fc2")(
+            x.astype(jnp.float32)
+        )
 
 
 class GoogLeNet(nn.Module):
     """Classifies [N, H, W, C] into logits [N, num_classes].
 
-    6,624,904 parameters for three channels and 1000 classes, 13,004,888 with the auxiliary heads, whose logits are
-    exposed in training as "auxiliary" (the head after inception4a first). The last feature map [N, h, w, 1024] and the
-    penultimate features [N, 1024] are exposed.
+    6,624,904 parameters for three channels and 1000 classes, 13,004,888 with the auxiliary heads,
+    whose logits are exposed in training as "auxiliary" (the head after inception4a first). The last
+    feature map [N, h, w, 1024] and the penultimate features [N, 1024] are exposed.
 
-    As in torchvision, and unlike in the paper, the wider branch of a module ends in a 3x3 convolution, not 5x5, and
-    every convolution has BatchNorm (epsilon 1e-3). Max-pools round their output size up.
+    As in torchvision, and unlike in the paper, the wider branch of a module ends in a 3x3
+    convolution, not 5x5, and every convolution has BatchNorm (epsilon 1e-3). Max-pools round their
+    output size up.
     """
 
     num_classes: int = 2
@@ -104,7 +114,9 @@ class GoogLeNet(nn.Module):
         for name in MODULES:
             x = module_class(name, self.dtype, self.axis_name, name=name)(x, train)
             if self.aux and name in AUXILIARY_AFTER and (train or self.is_initializing()):
-                head = AuxiliaryHead(self.num_classes, self.dtype, self.axis_name, name=AUXILIARY_AFTER[name])
+                head = AuxiliaryHead(
+                    self.num_classes, self.dtype, self.axis_name, name=AUXILIARY_AFTER[name]
+                )
                 expose(self, "auxiliary", head(x, train=train))
             if name in POOLED_AFTER:
                 x = max_pool(x, POOLED_AFTER[name], 2, round_up=True)

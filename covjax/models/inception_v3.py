@@ -15,9 +15,10 @@ from covjax.models.reference import INCEPTION, LEAVES
 from covjax.windows import adaptive_average_pool, average_pool, max_pool
 
 EPSILON = 1e-3  # of BatchNorm
-# A convolution as (name, features, kernel size, stride); stride 2 goes without padding. A branch is a chain of them; a
-# tuple inside a chain is its last step, side by side. "pool" starts with a pooling: the average at stride 1, which
-# counts the padding; the maximum without padding at stride 2, alone.
+# A convolution as (name, features, kernel size, stride); stride 2 goes without padding. A branch is
+# a chain of them; a tuple inside a chain is its last step, side by side. "pool" starts with a
+# pooling: the average at stride 1, which counts the padding; the maximum without padding at stride
+# 2, alone.
 Step = tuple[str, int, int | tuple[int, int], int]
 
 
@@ -25,25 +26,40 @@ def _grid35(pool_features: int) -> dict[str, list]:
     return {
         "1x1": [("branch1x1", 64, 1, 1)],
         "5x5": [("branch5x5_1", 48, 1, 1), ("branch5x5_2", 64, 5, 1)],
-        "3x3dbl": [("branch3x3dbl_1", 64, 1, 1), ("branch3x3dbl_2", 96, 3, 1), ("branch3x3dbl_3", 96, 3, 1)],
+        "3x3dbl": [
+            ("branch3x3dbl_1", 64, 1, 1),
+            ("branch3x3dbl_2", 96, 3, 1),
+            ("branch3x3dbl_3", 96, 3, 1),
+        ],
         "pool": [("branch_pool", pool_features, 1, 1)],
     }
 
 
 def _grid17(narrow: int) -> dict[str, list]:
-    row, column = (1, 7), (7, 1)
+    row = (1, 7)
+    column = (7, 1)
     long = [(narrow, 1), (narrow, column), (narrow, row), (narrow, column), (192, row)]
     return {
         "1x1": [("branch1x1", 192, 1, 1)],
-        "7x7": [("branch7x7_1", narrow, 1, 1), ("branch7x7_2", narrow, row, 1), ("branch7x7_3", 192, column, 1)],
-        "7x7dbl": [(f"branch7x7dbl_{k}", features, size, 1) for k, (features, size) in enumerate(long, 1)],
+        "7x7": [
+            ("branch7x7_1", narrow, 1, 1),
+            ("branch7x7_2", narrow, row, 1),
+            ("branch7x7_3", 192, column, 1),
+        ],
+        "7x7dbl": [
+            (f"branch7x7dbl_{k}", features, size, 1) for k, (features, size) in enumerate(long, 1)
+        ],
         "pool": [("branch_pool", 192, 1, 1)],
     }
 
 
 REDUCE_TO_17 = {
     "3x3": [("branch3x3", 384, 3, 2)],
-    "3x3dbl": [("branch3x3dbl_1", 64, 1, 1), ("branch3x3dbl_2", 96, 3, 1), ("branch3x3dbl_3", 96, 3, 2)],
+    "3x3dbl": [
+        ("branch3x3dbl_1", 64, 1, 1),
+        ("branch3x3dbl_2", 96, 3, 1),
+        ("branch3x3dbl_3", 96, 3, 2),
+    ],
     "pool": [],
 }
 REDUCE_TO_8 = {
@@ -98,8 +114,15 @@ class Mixed(nn.Module):
             if isinstance(step[0], tuple):
                 return jnp.concatenate([run(x, part) for part in step], -1)
             name, features, size, stride = step
-            common = {"epsilon": EPSILON, "dtype": self.dtype, "axis_name": self.axis_name, "name": name}
-            return ConvBN(features, size, stride, padding=0 if stride == 2 else None, **common)(x, train=train)
+            common = {
+                "epsilon": EPSILON,
+                "dtype": self.dtype,
+                "axis_name": self.axis_name,
+                "name": name,
+            }
+            return ConvBN(features, size, stride, padding=0 if stride == 2 else None, **common)(
+                x, train=train
+            )
 
         results = []
         for kind, steps in MODULES[self.name_of_branches].items():
@@ -115,7 +138,8 @@ class Mixed(nn.Module):
 class AuxiliaryHead(nn.Module):
     """Average-pool 5x5/3, conv1x1, conv5x5 without padding, mean, dense -> logits [N, num_classes].
 
-    A map below 17x17, on which torchvision's head fails, is averaged adaptively to the 5x5 that the convolution needs.
+    A map below 17x17, on which torchvision's head fails, is averaged adaptively to the 5x5 that the
+    convolution needs.
     """
 
     num_classes: int
@@ -126,7 +150,9 @@ class AuxiliaryHead(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         conv = partial(ConvBN, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
         x = average_pool(x, 5, 3) if min(x.shape[1:3]) >= 17 else adaptive_average_pool(x, (5, 5))
-        x = conv(768, 5, padding=0, name="conv1")(conv(128, 1, name="conv0")(x, train=train), train=train)
+        x = conv(768, 5, padding=0, name="conv1")(
+            conv(128, 1, name="conv0")(x, train=train), train=train
+        )
         x = x.mean((1, 2), dtype=jnp.float32)
         return nn.Dense(self.num_classes, kernel_init=glorot, name="fc")(x)
 
@@ -134,9 +160,10 @@ class AuxiliaryHead(nn.Module):
 class InceptionV3(nn.Module):
     """Classifies [N, H, W, C] into logits [N, num_classes].
 
-    23,834,568 parameters for three channels and 1000 classes, 27,161,264 with the auxiliary head, whose logits are
-    exposed in training as "auxiliary". The last feature map [N, h, w, 2048] and the penultimate features [N, 2048] are
-    exposed. BatchNorm has epsilon 1e-3; average pools count the padding, as in torchvision.
+    23,834,568 parameters for three channels and 1000 classes, 27,161,264 with the auxiliary head,
+    whose logits are exposed in training as "auxiliary". The last feature map [N, h, w, 2048] and
+    the penultimate features [N, 2048] are exposed. BatchNorm has epsilon 1e-3; average pools count
+    the padding, as in torchvision.
     """
 
     num_classes: int = 2

@@ -1,17 +1,26 @@
 """What published weights expect of a network and call its variables.
 
-A network that has published weights carries, as class attributes, `pretrained_input` and `reference_key`; if a dense
-layer reads a flattened feature map, `flattened` maps its name to the (C, H, W) that PyTorch flattens, channels first.
+A network that has published weights carries, as class attributes, `pretrained_input` and
+`reference_key`; if a dense layer reads a flattened feature map, `flattened` maps its name to the
+(C, H, W) that PyTorch flattens, channels first.
 """
 
 import re
 from typing import NamedTuple
 
-LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 
 
 class InputStandard(NamedTuple):
-    """Input of published weights: (image in 0..1 - mean) / std per RGB channel, `size` pixels a side."""
+    """Input of published weights: (image in 0..1 - mean) / std per RGB channel, `size` pixels a
+    side.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -23,5 +32,7 @@ INCEPTION = InputStandard((0.5,) * 3, (0.5,) * 3, 299)
 
 
 def torch_key(*modules: str, leaf: str) -> str:
-    """Joins module names and the name of a variable as a state dict does; "layer1_0" is entry 0 of list layer1."""
+    """Joins module names and the name of a variable as a state dict does; "layer1_0" is entry 0 of
+    list layer1.
+    """
     return ".".join([*(re.sub(r"_(\d+)", r".\1", name) for name in modules), LEAVES[leaf]])

@@ -1,7 +1,7 @@
 """SegNet: the maxima's indices lead back up; with the encoder of VGG, or plain with one width.
 
-Source: "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation", arXiv:1511.00561. The plain
-form is what CoV-RASeg (arXiv:2009.08864) grew from.
+Source: "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation",
+arXiv:1511.00561. The plain form is what CoV-RASeg (arXiv:2009.08864) grew from.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,13 @@ from covjax.models.vgg import DEPTHS, WIDTHS, place_in_vgg
 
 
 class SegNet(nn.Module):
-    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >= 32).
+    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >=
+    32).
 
-    Encoder: the convolutions of VGG with 16 or 19 layers, each with BatchNorm and ReLU. The decoder mirrors it: after
-    unpooling the convolution against each one of the encoder; the last gives the logits. SegNet is the form with 16;
-    the paper lists it beside "VGG16 segmentation", which is the same network, and "VGG19 segmentation".
+    Encoder: the convolutions of VGG with 16 or 19 layers, each with BatchNorm and ReLU. The decoder
+    mirrors it: after unpooling the convolution against each one of the encoder; the last gives the
+    logits. SegNet is the form with 16; the paper lists it beside "VGG16 segmentation", which is the
+    same network, and "VGG19 segmentation".
     """
 
     num_classes: int = 2
@@ -55,10 +57,11 @@ class SegNet(nn.Module):
 
 
 class PlainSegNet(nn.Module):
-    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >= 2**depth).
+    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >=
+    2**depth).
 
-    Encoder stage, `depth` times: conv-BN-ReLU twice, pooling; decoder stage: unpooling, conv-BN-ReLU twice; `width`
-    filters everywhere. The last convolution gives the logits.
+    Encoder stage, `depth` times: conv-BN-ReLU twice, pooling; decoder stage: unpooling,
+    conv-BN-ReLU twice; `width` filters everywhere. The last convolution gives the logits.
     """
 
     num_classes: int = 2
@@ -86,7 +89,9 @@ class PlainSegNet(nn.Module):
         return _segmented(self, x, [(self.width, self.width)] * self.depth, train)
 
 
-def _segmented(net: nn.Module, x: jax.Array, stages: Sequence[tuple[int, ...]], train: bool) -> jax.Array:
+def _segmented(
+    net: nn.Module, x: jax.Array, stages: Sequence[tuple[int, ...]], train: bool
+) -> jax.Array:
     """Runs encoder and decoder; `stages` holds the features of every convolution of the encoder."""
     require_side(net, x)
     kept = []
@@ -97,7 +102,9 @@ def _segmented(net: nn.Module, x: jax.Array, stages: Sequence[tuple[int, ...]], 
     for stage in range(len(stages), 0, -1):
         switches, size = kept.pop()
         below = stages[stage - 2][-1] if stage > 1 else net.num_classes
-        run = partial(_decode, size=size, stage=stage, widths=(below, *stages[stage - 1][:-1]), train=train)
+        run = partial(
+            _decode, size=size, stage=stage, widths=(below, *stages[stage - 1][:-1]), train=train
+        )
         x = part(net, run)(net, x, switches)
     return x.astype(jnp.float32)
 

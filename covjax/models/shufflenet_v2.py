@@ -1,6 +1,7 @@
 """ShuffleNet V2, as torchvision defines it.
 
-Source: "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design", arXiv:1807.11164.
+Source: "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design",
+arXiv:1807.11164.
 """
 
 from typing import ClassVar
@@ -17,7 +18,9 @@ STAGES = ((116, 4), (232, 8), (464, 4))  # channels and units
 
 
 class Unit(nn.Module):
-    """Convolves half of the channels, or in a unit of stride 2 all of them on both paths; concatenates; shuffles."""
+    """Convolves half of the channels, or in a unit of stride 2 all of them on both paths;
+    concatenates; shuffles.
+    """
 
     features: int
     stride: int
@@ -33,7 +36,9 @@ class Unit(nn.Module):
 
         def depthwise(x, name):
             channels = x.shape[-1]
-            layer = ConvBN(channels, 3, self.stride, groups=channels, activation=None, name=name, **common)
+            layer = ConvBN(
+                channels, 3, self.stride, groups=channels, activation=None, name=name, **common
+            )
             return layer(x, train=train)
 
         if self.stride == 1:
@@ -47,8 +52,8 @@ class Unit(nn.Module):
 class ShuffleNetV2(nn.Module):
     """Classifies [N, H, W, C] into logits [N, num_classes]; the 1.0x network of the paper.
 
-    2,278,604 parameters for three channels and 1000 classes. The last feature map [N, h, w, 1024] and the penultimate
-    features [N, 1024] are exposed.
+    2,278,604 parameters for three channels and 1000 classes. The last feature map [N, h, w, 1024]
+    and the penultimate features [N, 1024] are exposed.
     """
 
     num_classes: int = 2
@@ -68,7 +73,9 @@ class ShuffleNetV2(nn.Module):
         unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
         for stage, (features, units) in enumerate(STAGES, 2):
             for k in range(units):
-                x = unit_class(features, 2 if k == 0 else 1, name=f"stage{stage}_{k}", **common)(x, train)
+                x = unit_class(features, 2 if k == 0 else 1, name=f"stage{stage}_{k}", **common)(
+                    x, train
+                )
         x = expose(self, "feature_map", ConvBN(1024, 1, name="conv5", **common)(x, train=train))
         x = expose(self, "features", x.mean((1, 2), dtype=jnp.float32))
         return nn.Dense(self.num_classes, kernel_init=glorot, name="fc")(x)
@@ -77,7 +84,8 @@ class ShuffleNetV2(nn.Module):
     def reference_key(path: tuple[str, ...]) -> str:
         """Returns the name in torchvision's state dict of the variable at `path`.
 
-        There convolution and BatchNorm are neighbours in a list, whose position ends our name, and is else 0.
+        There convolution and BatchNorm are neighbours in a list, whose position ends our name, and
+        is else 0.
         """
         *modules, leaf = path
         if modules[-1] in ("conv", "bn"):

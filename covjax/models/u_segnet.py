@@ -1,7 +1,7 @@
 """U-SegNet: SegNet's indices and one skip of U-Net at full resolution.
 
-Source: "U-SegNet: Fully Convolutional Neural Network based Automated Brain tissue segmentation Tool",
-arXiv:1806.04429.
+Source: "U-SegNet: Fully Convolutional Neural Network based Automated Brain tissue segmentation
+Tool", arXiv:1806.04429.
 """
 
 from functools import partial
@@ -21,8 +21,9 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256))
 class USegNet(nn.Module):
     """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >= 8).
 
-    Three encoder stages of conv-BN-ReLU, the decoder mirrors the deeper two; at full resolution what was unpooled joins
-    the encoder's last features: 1x1 and 3x3 convolution of 64, 1x1 convolution to the logits.
+    Three encoder stages of conv-BN-ReLU, the decoder mirrors the deeper two; at full resolution
+    what was unpooled joins the encoder's last features: 1x1 and 3x3 convolution of 64, 1x1
+    convolution to the logits.
     """
 
     num_classes: int = 2
@@ -51,14 +52,18 @@ class USegNet(nn.Module):
         kept = []
         for stage, widths in enumerate(STAGES, 1):
             size = x.shape[1:3]
-            full, x, switches = part(self, partial(encode, stage=stage, widths=widths, train=train))(self, x)
+            full, x, switches = part(
+                self, partial(encode, stage=stage, widths=widths, train=train)
+            )(self, x)
             kept.append((switches, size, full))
         for stage, widths in ((3, (128, 256, 256)), (2, (64, 128))):
             switches, size, _ = kept.pop()
             run = partial(decode, size=size, stage=stage, widths=widths, train=train)
             x = part(self, run)(self, x, switches)
         switches, size, full = kept.pop()
-        return part(self, partial(_last, size=size, train=train))(self, x, switches, full).astype(jnp.float32)
+        return part(self, partial(_last, size=size, train=train))(self, x, switches, full).astype(
+            jnp.float32
+        )
 
 
 def _last(net, x, switches, full, *, size, train):

@@ -1,7 +1,7 @@
 """U-Net: every stage of the encoder hands its features to the decoder stage of the same size.
 
-Source: "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv:1505.04597. Convolutions here are
-padded, so that logits are of the input's size; dropout follows the bridge.
+Source: "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv:1505.04597.
+Convolutions here are padded, so that logits are of the input's size; dropout follows the bridge.
 """
 
 from functools import partial
@@ -16,11 +16,13 @@ from covjax.pooling import Kept
 
 
 class UNet(nn.Module):
-    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >= 2**depth).
+    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >=
+    2**depth).
 
-    `width` filters in the first of `depth` encoder stages, doubled in each next one and in the bridge. The published
-    network has no BatchNorm; `batch_norm` puts one after every 3x3 convolution. Other unpoolings than the transposed
-    convolution follow a 1x1 convolution that halves the features as it does.
+    `width` filters in the first of `depth` encoder stages, doubled in each next one and in the
+    bridge. The published network has no BatchNorm; `batch_norm` puts one after every 3x3
+    convolution. Other unpoolings than the transposed convolution follow a 1x1 convolution that
+    halves the features as it does.
     """
 
     num_classes: int = 2
@@ -49,7 +51,9 @@ class UNet(nn.Module):
         skips = []
         for stage in range(1, self.depth + 1):
             widths = (self.width * 2 ** (stage - 1),) * 2
-            full, x, kept = part(self, partial(encode, stage=stage, widths=widths, train=train))(self, x)
+            full, x, kept = part(self, partial(encode, stage=stage, widths=widths, train=train))(
+                self, x
+            )
             skips.append((full, kept))
         x = part(self, partial(_bridge, train=train))(self, x)
         for stage in range(self.depth, 0, -1):
@@ -63,7 +67,9 @@ def _bridge(net: UNet, x: jax.Array, *, train: bool) -> jax.Array:
     return Dropout(0.5, net.axis_name)(x, train=train)
 
 
-def _decode(net: UNet, x: jax.Array, full: jax.Array, kept: Kept, *, stage: int, train: bool) -> jax.Array:
+def _decode(
+    net: UNet, x: jax.Array, full: jax.Array, kept: Kept, *, stage: int, train: bool
+) -> jax.Array:
     features = net.width * 2 ** (stage - 1)
     if net.decoder_unpooling != "transposed_conv":
         x = Conv(features, 1, dtype=net.dtype, name=f"decoder{stage}_halving")(x)

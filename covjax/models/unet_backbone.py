@@ -1,7 +1,8 @@
 """U-Net whose encoder is a classifier with published weights.
 
-Source: "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv:1505.04597, in the form that is usual
-with such encoders: five decoder stages, nearest neighbours doubled in place of the transposed convolution, BatchNorm.
+Source: "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv:1505.04597, in the
+form that is usual with such encoders: five decoder stages, nearest neighbours doubled in place of
+the transposed convolution, BatchNorm.
 """
 
 from functools import partial
@@ -21,8 +22,9 @@ WIDTHS = (256, 128, 64, 32, 16)  # of the decoder's stages, from the smallest ma
 class BackboneUNet(nn.Module):
     """Segments [N, H, W, C] of any size into logits [N, H, W, num_classes].
 
-    Parameters at 3 channels and 2 classes: 5,198,306 on EfficientNet-Lite0, 14,328,354 on ResNet-18, 32,521,250 on
-    ResNet-50. The last decoder stage, of the size of the image, has no features of the encoder to join.
+    Parameters at 3 channels and 2 classes: 5,198,306 on EfficientNet-Lite0, 14,328,354 on
+    ResNet-18, 32,521,250 on ResNet-50. The last decoder stage, of the size of the image, has no
+    features of the encoder to join.
     """
 
     num_classes: int = 2
@@ -56,10 +58,19 @@ class BackboneUNet(nn.Module):
 
 
 def _decode(
-    net: BackboneUNet, x: jax.Array, finer: jax.Array | None, *, size: Size, width: int, name: str, train: bool
+    net: BackboneUNet,
+    x: jax.Array,
+    finer: jax.Array | None,
+    *,
+    size: Size,
+    width: int,
+    name: str,
+    train: bool,
 ) -> jax.Array:
     x = unpool2d(x, kind="nearest", size=size)
     x = x if finer is None else jnp.concatenate([x, finer], -1)
     for k in (1, 2):
-        x = ConvBN(width, 3, dtype=net.dtype, axis_name=net.axis_name, name=f"{name}_conv{k}")(x, train=train)
+        x = ConvBN(width, 3, dtype=net.dtype, axis_name=net.axis_name, name=f"{name}_conv{k}")(
+            x, train=train
+        )
     return x

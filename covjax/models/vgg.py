@@ -23,9 +23,10 @@ WIDTHS = (64, 128, 256, 512, 512)
 class VGG(nn.Module):
     """Classifies [N, H, W, C], sides of 32 and more, into logits [N, num_classes].
 
-    Parameters at 3 channels and 1000 classes: 138,357,544 with depth 16, 143,667,240 with depth 19; with BatchNorm
-    138,365,992 and 143,678,248. What is left of the image is averaged into 7x7. The feature map before the last
-    pooling [N, h, w, 512] and the penultimate features [N, 4096] are exposed. `dropout` follows both hidden layers.
+    Parameters at 3 channels and 1000 classes: 138,357,544 with depth 16, 143,667,240 with depth 19;
+    with BatchNorm 138,365,992 and 143,678,248. What is left of the image is averaged into 7x7. The
+    feature map before the last pooling [N, h, w, 512] and the penultimate features [N, 4096] are
+    exposed. `dropout` follows both hidden layers.
     """
 
     num_classes: int = 2
@@ -48,17 +49,24 @@ class VGG(nn.Module):
         place = 0  # in torchvision's list of layers, which counts the ReLU and the pooling too
         for stage, (count, width) in enumerate(zip(DEPTHS[self.depth], WIDTHS, strict=True)):
             if stage:
-                x, place = pool2d(x, "max")[0], place + 1
-            x = remat(partial(convolutions, place=place, count=count, width=width, train=train))(self, x)
+                x = pool2d(x, "max")[0]
+                place = place + 1
+            x = remat(partial(convolutions, place=place, count=count, width=width, train=train))(
+                self, x
+            )
             place += count * (3 if self.batch_norm else 2)
         x = pool2d(expose(self, "feature_map", x), "max")[0]
         x = adaptive_average_pool(x, (7, 7)).reshape(len(x), -1)
         for layer in (0, 3):
-            x = nn.relu(nn.Dense(4096, dtype=self.dtype, kernel_init=he, name=f"classifier_{layer}")(x))
+            x = nn.relu(
+                nn.Dense(4096, dtype=self.dtype, kernel_init=he, name=f"classifier_{layer}")(x)
+            )
             if layer == 3:
                 x = expose(self, "features", x)
             x = Dropout(self.dropout, self.axis_name)(x, train=train)
-        return nn.Dense(self.num_classes, kernel_init=glorot, name="classifier_6")(x.astype(jnp.float32))
+        return nn.Dense(self.num_classes, kernel_init=glorot, name="classifier_6")(
+            x.astype(jnp.float32)
+        )
 
     @staticmethod
     def reference_key(path: tuple[str, ...]) -> str:
@@ -67,29 +75,43 @@ class VGG(nn.Module):
 
 
 def convolutions(
-    net: nn.Module, x: jax.Array, *, place: int, count: int, width: int, train: bool, dilation: int = 1
+    net: nn.Module,
+    x: jax.Array,
+    *,
+    place: int,
+    count: int,
+    width: int,
+    train: bool,
+    dilation: int = 1,
 ) -> jax.Array:
-    """`count` 3x3 convolutions with their activations, the first of which is layer `place` of the list.
+    """`count` 3x3 convolutions with their activations, the first of which is layer `place` of the
+    list.
 
     `net` has the fields `batch_norm`, `dtype` and `axis_name`; the layers are named in its scope.
     """
     for _ in range(count):
-        x = Conv(width, dilation=dilation, kernel_init=he, dtype=net.dtype, name=f"features_{place}")(x)
+        x = Conv(
+            width, dilation=dilation, kernel_init=he, dtype=net.dtype, name=f"features_{place}"
+        )(x)
         if net.batch_norm:
-            x, place = (
-                BatchNorm("relu", axis_name=net.axis_name, name=f"features_{place + 1}")(x, train=train),
-                place + 3,
+            x = BatchNorm("relu", axis_name=net.axis_name, name=f"features_{place + 1}")(
+                x, train=train
             )
+            place = place + 3
         else:
-            x, place = nn.relu(x), place + 2
+            x = nn.relu(x)
+            place = place + 2
     return x
 
 
 def place_in_vgg(path: tuple[str, ...], depth: int) -> tuple[str, ...] | None:
-    """Returns the path in VGG with BatchNorm of what lies at `path` in an encoder of `blocks.encode`, else None."""
+    """Returns the path in VGG with BatchNorm of what lies at `path` in an encoder of
+    `blocks.encode`, else None.
+    """
     found = re.fullmatch(r"encoder(\d)_conv(\d)", path[0])
     if found is None:
         return None
     stage, k = map(int, found.groups())
-    place = 3 * (sum(DEPTHS[depth][: stage - 1]) + k - 1) + stage - 1  # a pooling stands between two stages
+    # a pooling stands between two stages
+    place = 3 * (sum(DEPTHS[depth][: stage - 1]) + k - 1) + stage - 1
     return f"features_{place + (path[1] == 'bn')}", path[2]

@@ -19,7 +19,8 @@ PADDINGS = {
     "keras": '3x3/2 max-pools pad as "same", an even side at its end only; BatchNorm epsilon 1e-3 (Keras Xception)',
 }
 EPSILONS = {"torch": 1e-5, "keras": 1e-3}
-# Features of every separable convolution of a block; the first three and the last end in a max-pool of stride 2.
+# Features of every separable convolution of a block; the first three and the last end in a max-pool
+# of stride 2.
 BLOCKS = [(128, 128), (256, 256), (728, 728), *[(728, 728, 728)] * 8, (728, 1024)]
 STRIDED = (1, 2, 3, 12)
 
@@ -38,7 +39,9 @@ class SeparableConv(nn.Module):
 
 
 class Block(nn.Module):
-    """ReLU-separable convolution-BN, two or three times, plus shortcut; stride 2 adds a max-pool, conv1x1-BN there."""
+    """ReLU-separable convolution-BN, two or three times, plus shortcut; stride 2 adds a max-pool,
+    conv1x1-BN there.
+    """
 
     features: tuple[int, ...]
     stride: int
@@ -50,12 +53,16 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         def norm(x, name):
-            return BatchNorm(None, EPSILONS[self.padding], self.axis_name, name=name)(x, train=train)
+            return BatchNorm(None, EPSILONS[self.padding], self.axis_name, name=name)(
+                x, train=train
+            )
 
-        y, position = x, 0  # position in the list of layers that timm numbers
+        y = x
+        position = 0  # position in the list of layers that timm numbers
         for k, features in enumerate(self.features):
             if k > 0 or self.starts_with_relu:
-                y, position = nn.relu(y), position + 1
+                y = nn.relu(y)
+                position = position + 1
             y = SeparableConv(features, self.dtype, name=f"rep_{position}")(y)
             y = norm(y, f"rep_{position + 1}")
             position += 2
@@ -67,11 +74,12 @@ class Block(nn.Module):
 
 
 class Xception(nn.Module):
-    """Classifies [N, H, W, C] into logits [N, num_classes]; 22,855,952 parameters for three channels and 1000 classes.
+    """Classifies [N, H, W, C] into logits [N, num_classes]; 22,855,952 parameters for three
+    channels and 1000 classes.
 
-    `padding` chooses between the two definitions, which differ in the max-pools of even sides and in the epsilon of
-    BatchNorm: "torch" or "keras". The last feature map [N, h, w, 2048] and the penultimate features [N, 2048] are
-    exposed. Raises InputError for another padding.
+    `padding` chooses between the two definitions, which differ in the max-pools of even sides and
+    in the epsilon of BatchNorm: "torch" or "keras". The last feature map [N, h, w, 2048] and the
+    penultimate features [N, 2048] are exposed. Raises InputError for another padding.
     """
 
     num_classes: int = 2
@@ -95,14 +103,19 @@ class Xception(nn.Module):
         require_side(self, x)
 
         def norm(x, k):
-            return BatchNorm("relu", EPSILONS[self.padding], self.axis_name, name=f"bn{k}")(x, train=train)
+            return BatchNorm("relu", EPSILONS[self.padding], self.axis_name, name=f"bn{k}")(
+                x, train=train
+            )
 
         for k, (features, stride) in enumerate(((32, 2), (64, 1)), 1):
-            x = Conv(features, 3, stride, padding=0, use_bias=False, dtype=self.dtype, name=f"conv{k}")(x)
+            x = Conv(
+                features, 3, stride, padding=0, use_bias=False, dtype=self.dtype, name=f"conv{k}"
+            )(x)
             x = norm(x, k)
         block_class = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for k, features in enumerate(BLOCKS, 1):
-            stride, common = 2 if k in STRIDED else 1, (self.padding, self.dtype, self.axis_name)
+            stride = 2 if k in STRIDED else 1
+            common = (self.padding, self.dtype, self.axis_name)
             x = block_class(features, stride, k > 1, *common, name=f"block{k}")(x, train)
         for k, features in ((3, 1536), (4, 2048)):
             x = norm(SeparableConv(features, self.dtype, name=f"conv{k}")(x), k)
@@ -111,6 +124,8 @@ class Xception(nn.Module):
 
     @staticmethod
     def reference_key(path: tuple[str, ...]) -> str:
-        """Returns the name in the state dict of timm's legacy_xception of the variable at `path`."""
+        """Returns the name in the state dict of timm's legacy_xception of the variable at
+        `path`.
+        """
         *modules, leaf = path
         return torch_key(*modules, leaf=leaf)

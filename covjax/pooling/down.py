@@ -22,7 +22,9 @@ Parameters = Mapping[str, jax.Array]
 
 @struct.dataclass
 class Switches:
-    """Which pixel of each window won a max-pool, and the size [H, W] of what was pooled; may cross jit."""
+    """Which pixel of each window won a max-pool, and the size [H, W] of what was pooled; may cross
+    jit.
+    """
 
     winner: jax.Array  # [N, H // window, W // window, C] int8, row-major position in the window
     window: int = struct.field(pytree_node=False)
@@ -31,7 +33,9 @@ class Switches:
 
 @struct.dataclass
 class HighBands:
-    """What a Haar pooling leaves out, each [N, ceil(H / 2), ceil(W / 2), C], and the size [H, W] of what was pooled."""
+    """What a Haar pooling leaves out, each [N, ceil(H / 2), ceil(W / 2), C], and the size [H, W] of
+    what was pooled.
+    """
 
     bands: Details
     size: tuple[int, int] = struct.field(pytree_node=False)
@@ -41,12 +45,16 @@ Kept = Switches | HighBands | None
 
 
 class Kind(NamedTuple):
-    """One pooling: `function` (x, window, stride, parameters, keys) -> (pooled, kept), and what is known about it."""
+    """One pooling: `function` (x, window, stride, parameters, keys) -> (pooled, kept), and what is
+    known about it.
+    """
 
     function: Callable[..., tuple[jax.Array, Kept]]
     text: str  # what it does, and the paper
-    parameters: Callable[[int, int], dict[str, tuple]] = lambda window, channels: {}  # {name: (initialiser, shape)}
-    smooths: bool = False  # may stand before or after a convolution at stride 1: keeps size and channels
+    # {name: (initialiser, shape)}
+    parameters: Callable[[int, int], dict[str, tuple]] = lambda window, channels: {}
+    # may stand before or after a convolution at stride 1: keeps size and channels
+    smooths: bool = False
 
 
 def pool2d(
@@ -57,17 +65,20 @@ def pool2d(
     parameters: Parameters | None = None,
     keys: jax.Array | None = None,
 ) -> tuple[jax.Array, Kept]:
-    """Pools x [N, H, W, C] and returns (pooled, kept): kept is what unpooling needs, Switches, HighBands or None.
+    """Pools x [N, H, W, C] and returns (pooled, kept): kept is what unpooling needs, Switches,
+    HighBands or None.
 
-    With stride == window (the default) the result is [N, H // window, W // window, C]: rows and columns that fill no
-    window are dropped, as in PyTorch. A smaller stride gives ceil(side / stride): the image is padded around, one pixel
-    more at the bottom and right for an even window, so that stride 1 keeps the size. Padded pixels are zeros that
-    count ("avg" always divides by window squared); where a maximum or a weight decides they never win. Only windows
-    side by side keep Switches. In a tie the first maximum in row-major order wins. "max_avg_concat" has 2 C channels.
+    With stride == window (the default) the result is [N, H // window, W // window, C]: rows and
+    columns that fill no window are dropped, as in PyTorch. A smaller stride gives ceil(side /
+    stride): the image is padded around, one pixel more at the bottom and right for an even window,
+    so that stride 1 keeps the size. Padded pixels are zeros that count ("avg" always divides by
+    window squared); where a maximum or a weight decides they never win. Only windows side by side
+    keep Switches. In a tie the first maximum in row-major order wins. "max_avg_concat" has 2 C
+    channels.
 
-    The Haar poolings take windows of 2 at stride 2 and halve every side, rounding up (an odd one repeats its last
-    pixel); they are orthonormal: unpooling what they return gives x back. "haar_bands" has 4 C channels in the order
-    ll, lh, hl, hh.
+    The Haar poolings take windows of 2 at stride 2 and halve every side, rounding up (an odd one
+    repeats its last pixel); they are orthonormal: unpooling what they return gives x back.
+    "haar_bands" has 4 C channels in the order ll, lh, hl, hh.
 
     Args:
       x: float32 or bfloat16, any range; the result is of the same type. "stochastic" is meant for values after a ReLU.
@@ -76,24 +87,35 @@ def pool2d(
       parameters: of a learned kind, as `parameter_shapes` says; the module `Pool` holds them.
       keys: of "stochastic", one random key per sample; without them it gives the expected value, as for evaluation.
 
-    Raises InputError for an x of another type or shape, an unknown kind, a window or stride the kind does not offer,
-    parameters that are missing or of another shape, keys that are none, or an input smaller than the window.
+    Raises InputError for an x of another type or shape, an unknown kind, a window or stride the
+    kind does not offer, parameters that are missing or of another shape, keys that are none, or an
+    input smaller than the window.
     """
     stride = window if stride is None else stride
     _check_window(kind, window)
     x = as_array("x", x)
     check_images("x", x)
     if kind.startswith("haar") and (window, stride) != (2, 2):
-        raise InputError(f"pooling '{kind}': window {window} with stride {stride} is not offered, both are 2")
+        raise InputError(
+            f"pooling '{kind}': window {window} with stride {stride} is not offered, both are 2"
+        )
     if not (is_whole(stride) and 1 <= stride <= window):
-        raise InputError(f"pooling '{kind}': stride {shown(stride)} must be 1 to the window, {window}")
+        raise InputError(
+            f"pooling '{kind}': stride {shown(stride)} must be 1 to the window, {window}"
+        )
     if min(x.shape[1:3]) < window and stride == window and not kind.startswith("haar"):
         raise InputError(
             f"pooling '{kind}': a {x.shape[1]}x{x.shape[2]} input is smaller than the {window}x{window} window"
         )
-    check_parameters(f"pooling '{kind}'", parameters, parameter_shapes(kind, window, x.shape[-1]), "Pool")
-    if keys is not None and (len(np.shape(keys)) < 1 or np.shape(keys)[0] != len(x) or not _are_keys(keys)):
-        raise InputError(f"pooling '{kind}': keys {shown(keys)}, pass one per sample, jax.random.split(key, N)")
+    check_parameters(
+        f"pooling '{kind}'", parameters, parameter_shapes(kind, window, x.shape[-1]), "Pool"
+    )
+    if keys is not None and (
+        len(np.shape(keys)) < 1 or np.shape(keys)[0] != len(x) or not _are_keys(keys)
+    ):
+        raise InputError(
+            f"pooling '{kind}': keys {shown(keys)}, pass one per sample, jax.random.split(key, N)"
+        )
     return KINDS[kind].function(x, window, stride, parameters, keys)
 
 
@@ -106,20 +128,28 @@ def parameter_shapes(kind: str, window: int, channels: int) -> dict[str, tuple]:
     return KINDS[kind].parameters(window, channels)
 
 
-def check_parameters(what: str, parameters: Parameters | None, shapes: Mapping[str, tuple], module: str) -> None:
-    """Raises InputError unless `parameters` holds what `shapes` {name: (initialiser, shape)} asks for."""
+def check_parameters(
+    what: str, parameters: Parameters | None, shapes: Mapping[str, tuple], module: str
+) -> None:
+    """Raises InputError unless `parameters` holds what `shapes` {name: (initialiser, shape)} asks
+    for.
+    """
     if not isinstance(parameters, Mapping | None):
         raise InputError(f"{what}: parameters {shown(parameters)}, pass {{name: array}}")
     for name, (_, shape) in sorted(shapes.items()):
         if name not in (parameters or {}):
-            raise InputError(f"{what}: has no parameter '{name}', use the module covjax.pooling.{module}")
+            raise InputError(
+                f"{what}: has no parameter '{name}', use the module covjax.pooling.{module}"
+            )
         check_shape(f"{what}: parameter '{name}'", parameters[name], shape)
 
 
 def _check_window(kind: str, window: int) -> None:
     check_name("pooling", kind, KINDS)
     if not (is_whole(window) and 1 <= window <= MAX_WINDOW):
-        raise InputError(f"pooling '{kind}': window {shown(window)} must be 1 to {MAX_WINDOW} pixels")
+        raise InputError(
+            f"pooling '{kind}': window {shown(window)} must be 1 to {MAX_WINDOW} pixels"
+        )
 
 
 def _are_keys(keys: jax.Array) -> bool:
@@ -151,7 +181,8 @@ def _avg(x, window, stride, parameters=None, keys=None):
 def _blend(share, x, window, stride):
     """The share of the maximum and the rest of the mean; returns to the pixel of the maximum."""
     pooled, kept = _max(x, window, stride)
-    mean, share = _avg(x, window, stride)[0], share.astype(x.dtype)
+    mean = _avg(x, window, stride)[0]
+    share = share.astype(x.dtype)
     return mean + share * (pooled - mean), kept
 
 
@@ -179,7 +210,9 @@ def _mixed(x, window, stride, parameters, keys):
 def _gated(x, window, stride, parameters, keys):
     gate = parameters["gate"].astype(x.dtype).reshape(window**2, -1)
     parts = views(x, _grid(x, window, stride))
-    return _blend(nn.sigmoid(sum(w * part for w, part in zip(gate, parts, strict=True))), x, window, stride)
+    return _blend(
+        nn.sigmoid(sum(w * part for w, part in zip(gate, parts, strict=True))), x, window, stride
+    )
 
 
 def _stochastic(x, window, stride, parameters, keys):
@@ -205,7 +238,8 @@ def _stochastic(x, window, stride, parameters, keys):
 
 def _lp(x, window, stride, parameters, keys):
     smallest = 1e-12  # below it a magnitude counts as that, and has no gradient
-    logs = jnp.log(jnp.maximum(jnp.abs(_wide(x)), smallest))  # at every pixel once, not in every window
+    # at every pixel once, not in every window
+    logs = jnp.log(jnp.maximum(jnp.abs(_wide(x)), smallest))
     power = 1 + nn.softplus(parameters["power"])
     parts = [power * part for part in views(logs, _grid(x, window, stride), math.log(smallest))]
     top = lax.stop_gradient(first_maximum(parts)[0])
@@ -226,10 +260,13 @@ def _blur(x, window, stride, parameters, keys):
     sides = [side // window if stride == window else -(-side // stride) for side in x.shape[1:3]]
     x = _max(x, window, 1)[0]
     for axis, side in zip((1, 2), sides, strict=True):
-        # Between the steps a barrier, lest XLA computes every maximum anew for each pixel that it goes into.
+        # Between the steps a barrier, lest XLA computes every maximum anew for each pixel that it
+        # goes into.
         x = with_edges(lax.optimization_barrier(x), axis)
         ends = (k + (side - 1) * stride + 1 for k in range(3))
-        left, middle, right = (lax.slice_in_dim(x, k, end, stride, axis) for k, end in enumerate(ends))
+        left, middle, right = (
+            lax.slice_in_dim(x, k, end, stride, axis) for k, end in enumerate(ends)
+        )
         x = (left + 2 * middle + right) * jnp.asarray(0.25, x.dtype)
     return x, None
 
@@ -252,7 +289,10 @@ def _haar_bands(x, window, stride, parameters, keys):
 
 def _conv_parameters(window, channels):
     shape = (window, window, channels, channels)
-    return {"kernel": (nn.initializers.glorot_uniform(), shape), "bias": (nn.initializers.zeros, (channels,))}
+    return {
+        "kernel": (nn.initializers.glorot_uniform(), shape),
+        "bias": (nn.initializers.zeros, (channels,)),
+    }
 
 
 KINDS = {
@@ -261,12 +301,21 @@ KINDS = {
         "maximum of each window; keeps which pixel won, for unpooling (SegNet, arXiv:1511.00561)",
         smooths=True,
     ),
-    "avg": Kind(_avg, "mean of each window (arXiv:2009.08864 smooths by it at stride 1)", smooths=True),
-    "max_avg_sum": Kind(_max_avg_sum, "maximum plus mean of each window (arXiv:1509.08985 mixes them)", smooths=True),
-    "max_avg_concat": Kind(_max_avg_concat, "maximum and mean side by side as channels (as in CBAM, arXiv:1807.06521)"),
-    "avg_then_max": Kind(_avg_then_max, "mean at stride 1, then maximum: the paper's order (arXiv:2009.08864)"),
+    "avg": Kind(
+        _avg, "mean of each window (arXiv:2009.08864 smooths by it at stride 1)", smooths=True
+    ),
+    "max_avg_sum": Kind(
+        _max_avg_sum, "maximum plus mean of each window (arXiv:1509.08985 mixes them)", smooths=True
+    ),
+    "max_avg_concat": Kind(
+        _max_avg_concat, "maximum and mean side by side as channels (as in CBAM, arXiv:1807.06521)"
+    ),
+    "avg_then_max": Kind(
+        _avg_then_max, "mean at stride 1, then maximum: the paper's order (arXiv:2009.08864)"
+    ),
     "max_then_avg": Kind(
-        _max_then_avg, "maximum at stride 1, then mean: the paper's order reversed (arXiv:2009.08864)"
+        _max_then_avg,
+        "maximum at stride 1, then mean: the paper's order reversed (arXiv:2009.08864)",
     ),
     "mixed": Kind(
         _mixed,
@@ -288,10 +337,15 @@ KINDS = {
     "lp": Kind(
         _lp,
         "p-th root of the mean of |x|**p, p > 1 learned per channel, 3 at first (arXiv:1311.1780)",
-        lambda window, channels: {"power": (nn.initializers.constant(1.8545866), (channels,))},  # softplus: 2
+        # softplus: 2
+        lambda window, channels: {"power": (nn.initializers.constant(1.8545866), (channels,))},
         smooths=True,
     ),
-    "soft": Kind(_soft, "mean weighted by the softmax of each window (SoftPool, arXiv:2101.00440)", smooths=True),
+    "soft": Kind(
+        _soft,
+        "mean weighted by the softmax of each window (SoftPool, arXiv:2101.00440)",
+        smooths=True,
+    ),
     "blur": Kind(
         _blur,
         "maximum at stride 1, then a stride with the filter 1 2 1, edges repeated (BlurPool, arXiv:1904.11486)",
@@ -307,7 +361,8 @@ KINDS = {
         "low-pass band of the Haar transform; keeps the high bands, for unpooling (WaveSNet, arXiv:2005.14461)",
     ),
     "haar_bands": Kind(
-        _haar_bands, "all four bands of the Haar transform side by side as channels (MWCNN, arXiv:1805.07071)"
+        _haar_bands,
+        "all four bands of the Haar transform side by side as channels (MWCNN, arXiv:1805.07071)",
     ),
 }
 POOLINGS = {name: kind.text for name, kind in KINDS.items()}

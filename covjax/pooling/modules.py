@@ -13,10 +13,12 @@ from covjax.pooling.up import unpool2d, unpool_parameter_shapes
 
 
 class Pool(nn.Module):
-    """`Pool(kind)(x [N, H, W, C], train=...)` -> (pooled, kept), as `pool2d`; "none" returns x as it is.
+    """`Pool(kind)(x [N, H, W, C], train=...)` -> (pooled, kept), as `pool2d`; "none" returns x as
+    it is.
 
-    In training "stochastic" draws by the random key named "pooling" and a sample's place in the global batch, not by
-    how devices share that batch. Without that key, and in evaluation, it gives the expected value.
+    In training "stochastic" draws by the random key named "pooling" and a sample's place in the
+    global batch, not by how devices share that batch. Without that key, and in evaluation, it gives
+    the expected value.
     """
 
     kind: str = "max"
@@ -39,7 +41,9 @@ class Pool(nn.Module):
 
 
 class Unpool(nn.Module):
-    """`Unpool(kind)(x [N, h, w, C], kept, size)` -> [N, H, W, C], as `unpool2d`; `size` [H, W] is what was pooled."""
+    """`Unpool(kind)(x [N, h, w, C], kept, size)` -> [N, H, W, C], as `unpool2d`; `size` [H, W] is
+    what was pooled.
+    """
 
     kind: str = "indices"
     stride: int = 2
@@ -49,9 +53,13 @@ class Unpool(nn.Module):
     def __call__(self, x: jax.Array, kept: Kept, size: tuple[int, int]) -> jax.Array:
         x = as_array("x", x)
         check_images("x", x)
-        parameters = _parameters(self, unpool_parameter_shapes(self.kind, self.stride, x.shape[-1], self.features))
+        parameters = _parameters(
+            self, unpool_parameter_shapes(self.kind, self.stride, x.shape[-1], self.features)
+        )
         return unpool2d(x, kept, self.kind, size, self.stride, parameters)
 
 
 def _parameters(module: nn.Module, shapes: dict[str, tuple]) -> dict[str, Any]:
-    return {name: module.param(name, init, shape, jnp.float32) for name, (init, shape) in shapes.items()}
+    return {
+        name: module.param(name, init, shape, jnp.float32) for name, (init, shape) in shapes.items()
+    }

@@ -17,7 +17,9 @@ from covjax.wavelets import Bands, idwt2
 
 
 class Unkind(NamedTuple):
-    """One unpooling: `function` (x, kept, size, stride, parameters) -> image, and what is known about it."""
+    """One unpooling: `function` (x, kept, size, stride, parameters) -> image, and what is known
+    about it.
+    """
 
     function: Callable[..., jax.Array]
     text: str
@@ -35,11 +37,12 @@ def unpool2d(
 ) -> jax.Array:
     """Unpools x [N, h, w, C] to [N, H, W, C], the size that was pooled.
 
-    "indices" puts zeros where no value returns. "haar" takes x as the low-pass band and the high bands from the
-    pooling or, where x has 4 C channels, all four bands from x. The others need nothing that the pooling kept: they
-    enlarge `stride` times, so that every value covers the window it came from, and then cut a side that is too long
-    or go on to a longer one, "nearest" and "bilinear" by their last pixel, "transposed_conv" by its bias. Unlike
-    a resize to an odd size they are not stretched; otherwise "bilinear" is PyTorch's with align_corners=False.
+    "indices" puts zeros where no value returns. "haar" takes x as the low-pass band and the high
+    bands from the pooling or, where x has 4 C channels, all four bands from x. The others need
+    nothing that the pooling kept: they enlarge `stride` times, so that every value covers the
+    window it came from, and then cut a side that is too long or go on to a longer one, "nearest"
+    and "bilinear" by their last pixel, "transposed_conv" by its bias. Unlike a resize to an odd
+    size they are not stretched; otherwise "bilinear" is PyTorch's with align_corners=False.
 
     Args:
       x: float32 or bfloat16, any range; the result is of the same type.
@@ -49,37 +52,53 @@ def unpool2d(
       stride: that of the pooling; "indices" and "haar" know it.
       parameters: of "transposed_conv", as `unpool_parameter_shapes` says; the module `Unpool` holds them.
 
-    Raises InputError for an unknown kind, when the pooling kept nothing for it, for parameters that are missing or of
-    another shape, and for an x of another type or shape, or another size, than what was pooled.
+    Raises InputError for an unknown kind, when the pooling kept nothing for it, for parameters that
+    are missing or of another shape, and for an x of another type or shape, or another size, than
+    what was pooled.
     """
     _check_stride(kind, stride)
     x = as_array("x", x)
     check_images("x", x)
     if not isinstance(kept, Kept):
-        raise InputError(f"unpooling '{kind}': kept {shown(kept)}, pass what the pooling returned beside its result")
-    bias = np.shape(parameters["bias"]) if isinstance(parameters, Mapping) and "bias" in parameters else ()
+        raise InputError(
+            f"unpooling '{kind}': kept {shown(kept)}, pass what the pooling returned beside its result"
+        )
+    bias = (
+        np.shape(parameters["bias"])
+        if isinstance(parameters, Mapping) and "bias" in parameters
+        else ()
+    )
     features = bias[0] if len(bias) == 1 and bias[0] else None  # as many as the parameters have
     shapes = unpool_parameter_shapes(kind, stride, x.shape[-1], features)
     check_parameters(f"unpooling '{kind}'", parameters, shapes, "Unpool")
     if size is not None:
         _check_size(kind, size)
     if kind in ("indices", "haar") and None not in (size, kept) and tuple(size) != tuple(kept.size):
-        raise InputError(f"unpooling '{kind}': size {tuple(size)}, but {tuple(kept.size)} was pooled, leave size out")
+        raise InputError(
+            f"unpooling '{kind}': size {tuple(size)}, but {tuple(kept.size)} was pooled, leave size out"
+        )
     if kind in ("indices", "haar"):
         return UNKINDS[kind].function(x, kept)
     if size is None:
         size = tuple(stride * side for side in x.shape[1:3]) if kept is None else kept.size
-    if any(short not in (long // stride, -(-long // stride)) for short, long in zip(x.shape[1:3], size, strict=True)):
+    if any(
+        short not in (long // stride, -(-long // stride))
+        for short, long in zip(x.shape[1:3], size, strict=True)
+    ):
         raise InputError(
             f"unpooling '{kind}': {x.shape[1]}x{x.shape[2]} enlarged {stride} times is no {size[0]}x{size[1]}"
         )
     return UNKINDS[kind].function(x, tuple(size), stride, parameters)
 
 
-def unpool_parameter_shapes(kind: str, stride: int, channels: int, features: int | None = None) -> dict[str, tuple]:
-    """Returns {name: (initialiser, shape)} of what an unpooling of C channels to `features` (C) learns; {} for most.
+def unpool_parameter_shapes(
+    kind: str, stride: int, channels: int, features: int | None = None
+) -> dict[str, tuple]:
+    """Returns {name: (initialiser, shape)} of what an unpooling of C channels to `features` (C)
+    learns; {} for most.
 
-    Raises InputError for an unknown kind, or a stride or features that are no number of pixels or channels.
+    Raises InputError for an unknown kind, or a stride or features that are no number of pixels or
+    channels.
     """
     _check_stride(kind, stride)
     if features is not None:
@@ -87,8 +106,12 @@ def unpool_parameter_shapes(kind: str, stride: int, channels: int, features: int
     return UNKINDS[kind].parameters(stride, channels, channels if features is None else features)
 
 
-def check_pooling(encoder_smoothing: str, encoder_pooling: str, decoder_unpooling: str, decoder_smoothing: str) -> None:
-    """Raises InputError for an unknown name in a network's four fields, or an unpooling that does not fit."""
+def check_pooling(
+    encoder_smoothing: str, encoder_pooling: str, decoder_unpooling: str, decoder_smoothing: str
+) -> None:
+    """Raises InputError for an unknown name in a network's four fields, or an unpooling that does
+    not fit.
+    """
     for field, name, table in (
         ("encoder_smoothing", encoder_smoothing, SMOOTHINGS),
         ("encoder_pooling", encoder_pooling, KINDS),
@@ -113,23 +136,33 @@ def _check_stride(kind: str, stride: int) -> None:
 def _check_size(kind: str, size: tuple[int, int]) -> None:
     pair = isinstance(size, tuple | list) and len(size) == 2
     if not pair or not all(is_whole(side) and side > 0 for side in size):
-        raise InputError(f"unpooling '{kind}': size {shown(size)}, give the two sides [H, W] that were pooled")
+        raise InputError(
+            f"unpooling '{kind}': size {shown(size)}, give the two sides [H, W] that were pooled"
+        )
 
 
 def _indices(x: jax.Array, kept: Kept) -> jax.Array:
     if not isinstance(kept, Switches):
-        raise InputError(f"unpooling 'indices': the pooling kept no indices, use one of {', '.join(FITS['indices'])}")
+        raise InputError(
+            f"unpooling 'indices': the pooling kept no indices, use one of {', '.join(FITS['indices'])}"
+        )
     if x.shape != kept.winner.shape:
-        raise InputError(f"unpooling 'indices': values {x.shape} do not match the indices {kept.winner.shape}")
+        raise InputError(
+            f"unpooling 'indices': values {x.shape} do not match the indices {kept.winner.shape}"
+        )
     return give(Grid(kept.size, kept.window, kept.window), x, kept.winner)
 
 
 def _haar(x: jax.Array, kept: Kept) -> jax.Array:
     if not isinstance(kept, HighBands):
-        raise InputError("unpooling 'haar': the pooling kept no high bands, use pooling 'haar' or 'haar_bands'")
+        raise InputError(
+            "unpooling 'haar': the pooling kept no high bands, use pooling 'haar' or 'haar_bands'"
+        )
     *pixels, channels = kept.bands.hh.shape
     if x.shape not in ((*pixels, channels), (*pixels, 4 * channels)):
-        raise InputError(f"unpooling 'haar': values {x.shape} do not match the high bands {kept.bands.hh.shape}")
+        raise InputError(
+            f"unpooling 'haar': values {x.shape} do not match the high bands {kept.bands.hh.shape}"
+        )
     bands = (x, *kept.bands) if x.shape[-1] == channels else jnp.split(x, 4, -1)
     height, width = kept.size
     return idwt2(Bands(*bands), "haar")[:, :height, :width].astype(x.dtype)
@@ -147,7 +180,9 @@ def _bilinear(x, size, stride, parameters):
 
 
 def _between(x, axis, stride):
-    """Enlarges one axis: every new pixel is a weighted mean of the two old ones whose centres lie around it."""
+    """Enlarges one axis: every new pixel is a weighted mean of the two old ones whose centres lie
+    around it.
+    """
     side = x.shape[axis]
     x = with_edges(x, axis)
     before, here, after = (lax.slice_in_dim(x, k, k + side, axis=axis) for k in range(3))
@@ -167,7 +202,8 @@ def _transposed_conv(x, size, stride, parameters):
     kernel = parameters["kernel"].astype(x.dtype)  # [stride, stride, C, F]
     rows = []
     for taps in kernel:
-        row = x @ jnp.concatenate(list(taps), -1)  # [N, h, w, stride C]: the pixels of one new row side by side
+        # [N, h, w, stride C]: the pixels of one new row side by side
+        row = x @ jnp.concatenate(list(taps), -1)
         rows.append(row.reshape(n, h, 1, w * stride, -1))
     full = jnp.concatenate(rows, 2).reshape(n, h * stride, w * stride, -1)
     return _resized(full, size, mode="constant") + parameters["bias"].astype(x.dtype)
@@ -182,7 +218,10 @@ def _resized(x: jax.Array, size: tuple[int, int], mode: str) -> jax.Array:
 
 def _transposed_conv_parameters(stride, channels, features):
     shape = (stride, stride, channels, features)
-    return {"kernel": (nn.initializers.glorot_uniform(), shape), "bias": (nn.initializers.zeros, (features,))}
+    return {
+        "kernel": (nn.initializers.glorot_uniform(), shape),
+        "bias": (nn.initializers.zeros, (features,)),
+    }
 
 
 UNKINDS = {
@@ -192,9 +231,13 @@ UNKINDS = {
         ("max", "max_avg_sum", "avg_then_max", "mixed", "gated"),
     ),
     "nearest": Unkind(
-        _nearest, "each value fills its window (Odena, Deconvolution and Checkerboard Artifacts, 2016)", tuple(KINDS)
+        _nearest,
+        "each value fills its window (Odena, Deconvolution and Checkerboard Artifacts, 2016)",
+        tuple(KINDS),
     ),
-    "bilinear": Unkind(_bilinear, "between the centres of the windows, linearly (arXiv:1706.05587)", tuple(KINDS)),
+    "bilinear": Unkind(
+        _bilinear, "between the centres of the windows, linearly (arXiv:1706.05587)", tuple(KINDS)
+    ),
     "transposed_conv": Unkind(
         _transposed_conv,
         "learned kernel of the window's size, C to C channels, with bias (U-Net, arXiv:1505.04597)",

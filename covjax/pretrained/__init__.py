@@ -1,4 +1,6 @@
-"""Published weights, read from a file or an installed package, put into a network. Never downloads, runs nothing."""
+"""Published weights, read from a file or an installed package, put into a network. Never downloads,
+runs nothing.
+"""
 
 import importlib.util
 import os
@@ -31,10 +33,12 @@ def load_pretrained(
     first: str = "sum",
     constant: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
-    """Returns `variables` with the weights of a file in them, and a record of what was done, for JSON.
+    """Returns `variables` with the weights of a file in them, and a record of what was done, for
+    JSON.
 
-    A head of another number of classes stays as initialised; all else must be there, and fit, unless skipped. Of a
-    segmentation network this holds for the encoder, which takes the weights of a classifier.
+    A head of another number of classes stays as initialised; all else must be there, and fit,
+    unless skipped. Of a segmentation network this holds for the encoder, which takes the weights of
+    a classifier.
 
     Args:
       model: a network of `covjax.models` that has published weights.
@@ -49,12 +53,14 @@ def load_pretrained(
         returns of a grey slice what it returns of three equal channels. Without it, kernels that are added up are
         right where the three colours have one mean and std.
 
-    The record has "file", "sha256", "loaded" (how many), and by name "skipped", "replaced" (of the head and the first
-    convolution), "unused" (of layers that the network is built without), "summed"; "network" is whose weights they
-    are, "fresh" the network's parts that these do not have, as initialised; "input" is what the weights expect: mean
-    and std per channel (red, green, blue) of values 0..1, and side.
+    The record has "file", "sha256", "loaded" (how many), and by name "skipped", "replaced" (of the
+    head and the first convolution), "unused" (of layers that the network is built without),
+    "summed"; "network" is whose weights they are, "fresh" the network's parts that these do not
+    have, as initialised; "input" is what the weights expect: mean and std per channel (red, green,
+    blue) of values 0..1, and side.
 
-    Raises InputError, naming the file, if it cannot be read or does not fit, and for any other argument that is none.
+    Raises InputError, naming the file, if it cannot be read or does not fit, and for any other
+    argument that is none.
     """
     check_name("first", first, FIRST)
     if not isinstance(model, nn.Module):
@@ -63,7 +69,8 @@ def load_pretrained(
         raise InputError(f"source: {shown(source)}, give the path of a weight file, or '{PACKAGE}'")
     if isinstance(skip, str) or not all(isinstance(pattern, str) for pattern in skip):
         raise InputError(f"skip: {shown(skip)}, give a list of patterns")
-    name, reference = name_of(model), published(model)
+    name = name_of(model)
+    reference = published(model)
     if reference is None:
         raise InputError(
             f"model {name}: there are no published weights for it, choose another or train it from scratch"
@@ -78,31 +85,46 @@ def load_pretrained(
     except ValueError as error:
         raise InputError(f"{path}: holds {error}, use another file") from None
     if file.form == "keras" and getattr(model, "padding", "keras") != "keras":
-        raise InputError(f"{path}: weights of Keras, whose {name} pads its own way; set the model's padding to keras")
+        raise InputError(
+            f"{path}: weights of Keras, whose {name} pads its own way; set the model's padding to keras"
+        )
     known = () if reference is model else reference_shapes(*outline(whose))
-    converted, match = match_state(model, state, variables, skip=skip, first=first, known=known, constant=constant)
+    converted, match = match_state(
+        model, state, variables, skip=skip, first=first, known=known, constant=constant
+    )
     if match.fits and not match.loaded:
-        raise InputError(f"{path}: all its weights are skipped, give patterns that match less, or train from scratch")
+        raise InputError(
+            f"{path}: all its weights are skipped, give patterns that match less, or train from scratch"
+        )
     if not match.fits:
         full = differences(match)
         # The whole list is shown with the traceback that --debug asks for.
         part = whose if reference is model else f"the encoder of {name}, {whose}"
-        raise InputError(f"{path}: {misfit(part, whose, full, state)}") from ValueError(", ".join(full))
+        raise InputError(f"{path}: {misfit(part, whose, full, state)}") from ValueError(
+            ", ".join(full)
+        )
     idle = [p for p in skip if not any(fnmatchcase(key, p) for key in match.skipped)]
     if idle:
-        raise InputError(f"{path}: the pattern '{idle[0]}' skips nothing, names in it are like {match.loaded[0]}")
+        raise InputError(
+            f"{path}: the pattern '{idle[0]}' skips nothing, names in it are like {match.loaded[0]}"
+        )
     return converted, {
         "file": path.name,
         "sha256": file.sha256,
         "network": whose,
         "loaded": len(match.loaded),
-        **{field: getattr(match, field) for field in ("fresh", "skipped", "replaced", "unused", "summed")},
+        **{
+            field: getattr(match, field)
+            for field in ("fresh", "skipped", "replaced", "unused", "summed")
+        },
         "input": reference.pretrained_input._asdict(),
     }
 
 
 def _packaged(name: str) -> Path:
-    """Returns the weight file that the package for this network installs, without importing the package."""
+    """Returns the weight file that the package for this network installs, without importing the
+    package.
+    """
     if name not in PACKAGES:
         raise InputError(
             f"model {name}: no package holds its weights, only those of {', '.join(sorted(PACKAGES))}; name a file"

@@ -1,7 +1,8 @@
-"""Weights of published files put into the variables of a network: names matched, layouts changed, nothing left over.
+"""Weights of published files put into the variables of a network: names matched, layouts changed,
+nothing left over.
 
-Every network names its variables as the reference does through `reference_key(path)`, or, in its encoder only, through
-`encoder` and `encoder_path(path)`; see `covjax.models`.
+Every network names its variables as the reference does through `reference_key(path)`, or, in its
+encoder only, through `encoder` and `encoder_path(path)`; see `covjax.models`.
 """
 
 import math
@@ -25,13 +26,17 @@ State = Mapping[str, np.ndarray]
 
 
 class Match(NamedTuple):
-    """What became of every name, by the reference's names, sorted; the last three are what does not fit."""
+    """What became of every name, by the reference's names, sorted; the last three are what does not
+    fit.
+    """
 
-    fresh: list[str]  # parts of the network, by its own names, that the reference does not have: as initialised
+    # parts of the network, by its own names, that the reference does not have: as initialised
+    fresh: list[str]
 
     loaded: list[str]
     skipped: list[str]  # matched by a pattern, in network or file: as initialised
-    replaced: list[str]  # of the head, for another number of classes, or of the first convolution: as initialised
+    # of the head, for another number of classes, or of the first convolution: as initialised
+    replaced: list[str]
     unused: list[str]  # of layers that the reference has and this network is built without
     summed: list[str]  # over the colours; also among the loaded
     missing: list[str]
@@ -53,7 +58,8 @@ def match_state(
     known: Collection[str] = (),
     constant: bool = False,
 ) -> tuple[Any, Match]:
-    """Puts a state dict of the reference into `variables` as far as it fits, and says what became of every name.
+    """Puts a state dict of the reference into `variables` as far as it fits, and says what became
+    of every name.
 
     Args:
       model: a network for which there are published weights (`covjax.models.published`).
@@ -64,20 +70,27 @@ def match_state(
       known: names of the whole reference, where the network is only its encoder.
       constant: the network sees one grey channel and a constant 1 (`covjax.inputs.network_input`).
     """
-    reference, place = published(model), getattr(model, "encoder_path", lambda path: path)
+    reference = published(model)
+    place = getattr(model, "encoder_path", lambda path: path)
     flat = flatten_dict(variables)
     found: dict[str, list[str]] = {field: [] for field in Match._fields}
     places = {path: place(path[1:]) for path in flat}  # in the reference
     found["fresh"] = list({path[1] for path, there in places.items() if there is None})
-    wanted = {reference.reference_key(there): path for path, there in places.items() if there is not None}
+    wanted = {
+        reference.reference_key(there): path for path, there in places.items() if there is not None
+    }
     for key, path in wanted.items():
         if any(fnmatchcase(key, pattern) for pattern in skip):
             found["skipped"].append(key)
         elif key not in state:
             found["missing"].append(key)
         else:
-            kind, value = _value(reference, places[path], state[key], flat[path].shape, first, constant)
-            found[kind].append(key if kind != "misshapen" else f"{key} {_shapes(state[key], flat[path].shape)}")
+            kind, value = _value(
+                reference, places[path], state[key], flat[path].shape, first, constant
+            )
+            found[kind].append(
+                key if kind != "misshapen" else f"{key} {_shapes(state[key], flat[path].shape)}"
+            )
             if value is not None:
                 flat[path] = jnp.asarray(value, flat[path].dtype)
     heads = {reference.reference_key((name, "kernel")).split(".")[0] for name in reference.head}
@@ -90,28 +103,43 @@ def match_state(
 
 
 def _value(
-    model: nn.Module, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...], first: str, constant: bool
+    model: nn.Module,
+    path: tuple[str, ...],
+    array: np.ndarray,
+    shape: tuple[int, ...],
+    first: str,
+    constant: bool,
 ) -> tuple[str, np.ndarray | None]:
-    """Returns the field of Match to which the variable at `path` belongs, and its value unless it stays as it is."""
+    """Returns the field of Match to which the variable at `path` belongs, and its value unless it
+    stays as it is.
+    """
     if (value := _arranged(model, path, array, shape)) is not None:
         return "loaded", value
     if path[0] in model.head and _but_for(array.shape, reference_shape(shape), 0):
         return "replaced", None
-    if path[0] == model.stem and path[-1] == "kernel" and _but_for(array.shape, reference_shape(shape), 1):
+    if (
+        path[0] == model.stem
+        and path[-1] == "kernel"
+        and _but_for(array.shape, reference_shape(shape), 1)
+    ):
         if first == "fresh":
             return "replaced", None
         if constant and shape[2] == 2 and array.shape[1] == 3:
-            return "summed", _arranged(model, path, fold_colours(array, *model.pretrained_input[:2]), shape)
+            return "summed", _arranged(
+                model, path, fold_colours(array, *model.pretrained_input[:2]), shape
+            )
         if shape[2] == 1 and not constant:
             return "summed", _arranged(model, path, array.sum(1, keepdims=True), shape)
     return "misshapen", None
 
 
 def fold_colours(kernels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Folds kernels [O, 3, h, w] of red, green and blue, normalised each by its mean and std, into [O, 2, h, w].
+    """Folds kernels [O, 3, h, w] of red, green and blue, normalised each by its mean and std, into
+    [O, 2, h, w].
 
-    Of those the first is for grey, normalised by `pretrained_normalization` for one channel, the second for a constant
-    1; what they see of a grey slice is what the three see of three equal channels, at padded borders too.
+    Of those the first is for grey, normalised by `pretrained_normalization` for one channel, the
+    second for a constant 1; what they see of a grey slice is what the three see of three equal
+    channels, at padded borders too.
     """
     grey = pretrained_normalization(mean, std, 1)
     mean, std = (255 * np.array(values, np.float64).reshape(3, 1, 1) for values in (mean, std))
@@ -120,8 +148,12 @@ def fold_colours(kernels: np.ndarray, mean: Sequence[float], std: Sequence[float
     return np.stack([of_grey, of_constant], 1).astype(np.float32)
 
 
-def _arranged(model: nn.Module, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Returns an array of the reference in the layout of the variable at `path`, or None if it has another shape."""
+def _arranged(
+    model: nn.Module, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """Returns an array of the reference in the layout of the variable at `path`, or None if it has
+    another shape.
+    """
     wanted = reference_shape(shape) if path[-1] == "kernel" else shape
     grid = getattr(model, "flattened", {}).get(path[0])
     if array.shape != wanted and not _same_layer(array.shape, wanted, grid):
@@ -130,7 +162,8 @@ def _arranged(model: nn.Module, path: tuple[str, ...], array: np.ndarray, shape:
     if path[-1] != "kernel":
         return array
     if array.ndim == 4:
-        return np.ascontiguousarray(array.transpose(2, 3, 1, 0))  # OIHW -> HWIO, depthwise kernels too
+        # OIHW -> HWIO, depthwise kernels too
+        return np.ascontiguousarray(array.transpose(2, 3, 1, 0))
     if grid:
         # PyTorch flattens a map channel by channel, this network pixel by pixel.
         array = array.reshape(-1, *grid).transpose(0, 2, 3, 1).reshape(array.shape)
@@ -143,7 +176,8 @@ def reference_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _same_layer(a: tuple[int, ...], b: tuple[int, ...], grid: tuple[int, ...] | None) -> bool:
-    """Says whether `a` is another way to write `b`: a dense layer kept as a convolution, or vice versa.
+    """Says whether `a` is another way to write `b`: a dense layer kept as a convolution, or vice
+    versa.
 
     `grid` is the [C, H, W] that the dense layer reads flattened, if it does.
     """
@@ -153,7 +187,9 @@ def _same_layer(a: tuple[int, ...], b: tuple[int, ...], grid: tuple[int, ...] | 
 
 def _but_for(a: tuple[int, ...], b: tuple[int, ...], axis: int) -> bool:
     """Says whether two shapes differ along one axis only."""
-    return len(a) == len(b) and all(n == m for k, (n, m) in enumerate(zip(a, b, strict=True)) if k != axis)
+    return len(a) == len(b) and all(
+        n == m for k, (n, m) in enumerate(zip(a, b, strict=True)) if k != axis
+    )
 
 
 def _shapes(array: np.ndarray, shape: tuple[int, ...]) -> str:
@@ -161,8 +197,12 @@ def _shapes(array: np.ndarray, shape: tuple[int, ...]) -> str:
 
 
 def reference_shapes(model: nn.Module, variables: Any) -> dict[str, tuple[int, ...]]:
-    """Returns name and shape, in the reference, of every variable (or of the shapes that stand for them)."""
+    """Returns name and shape, in the reference, of every variable (or of the shapes that stand for
+    them).
+    """
     return {
-        model.reference_key(path[1:]): reference_shape(leaf.shape) if path[-1] == "kernel" else tuple(leaf.shape)
+        model.reference_key(path[1:]): reference_shape(leaf.shape)
+        if path[-1] == "kernel"
+        else tuple(leaf.shape)
         for path, leaf in flatten_dict(variables).items()
     }

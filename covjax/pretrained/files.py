@@ -1,6 +1,8 @@
-"""Weight files of any form, read into arrays by name. Nothing in one is executed; none gets more memory than it fills.
+"""Weight files of any form, read into arrays by name. Nothing in one is executed; none gets more
+memory than it fills.
 
-Of Keras files (HDF5) the parsing is the C library's: it runs no code of the file either, but has not the same proof.
+Of Keras files (HDF5) the parsing is the C library's: it runs no code of the file either, but has
+not the same proof.
 """
 
 import hashlib
@@ -21,7 +23,8 @@ from covjax.pretrained.unpickle import Unreadable, shown
 
 BEGINNING = 512  # bytes in which the form shows
 MAX_BYTES = 1 << 32  # the largest network here, VGG-19, takes 0.6 GB
-# What the parsers raise when a file is damaged; in files they read whole, none of it is an error of ours.
+# What the parsers raise when a file is damaged; in files they read whole, none of it is an error of
+# ours.
 DAMAGE = (
     ArithmeticError,
     AttributeError,
@@ -37,14 +40,24 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+SAFETENSORS_TYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "U8": "u1",
+}
 State = dict[str, np.ndarray]
 
 
 class WeightFile(NamedTuple):
-    """`state` holds arrays by name, float32 (float64, half and bfloat16 converted; integers as they are).
+    """`state` holds arrays by name, float32 (float64, half and bfloat16 converted; integers as they
+    are).
 
-    Names and layouts are those of the file; of Keras files, PyTorch's. num_batches_tracked is left out.
+    Names and layouts are those of the file; of Keras files, PyTorch's. num_batches_tracked is left
+    out.
     """
 
     state: State
@@ -55,11 +68,11 @@ class WeightFile(NamedTuple):
 def read_weights(path: Path) -> WeightFile:
     """Reads a weight file.
 
-    Forms, told apart by content: .safetensors; what torch.save wrote (zip, pickles, tar), whole checkpoints included;
-    Keras .h5 (needs h5py).
+    Forms, told apart by content: .safetensors; what torch.save wrote (zip, pickles, tar), whole
+    checkpoints included; Keras .h5 (needs h5py).
 
-    Raises InputError, naming the file, for any file that is none of these, is damaged, holds something else than
-    weights, or whose name ends in other digits than its sha256 starts with.
+    Raises InputError, naming the file, for any file that is none of these, is damaged, holds
+    something else than weights, or whose name ends in other digits than its sha256 starts with.
     """
     data = _content(path)
     digest = hashlib.sha256(data).hexdigest()
@@ -70,7 +83,11 @@ def read_weights(path: Path) -> WeightFile:
     except Unreadable as error:
         raise InputError(f"{path}: {error}") from None
     except DAMAGE as error:
-        told = str(error) if isinstance(error, (ValueError, zipfile.BadZipFile, safetensors.SafetensorError)) else ""
+        told = (
+            str(error)
+            if isinstance(error, (ValueError, zipfile.BadZipFile, safetensors.SafetensorError))
+            else ""
+        )
         reason = " ".join(ascii(told)[1:-1].split())[:200] or "it breaks off or makes no sense"
         raise InputError(f"{path}: damaged or truncated ({reason}), download it again") from None
 
@@ -80,21 +97,31 @@ def _content(path: Path) -> bytes:
         if not path.is_file():
             raise InputError(f"{path}: is not a file, name a weight file (.safetensors, .pth, .h5)")
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: larger than {MAX_BYTES / 1e9:.1f} GB, no network here has as many weights")
+            raise InputError(
+                f"{path}: larger than {MAX_BYTES / 1e9:.1f} GB, no network here has as many weights"
+            )
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}), check the path") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}), check the path"
+        ) from None
 
 
 def _reader(data: bytes) -> tuple[str, Callable[[bytes], State]]:
-    """Returns the form of a file of this content and what reads it. Raises Unreadable if nothing does."""
+    """Returns the form of a file of this content and what reads it. Raises Unreadable if nothing
+    does.
+    """
     start = data[:BEGINNING].lstrip().lower()
     if not data:
         raise Unreadable("the file is empty, download it again")
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
-        raise Unreadable("is a web page, not weights; download it again, and look at it in a browser if that fails")
+        raise Unreadable(
+            "is a web page, not weights; download it again, and look at it in a browser if that fails"
+        )
     if start.startswith(b"version https://git-lfs"):
-        raise Unreadable("is a Git LFS pointer, not the weights; fetch them with git lfs pull, or download the file")
+        raise Unreadable(
+            "is a Git LFS pointer, not the weights; fetch them with git lfs pull, or download the file"
+        )
     if data.startswith(b"PK"):
         return "torch", read_zip
     if data.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -105,19 +132,25 @@ def _reader(data: bytes) -> tuple[str, Callable[[bytes], State]]:
         return "torch", read_legacy
     if data[8:9] == b"{":
         return "safetensors", _read_safetensors
-    raise Unreadable("is no weight file (.safetensors, .pth of torch.save, Keras .h5), or a damaged one; download it")
+    raise Unreadable(
+        "is no weight file (.safetensors, .pth of torch.save, Keras .h5), or a damaged one; download it"
+    )
 
 
 def _keras_reader() -> Callable[[bytes], State]:
     try:
         from covjax.pretrained.keras_files import read_keras
     except ImportError:
-        raise Unreadable("is a Keras file, and reading it needs h5py: pip install 'covjax[h5]'") from None
+        raise Unreadable(
+            "is a Keras file, and reading it needs h5py: pip install 'covjax[h5]'"
+        ) from None
     return read_keras
 
 
 def _check_name(path: Path, digest: str) -> None:
-    """Raises Unreadable if the name ends, as published files' do, in other digits than the sha256 starts with."""
+    """Raises Unreadable if the name ends, as published files' do, in other digits than the sha256
+    starts with.
+    """
     named = re.search(r"-([0-9a-f]{8,64})\.[a-z0-9]+$", path.name)
     if named and not digest.startswith(named[1]):
         raise Unreadable(
@@ -131,7 +164,9 @@ def _read_safetensors(data: bytes) -> State:
     for name, entry in safetensors.deserialize(data):
         kind = entry["dtype"]
         if kind not in SAFETENSORS_TYPES:
-            raise Unreadable(f"{shown(name)} in it is of type {shown(kind)}, save the weights as float32")
+            raise Unreadable(
+                f"{shown(name)} in it is of type {shown(kind)}, save the weights as float32"
+            )
         array = np.frombuffer(entry["data"], SAFETENSORS_TYPES[kind]).reshape(entry["shape"])
         state[name] = from_bfloat16(array) if kind == "BF16" else array
     if not state:
@@ -140,7 +175,9 @@ def _read_safetensors(data: bytes) -> State:
 
 
 def _floats(state: State) -> State:
-    """Returns the state in float32, without counts of batches. Raises Unreadable for a value that is not finite."""
+    """Returns the state in float32, without counts of batches. Raises Unreadable for a value that
+    is not finite.
+    """
     converted = {}
     for name, array in state.items():
         if name.endswith("num_batches_tracked"):
@@ -149,6 +186,8 @@ def _floats(state: State) -> State:
             with np.errstate(over="ignore"):
                 array = np.asarray(array, np.float32)
             if not np.isfinite(array).all():
-                raise Unreadable(f"{shown(name)} in it holds values that are not finite, use another file")
+                raise Unreadable(
+                    f"{shown(name)} in it holds values that are not finite, use another file"
+                )
         converted[name] = array
     return converted

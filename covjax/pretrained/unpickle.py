@@ -1,8 +1,9 @@
 """A reader of pickles that can build dictionaries of tensors and nothing else.
 
-Python's own unpickler imports and calls whatever a file names. This one interprets the instructions itself: a name in
-a file is looked up in the short table below, whose entries are functions of this module that only keep numbers. There
-is no way from a file to any other code, and what is built is bounded by the length of the pickle.
+Python's own unpickler imports and calls whatever a file names. This one interprets the instructions
+itself: a name in a file is looked up in the short table below, whose entries are functions of this
+module that only keep numbers. There is no way from a file to any other code, and what is built is
+bounded by the length of the pickle.
 """
 
 import pickletools
@@ -37,7 +38,9 @@ class StorageType:
 
 @dataclass(eq=False)
 class Storage:
-    """`size` numbers of type `dtype`, kept elsewhere in the file under `key`, from number `start` on."""
+    """`size` numbers of type `dtype`, kept elsewhere in the file under `key`, from number `start`
+    on.
+    """
 
     key: str
     dtype: str
@@ -47,7 +50,9 @@ class Storage:
 
 @dataclass(eq=False)
 class Tensor:
-    """A view of a storage: first number, and shape and strides in numbers; all of it as the file says, unchecked."""
+    """A view of a storage: first number, and shape and strides in numbers; all of it as the file
+    says, unchecked.
+    """
 
     storage: Any = None
     offset: Any = 0
@@ -191,8 +196,12 @@ _PUSHES: dict[str, Callable[[_Machine, Any], Any]] = {
     "NONE": lambda m, _: None,
     "NEWTRUE": lambda m, _: True,
     "NEWFALSE": lambda m, _: False,
-    **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"), _value),
-    **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"), _value),
+    **dict.fromkeys(
+        ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"), _value
+    ),
+    **dict.fromkeys(
+        ("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"), _value
+    ),
     **dict.fromkeys(("UNICODE", "BINUNICODE", "SHORT_BINUNICODE"), _value),
     "EMPTY_DICT": lambda m, _: {},
     "EMPTY_LIST": lambda m, _: [],
@@ -217,7 +226,9 @@ _CHANGES: dict[str, Callable[[_Machine, Any], Any]] = {
     "FRAME": lambda m, _: None,
     "STOP": lambda m, _: None,
     "MARK": lambda m, _: m.marks.append(len(m.stack)),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda m, index: m.memo.update({index: m.stack[-1]})),
+    **dict.fromkeys(
+        ("PUT", "BINPUT", "LONG_BINPUT"), lambda m, index: m.memo.update({index: m.stack[-1]})
+    ),
     "MEMOIZE": lambda m, _: m.memo.update({len(m.memo): m.stack[-1]}),
     "SETITEM": lambda m, _: (lambda items: _set_items(m.stack[-1], list(items)))(m.last(2)),
     "SETITEMS": lambda m, _: (lambda items: _set_items(m.stack[-1], items))(m.pop_mark()),
@@ -237,13 +248,15 @@ def read_pickle(stream: BinaryIO, persistent: Callable[[Any], Any] = no_persiste
     Args:
       persistent: turns what the pickle says of an object kept outside it into that object.
 
-    Returns dictionaries, lists, tuples, numbers, texts, Storage and Tensor. Raises Unreadable if the pickle names
-    anything else, ValueError, LookupError or TypeError if it is damaged.
+    Returns dictionaries, lists, tuples, numbers, texts, Storage and Tensor. Raises Unreadable if
+    the pickle names anything else, ValueError, LookupError or TypeError if it is damaged.
     """
     machine = _Machine(persistent)
     for count, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
         if count >= MAX_INSTRUCTIONS:
-            raise Unreadable(f"its pickle has more than {MAX_INSTRUCTIONS:,} instructions, no state dict is that long")
+            raise Unreadable(
+                f"its pickle has more than {MAX_INSTRUCTIONS:,} instructions, no state dict is that long"
+            )
         if instruction.name in _PUSHES:
             machine.stack.append(_PUSHES[instruction.name](machine, argument))
         elif instruction.name in _CHANGES:

@@ -1,4 +1,5 @@
-"""The report of a run: one self-contained HTML page and a short text table, made from result files only.
+"""The report of a run: one self-contained HTML page and a short text table, made from result files
+only.
 
 Nothing here imports jax: a report can be drawn on any machine that has numpy and matplotlib.
 """

@@ -10,23 +10,43 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from covjax.report.pictures import IGNORE
-from covjax.report.plots import BLUE, GREY, ORANGE, SKY, VERMILLION, add_legend, new_axes, short, to_png
+from covjax.report.plots import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILLION,
+    add_legend,
+    new_axes,
+    short,
+    to_png,
+)
 
-PARTS = {"train": ("training", BLUE), "val": ("validation", SKY), "test": ("test", ORANGE), "": ("not divided", GREY)}
+PARTS = {
+    "train": ("training", BLUE),
+    "val": ("validation", SKY),
+    "test": ("test", ORANGE),
+    "": ("not divided", GREY),
+}
 MOST = 24  # patients shown
 
 
 def patient_bars(patients: Sequence[str], parts: np.ndarray) -> bytes:
-    """Draws the slices of each patient ([M] names) stacked by part ([M]), the patients with most slices first."""
+    """Draws the slices of each patient ([M] names) stacked by part ([M]), the patients with most
+    slices first.
+    """
     names = [name for name, _ in Counter(p for p in patients if p).most_common(MOST)]
-    place, patients = {name: k for k, name in enumerate(names)}, np.array(patients, object)
+    place = {name: k for k, name in enumerate(names)}
+    patients = np.array(patients, object)
     figure, axes = new_axes("slices", "", (4.6, max(2.2, 0.27 * len(names) + 1.2)))
     left = np.zeros(len(names))
     for part, (title, colour) in PARTS.items():
         counts = Counter(p for p in patients[parts == part] if p in place)
         widths = np.array([counts[name] for name in names], float)
         if widths.any():
-            axes.barh(range(len(names)), widths, left=left, color=colour, label=title, edgecolor="white")
+            axes.barh(
+                range(len(names)), widths, left=left, color=colour, label=title, edgecolor="white"
+            )
             left += widths
     shown = [short("".join(c if c.isprintable() else "?" for c in name)) for name in names]
     axes.set_yticks(range(len(names)), shown, parse_math=False)
@@ -42,7 +62,9 @@ def label_bars(labels: np.ndarray, parts: np.ndarray) -> bytes:
     figure, axes = new_axes("", "slices", (4.6, 3.0))
     for k, (title, colour) in enumerate((("healthy", SKY), ("infected", VERMILLION))):
         counts = [int(((parts == part) & (labels == k)).sum()) for part in names]
-        bars = axes.bar(np.arange(len(names)) + (k - 0.5) * 0.38, counts, 0.36, color=colour, label=title)
+        bars = axes.bar(
+            np.arange(len(names)) + (k - 0.5) * 0.38, counts, 0.36, color=colour, label=title
+        )
         axes.bar_label(bars, fontsize=8)
     axes.set_xticks(range(len(names)), [PARTS[part][0] for part in names])
     axes.margins(y=0.25)
@@ -61,11 +83,19 @@ def scatter(x: np.ndarray, y: np.ndarray, marked: np.ndarray, xlabel: str, ylabe
 
 
 def grouped_bars(names: Sequence[str], values: Mapping[str, np.ndarray]) -> bytes:
-    """Draws for each name ([B]) one bar per kind of value ([B], 0 to 1; NaN leaves it out), its number beside it."""
+    """Draws for each name ([B]) one bar per kind of value ([B], 0 to 1; NaN leaves it out), its
+    number beside it.
+    """
     figure, axes = new_axes("", "", (6.4, 0.75 * len(names) + 0.9))
-    for k, ((title, lengths), colour) in enumerate(zip(values.items(), (BLUE, ORANGE), strict=False)):
+    for k, ((title, lengths), colour) in enumerate(
+        zip(values.items(), (BLUE, ORANGE), strict=False)
+    ):
         bars = axes.barh(
-            np.arange(len(names)) + 0.36 * (k - 0.5), np.nan_to_num(lengths), 0.34, color=colour, label=title
+            np.arange(len(names)) + 0.36 * (k - 0.5),
+            np.nan_to_num(lengths),
+            0.34,
+            color=colour,
+            label=title,
         )
         texts = ["undefined" if np.isnan(v) else f"{v:.3f}" for v in lengths]
         axes.bar_label(bars, texts, padding=3, fontsize=8)
@@ -77,7 +107,8 @@ def grouped_bars(names: Sequence[str], values: Mapping[str, np.ndarray]) -> byte
 
 
 def example(sides: Sequence[tuple[np.ndarray, np.ndarray]], inner: np.ndarray | None) -> bytes:
-    """Draws one or two pictures side by side, each (image, mask) uint8 [H, W], with what is labelled infected tinted.
+    """Draws one or two pictures side by side, each (image, mask) uint8 [H, W], with what is
+    labelled infected tinted.
 
     `inner` (top, left, bottom, right) is drawn as a frame.
     """

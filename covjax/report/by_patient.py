@@ -26,18 +26,30 @@ def patients(results: Results) -> Section:
     columns = read_table(path, ["patient"], PATIENT_COLUMNS) if split else None
     if columns is None or not columns["patient"]:
         return Section("Patient by patient", [])
-    shown = {name: form for name, (_, form) in PATIENT_COLUMNS.items() if not np.isnan(columns[name]).all()}
+    shown = {
+        name: form
+        for name, (_, form) in PATIENT_COLUMNS.items()
+        if not np.isnan(columns[name]).all()
+    }
     rows = [
-        [escape(patient or "unknown"), *(value_cell(columns[name][index], form) for name, form in shown.items())]
+        [
+            escape(patient or "unknown"),
+            *(value_cell(columns[name][index], form) for name, form in shown.items()),
+        ]
         for index, patient in enumerate(columns["patient"])
     ]
     head = ["Patient", *(PATIENT_COLUMNS[name][0] for name in shown)]
-    return Section("Patient by patient", [_which_slices(results, split), table(head, rows, kind="tall")])
+    return Section(
+        "Patient by patient", [_which_slices(results, split), table(head, rows, kind="tall")]
+    )
 
 
 def _which_slices(results: Results, split: str) -> str:
     """Says which slices of a patient the columns of the table count."""
-    stage = next((stage for stage in ("framework", "segmenter") if split in results.scores.get(stage, {})), "")
+    stage = next(
+        (stage for stage in ("framework", "segmenter") if split in results.scores.get(stage, {})),
+        "",
+    )
     scored = {
         "": "",
         "framework": " Scored are all slices, by both stages together.",

@@ -1,4 +1,6 @@
-"""What a classifier's probabilities, features and heat maps show; each section is empty if its files are absent."""
+"""What a classifier's probabilities, features and heat maps show; each section is empty if its
+files are absent.
+"""
 
 import itertools
 import math
@@ -22,7 +24,9 @@ def curves(results: Results) -> Section:
     if split is None:
         return Section("ROC and precision-recall curves", [])
     scored = results.scores["classifier"][split]
-    pictures = [picture for picture in (_roc(scored, split), _precision_recall(scored, split)) if picture]
+    pictures = [
+        picture for picture in (_roc(scored, split), _precision_recall(scored, split)) if picture
+    ]
     return Section("ROC and precision-recall curves", [pictures])
 
 
@@ -37,7 +41,9 @@ def _curve(scored: Mapping[str, Any], name: str, x: str, y: str) -> tuple[np.nda
 
 
 def _rates(scored: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the rates at the threshold in use, NaN where their denominator is 0 or nothing is recorded."""
+    """Returns the rates at the threshold in use, NaN where their denominator is 0 or nothing is
+    recorded.
+    """
     confusion = scored.get("confusion")
     if np.shape(confusion) != (2, 2):
         return dict.fromkeys(("false_positive", "recall", "precision", "prevalence"), math.nan)
@@ -52,7 +58,9 @@ def _rates(scored: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _area(scored: Mapping[str, Any], name: str, drawn: float) -> float:
-    """Returns the area as scored, so that figure and table agree, else the area under the points drawn."""
+    """Returns the area as scored, so that figure and table agree, else the area under the points
+    drawn.
+    """
     score = number((scored["scores"].get(name) or {}).get("value"))
     return drawn if math.isnan(score) else score
 
@@ -77,14 +85,20 @@ def _precision_recall(scored: Mapping[str, Any], split: str) -> Picture | None:
     if len(recall) < 2:
         return None
     rates = _rates(scored)
-    # The step-wise area (average precision): straight lines between the points would flatter the classifier.
-    area = _area(scored, "average_precision", float(np.sum(np.diff(recall, prepend=0.0) * precision)))
-    png = plots.precision_recall(recall, precision, area, rates["prevalence"], (rates["recall"], rates["precision"]))
+    # The step-wise area (average precision): straight lines between the points would flatter the
+    # classifier.
+    area = _area(
+        scored, "average_precision", float(np.sum(np.diff(recall, prepend=0.0) * precision))
+    )
+    png = plots.precision_recall(
+        recall, precision, area, rates["prevalence"], (rates["recall"], rates["precision"])
+    )
     caption = (
         "<strong>Precision-recall curve.</strong> The share of calls that are right against the share of "
         "infected slices found, for every threshold: the closer to the upper right corner, the better."
     )
-    numbers, alt = {"recall": recall, "precision": precision}, "Precision-recall curve of the classifier"
+    numbers = {"recall": recall, "precision": precision}
+    alt = "Precision-recall curve of the classifier"
     return Picture(f"classifier_{split}_precision_recall", png, caption, alt, numbers)
 
 
@@ -94,12 +108,18 @@ def probabilities(results: Results) -> Section:
 
 def _calibration(results: Results) -> list[Picture]:
     split = primary(results, "classifier")
-    table = read_table(results.file(split, "per_image.csv"), (), ["label", "probability"]) if split else None
+    table = (
+        read_table(results.file(split, "per_image.csv"), (), ["label", "probability"])
+        if split
+        else None
+    )
     known = np.isfinite(table["probability"]) if table else np.zeros(0, bool)
     if not known.any():
         return []
     edges = np.linspace(0, 1, BINS + 1)
-    predicted, observed, counts = reliability_bins(table["label"][known], table["probability"][known], edges)
+    predicted, observed, counts = reliability_bins(
+        table["label"][known], table["probability"][known], edges
+    )
     png = plots.reliability(predicted, observed, counts, edges)
     caption = (
         f"<strong>Reliability diagram</strong> ({escape(split_title(split))} part, n = {known.sum():,}). Of the slices "
@@ -111,21 +131,27 @@ def _calibration(results: Results) -> list[Picture]:
         "from": edges[:-1], "to": edges[1:], "slices": counts, "mean_probability": predicted,
         "share_infected": observed,
     }  # fmt: skip
-    return [Picture(f"classifier_{split}_calibration", png, caption, "Reliability diagram", numbers)]
+    return [
+        Picture(f"classifier_{split}_calibration", png, caption, "Reliability diagram", numbers)
+    ]
 
 
 def reliability_bins(
     label: np.ndarray, probability: np.ndarray, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns mean probability, share of label 1 (NaN where empty) and number of slices of every bin.
+    """Returns mean probability, share of label 1 (NaN where empty) and number of slices of every
+    bin.
 
-    A bin holds its upper edge, as those of the calibration error do; the first one holds its lower edge, too.
+    A bin holds its upper edge, as those of the calibration error do; the first one holds its lower
+    edge, too.
     """
     bins = len(edges) - 1
     place = np.searchsorted(edges[1:-1], probability)
     counts = np.bincount(place, minlength=bins)
     sums = (np.bincount(place, weights=values, minlength=bins) for values in (probability, label))
-    predicted, observed = (np.divide(total, counts, out=np.full(bins, np.nan), where=counts > 0) for total in sums)
+    predicted, observed = (
+        np.divide(total, counts, out=np.full(bins, np.nan), where=counts > 0) for total in sums
+    )
     return predicted, observed, counts
 
 
@@ -136,7 +162,9 @@ def _features(results: Results) -> list[Picture]:
     if arrays is None or min(arrays["features"].shape) < 2:
         return []
     if not np.isfinite(arrays["features"]).all():
-        raise InputError(f"{path}: array 'features' holds NaN or infinite values, run the evaluation again")
+        raise InputError(
+            f"{path}: array 'features' holds NaN or infinite values, run the evaluation again"
+        )
     points, explained = principal_components(arrays["features"])
     png = plots.feature_map(points, arrays["label"], explained)
     caption = (
@@ -153,18 +181,22 @@ def _features(results: Results) -> list[Picture]:
 
 
 def principal_components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first two principal components [N, 2] of rows [N, D] and the share of the variance of each.
+    """Returns the first two principal components [N, 2] of rows [N, D] and the share of the
+    variance of each.
 
-    The sign of a component, which is arbitrary, is such that its largest value is positive. From the eigenvectors of
-    the smaller of the two products of the centred rows with themselves: a decomposition of the rows themselves takes
-    many times as long when there are thousands.
+    The sign of a component, which is arbitrary, is such that its largest value is positive. From
+    the eigenvectors of the smaller of the two products of the centred rows with themselves: a
+    decomposition of the rows themselves takes many times as long when there are thousands.
     """
     centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
     few = len(centred) < centred.shape[1]
     variance, vectors = np.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
-    variance, vectors = np.maximum(variance, 0), vectors[:, :-3:-1]
+    variance = np.maximum(variance, 0)
+    vectors = vectors[:, :-3:-1]
     points = vectors * np.sqrt(variance[:-3:-1]) if few else centred @ vectors
-    points *= np.where(np.take_along_axis(points, np.abs(points).argmax(0)[None], axis=0) < 0, -1, 1)
+    points *= np.where(
+        np.take_along_axis(points, np.abs(points).argmax(0)[None], axis=0) < 0, -1, 1
+    )
     return points, variance[:-3:-1] / max(variance.sum(), np.finfo(float).tiny)
 
 
@@ -194,7 +226,8 @@ def _outcome(one: Mapping[str, Any]) -> str:
 
 
 def _explanation(split: str, place: int, one: Mapping[str, Any]) -> Picture:
-    identity, probability = str(one["id"]), float(one["probability"])
+    identity = str(one["id"])
+    probability = float(one["probability"])
     caption = f"<strong>Probability {probability:.3f}</strong><br>{escape(identity)}"
     row, column = np.unravel_index(int(np.argmax(one["heat"])), one["heat"].shape)
     numbers = {
@@ -203,4 +236,6 @@ def _explanation(split: str, place: int, one: Mapping[str, Any]) -> Picture:
     }  # fmt: skip
     png = pictures.heat_slice(one["image"], one["heat"])
     name = f"classifier_{split}_explain_{place}"
-    return Picture(name, png, caption, f"Slice {identity} with the regions that speak for infection", numbers)
+    return Picture(
+        name, png, caption, f"Slice {identity} with the regions that speak for infection", numbers
+    )

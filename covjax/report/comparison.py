@@ -1,4 +1,6 @@
-"""The HTML page that sets several runs side by side: tables, bars, and how repetitions of a configuration scatter."""
+"""The HTML page that sets several runs side by side: tables, bars, and how repetitions of a
+configuration scatter.
+"""
 
 import json
 import math
@@ -12,7 +14,16 @@ import numpy as np
 from covjax.report import plots
 from covjax.report.compared import Group, Run, differing, groups, incomparable, read_runs
 from covjax.report.html import banner, write_page
-from covjax.report.parts import HEADLINES, STAGE_TITLES, Picture, Section, details, score_label, split_title, table
+from covjax.report.parts import (
+    HEADLINES,
+    STAGE_TITLES,
+    Picture,
+    Section,
+    details,
+    score_label,
+    split_title,
+    table,
+)
 from covjax.report.results import STAGES, interval_text, number, score_text
 from covjax.report.tables import chance_note, interval_cell, interval_methods, trainings_text
 
@@ -20,7 +31,8 @@ from covjax.report.tables import chance_note, interval_cell, interval_methods, t
 def build_comparison(
     workdirs: Sequence[Path], part: str, output: Path, paired: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
-    """Writes OUTPUT/index.html, every figure as PNG and its numbers as CSV, and returns the page's path.
+    """Writes OUTPUT/index.html, every figure as PNG and its numbers as CSV, and returns the page's
+    path.
 
     Args:
       workdirs: two runs or more, evaluated on `part`.
@@ -32,20 +44,31 @@ def build_comparison(
     """
     runs = read_runs(workdirs, part)
     stages = [stage for stage in STAGES if any(stage in run.sections for run in runs)]
-    sections = [_overview(runs), *(_stage(runs, stage, part) for stage in stages), _paired(runs, paired)]
+    sections = [
+        _overview(runs),
+        *(_stage(runs, stage, part) for stage in stages),
+        _paired(runs, paired),
+    ]
     version = str(runs[0].results.environment.get("covjax", ""))
-    return write_page(output, f"covjax: {len(runs)} runs compared", _header(runs, part), sections, version)
+    return write_page(
+        output, f"covjax: {len(runs)} runs compared", _header(runs, part), sections, version
+    )
 
 
 def comparison_table(workdirs: Sequence[Path], part: str) -> str:
-    """Returns the headline scores of runs as plain text, one row per stage and score, one column per run."""
+    """Returns the headline scores of runs as plain text, one row per stage and score, one column
+    per run.
+    """
     runs = read_runs(workdirs, part)
     rows = [("stage", "score", *(run.label for run in runs))]
     for stage in STAGES:
         for name in _names(runs, stage, headline=True):
             rows.append((stage, name, *(_text(run, stage, name) for run in runs)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     warnings = [f"warning: {what.lower()}: {text}" for what, text in incomparable(runs, part)]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], *warnings])
 
@@ -55,7 +78,9 @@ def _header(runs: Sequence[Run], part: str) -> str:
     if any(run.results.splits.get("source") == "phantom" for run in runs):
         banners.insert(0, banner("Synthetic data", "these numbers say nothing about patients."))
     facts = {"Runs": len(runs), "Part": split_title(part), "Differences to": runs[0].label}
-    listed = "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
+    listed = "".join(
+        f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
+    )
     return (
         f'<h1>{len(runs)} runs compared</h1><p class="soft">Research software, not a medical device.</p>'
         f"{''.join(banners)}<dl>{listed}</dl>{_any_size(runs)}"
@@ -63,8 +88,14 @@ def _header(runs: Sequence[Run], part: str) -> str:
 
 
 def _any_size(runs: Sequence[Run]) -> str:
-    """Says so where segmenters take inputs of other sizes, which is no reason against comparing them."""
-    sizes = {json.dumps(run.settings.get("segmenter.input.size")) for run in runs if "segmenter" in run.sections}
+    """Says so where segmenters take inputs of other sizes, which is no reason against comparing
+    them.
+    """
+    sizes = {
+        json.dumps(run.settings.get("segmenter.input.size"))
+        for run in runs
+        if "segmenter" in run.sections
+    }
     text = "Masks are scored in each slice's own size: runs whose networks take other sizes can be compared."
     return f"<p>{text}</p>" if len(sizes) > 1 else ""
 
@@ -72,9 +103,16 @@ def _any_size(runs: Sequence[Run]) -> str:
 def _overview(runs: Sequence[Run]) -> Section:
     rows = []
     for run in runs:
-        models = [f"{section['model']} ({stage})" for stage, section in run.sections.items() if section.get("model")]
+        models = [
+            f"{section['model']} ({stage})"
+            for stage, section in run.sections.items()
+            if section.get("model")
+        ]
         sizes = next(iter(run.sections.values()))
-        counts = (f"{sizes[field]:,}" if isinstance(sizes.get(field), int) else "" for field in ("n", "n_patients"))
+        counts = (
+            f"{sizes[field]:,}" if isinstance(sizes.get(field), int) else ""
+            for field in ("n", "n_patients")
+        )
         rows.append([escape(run.label), escape(", ".join(models)), *counts])
     content = [table(["Run", "Models", "Slices", "Patients"], rows, numbers=False)]
     varied = differing(runs, without=("data.cache", "data.prepared_dir"))
@@ -82,11 +120,20 @@ def _overview(runs: Sequence[Run]) -> Section:
         lines = [[escape(name), *map(escape, values)] for name, values in varied.items()]
         head = ["Setting", *(escape(run.label) for run in runs)]
         content.append(
-            table(head, lines, caption="Settings that are not the same in all runs", kind="compared", numbers=False)
+            table(
+                head,
+                lines,
+                caption="Settings that are not the same in all runs",
+                kind="compared",
+                numbers=False,
+            )
         )
     together = groups(runs)
     if len(together) < len(runs):
-        members = [[escape(one.label), escape(", ".join(run.label for run in one.runs))] for one in together]
+        members = [
+            [escape(one.label), escape(", ".join(run.label for run in one.runs))]
+            for one in together
+        ]
         caption = "Runs that share their configuration but for the seed or the fold"
         content.append(table(["Configuration", "Runs"], members, caption=caption, numbers=False))
     return Section("Runs", content)
@@ -113,9 +160,15 @@ def _stage(runs: Sequence[Run], stage: str, part: str) -> Section:
 
 def _names(runs: Sequence[Run], stage: str, headline: bool) -> list[str]:
     """Returns the scores that any of the runs has, headline ones or all others."""
-    found = dict.fromkeys(name for run in runs if stage in run.sections for name in run.sections[stage]["scores"])
+    found = dict.fromkeys(
+        name for run in runs if stage in run.sections for name in run.sections[stage]["scores"]
+    )
     labels = HEADLINES[stage]
-    return [name for name in labels if name in found] if headline else [name for name in found if name not in labels]
+    return (
+        [name for name in labels if name in found]
+        if headline
+        else [name for name in found if name not in labels]
+    )
 
 
 def _score(run: Run, stage: str, name: str) -> Mapping[str, Any]:
@@ -123,8 +176,12 @@ def _score(run: Run, stage: str, name: str) -> Mapping[str, Any]:
 
 
 def _label(runs: Sequence[Run], stage: str, name: str) -> tuple[str, str]:
-    """Returns what a score is called and how to read it; its unit is that of the first run that has it."""
-    return score_label(stage, name, next((score for run in runs if (score := _score(run, stage, name))), {}))
+    """Returns what a score is called and how to read it; its unit is that of the first run that has
+    it.
+    """
+    return score_label(
+        stage, name, next((score for run in runs if (score := _score(run, stage, name))), {})
+    )
 
 
 def _meaning(runs: Sequence[Run], stage: str, name: str) -> str:
@@ -135,7 +192,9 @@ def _meaning(runs: Sequence[Run], stage: str, name: str) -> str:
 def _text(run: Run, stage: str, name: str) -> str:
     score = _score(run, stage, name)
     interval = interval_text(score)
-    return "" if not score else f"{score_text(score)} ({interval})" if interval else score_text(score)
+    return (
+        "" if not score else f"{score_text(score)} ({interval})" if interval else score_text(score)
+    )
 
 
 def _score_table(runs: Sequence[Run], stage: str, names: Sequence[str]) -> str:
@@ -162,7 +221,8 @@ def _run_bars(runs: Sequence[Run], stage: str, part: str, name: str) -> Picture:
     scores = [_score(run, stage, name) for run in runs]
     values = np.array([number(score.get("value")) for score in scores])
     low, high = np.array([_ends(score) for score in scores]).T
-    labels, title = [run.label for run in runs], _label(runs, stage, name)[0]
+    labels = [run.label for run in runs]
+    title = _label(runs, stage, name)[0]
     png = plots.score_bars(labels, values, low, high, title)
     whisker = " Whiskers are the intervals." if np.isfinite(low).any() else ""
     caption = f"{_meaning(runs, stage, name)}{whisker}"
@@ -176,25 +236,34 @@ def _ends(score: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _group_bars(found: Sequence[Group], stage: str, part: str, name: str) -> Picture:
-    dots = [np.array([number(_score(run, stage, name).get("value")) for run in group.runs]) for group in found]
+    dots = [
+        np.array([number(_score(run, stage, name).get("value")) for run in group.runs])
+        for group in found
+    ]
     known = [values[np.isfinite(values)] for values in dots]
     mean, low, high = (
         np.array([reduce(values) if len(values) else math.nan for values in known])
         for reduce in (np.mean, np.min, np.max)
     )
     runs = [run for group in found for run in group.runs]
-    labels, title = [group.label for group in found], _label(runs, stage, name)[0]
+    labels = [group.label for group in found]
+    title = _label(runs, stage, name)[0]
     png = plots.score_bars(labels, mean, low, high, title, known)
     numbers = {
         "configuration": labels, "runs": [len(values) for values in known], "min": low, "mean": mean, "max": high,
     }  # fmt: skip
     return Picture(
-        f"{stage}_{part}_groups_{name}", png, _meaning(runs, stage, name), f"{title}: min, mean and max", numbers
+        f"{stage}_{part}_groups_{name}",
+        png,
+        _meaning(runs, stage, name),
+        f"{title}: min, mean and max",
+        numbers,
     )
 
 
 def _p_cell(one: Mapping[str, Any]) -> str:
-    p, adjusted = number(one.get("p_value")), number(one.get("p_holm"))
+    p = number(one.get("p_value"))
+    adjusted = number(one.get("p_holm"))
     if math.isnan(p):
         return ""
     notes = [f"Holm {_p_text(adjusted)}", trainings_text(one), str(one["test"])]

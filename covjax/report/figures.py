@@ -1,4 +1,6 @@
-"""The figures of a whole run: how it was trained, and what it confuses; each is empty if its files are absent."""
+"""The figures of a whole run: how it was trained, and what it confuses; each is empty if its files
+are absent.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,8 @@ from covjax.report import plots
 from covjax.report.parts import HEADLINES, SPLIT_TITLES, STAGE_TITLES, Picture, Section, split_title
 from covjax.report.results import Results, number, primary
 
-MAIN_SCORES = {"classifier": ("mcc",), "segmenter": ("dice_infected", "mean_dice")}  # those that a run has
+# those that a run has
+MAIN_SCORES = {"classifier": ("mcc",), "segmenter": ("dice_infected", "mean_dice")}
 # What is added to them in training, and said of them.
 WHILE_TRAINING = {
     "classifier": ("", ""),
@@ -26,7 +29,11 @@ def training(results: Results) -> Section:
         if stage not in MAIN_SCORES:
             continue
         best = (results.timing.get(stage) or {}).get("best_epoch")
-        keep = f"; the dotted line marks epoch {best}, whose weights were kept" if isinstance(best, int) else ""
+        keep = (
+            f"; the dotted line marks epoch {best}, whose weights were kept"
+            if isinstance(best, int)
+            else ""
+        )
         loss = _curves(
             rows,
             stage,
@@ -43,13 +50,17 @@ def training(results: Results) -> Section:
     return Section("Training", content)
 
 
-def _main(rows: Sequence[Mapping[str, Any]], stage: str, best: Any, keep: str) -> list[Picture | None]:
+def _main(
+    rows: Sequence[Mapping[str, Any]], stage: str, best: Any, keep: str
+) -> list[Picture | None]:
     pictures = []
     for score in MAIN_SCORES[stage]:
         label = HEADLINES[stage][score][0]
         ending, said = WHILE_TRAINING[stage]
         caption = f"{label} on the validation part after each epoch{said}: higher is better{keep}."
-        pictures.append(_curves(rows, stage, score + ending, ("val",), f"{label} (validation)", best, caption))
+        pictures.append(
+            _curves(rows, stage, score + ending, ("val",), f"{label} (validation)", best, caption)
+        )
     return pictures
 
 
@@ -62,14 +73,19 @@ def _curves(
     best: Any,
     caption: str,
 ) -> Picture | None:
-    curves = {f"{SPLIT_TITLES[part]}": [number(row.get(f"{part}/{quantity}")) for row in rows] for part in parts}
+    curves = {
+        f"{SPLIT_TITLES[part]}": [number(row.get(f"{part}/{quantity}")) for row in rows]
+        for part in parts
+    }
     curves = {name: values for name, values in curves.items() if not all(map(math.isnan, values))}
     if not curves:
         return None
     epochs = [int(row["epoch"]) for row in rows]
     png = plots.learning_curves(epochs, curves, ylabel, best if isinstance(best, int) else None)
     alt = f"{stage}: {quantity} over the epochs"
-    return Picture(f"training_{stage}_{quantity}", png, escape(caption), alt, {"epoch": epochs, **curves})
+    return Picture(
+        f"training_{stage}_{quantity}", png, escape(caption), alt, {"epoch": epochs, **curves}
+    )
 
 
 def confusion(results: Results) -> Section:
@@ -79,8 +95,13 @@ def confusion(results: Results) -> Section:
         scored = splits[split]
         if scored.get("confusion") is None:
             continue
-        matrix = np.array([[number(count) for count in row] for row in scored["confusion"]], dtype=object)
-        classes = scored.get("classes") or ["healthy" if stage == "classifier" else "background", "infected"]
+        matrix = np.array(
+            [[number(count) for count in row] for row in scored["confusion"]], dtype=object
+        )
+        classes = scored.get("classes") or [
+            "healthy" if stage == "classifier" else "background",
+            "infected",
+        ]
         if matrix.shape != (len(classes), len(classes)):
             raise InputError(
                 f"{results.file(split, 'summary.json')}: field '{stage}.confusion' must be "
@@ -99,5 +120,9 @@ def confusion(results: Results) -> Section:
             "predicted": classes * len(classes),
             unit: [number(count) for count in matrix.ravel()],
         }
-        pictures.append(Picture(f"{stage}_{split}_confusion", png, caption, f"{stage}: confusion matrix", numbers))
+        pictures.append(
+            Picture(
+                f"{stage}_{split}_confusion", png, caption, f"{stage}: confusion matrix", numbers
+            )
+        )
     return Section("Confusion matrix", [pictures])

@@ -11,7 +11,8 @@ from covjax.report.parts import Picture, Section
 from covjax.report.style import CSS
 
 FOOTER = "Every figure is also a file beside this page, NAME.png, with its numbers in NAME.csv."
-# Figures of an earlier page would pass for this one's, so a new page removes them; other files stay.
+# Figures of an earlier page would pass for this one's, so a new page removes them; other files
+# stay.
 OURS = re.compile(r"(training|classifier|segmenter|framework|audit)_.*\.(png|csv)")
 
 
@@ -19,12 +20,14 @@ def write_page(
     folder: Path, title: str, header: str, sections: Sequence[Section], version: str,
     beside: Mapping[str, bytes] | None = None,
 ) -> Path:  # fmt: skip
-    """Writes FOLDER/index.html and every figure as NAME.png with its numbers in NAME.csv; returns the page's path.
+    """Writes FOLDER/index.html and every figure as NAME.png with its numbers in NAME.csv; returns
+    the page's path.
 
     `beside` are further files, written together with them.
 
-    The page embeds its style and figures and needs no network. Everything is made and written beside the previous
-    page before any of it is replaced, so a failure leaves that one as it was. `header` is HTML.
+    The page embeds its style and figures and needs no network. Everything is made and written
+    beside the previous page before any of it is replaced, so a failure leaves that one as it was.
+    `header` is HTML.
     """
     sections = [section for section in sections if any(section.content)]
     files = dict(beside or {})
@@ -54,10 +57,21 @@ def bullets(lines: Iterable[str]) -> str:
 
 
 def page(
-    title: str, header: str, sections: Sequence[Section], version: str, *, script: str = "", footer: str = FOOTER
+    title: str,
+    header: str,
+    sections: Sequence[Section],
+    version: str,
+    *,
+    script: str = "",
+    footer: str = FOOTER,
 ) -> bytes:
-    """Returns a page that needs no network; with a `script`, it may show pictures that lie beside it. All is HTML."""
-    links = "".join(f'<li><a href="#{_anchor(section)}">{escape(section.title)}</a></li>' for section in sections)
+    """Returns a page that needs no network; with a `script`, it may show pictures that lie beside
+    it. All is HTML.
+    """
+    links = "".join(
+        f'<li><a href="#{_anchor(section)}">{escape(section.title)}</a></li>'
+        for section in sections
+    )
     body = "\n".join(_section(section) for section in sections)
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     if script:
@@ -94,8 +108,14 @@ def _anchor(section: Section) -> str:
 
 def _section(section: Section) -> str:
     kind = "figures slices" if section.slices else "figures"
-    parts = [part if isinstance(part, str) else _figures(part, kind) for part in section.content if part]
-    return f'<section>\n<h2 id="{_anchor(section)}">{escape(section.title)}</h2>\n' + "\n".join(parts) + "\n</section>"
+    parts = [
+        part if isinstance(part, str) else _figures(part, kind) for part in section.content if part
+    ]
+    return (
+        f'<section>\n<h2 id="{_anchor(section)}">{escape(section.title)}</h2>\n'
+        + "\n".join(parts)
+        + "\n</section>"
+    )
 
 
 def _figures(pictures: Sequence[Picture], kind: str) -> str:

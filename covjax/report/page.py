@@ -1,4 +1,6 @@
-"""The HTML page of a report: what was run, then the sections whose files are there, in reading order."""
+"""The HTML page of a report: what was run, then the sections whose files are there, in reading
+order.
+"""
 
 from html import escape
 from pathlib import Path
@@ -35,9 +37,11 @@ SECTIONS = (
 
 
 def build_report(workdir: Path) -> Path:
-    """Writes WORKDIR/report/index.html, every figure as PNG and its numbers as CSV, and returns the page's path.
+    """Writes WORKDIR/report/index.html, every figure as PNG and its numbers as CSV, and returns the
+    page's path.
 
-    Raises InputError, and leaves an earlier report as it was, if the workdir holds no results or a damaged file.
+    Raises InputError, and leaves an earlier report as it was, if the workdir holds no results or a
+    damaged file.
     """
     results = read_results(workdir)
     title = f"covjax report: {_source(results)}"
@@ -52,7 +56,9 @@ def _source(results: Results) -> str:
 
 
 def _split_rule(results: Results) -> str:
-    rule = str(results.splits.get("by") or (results.config.get("split") or {}).get("by") or "not recorded")
+    rule = str(
+        results.splits.get("by") or (results.config.get("split") or {}).get("by") or "not recorded"
+    )
     return SPLIT_RULES.get(rule, rule)
 
 
@@ -71,8 +77,12 @@ def _shared_patients(results: Results) -> dict[str, list[str]]:
 
 
 def _shared_text(shared: dict[str, list[str]]) -> str:
-    """Names patients in several parts, the first few of them, and says what that does to which scores."""
-    listed = ", ".join(f"{patient} ({' and '.join(parts)})" for patient, parts in list(shared.items())[:NAMED])
+    """Names patients in several parts, the first few of them, and says what that does to which
+    scores.
+    """
+    listed = ", ".join(
+        f"{patient} ({' and '.join(parts)})" for patient, parts in list(shared.items())[:NAMED]
+    )
     listed += f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
     tested = any("test" in parts for parts in shared.values())
     effect = (
@@ -100,7 +110,11 @@ def _stage(results: Results, stage: str) -> str:
 
 
 def _header(results: Results) -> str:
-    stages = [_stage(results, stage) for stage in STAGES if stage in results.scores or stage in results.history]
+    stages = [
+        _stage(results, stage)
+        for stage in STAGES
+        if stage in results.scores or stage in results.history
+    ]
     seed = results.config.get("seed", results.splits.get("seed", "not recorded"))
     facts = {
         "Source": _source(results),
@@ -109,7 +123,9 @@ def _header(results: Results) -> str:
         "Stages": ", ".join(stages),
         **_evaluation(results),
     }
-    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
+    listed = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
+    )
     return (
         f"<h1>Lung CT screening: {escape(_source(results))}</h1>"
         f'<p class="soft">Research software, not a medical device.</p>{warnings(results)}<dl>{listed}</dl>'
@@ -120,12 +136,17 @@ def _evaluation(results: Results) -> dict[str, str]:
     """Says which evaluation options each part was scored with, if any part was."""
     if not any(results.options.values()):
         return {}
-    parts = (f"{split_title(s)} part: {options_text(options) or 'none'}" for s, options in results.options.items())
+    parts = (
+        f"{split_title(s)} part: {options_text(options) or 'none'}"
+        for s, options in results.options.items()
+    )
     return {"Evaluation options": "; ".join(parts)}
 
 
 def _notes(results: Results) -> list[str]:
-    """Returns a line of HTML for each note on slices of the data: of how many slices of which parts it is."""
+    """Returns a line of HTML for each note on slices of the data: of how many slices of which parts
+    it is.
+    """
     counts: dict[str, dict[str, int]] = {}
     for split, notes in (results.splits.get("notes") or {}).items():
         for note, count in notes.items():
@@ -138,7 +159,9 @@ def _notes(results: Results) -> list[str]:
 
 
 def warnings(results: Results) -> str:
-    """Returns banners about the data and their split that nobody overlooks; '' where there is nothing to warn of."""
+    """Returns banners about the data and their split that nobody overlooks; '' where there is
+    nothing to warn of.
+    """
     banners = []
     if _is_phantom(results):
         banners.append(banner("Synthetic data", "these numbers say nothing about patients."))

@@ -19,14 +19,26 @@ HEADLINES = {
         "specificity": ("Specificity", "share of healthy slices called healthy"),
         "roc_auc": ("ROC AUC", "0.5 is chance, 1 is perfect"),
         "mcc": ("MCC", "correlation of call and truth, 0 is chance, 1 is perfect"),
-        "ece": ("Calibration error", "mean gap between probability and share infected; lower is better"),
+        "ece": (
+            "Calibration error",
+            "mean gap between probability and share infected; lower is better",
+        ),
     },
     "segmenter": {
         "dice_infected": ("Dice, pooled", "overlap of the infected pixels of all slices together"),
-        "dice_infected_per_image": ("Dice, per slice", "mean over slices, each slice counts the same"),
+        "dice_infected_per_image": (
+            "Dice, per slice",
+            "mean over slices, each slice counts the same",
+        ),
         "iou_infected": ("IoU, pooled", "intersection over union of the infected pixels"),
-        "mean_dice": ("Dice, mean over classes", "overlap of the pixels of each class, pooled, averaged"),
-        "bf_score_infected_per_image": ("BF score, per slice", "agreement of the outlines, 1 is perfect"),
+        "mean_dice": (
+            "Dice, mean over classes",
+            "overlap of the pixels of each class, pooled, averaged",
+        ),
+        "bf_score_infected_per_image": (
+            "BF score, per slice",
+            "agreement of the outlines, 1 is perfect",
+        ),
         "hd95_infected_per_image": (
             "HD95, per slice",
             "distance that 95% of the outlines keep within; lower is better",
@@ -34,7 +46,10 @@ HEADLINES = {
     },
     "framework": {
         "dice_infected": ("Dice, pooled", "overlap over all slices, healthy ones included"),
-        "dice_infected_per_image": ("Dice, per slice", "mean over slices, each slice counts the same"),
+        "dice_infected_per_image": (
+            "Dice, per slice",
+            "mean over slices, each slice counts the same",
+        ),
         "missed_infected_slices": (
             "Missed infected slices",
             "share of infected slices called healthy; lower is better",
@@ -57,7 +72,9 @@ ABBREVIATIONS = {name.lower(): name for name in ("IoU", "F1", "BF", "HD95", "ASS
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page, its file NAME.png and its numbers, NAME.csv; `caption` is HTML, `alt` plain text."""
+    """A figure of the page, its file NAME.png and its numbers, NAME.csv; `caption` is HTML, `alt`
+    plain text.
+    """
 
     name: str
     png: bytes
@@ -86,16 +103,22 @@ def table(
     numbers: bool = True,
     foot: Sequence[str] = (),
 ) -> str:
-    """Returns a table of HTML cells; the first column heads the rows, `numbers` aligns the others right."""
+    """Returns a table of HTML cells; the first column heads the rows, `numbers` aligns the others
+    right.
+    """
     align = ' class="number"' if numbers else ""
 
     def row(cells: Sequence[str]) -> str:
         return (
-            f'<tr><th scope="row">{cells[0]}</th>' + "".join(f"<td{align}>{cell}</td>" for cell in cells[1:]) + "</tr>"
+            f'<tr><th scope="row">{cells[0]}</th>'
+            + "".join(f"<td{align}>{cell}</td>" for cell in cells[1:])
+            + "</tr>"
         )
 
     title = f"<caption>{caption}</caption>" if caption else ""
-    top = f'<th scope="col">{head[0]}</th>' + "".join(f'<th scope="col"{align}>{cell}</th>' for cell in head[1:])
+    top = f'<th scope="col">{head[0]}</th>' + "".join(
+        f'<th scope="col"{align}>{cell}</th>' for cell in head[1:]
+    )
     bottom = f"<tfoot>{row(foot)}</tfoot>" if foot else ""
     body = "".join(row(cells) for cells in rows)
     return (
@@ -118,7 +141,9 @@ def split_title(split: str) -> str:
 
 
 def score_label(stage: str, name: str, score: Mapping[str, Any] = UNITLESS) -> tuple[str, str]:
-    """Returns what a score is called in words, with the unit of one that has any, and how to read a headline score."""
+    """Returns what a score is called in words, with the unit of one that has any, and how to read a
+    headline score.
+    """
     words = " ".join(ABBREVIATIONS.get(word, word) for word in name.split("_"))
     label, meaning = HEADLINES[stage].get(name, (words[:1].upper() + words[1:], ""))
     return (f"{label} [{score['unit']}]" if score.get("unit") else label), meaning

@@ -1,4 +1,6 @@
-"""The pictures of slices: outlines, errors, what a classifier looks at, augmentation; each as a PNG."""
+"""The pictures of slices: outlines, errors, what a classifier looks at, augmentation; each as a
+PNG.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +12,9 @@ from matplotlib.figure import Figure
 from covjax.colours import COLOURS, rgb
 from covjax.report.plots import ORANGE, SKY, to_png
 
-TRUTH, PREDICTED = SKY, ORANGE  # missed pixels have the colour of the truth, invented ones that of the prediction
+TRUTH = SKY
+# missed pixels have the colour of the truth, invented ones that of the prediction
+PREDICTED = ORANGE
 BOTH = "#f0f0f0"
 HEAT = "viridis"  # its lightness grows evenly, for every eye
 IGNORE = 255
@@ -19,21 +23,26 @@ TITLE = 0.2  # height of a block's title, likewise
 
 
 def example_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> bytes:
-    """Draws a slice ([H, W] uint8) three times: as it is, with the outlines of the infection, and the errors.
+    """Draws a slice ([H, W] uint8) three times: as it is, with the outlines of the infection, and
+    the errors.
 
-    The true outline is solid and the predicted one dashed; pixels that are infected in the truth only, in the
-    prediction only and in both have a colour each. Ignored pixels (255) have neither.
+    The true outline is solid and the predicted one dashed; pixels that are infected in the truth
+    only, in the prediction only and in both have a colour each. Ignored pixels (255) have neither.
     """
     figure, panels = _panels(image, 3)
     # The dashes are thinner than the solid line under them, so that both show where they agree.
-    for mask, colour, line, thickness in ((truth, TRUTH, "solid", 2.4), (predicted, PREDICTED, "dashed", 1.3)):
+    for mask, colour, line, thickness in (
+        (truth, TRUTH, "solid", 2.4),
+        (predicted, PREDICTED, "dashed", 1.3),
+    ):
         _outline(panels[1], infected(mask), colour, line, thickness)
     panels[2].imshow(errors(truth, predicted))
     return to_png(figure)
 
 
 def class_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> bytes:
-    """Draws a slice ([H, W] uint8) four times: as it is, with the classes as marked, as predicted, and the errors.
+    """Draws a slice ([H, W] uint8) four times: as it is, with the classes as marked, as predicted,
+    and the errors.
 
     Errors as of `example_slice`: of infected or not, whatever the class.
     """
@@ -45,7 +54,9 @@ def class_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> 
 
 
 def class_colours(mask: np.ndarray) -> np.ndarray:
-    """Returns a mask of classes as RGBA [H, W, 4], 0 to 1: clear where it says background or nothing."""
+    """Returns a mask of classes as RGBA [H, W, 4], 0 to 1: clear where it says background or
+    nothing.
+    """
     picture = np.zeros((*mask.shape, 4))
     for k, colour in enumerate(COLOURS, start=1):
         picture[mask == k] = (*(value / 255 for value in rgb(colour)), 0.75)
@@ -53,7 +64,9 @@ def class_colours(mask: np.ndarray) -> np.ndarray:
 
 
 def heat_slice(image: np.ndarray, heat: np.ndarray) -> bytes:
-    """Draws a slice ([H, W] uint8) as it is, and under its heat ([H, W], 0 to 1): the hotter, the denser."""
+    """Draws a slice ([H, W] uint8) as it is, and under its heat ([H, W], 0 to 1): the hotter, the
+    denser.
+    """
     figure, panels = _panels(image, 2)
     panels[1].imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=0.15 + 0.6 * np.clip(heat, 0, 1))
     return to_png(figure)
@@ -62,25 +75,42 @@ def heat_slice(image: np.ndarray, heat: np.ndarray) -> bytes:
 def augmentation_grid(previews: Mapping[str, Any]) -> bytes:
     """Draws slices in rows, as they are and as they are augmented in columns, one block per stage.
 
-    Each block has ids [N], images [M, N, H, W] (0 to 255), masks [M, N, h, w] and infected [M, N] (0 to 1). Infection
-    is outlined; where labels are mixed, the infected share is written into the picture.
+    Each block has ids [N], images [M, N, H, W] (0 to 255), masks [M, N, h, w] and infected [M, N]
+    (0 to 1). Infection is outlined; where labels are mixed, the infected share is written into the
+    picture.
     """
-    blocks = [(title, block, block.images.shape[2] / block.images.shape[3]) for title, block in previews.items()]
+    blocks = [
+        (title, block, block.images.shape[2] / block.images.shape[3])
+        for title, block in previews.items()
+    ]
     columns = max(len(block.images) for _, block, _ in blocks)
     height = sum(TITLE + len(block.ids) * (aspect + GAP) for _, block, aspect in blocks)
     width = columns * (1 + GAP)
     figure = Figure(figsize=(1.5 * width, 1.5 * height), dpi=130, facecolor="white")
     top = height
     for title, block, aspect in blocks:
-        figure.text(0.005, (top - TITLE / 2) / height, f"{title}: as it is, and augmented", va="center", fontsize=10)
+        figure.text(
+            0.005,
+            (top - TITLE / 2) / height,
+            f"{title}: as it is, and augmented",
+            va="center",
+            fontsize=10,
+        )
         top -= TITLE
         for row, name in enumerate(block.ids):
             top -= aspect + GAP
             for column in range(len(block.images)):
-                axes = figure.add_axes((column * (1 + GAP) / width, top / height, 1 / width, aspect / height))
+                axes = figure.add_axes(
+                    (column * (1 + GAP) / width, top / height, 1 / width, aspect / height)
+                )
                 mixed = 0 < block.infected[column, row] < 1
                 note = f"{block.infected[column, row]:.0%} infected" if mixed else ""
-                _augmented(axes, block.images[column, row], block.masks[column, row], note if column else name)
+                _augmented(
+                    axes,
+                    block.images[column, row],
+                    block.masks[column, row],
+                    note if column else name,
+                )
     return to_png(figure)
 
 
@@ -91,7 +121,16 @@ def _augmented(axes: Axes, image: np.ndarray, mask: np.ndarray, note: str) -> No
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
     _outline(axes, infected(mask), TRUTH, "solid", 1.0)
-    axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=6, color="white", backgroundcolor="#0008")
+    axes.text(
+        0.03,
+        0.97,
+        note,
+        transform=axes.transAxes,
+        va="top",
+        fontsize=6,
+        color="white",
+        backgroundcolor="#0008",
+    )
 
 
 def infected(mask: np.ndarray) -> np.ndarray:
@@ -101,7 +140,9 @@ def infected(mask: np.ndarray) -> np.ndarray:
 
 def error_counts(truth: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
     """Returns how many pixels are right and wrong, without the ignored ones."""
-    true, called, counted = infected(truth), infected(predicted), truth != IGNORE
+    true = infected(truth)
+    called = infected(predicted)
+    counted = truth != IGNORE
     return {
         "true_positive": int((true & called).sum()),
         "false_positive": int((~true & called & counted).sum()),
@@ -111,8 +152,12 @@ def error_counts(truth: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
 
 
 def errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Returns the error map as RGBA [H, W, 4], 0 to 1: clear where truth and prediction say background."""
-    true, called, counted = infected(truth), infected(predicted), truth != IGNORE
+    """Returns the error map as RGBA [H, W, 4], 0 to 1: clear where truth and prediction say
+    background.
+    """
+    true = infected(truth)
+    called = infected(predicted)
+    counted = truth != IGNORE
     picture = np.zeros((*truth.shape, 4))
     for chosen, colour, alpha in (
         (true & called, BOTH, 0.55), (~true & called & counted, PREDICTED, 0.85), (true & ~called, TRUTH, 0.85),
@@ -138,6 +183,9 @@ def _outline(axes: Axes, inside: np.ndarray, colour: str, line: str, thickness: 
     # A margin of background closes outlines that touch the border of the slice.
     padded = np.pad(inside, 1).astype(float)
     if padded.any():
-        columns, rows = np.arange(-1, width + 1), np.arange(-1, height + 1)
-        axes.contour(columns, rows, padded, [0.5], colors=colour, linestyles=line, linewidths=thickness)
+        columns = np.arange(-1, width + 1)
+        rows = np.arange(-1, height + 1)
+        axes.contour(
+            columns, rows, padded, [0.5], colors=colour, linestyles=line, linewidths=thickness
+        )
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))

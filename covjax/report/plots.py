@@ -1,4 +1,6 @@
-"""The charts of a report: each function takes plain arrays and returns a PNG, with no global plot state."""
+"""The charts of a report: each function takes plain arrays and returns a PNG, with no global plot
+state.
+"""
 
 import io
 import textwrap
@@ -11,10 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, which stays distinct under every common colour vision deficiency.
-BLUE, ORANGE, VERMILLION, SKY, GREY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9", "#8a8f98"
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+VERMILLION = "#D55E00"
+SKY = "#56B4E9"
+GREY = "#8a8f98"
 
 
-def new_axes(xlabel: str, ylabel: str, size: tuple[float, float] = (4.6, 3.5)) -> tuple[Figure, Axes]:
+def new_axes(
+    xlabel: str, ylabel: str, size: tuple[float, float] = (4.6, 3.5)
+) -> tuple[Figure, Axes]:
     """Returns a figure of `size` inches with one pair of axes, in the style of all charts."""
     figure = Figure(figsize=size, dpi=150, layout="constrained", facecolor="white")
     axes = figure.add_subplot(facecolor="white", xlabel=xlabel, ylabel=ylabel)
@@ -33,7 +41,8 @@ def to_png(figure: Figure) -> bytes:
     """Returns a figure as a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # Names in a script that the font lacks are drawn as boxes; the page and the tables have them in full.
+        # Names in a script that the font lacks are drawn as boxes; the page and the tables have
+        # them in full.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -46,11 +55,21 @@ def add_legend(axes: Axes, where: str = "best") -> None:
 
 def _legend_above(axes: Axes) -> None:
     """Puts the legend where it covers nothing."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, frameon=False, columnspacing=1.2)
+    axes.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=3,
+        fontsize=8,
+        frameon=False,
+        columnspacing=1.2,
+    )
 
 
 def learning_curves(
-    epochs: Sequence[int], curves: Mapping[str, Sequence[float]], ylabel: str, best_epoch: int | None
+    epochs: Sequence[int],
+    curves: Mapping[str, Sequence[float]],
+    ylabel: str,
+    best_epoch: int | None,
 ) -> bytes:
     """Draws one line per named curve over the epochs ([E] values each, NaN leaves a gap)."""
     figure, axes = new_axes("epoch", ylabel)
@@ -78,7 +97,15 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> bytes:
         colour = "white" if share > 0.5 else "#1c1f24"
         percent = f"{share:.1%}" if totals[row, 0] else "no such case"
         axes.text(column, row - 0.06, percent, ha="center", va="bottom", color=colour, fontsize=12)
-        axes.text(column, row + 0.06, f"{matrix[row, column]:,.0f}", ha="center", va="top", color=colour, fontsize=9)
+        axes.text(
+            column,
+            row + 0.06,
+            f"{matrix[row, column]:,.0f}",
+            ha="center",
+            va="top",
+            color=colour,
+            fontsize=9,
+        )
     classes = [short(name, 16) for name in classes]
     axes.set_xticks(range(len(classes)), classes, parse_math=False)
     axes.set_yticks(range(len(classes)), classes, rotation=90, va="center", parse_math=False)
@@ -87,9 +114,13 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> bytes:
     return to_png(figure)
 
 
-def roc(false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, area: float, point: tuple) -> bytes:
+def roc(
+    false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, area: float, point: tuple
+) -> bytes:
     """Draws a ROC curve; `point` is the (false, true) positive rate in use, NaN where undefined."""
-    figure, axes = new_axes("false positive rate (1 - specificity)", "true positive rate (sensitivity)", (4.2, 4.0))
+    figure, axes = new_axes(
+        "false positive rate (1 - specificity)", "true positive rate (sensitivity)", (4.2, 4.0)
+    )
     axes.plot([0, 1], [0, 1], ":", color=GREY, label="chance (area 0.500)")
     axes.plot(
         false_positive_rate,
@@ -104,8 +135,12 @@ def roc(false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, area: f
     return to_png(figure)
 
 
-def precision_recall(recall: np.ndarray, precision: np.ndarray, area: float, prevalence: float, point: tuple) -> bytes:
-    """Draws a precision-recall curve in steps, recall ascending; `point` is (recall, precision) in use."""
+def precision_recall(
+    recall: np.ndarray, precision: np.ndarray, area: float, prevalence: float, point: tuple
+) -> bytes:
+    """Draws a precision-recall curve in steps, recall ascending; `point` is (recall, precision) in
+    use.
+    """
     figure, axes = new_axes("recall (sensitivity)", "precision", (4.2, 4.0))
     axes.axhline(prevalence, linestyle=":", color=GREY, label=f"chance (area {prevalence:.3f})")
     axes.plot(
@@ -127,11 +162,15 @@ def _square(axes: Axes) -> None:
 
 
 def dice_histogram(dice: np.ndarray, edges: np.ndarray) -> bytes:
-    """Draws how the Dice scores of single slices ([N], 0 to 1) spread over bins, with their median."""
+    """Draws how the Dice scores of single slices ([N], 0 to 1) spread over bins, with their
+    median.
+    """
     figure, axes = new_axes("Dice of one slice", "slices")
     axes.hist(dice, bins=edges, color=SKY, edgecolor="white", linewidth=0.8)
     median = float(np.median(dice))
-    axes.axvline(median, color=VERMILLION, linestyle="--", linewidth=2, label=f"median {median:.3f}")
+    axes.axvline(
+        median, color=VERMILLION, linestyle="--", linewidth=2, label=f"median {median:.3f}"
+    )
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _legend_above(axes)
@@ -148,7 +187,15 @@ def share_scatter(true: np.ndarray, predicted: np.ndarray, called: np.ndarray | 
     axes.plot([0, top], [0, top], color=GREY, linewidth=1, label="perfect agreement")
     passed = np.ones(len(true), bool) if called is None else called
     label = "slice" if called is None else "called infected"
-    axes.plot(100 * true[passed], 100 * predicted[passed], "o", color=BLUE, alpha=0.5, markersize=4, label=label)
+    axes.plot(
+        100 * true[passed],
+        100 * predicted[passed],
+        "o",
+        color=BLUE,
+        alpha=0.5,
+        markersize=4,
+        label=label,
+    )
     if not passed.all():
         axes.plot(
             100 * true[~passed],
@@ -163,9 +210,15 @@ def share_scatter(true: np.ndarray, predicted: np.ndarray, called: np.ndarray | 
     return to_png(figure)
 
 
-def bland_altman(mean: np.ndarray, difference: np.ndarray, bias: float, limits: tuple[float, float]) -> bytes:
-    """Draws predicted minus true infected share over their mean ([N], 0 to 1), with bias and limits of agreement."""
-    figure, axes = new_axes("mean of true and predicted share [%]", "predicted - true share [%]", (4.2, 4.0))
+def bland_altman(
+    mean: np.ndarray, difference: np.ndarray, bias: float, limits: tuple[float, float]
+) -> bytes:
+    """Draws predicted minus true infected share over their mean ([N], 0 to 1), with bias and limits
+    of agreement.
+    """
+    figure, axes = new_axes(
+        "mean of true and predicted share [%]", "predicted - true share [%]", (4.2, 4.0)
+    )
     axes.axhline(0, color=GREY, linewidth=1)
     axes.plot(100 * mean, 100 * difference, "o", color=BLUE, alpha=0.5, markersize=4)
     axes.axhline(100 * bias, color=VERMILLION, linewidth=2, label=f"bias {100 * bias:+.2f}")
@@ -173,15 +226,19 @@ def bland_altman(mean: np.ndarray, difference: np.ndarray, bias: float, limits: 
     for limit in limits:
         axes.axhline(100 * limit, color=VERMILLION, linewidth=1.5, linestyle="--", label=label)
         label = "_"
-    low, high = 100 * min(limits[0], difference.min(), 0), 100 * max(limits[1], difference.max(), 0)
+    low = 100 * min(limits[0], difference.min(), 0)
+    high = 100 * max(limits[1], difference.max(), 0)
     room = max(high - low, 0.01)
     axes.set_ylim(low - 0.05 * room, high + 0.05 * room)
     _legend_above(axes)
     return to_png(figure)
 
 
-def reliability(predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray, edges: np.ndarray) -> bytes:
-    """Draws the observed share of infected slices over the mean probability of each bin ([B], NaN where empty).
+def reliability(
+    predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray, edges: np.ndarray
+) -> bytes:
+    """Draws the observed share of infected slices over the mean probability of each bin ([B], NaN
+    where empty).
 
     Under it the number of slices of every bin; `edges` [B + 1] are probabilities.
     """
@@ -192,9 +249,21 @@ def reliability(predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray,
     axes.plot([0, 1], [0, 1], ":", color=GREY, label="perfect calibration")
     axes.plot(predicted, observed, "o-", color=BLUE, linewidth=2, markersize=5, label="classifier")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="share infected")
-    bars = below.bar(edges[:-1], counts, np.diff(edges), align="edge", color=SKY, edgecolor="white", linewidth=0.8)
-    below.bar_label(bars, [f"{count:,}" if count else "" for count in counts], fontsize=7, color="#1c1f24")
-    below.set(xlabel="probability of infection", ylabel="slices", ylim=(0, 1.3 * max(counts.max(), 1)))
+    bars = below.bar(
+        edges[:-1],
+        counts,
+        np.diff(edges),
+        align="edge",
+        color=SKY,
+        edgecolor="white",
+        linewidth=0.8,
+    )
+    below.bar_label(
+        bars, [f"{count:,}" if count else "" for count in counts], fontsize=7, color="#1c1f24"
+    )
+    below.set(
+        xlabel="probability of infection", ylabel="slices", ylim=(0, 1.3 * max(counts.max(), 1))
+    )
     below.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     axes.legend(
         loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9, frameon=False
@@ -203,34 +272,64 @@ def reliability(predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray,
 
 
 def feature_map(points: np.ndarray, label: np.ndarray, explained: Sequence[float]) -> bytes:
-    """Draws slices by the first two principal components of their features ([N, 2]), healthy and infected apart."""
-    names = [f"component {k + 1} ({share:.0%} of the variance)" for k, share in enumerate(explained)]
+    """Draws slices by the first two principal components of their features ([N, 2]), healthy and
+    infected apart.
+    """
+    names = [
+        f"component {k + 1} ({share:.0%} of the variance)" for k, share in enumerate(explained)
+    ]
     figure, axes = new_axes(*names, (4.2, 4.6))
-    for value, name, marker, colour in ((0, "healthy", "o", BLUE), (1, "infected", "^", VERMILLION)):
+    for value, name, marker, colour in (
+        (0, "healthy", "o", BLUE),
+        (1, "infected", "^", VERMILLION),
+    ):
         chosen = label == value
         if chosen.any():
-            axes.plot(*points[chosen].T, marker, color=colour, alpha=0.65, markersize=6, mew=0, label=name)
+            axes.plot(
+                *points[chosen].T, marker, color=colour, alpha=0.65, markersize=6, mew=0, label=name
+            )
     add_legend(axes)
     return to_png(figure)
 
 
 def score_bars(
-    names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray, xlabel: str, dots: Sequence = ()
+    names: Sequence[str],
+    values: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    xlabel: str,
+    dots: Sequence = (),
 ) -> bytes:
-    """Draws a bar per name ([B], NaN for none) with a whisker from low to high; `dots` are values on each bar."""
+    """Draws a bar per name ([B], NaN for none) with a whisker from low to high; `dots` are values
+    on each bar.
+    """
     names = [short(name) for name in names]
-    room = max(map(len, names), default=0)  # for the names, so that bars keep their length beside long ones
-    figure, axes = new_axes(textwrap.fill(xlabel, 26), "", (3.4 + 0.05 * max(room - 12, 0), 0.8 + 0.36 * len(names)))
+    # for the names, so that bars keep their length beside long ones
+    room = max(map(len, names), default=0)
+    figure, axes = new_axes(
+        textwrap.fill(xlabel, 26), "", (3.4 + 0.05 * max(room - 12, 0), 0.8 + 0.36 * len(names))
+    )
     places = np.arange(len(names))
     axes.barh(places, np.nan_to_num(values), height=0.62, color=SKY)
     span = np.maximum(np.stack([values - low, high - values]), 0)
     some = span.sum(0) > 0  # nor has a lone run a whisker
-    axes.errorbar(values[some], places[some], xerr=span[:, some], fmt="none", ecolor="#1c1f24", capsize=3)
+    axes.errorbar(
+        values[some], places[some], xerr=span[:, some], fmt="none", ecolor="#1c1f24", capsize=3
+    )
     for place, ones in zip(places, dots, strict=False):
-        axes.plot(ones, np.full(len(ones), place), "o", color=VERMILLION, markersize=5, mec="white", mew=0.6)
+        axes.plot(
+            ones,
+            np.full(len(ones), place),
+            "o",
+            color=VERMILLION,
+            markersize=5,
+            mec="white",
+            mew=0.6,
+        )
     ends = np.fmax(high, values)
     if len(dots):
-        ends = np.fmax(ends, [max(ones, default=np.nan) for ones in dots])  # the number stands clear of them
+        # the number stands clear of them
+        ends = np.fmax(ends, [max(ones, default=np.nan) for ones in dots])
     right = float(np.nanmax([*ends, *np.zeros(1)]))
     left = min(0.0, float(np.nanmin([*low, *values, *np.zeros(1)])))
     for place, value, end in zip(places, values, ends, strict=True):
@@ -246,22 +345,42 @@ def score_bars(
 
 
 def differences(
-    names: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray, xlabel: str, dots: Sequence = ()
+    names: Sequence[str],
+    values: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    xlabel: str,
+    dots: Sequence = (),
 ) -> bytes:
-    """Draws a point per name ([B], NaN for none) with a whisker from low to high, and a line at no difference.
+    """Draws a point per name ([B], NaN for none) with a whisker from low to high, and a line at no
+    difference.
 
     `dots` are the values of each name that its point is the mean of.
     """
     names = [short(name) for name in names]
     room = max(map(len, names), default=0)
-    figure, axes = new_axes(textwrap.fill(xlabel, 34), "", (3.8 + 0.05 * max(room - 12, 0), 0.9 + 0.36 * len(names)))
+    figure, axes = new_axes(
+        textwrap.fill(xlabel, 34), "", (3.8 + 0.05 * max(room - 12, 0), 0.9 + 0.36 * len(names))
+    )
     places = np.arange(len(names))
     axes.axvline(0, color=GREY, linewidth=1.2)
     span = np.nan_to_num(np.maximum(np.stack([values - low, high - values]), 0))
-    axes.errorbar(values, places, xerr=span, fmt="o", color=BLUE, ecolor="#1c1f24", capsize=3, markersize=6)
+    axes.errorbar(
+        values, places, xerr=span, fmt="o", color=BLUE, ecolor="#1c1f24", capsize=3, markersize=6
+    )
     for place, ones in zip(places, dots, strict=False):
-        axes.plot(ones, np.full(len(ones), place), "o", color=VERMILLION, markersize=4, mec="white", mew=0.6)
-    reach = 1.15 * max(1e-3, *np.abs(np.nan_to_num([*low, *high, *values, *np.concatenate([[0.0], *dots])])))
+        axes.plot(
+            ones,
+            np.full(len(ones), place),
+            "o",
+            color=VERMILLION,
+            markersize=4,
+            mec="white",
+            mew=0.6,
+        )
+    reach = 1.15 * max(
+        1e-3, *np.abs(np.nan_to_num([*low, *high, *values, *np.concatenate([[0.0], *dots])]))
+    )
     axes.set_xlim(-reach, reach)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.set_yticks(places, names, parse_math=False)

@@ -1,4 +1,6 @@
-"""The page and the text table of the paper's protocol beside honest ones, from OUTPUT/protocols.json."""
+"""The page and the text table of the paper's protocol beside honest ones, from
+OUTPUT/protocols.json.
+"""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -34,20 +36,29 @@ SCORES = {
 
 
 def protocols_table(folder: Path) -> str:
-    """Returns the table of all protocols as aligned plain text. Raises InputError as `build_protocols_page`."""
+    """Returns the table of all protocols as aligned plain text. Raises InputError as
+    `build_protocols_page`.
+    """
     rows = _read(Path(folder))["rows"]
     lines = [("", *SCORES.values(), "slices", "patients", "split")]
-    lines += [(TITLES[r["name"]], *_values(r), str(r["slices"]), str(r["patients"]), r["split"]) for r in rows]
+    lines += [
+        (TITLES[r["name"]], *_values(r), str(r["slices"]), str(r["patients"]), r["split"])
+        for r in rows
+    ]
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     cells = [
-        [c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True))]
+        [
+            c.ljust(w) if k == 0 else c.rjust(w)
+            for k, (c, w) in enumerate(zip(line, widths, strict=True))
+        ]
         for line in lines
     ]
     return "\n".join("  ".join(line).rstrip() for line in cells)
 
 
 def build_protocols_page(folder: Path) -> Path:
-    """Writes FOLDER/index.html, self-contained, with its figure beside it, and returns the page's path.
+    """Writes FOLDER/index.html, self-contained, with its figure beside it, and returns the page's
+    path.
 
     Raises InputError if the folder holds no comparison of protocols or a damaged one.
     """
@@ -59,11 +70,15 @@ def build_protocols_page(folder: Path) -> Path:
         "Epochs": epochs,
         "Seed": seed,
     }
-    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
+    listed = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
+    )
     header = f"<h1>The paper's protocol and honest ones</h1><dl>{listed}</dl>"
     why = [f"<p>{escape(explanation(told['rows']))}</p>", [_bars(told["rows"])]]
     sections = [Section("Why 98.7 % IoU means little", why), _scores(told["rows"])]
-    return write_page(Path(folder), "covjax: protocols", header, sections, str(told.get("covjax", "")))
+    return write_page(
+        Path(folder), "covjax: protocols", header, sections, str(told.get("covjax", ""))
+    )
 
 
 def explanation(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -113,8 +128,12 @@ def _bars(rows: Sequence[Mapping[str, Any]]) -> Picture:
     png = audit_plots.grouped_bars(
         names, {SCORES[key]: values[key] for key in ("iou_infected", "dice_infected_per_image")}
     )
-    caption = "Overlap of the infected region under each protocol; only the last is on unseen patients."
-    return Picture("protocols", png, caption, "Bars: IoU and Dice per protocol", {"protocol": names, **values})
+    caption = (
+        "Overlap of the infected region under each protocol; only the last is on unseen patients."
+    )
+    return Picture(
+        "protocols", png, caption, "Bars: IoU and Dice per protocol", {"protocol": names, **values}
+    )
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -124,7 +143,9 @@ def _read(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: holds no protocols.json, run eval.py --protocols first")
     rows = told.get("rows")
     try:
-        found = [row["name"] for row in rows if all("value" in row["scores"][key] for key in SCORES)]
+        found = [
+            row["name"] for row in rows if all("value" in row["scores"][key] for key in SCORES)
+        ]
     except (TypeError, KeyError):
         found = []
     if found != list(TITLES) or not isinstance(told.get("settings"), dict):

@@ -1,4 +1,6 @@
-"""Pages of a screening: OUTPUT/index.html lists the scans, scans/NAME.html shows one, slice by slice."""
+"""Pages of a screening: OUTPUT/index.html lists the scans, scans/NAME.html shows one, slice by
+slice.
+"""
 
 import csv
 import json
@@ -84,7 +86,8 @@ class Shown(NamedTuple):
 
 
 def build_screening(output: Path) -> Path:
-    """Writes OUTPUT/index.html and OUTPUT/scans/NAME.html for every scan, and returns the first page's path.
+    """Writes OUTPUT/index.html and OUTPUT/scans/NAME.html for every scan, and returns the first
+    page's path.
 
     Raises InputError if the folder holds no screening or a damaged one.
     """
@@ -93,7 +96,8 @@ def build_screening(output: Path) -> Path:
     classes = told.get("classes") or {}
     of_scans = SCANS | {f"{name}_ml": f"{class_words(name)}, ml" for name in classes}
     of_slices = SLICES | {f"{name}_mm2": f"{class_words(name)}, mm²" for name in classes}
-    scans, slices = _read(output / "scans.csv", of_scans), _read(output / "predictions.csv", of_slices)
+    scans = _read(output / "scans.csv", of_scans)
+    slices = _read(output / "predictions.csv", of_slices)
     by_scan = {name: list(lines) for name, lines in groupby(slices, key=lambda line: line["scan"])}
     version = str(told.get("covjax", ""))
     show = Shown(output, of_scans, of_slices, classes, told.get("notes") or {}, version)
@@ -126,10 +130,14 @@ def _index(show: Shown, scans: Sequence[Mapping[str, str]], told: Mapping[str, A
     facts |= {"Left out": f"{len(left_out):,} files, listed below"} if left_out else {}
     skipped = [escape(str(reason)) for reason in told.get("skipped") or ()]
     some = f"{len(skipped):,} that could not be used: {bullets(skipped[:SKIPPED])}"
-    some += f"and {len(skipped) - SKIPPED:,} more, in left_out.csv" if len(skipped) > SKIPPED else ""
+    some += (
+        f"and {len(skipped) - SKIPPED:,} more, in left_out.csv" if len(skipped) > SKIPPED else ""
+    )
     warning = banner("Skipped", some) if skipped else ""
     warning += banner("To note", bullets(_by_note(show, scans))) if show.notes else ""
-    shown = {column: title for column, title in show.scans.items() if any(scan[column] for scan in scans)}
+    shown = {
+        column: title for column, title in show.scans.items() if any(scan[column] for scan in scans)
+    }
     rows = [
         (
             f'<a href="{_link(_place(show.output, scan), show.output)}">{escape(scan["scan"])}</a>',
@@ -137,12 +145,23 @@ def _index(show: Shown, scans: Sequence[Mapping[str, str]], told: Mapping[str, A
         )
         for scan in scans
     ]
-    sections = [Section("Scans", [table(("Scan", *shown.values()), rows)]), *left_out_section(left_out)]
-    return page("covjax: screening", _header("Screening", facts) + warning, sections, show.version, footer=FOOTER)
+    sections = [
+        Section("Scans", [table(("Scan", *shown.values()), rows)]),
+        *left_out_section(left_out),
+    ]
+    return page(
+        "covjax: screening",
+        _header("Screening", facts) + warning,
+        sections,
+        show.version,
+        footer=FOOTER,
+    )
 
 
 def _by_note(show: Shown, scans: Sequence[Mapping[str, str]]) -> list[str]:
-    """Returns a line of HTML for each note: of how many scans it is, with links to the first of them."""
+    """Returns a line of HTML for each note: of how many scans it is, with links to the first of
+    them.
+    """
     of: dict[str, list[str]] = {}
     for scan in scans:
         for note in show.notes.get(scan["scan"], ()):
@@ -157,42 +176,70 @@ def _by_note(show: Shown, scans: Sequence[Mapping[str, str]]) -> list[str]:
 def _scan_page(show: Shown, scan: Mapping[str, str], slices: Sequence[Mapping[str, str]]) -> bytes:
     output = show.output
     place = _place(output, scan)
-    facts = {title: _text(column, scan[column]) for column, title in show.scans.items() if scan[column]}
-    facts |= {"Spacing, mm": scan["spacing_mm"].replace("x", " x ")} if scan.get("spacing_mm") else {}
+    facts = {
+        title: _text(column, scan[column]) for column, title in show.scans.items() if scan[column]
+    }
+    facts |= (
+        {"Spacing, mm": scan["spacing_mm"].replace("x", " x ")} if scan.get("spacing_mm") else {}
+    )
     facts |= {"Window, HU": scan["window"].replace(",", ", ")} if scan.get("values") == "hu" else {}
-    shown = {column: title for column, title in show.slices.items() if any(line[column] for line in slices)}
+    shown = {
+        column: title
+        for column, title in show.slices.items()
+        if any(line[column] for line in slices)
+    }
     links = [_link(output / "overlays" / f"{line['id']}.png", place.parent) for line in slices]
     head = ("Slice", *shown.values())
     cells = [[_text(column, line[column]) for column in shown] for line in slices]
     names = [Path(line["id"]).name for line in slices]
-    rows = [(f'<a href="{link}">{escape(name)}</a>', *row) for link, name, row in zip(links, names, cells, strict=True)]
+    rows = [
+        (f'<a href="{link}">{escape(name)}</a>', *row)
+        for link, name, row in zip(links, names, cells, strict=True)
+    ]
     texts = [
-        "; ".join([f"slice {name}", *(f"{t}: {v}" for t, v in zip(shown.values(), row, strict=True) if v)])
+        "; ".join(
+            [f"slice {name}", *(f"{t}: {v}" for t, v in zip(shown.values(), row, strict=True) if v)]
+        )
         for name, row in zip(names, cells, strict=True)
     ]
     viewer = Section("Slice by slice", [_viewer(slices, links, texts, show.classes)])
     numbers = Section("Numbers", [details(f"{len(rows)} slices", table(head, rows, kind="tall"))])
     back = f'<p><a href="{_link(output / "index.html", place.parent)}">All scans</a></p>'
     notes = bullets(escape(str(note)) for note in show.notes.get(scan["scan"], ()))
-    header = _header(escape(scan["scan"]), facts) + (banner("To note", notes) if notes else "") + back
+    header = (
+        _header(escape(scan["scan"]), facts) + (banner("To note", notes) if notes else "") + back
+    )
     script = f"<script>{SCRIPT}</script>\n"
-    return page(f"covjax: {scan['scan']}", header, [viewer, numbers], show.version, script=script, footer=FOOTER)
+    return page(
+        f"covjax: {scan['scan']}",
+        header,
+        [viewer, numbers],
+        show.version,
+        script=script,
+        footer=FOOTER,
+    )
 
 
 def _header(title: str, facts: Mapping[str, Any]) -> str:
-    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
+    listed = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
+    )
     return f'<h1>{title}</h1><p class="soft">Research software, not a medical device.</p><dl>{listed}</dl>'
 
 
 def _viewer(
-    slices: Sequence[Mapping[str, str]], links: Sequence[str], texts: Sequence[str], classes: Mapping[str, str]
+    slices: Sequence[Mapping[str, str]],
+    links: Sequence[str],
+    texts: Sequence[str],
+    classes: Mapping[str, str],
 ) -> str:
     """Returns picture, chart and slider; it opens at the slice with most infection."""
     data = [{"src": link, "told": text} for link, text in zip(links, texts, strict=True)]
     heights = [float(line["infected_share"] or 0) for line in slices]
     chances = [float(line["probability_infected"] or 0) for line in slices]
     first = max(range(len(slices)), key=lambda k: (heights[k], chances[k]))
-    encoded, text = json.dumps(data).replace("<", "\\u003c"), escape(texts[first])
+    encoded = json.dumps(data).replace("<", "\\u003c")
+    text = escape(texts[first])
     return (
         f'<div class="viewer"><div class="card"><img id="image" src="{links[first]}" alt="{text}"></div>'
         f'{_legend(classes)}<output id="told" for="slider">{text}</output>{_chart(slices, heights)}'
@@ -214,13 +261,18 @@ def _legend(classes: Mapping[str, str]) -> str:
 
 
 def _chart(slices: Sequence[Mapping[str, str]], heights: Sequence[float]) -> str:
-    count, top = len(slices), max([*heights, 1e-9])
+    count = len(slices)
+    top = max([*heights, 1e-9])
     bars = "".join(
         f'<rect x="{k}" y="{1 - h / top:.4f}" width="1" height="{h / top:.4f}" fill="#d55e00"/>'
         for k, h in enumerate(heights)
         if h
     )
-    known = [(k, line["probability_infected"]) for k, line in enumerate(slices) if line["probability_infected"]]
+    known = [
+        (k, line["probability_infected"])
+        for k, line in enumerate(slices)
+        if line["probability_infected"]
+    ]
     points = " ".join(f"{k + 0.5},{1 - float(p):.4f}" for k, p in known)
     line = (
         f'<polyline points="{points}" fill="none" stroke="var(--accent)" stroke-width="2" '
@@ -238,7 +290,9 @@ def _link(target: Path, start: Path) -> str:
 
 
 def _text(column: str, value: str) -> str:
-    """Returns a number as a reader wants it: shares in percent, counts whole, the rest to three digits."""
+    """Returns a number as a reader wants it: shares in percent, counts whole, the rest to three
+    digits.
+    """
     if not value:
         return ""
     number = float(value)

@@ -1,4 +1,6 @@
-"""The segmentation slice by slice: overlap, infected share, and examples; each section is empty without its files."""
+"""The segmentation slice by slice: overlap, infected share, and examples; each section is empty
+without its files.
+"""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -8,7 +10,15 @@ import numpy as np
 from covjax.colours import COLOURS
 from covjax.report import pictures, plots
 from covjax.report.parts import Picture, Section, class_words, split_title
-from covjax.report.results import RANKS, Results, kept_classes, primary, read_arrays, read_table, score_text
+from covjax.report.results import (
+    RANKS,
+    Results,
+    kept_classes,
+    primary,
+    read_arrays,
+    read_table,
+    score_text,
+)
 
 EXAMPLES_PER_RANK = 4
 PICTURES = ("image", "truth", "predicted")
@@ -20,9 +30,13 @@ def slices(results: Results) -> Section:
     return Section("Slice by slice", [[dice] if dice else [], _shares(results)])
 
 
-def _image_table(results: Results, stage: str, numbers: Sequence[str]) -> tuple[str | None, dict | None]:
+def _image_table(
+    results: Results, stage: str, numbers: Sequence[str]
+) -> tuple[str | None, dict | None]:
     split = primary(results, stage)
-    return split, None if split is None else read_table(results.file(split, "per_image.csv"), ["id"], numbers)
+    return split, None if split is None else read_table(
+        results.file(split, "per_image.csv"), ["id"], numbers
+    )
 
 
 def _dice(results: Results) -> Picture | None:
@@ -41,7 +55,9 @@ def _dice(results: Results) -> Picture | None:
         counts, edges = np.histogram(dice, bins=np.linspace(0, 1, 21))
         numbers = {"from": edges[:-1], "to": edges[1:], "slices": counts}
         png = plots.dice_histogram(dice, edges)
-        return Picture(f"{stage}_{split}_dice", png, caption, "Histogram of Dice per slice", numbers)
+        return Picture(
+            f"{stage}_{split}_dice", png, caption, "Histogram of Dice per slice", numbers
+        )
     return None
 
 
@@ -64,7 +80,12 @@ def _shares(results: Results) -> list[Picture]:
 
 
 def _share(
-    stage: str, split: str, ids: list[str], true: np.ndarray, predicted: np.ndarray, called: np.ndarray | None
+    stage: str,
+    split: str,
+    ids: list[str],
+    true: np.ndarray,
+    predicted: np.ndarray,
+    called: np.ndarray | None,
 ) -> Picture:
     png = plots.share_scatter(true, predicted, called)
     healthy = "" if called is None else " Crosses are slices that the classifier called healthy."
@@ -75,15 +96,21 @@ def _share(
     )
     numbers = {"id": ids, "true_share": true, "predicted_share": predicted}
     numbers |= {} if called is None else {"called_infected": called.astype(int)}
-    return Picture(f"{stage}_{split}_share", png, caption, "Predicted against true infected share", numbers)
+    return Picture(
+        f"{stage}_{split}_share", png, caption, "Predicted against true infected share", numbers
+    )
 
 
-def _agreement(stage: str, split: str, ids: list[str], true: np.ndarray, predicted: np.ndarray) -> list[Picture]:
-    # Slices without infection in both agree on nothing; thousands of them would narrow the limits to nothing.
+def _agreement(
+    stage: str, split: str, ids: list[str], true: np.ndarray, predicted: np.ndarray
+) -> list[Picture]:
+    # Slices without infection in both agree on nothing; thousands of them would narrow the limits
+    # to nothing.
     chosen = (true > 0) | (predicted > 0)
     if chosen.sum() < 2:
         return []
-    mean, difference = (true + predicted)[chosen] / 2, (predicted - true)[chosen]
+    mean = (true + predicted)[chosen] / 2
+    difference = (predicted - true)[chosen]
     bias, limits = limits_of_agreement(difference)
     png = plots.bland_altman(mean, difference, bias, limits)
     empty = int((~chosen).sum())
@@ -98,16 +125,26 @@ def _agreement(stage: str, split: str, ids: list[str], true: np.ndarray, predict
         "id": [name for name, one in zip(ids, chosen, strict=True) if one], "mean": mean, "difference": difference,
         "bias": [bias] * len(mean), "lower_limit": [limits[0]] * len(mean), "upper_limit": [limits[1]] * len(mean),
     }  # fmt: skip
-    return [Picture(f"{stage}_{split}_agreement", png, caption, "Bland-Altman plot of the infected share", numbers)]
+    return [
+        Picture(
+            f"{stage}_{split}_agreement",
+            png,
+            caption,
+            "Bland-Altman plot of the infected share",
+            numbers,
+        )
+    ]
 
 
 def limits_of_agreement(difference: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """Returns mean and 95 % limits of agreement, mean -+ 1.96 standard deviations, of differences [N], N > 1.
+    """Returns mean and 95 % limits of agreement, mean -+ 1.96 standard deviations, of differences
+    [N], N > 1.
 
-    Source: J. M. Bland, D. G. Altman, "Statistical methods for assessing agreement between two methods of clinical
-    measurement", Lancet 327 (1986).
+    Source: J. M. Bland, D. G. Altman, "Statistical methods for assessing agreement between two
+    methods of clinical measurement", Lancet 327 (1986).
     """
-    bias, spread = float(difference.mean()), float(difference.std(ddof=1))
+    bias = float(difference.mean())
+    spread = float(difference.std(ddof=1))
     return bias, (bias - 1.96 * spread, bias + 1.96 * spread)
 
 
@@ -130,7 +167,10 @@ def examples(results: Results) -> Section:
 def _picked(arrays: Mapping[str, np.ndarray], i: int) -> dict[str, np.ndarray]:
     """Returns slice i of examples.npz, its pictures cut to its own size."""
     rows, columns = arrays["shape"][i]
-    return {name: values[i][:rows, :columns] if name in PICTURES else values[i] for name, values in arrays.items()}
+    return {
+        name: values[i][:rows, :columns] if name in PICTURES else values[i]
+        for name, values in arrays.items()
+    }
 
 
 def _legend(split: str, classes: Sequence[str]) -> str:
@@ -138,7 +178,10 @@ def _legend(split: str, classes: Sequence[str]) -> str:
         (pictures.TRUTH, "border-top-style:solid", "marked"),
         (pictures.PREDICTED, "border-top-style:dashed", "predicted"),
     )
-    outlines = "".join(f'<li><span class="key" style="color:{c};{line}"></span>{name}</li>' for c, line, name in keys)
+    outlines = "".join(
+        f'<li><span class="key" style="color:{c};{line}"></span>{name}</li>'
+        for c, line, name in keys
+    )
     fills = _patches(
         {
             "missed (marked only)": pictures.TRUTH,
@@ -146,9 +189,12 @@ def _legend(split: str, classes: Sequence[str]) -> str:
             "correct": pictures.BOTH,
         }
     )
-    text, head, shown = "in the middle the outlines of the infection", "Outlines", outlines
+    text = "in the middle the outlines of the infection"
+    head = "Outlines"
+    shown = outlines
     if classes:
-        text, head = "then its classes as marked and as predicted", "Classes"
+        text = "then its classes as marked and as predicted"
+        head = "Classes"
         shown = _patches(dict(zip(map(class_words, classes), COLOURS, strict=False)))
         fills += "<li>of infected or not, whatever the class</li>"
     return (
@@ -168,10 +214,16 @@ def _patches(colours: Mapping[str, str]) -> str:
 def _example(split: str, rank: str, place: int, one: dict, classes: Sequence[str]) -> Picture:
     draw = pictures.class_slice if classes else pictures.example_slice
     png = draw(one["image"], one["truth"], one["predicted"])
-    identity, dice = str(one["id"]), score_text({"value": float(one["dice"])})
+    identity = str(one["id"])
+    dice = score_text({"value": float(one["dice"])})
     counts = pictures.error_counts(one["truth"], one["predicted"])
     caption = f"<strong>Dice {dice}</strong><br>{escape(identity)}"
-    numbers = {"id": [identity], "rank": [rank], "dice": [float(one["dice"])], **{k: [v] for k, v in counts.items()}}
+    numbers = {
+        "id": [identity],
+        "rank": [rank],
+        "dice": [float(one["dice"])],
+        **{k: [v] for k, v in counts.items()},
+    }
     drawn = "its classes as marked and as predicted" if classes else "true and predicted outline"
     alt = f"Slice {identity}: as it is, with {drawn}, and with the errors"
     return Picture(f"segmenter_{split}_example_{rank}_{place}", png, caption, alt, numbers)

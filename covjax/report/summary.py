@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError
-from covjax.report.results import interval_text, kept_classes, options_text, read_results, score_text
+from covjax.report.results import (
+    interval_text,
+    kept_classes,
+    options_text,
+    read_results,
+    score_text,
+)
 
 KEY_SCORES = {
     "classifier": ("accuracy", "roc_auc", "mcc"),
@@ -22,8 +28,8 @@ def _names(stage: str, scored: Mapping[str, Any]) -> tuple[str, ...]:
 def summary_table(workdir: Path) -> str:
     """Returns the key scores of every stage and split evaluated so far as aligned plain text.
 
-    One row per score with its n and, where it has one, its interval. Raises InputError if `workdir` holds no
-    scores.
+    One row per score with its n and, where it has one, its interval. Raises InputError if `workdir`
+    holds no scores.
     """
     results = read_results(workdir)
     rows = [
@@ -53,4 +59,6 @@ def summary_table(workdir: Path) -> str:
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "-" * max(len(line) for line in lines))
     options = {split: options_text(options) for split, options in results.options.items()}
-    return "\n".join([*lines, *(f"{split} evaluated with {text}" for split, text in options.items() if text)])
+    return "\n".join(
+        [*lines, *(f"{split} evaluated with {text}" for split, text in options.items() if text)]
+    )

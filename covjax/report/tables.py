@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from covjax.report.html import banner
-from covjax.report.parts import HEADLINES, STAGE_TITLES, Section, class_words, details, score_label, split_title, table
+from covjax.report.parts import (
+    HEADLINES,
+    STAGE_TITLES,
+    Section,
+    class_words,
+    details,
+    score_label,
+    split_title,
+    table,
+)
 from covjax.report.results import (
     SPLITS,
     STAGES,
@@ -35,20 +44,29 @@ TIMINGS = {
 
 
 def data(results: Results) -> Section:
-    slices, patients = results.splits.get("slices") or {}, results.splits.get("patients") or {}
-    rows, total = [], np.zeros(3, int)
+    slices = results.splits.get("slices") or {}
+    patients = results.splits.get("patients") or {}
+    rows = []
+    total = np.zeros(3, int)
     for split in reversed(SPLITS):
         if split not in slices:
             continue
-        healthy, infected = int(slices[split].get("healthy", 0)), int(slices[split].get("infected", 0))
+        healthy = int(slices[split].get("healthy", 0))
+        infected = int(slices[split].get("infected", 0))
         counts = np.array([healthy, infected, healthy + infected])
         rows.append([split_title(split), _number_of(patients.get(split)), *_counted(counts)])
         total += counts
     if not rows:
         return Section("Data", [])
-    foot = ["all", _number_of({patient for part in patients.values() for patient in part}), *_counted(total)]
+    foot = [
+        "all",
+        _number_of({patient for part in patients.values() for patient in part}),
+        *_counted(total),
+    ]
     head = ["Part", "Patients", "Healthy", "Infected (share)", "All"]
-    return Section("Data", [table(head, rows, caption="Patients and slices of each part", foot=foot)])
+    return Section(
+        "Data", [table(head, rows, caption="Patients and slices of each part", foot=foot)]
+    )
 
 
 def _number_of(patients: Collection[str] | None) -> str:
@@ -71,10 +89,15 @@ def scores(results: Results) -> Section:
     for stage, splits in results.scores.items():
         first, *others = splits
         content += [banner("Calibration", escape(note)) for note in calibration_notes(splits)]
-        content.append(f"<h3>{STAGE_TITLES[stage]}</h3>" + _score_table(results, stage, first, headline=True))
+        content.append(
+            f"<h3>{STAGE_TITLES[stage]}</h3>" + _score_table(results, stage, first, headline=True)
+        )
         content.append(_class_table(results, stage, first))
         content.append(_vanished(results.scores[stage][first]))
-        shown = (_score_table(results, stage, split, True) + _class_table(results, stage, split) for split in others)
+        shown = (
+            _score_table(results, stage, split, True) + _class_table(results, stage, split)
+            for split in others
+        )
         hidden = "".join(shown)
         if hidden:
             content.append(details("Scores on " + ", ".join(map(split_title, others)), hidden))
@@ -89,11 +112,14 @@ def scores(results: Results) -> Section:
 def calibration_notes(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Returns what is to know of the calibration of the scored parts, each note once."""
     found = (scored.get("notes") for scored in splits.values())
-    return list(dict.fromkeys(str(note) for notes in found if isinstance(notes, list) for note in notes))
+    return list(
+        dict.fromkeys(str(note) for notes in found if isinstance(notes, list) for note in notes)
+    )
 
 
 def _score_table(results: Results, stage: str, split: str, headline: bool) -> str:
-    labels, scored = HEADLINES[stage], results.scores[stage][split]
+    labels = HEADLINES[stage]
+    scored = results.scores[stage][split]
     names = (
         [name for name in labels if name in scored["scores"]]
         if headline
@@ -128,7 +154,10 @@ def _class_table(results: Results, stage: str, split: str) -> str:
     rows = [
         [
             escape(class_words(name)),
-            *(_class_cell(scored["scores"].get(form.format(name)) or {}) for form in columns.values()),
+            *(
+                _class_cell(scored["scores"].get(form.format(name)) or {})
+                for form in columns.values()
+            ),
         ]
         for name in classes
     ]
@@ -137,7 +166,9 @@ def _class_table(results: Results, stage: str, split: str) -> str:
 
 
 def _vanished(scored: Mapping[str, Any]) -> str:
-    """Says how many lesions no network can find at its size, and where scores are taken; '' where not recorded."""
+    """Says how many lesions no network can find at its size, and where scores are taken; '' where
+    not recorded.
+    """
     lesions = scored.get("lesions")
     if not isinstance(lesions, dict):
         return ""
@@ -159,7 +190,10 @@ def _vanished(scored: Mapping[str, Any]) -> str:
 
 
 def _class_cell(score: Mapping[str, Any]) -> str:
-    notes = [interval_cell(score, named=False), f"n = {score['n']:,}" if isinstance(score.get("n"), int) else ""]
+    notes = [
+        interval_cell(score, named=False),
+        f"n = {score['n']:,}" if isinstance(score.get("n"), int) else "",
+    ]
     note = "; ".join(filter(None, notes))
     return f"<strong>{escape(score_text(score))}</strong><small>{note}</small>"
 
@@ -167,28 +201,46 @@ def _class_cell(score: Mapping[str, Any]) -> str:
 def interval_methods(scores: Iterable[Mapping[str, Any]]) -> list[str]:
     """Returns how the intervals of scores were made, each way once."""
     return list(
-        dict.fromkeys(str(s["interval_method"]) for s in scores if interval_text(s) and s.get("interval_method"))
+        dict.fromkeys(
+            str(s["interval_method"])
+            for s in scores
+            if interval_text(s) and s.get("interval_method")
+        )
     )
 
 
 def trainings_text(difference: Mapping[str, Any]) -> str:
-    """Returns how many trainings each side of a difference rests on, '' where that is not recorded."""
+    """Returns how many trainings each side of a difference rests on, '' where that is not
+    recorded.
+    """
     count = difference.get("trainings")
     return f"{count} training{'s' * (count != 1)} each" if isinstance(count, int) else ""
 
 
 def chance_note(score: Mapping[str, Any]) -> str:
     """Returns what a score would be by chance alone as HTML; '' where that is not known."""
-    mean, high = number(score.get("by_chance")), number(score.get("by_chance_high"))
-    return "" if math.isnan(mean + high) else f"<small>by chance alone {mean:.3f}, up to {high:.3f}</small>"
+    mean = number(score.get("by_chance"))
+    high = number(score.get("by_chance_high"))
+    return (
+        ""
+        if math.isnan(mean + high)
+        else f"<small>by chance alone {mean:.3f}, up to {high:.3f}</small>"
+    )
 
 
 def interval_cell(score: Mapping[str, Any], named: bool = True) -> str:
-    """Returns the interval of a score as HTML, and if `named` how it was made; '' where it has none."""
-    interval, method = interval_text(score).replace(" ", "&nbsp;"), score.get("interval_method")
+    """Returns the interval of a score as HTML, and if `named` how it was made; '' where it has
+    none.
+    """
+    interval = interval_text(score).replace(" ", "&nbsp;")
+    method = score.get("interval_method")
     if not interval and score.get("no_interval"):
         return f"<small>none: {escape(str(score['no_interval']))}</small>"
-    return f"{interval}<small>{escape(str(method))}</small>" if named and interval and method else interval
+    return (
+        f"{interval}<small>{escape(str(method))}</small>"
+        if named and interval and method
+        else interval
+    )
 
 
 def _scored_on(scored: Mapping[str, Any], split: str) -> str:
@@ -202,14 +254,17 @@ def _scored_on(scored: Mapping[str, Any], split: str) -> str:
         rule = str(scored.get("threshold_rule") or "fixed")
         chosen = "" if rule == "fixed" else f" (chosen on the validation part: {rule})"
         facts.append(f"threshold {_threshold(scored)}{chosen}")
-    if scored.get("calibration") == "temperature" and not math.isnan(number(scored.get("temperature"))):
+    if scored.get("calibration") == "temperature" and not math.isnan(
+        number(scored.get("temperature"))
+    ):
         facts.append(f"temperature {scored['temperature']:.3f} (fitted on the validation part)")
     return ", ".join(facts)
 
 
 def _threshold(row: Mapping[str, Any]) -> str:
     """Returns a threshold as a probability, as log-odds where that is rounded to 0 or 1."""
-    value, log_odds = number(row.get("threshold")), row.get("threshold_log_odds")
+    value = number(row.get("threshold"))
+    log_odds = row.get("threshold_log_odds")
     if log_odds == "inf":
         return "above all, none called"
     rounded = f"{value:.3f}" in ("0.000", "1.000") and not math.isnan(number(log_odds))
@@ -217,11 +272,14 @@ def _threshold(row: Mapping[str, Any]) -> str:
 
 
 def _threshold_table(results: Results, split: str) -> str:
-    """Returns what the classifier would score at other thresholds; '' where that is not recorded."""
+    """Returns what the classifier would score at other thresholds; '' where that is not
+    recorded.
+    """
     recorded = results.scores["classifier"][split].get("thresholds")
     if not isinstance(recorded, list) or not all(isinstance(row, dict) for row in recorded):
         return ""
-    counts, shares = ("tp", "fp", "fn", "tn"), ("sensitivity", "specificity", "precision", "f1", "mcc")
+    counts = ("tp", "fp", "fn", "tn")
+    shares = ("sensitivity", "specificity", "precision", "f1", "mcc")
     rows = [
         [
             _threshold(row),
@@ -230,7 +288,11 @@ def _threshold_table(results: Results, split: str) -> str:
         ]
         for row in recorded
     ]
-    head = ["Threshold", *map(str.upper, counts), *(name.upper() if len(name) < 4 else name for name in shares)]
+    head = [
+        "Threshold",
+        *map(str.upper, counts),
+        *(name.upper() if len(name) < 4 else name for name in shares),
+    ]
     intro = '<p class="soft">To look at, not to choose from: a threshold chosen on these slices flatters them.</p>'
     return details("Scores at other thresholds", intro + table(head, rows, kind="compared"))
 
@@ -251,7 +313,8 @@ def environment(results: Results) -> Section:
         content.append(table(["Timing", *map(str.capitalize, stages)], rows))
     if results.environment:
         rows = [
-            [escape(str(name).replace("_", " ")), escape(_plain(value))] for name, value in results.environment.items()
+            [escape(str(name).replace("_", " ")), escape(_plain(value))]
+            for name, value in results.environment.items()
         ]
         content.append(table(["Environment", ""], rows, numbers=False))
     return Section("Timing and environment", content)

@@ -1,4 +1,6 @@
-"""Studies: variants of one configuration over seeds and folds, compared with each other. See configs/study.py."""
+"""Studies: variants of one configuration over seeds and folds, compared with each other. See
+configs/study.py.
+"""
 
 from covjax.study.run import run_study
 

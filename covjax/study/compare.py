@@ -1,4 +1,6 @@
-"""What a study says: the scores of every variant over all its runs, and its differences to the reference."""
+"""What a study says: the scores of every variant over all its runs, and its differences to the
+reference.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,36 +18,62 @@ from covjax.metrics.resampling import Statistic, ratio
 from covjax.study.grid import STAGE, Run, variant_names
 
 # Fields that tell what was studied, beside the variants'.
-SETTINGS = ("data.source", "split.by", "split.folds", f"{STAGE}.model.name", f"{STAGE}.input.size", f"{STAGE}.epochs")
+SETTINGS = (
+    "data.source",
+    "split.by",
+    "split.folds",
+    f"{STAGE}.model.name",
+    f"{STAGE}.input.size",
+    f"{STAGE}.epochs",
+)
 
 
 class Counts(NamedTuple):
-    """Pixels of every slice under every seed: confusion [S, N, 2, 2], and which of them were tested, bool [S, N]."""
+    """Pixels of every slice under every seed: confusion [S, N, 2, 2], and which of them were
+    tested, bool [S, N].
+    """
 
     confusion: np.ndarray
     tested: np.ndarray
 
 
 def compare_variants(
-    config: Any, planned: Sequence[Run], done: Sequence[Run], failed: Mapping[str, str], speeds: Mapping[str, float]
+    config: Any,
+    planned: Sequence[Run],
+    done: Sequence[Run],
+    failed: Mapping[str, str],
+    speeds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Returns what study.json holds.
 
-    Over all test slices of all folds, never a mean of fold scores; of several seeds, the mean. Intervals are t over
-    patients (see `covjax.metrics.jackknife`), tests exchange variants patient by patient (`covjax.metrics.paired_test`)
-    on the slices and seeds that both were tested on, adjusted by Holm for all of the study.
+    Over all test slices of all folds, never a mean of fold scores; of several seeds, the mean.
+    Intervals are t over patients (see `covjax.metrics.jackknife`), tests exchange variants patient
+    by patient (`covjax.metrics.paired_test`) on the slices and seeds that both were tested on,
+    adjusted by Holm for all of the study.
     """
-    names, seeds = variant_names(config), list(config.study.seeds)
+    names = variant_names(config)
+    seeds = list(config.study.seeds)
     rows = {(run.variant, run.seed, run.fold): _read_rows(run) for run in done}
-    patients = {name: patient for ids, owners, _ in rows.values() for name, patient in zip(ids, owners, strict=True)}
+    patients = {
+        name: patient
+        for ids, owners, _ in rows.values()
+        for name, patient in zip(ids, owners, strict=True)
+    }
     counts = {name: _counts(name, seeds, rows, list(patients)) for name in names}
     found = [
         {
             "name": name,
             "fields": _fields(config, name),
             "planned": sum(run.variant == name for run in planned),
-            "runs": [_run(run, rows[run.variant, run.seed, run.fold][2]) for run in done if run.variant == name],
-            "scores": {what: _score(make, counts[name], list(patients.values())) for what, make in SCORES.items()},
+            "runs": [
+                _run(run, rows[run.variant, run.seed, run.fold][2])
+                for run in done
+                if run.variant == name
+            ],
+            "scores": {
+                what: _score(make, counts[name], list(patients.values()))
+                for what, make in SCORES.items()
+            },
             "ms_per_slice": speeds.get(name),
         }
         for name in names
@@ -61,7 +89,10 @@ def compare_variants(
     for pair, adjusted in zip(pairs, holm([pair["p_value"] for pair in pairs]), strict=True):
         pair["p_holm"] = adjusted
     flat = flat_fields(json.loads(config.to_json_best_effort()))
-    grid = {"seeds": seeds, "folds": sorted({run.fold for run in planned}) if config.split.folds else []}
+    grid = {
+        "seeds": seeds,
+        "folds": sorted({run.fold for run in planned}) if config.split.folds else [],
+    }
     settings = {field: flat[field] for field in SETTINGS} | grid
     settings |= {"slices": len(patients), "patients": len(set(patients.values()) - {""})}
     return {
@@ -71,7 +102,9 @@ def compare_variants(
 
 
 def _read_rows(run: Run) -> tuple[list[str], list[str], np.ndarray]:
-    """Returns id, patient and confusion matrix [n, 2, 2], infected or not, of the slices that a run was tested on."""
+    """Returns id, patient and confusion matrix [n, 2, 2], infected or not, of the slices that a run
+    was tested on.
+    """
     path = run.workdir / "results" / "test" / "rows.npz"
     arrays = read_arrays(path)
     seen = rows_from_arrays(arrays).get(STAGE)
@@ -81,13 +114,17 @@ def _read_rows(run: Run) -> tuple[list[str], list[str], np.ndarray]:
     return ids, patients, infected_or_not(seen.rows["confusion"])
 
 
-def _counts(name: str, seeds: Sequence[int], rows: Mapping[tuple, tuple], ids: Sequence[str]) -> Counts:
+def _counts(
+    name: str, seeds: Sequence[int], rows: Mapping[tuple, tuple], ids: Sequence[str]
+) -> Counts:
     place = {slice_id: k for k, slice_id in enumerate(ids)}
-    confusion, tested = np.zeros((len(seeds), len(ids), 2, 2), np.int64), np.zeros((len(seeds), len(ids)), bool)
+    confusion = np.zeros((len(seeds), len(ids), 2, 2), np.int64)
+    tested = np.zeros((len(seeds), len(ids)), bool)
     for (variant, seed, _), (some, _, found) in rows.items():
         if variant == name:
             at = seeds.index(seed), [place[slice_id] for slice_id in some]
-            confusion[at], tested[at] = found, True
+            confusion[at] = found
+            tested[at] = True
     return Counts(confusion, tested)
 
 
@@ -132,22 +169,29 @@ def _mean(values: np.ndarray, axis: int) -> np.ndarray:
     return ratio(np.where(defined, values, 0).sum(axis), defined.sum(axis))
 
 
-def _score(make: Callable[[Counts], Statistic], counts: Counts, patients: Sequence[str]) -> dict[str, Any]:
+def _score(
+    make: Callable[[Counts], Statistic], counts: Counts, patients: Sequence[str]
+) -> dict[str, Any]:
     some, patients = _of_slices(counts, counts.tested.any(0), patients)
     if not patients:
         return score(None, 0, reason="no run is finished")
     statistic = make(some)
     value = statistic(np.ones((1, len(patients))))[0]
-    limits = t_intervals(lambda w: statistic(w)[:, None], patients, WEIGHTS[make](some)[:, None], ["share"])
+    limits = t_intervals(
+        lambda w: statistic(w)[:, None], patients, WEIGHTS[make](some)[:, None], ["share"]
+    )
     return limited(value, len(patients), limits[0], "no slice has infection")
 
 
 def _difference(
     make: Callable[[Counts], Statistic], one: Counts, other: Counts, patients: Sequence[str]
 ) -> dict[str, Any]:
-    """A variant minus the reference, over the slices and seeds that both were tested on, and under each seed alone."""
+    """A variant minus the reference, over the slices and seeds that both were tested on, and under
+    each seed alone.
+    """
     both = one.tested & other.tested
-    one, other = one._replace(tested=both), other._replace(tested=both)
+    one = one._replace(tested=both)
+    other = other._replace(tested=both)
     some, owners = _of_slices(one, both.any(0), patients)
     rest, _ = _of_slices(other, both.any(0), patients)
     by_seed = [_value(make, one, seed) - _value(make, other, seed) for seed in range(len(both))]
@@ -159,12 +203,16 @@ def _difference(
 
 
 def _value(make: Callable[[Counts], Statistic], counts: Counts, seed: int) -> float:
-    """The score under one seed; of several, they show how much trainings differ, which no interval tells."""
+    """The score under one seed; of several, they show how much trainings differ, which no interval
+    tells.
+    """
     alone = Counts(*(array[seed : seed + 1] for array in counts))
     return make(alone)(np.ones((1, alone.tested.shape[1])))[0]
 
 
-def _of_slices(counts: Counts, chosen: np.ndarray, patients: Sequence[str]) -> tuple[Counts, list[str]]:
+def _of_slices(
+    counts: Counts, chosen: np.ndarray, patients: Sequence[str]
+) -> tuple[Counts, list[str]]:
     some = Counts(counts.confusion[:, chosen], counts.tested[:, chosen])
     return some, [patient for patient, kept in zip(patients, chosen, strict=True) if kept]
 
@@ -175,9 +223,13 @@ def _fields(config: Any, name: str) -> dict[str, Any]:
 
 def _run(run: Run, confusion: np.ndarray) -> dict[str, Any]:
     """What is told of one run: its own scores and how it was trained."""
-    timing = json.loads((run.workdir / "results" / "timing.json").read_text(encoding="utf-8"))[STAGE]
+    timing = json.loads((run.workdir / "results" / "timing.json").read_text(encoding="utf-8"))[
+        STAGE
+    ]
     counts = Counts(confusion[None], np.ones((1, len(confusion)), bool))
     values = {what: make(counts)(np.ones((1, len(confusion))))[0] for what, make in SCORES.items()}
     told = {"seed": run.seed, "fold": run.fold, "workdir": "/".join(run.workdir.parts[-3:])}
     told |= {name: timing.get(name) for name in ("parameters", "best_epoch", "train_seconds")}
-    return told | {what: None if np.isnan(value) else float(value) for what, value in values.items()}
+    return told | {
+        what: None if np.isnan(value) else float(value) for what, value in values.items()
+    }

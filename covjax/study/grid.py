@@ -1,4 +1,6 @@
-"""The grid of a study: which variants, seeds and folds, and the configuration and folder of every run."""
+"""The grid of a study: which variants, seeds and folds, and the configuration and folder of every
+run.
+"""
 
 import re
 from collections.abc import Mapping
@@ -30,7 +32,9 @@ class Run:
 
 
 def variant_names(config: Any) -> list[str]:
-    """Returns the variants that `study.only` names, or all. Raises InputError for an unknown one."""
+    """Returns the variants that `study.only` names, or all. Raises InputError for an unknown
+    one.
+    """
     names = list(config.study.variants)
     only = [name.strip() for name in config.study.only.split(",") if name.strip()]
     for name in only:
@@ -40,7 +44,8 @@ def variant_names(config: Any) -> list[str]:
 
 
 def planned_runs(config: Any, workdir: Path) -> list[Run]:
-    """Returns the runs of a study, in the order they are made: all variants of a fold before the next fold.
+    """Returns the runs of a study, in the order they are made: all variants of a fold before the
+    next fold.
 
     Raises InputError naming what is wrong with the grid, or with the configuration of a variant.
     """
@@ -58,16 +63,19 @@ def planned_runs(config: Any, workdir: Path) -> list[Run]:
             for name, of_variant in variants.items():
                 ours = of_variant.copy_and_resolve_references()
                 with ours.unlocked():
-                    ours.seed, ours.split.fold = seed, fold
+                    ours.seed = seed
+                    ours.split.fold = fold
                 folder = f"seed{seed}_fold{fold}" if config.split.folds else f"seed{seed}"
                 runs.append(Run(name, seed, fold, ours, workdir / "runs" / name / folder))
     return runs
 
 
 def variant_config(config: Any, name: str) -> Any:
-    """Returns the configuration of one variant: that of the study with the variant's fields in place of its own.
+    """Returns the configuration of one variant: that of the study with the variant's fields in
+    place of its own.
 
-    A model of another name takes nothing over from the study's: its options are those that the variant gives.
+    A model of another name takes nothing over from the study's: its options are those that the
+    variant gives.
     """
     ours = config.copy_and_resolve_references()
     with ours.unlocked():
@@ -90,7 +98,9 @@ def _set(section: Any, fields: Mapping[str, Any], where: str) -> None:
         try:
             section[name] = value
         except TypeError as error:
-            raise InputError(f"{where}.{name}: {value} does not fit ({' '.join(str(error).split())})") from error
+            raise InputError(
+                f"{where}.{name}: {value} does not fit ({' '.join(str(error).split())})"
+            ) from error
 
 
 def _folds(config: Any) -> tuple[int, ...]:
@@ -102,12 +112,20 @@ def _folds(config: Any) -> tuple[int, ...]:
 def _check_grid(config: Any) -> None:
     study = config.study
     if STAGE not in config or "classifier" in config:
-        raise InputError("study: compares segmenters, give a configuration with a segmenter and no classifier")
+        raise InputError(
+            "study: compares segmenters, give a configuration with a segmenter and no classifier"
+        )
     if config.seed or config.split.fold:
-        raise InputError("seed, split.fold: a study has several of them, set study.seeds and study.folds")
+        raise InputError(
+            "seed, split.fold: a study has several of them, set study.seeds and study.folds"
+        )
     for field, values in (("seeds", study.seeds), ("folds", study.folds)):
-        if len(set(values)) != len(values) or not all(isinstance(value, int) and value >= 0 for value in values):
-            raise InputError(f"study.{field}: {values} must be different whole numbers, 0 or more, e.g. (0,1)")
+        if len(set(values)) != len(values) or not all(
+            isinstance(value, int) and value >= 0 for value in values
+        ):
+            raise InputError(
+                f"study.{field}: {values} must be different whole numbers, 0 or more, e.g. (0,1)"
+            )
     if not study.seeds:
         raise InputError("study.seeds: empty, give at least one, e.g. (0,)")
     if study.folds and max(study.folds) >= config.split.folds:
@@ -117,9 +135,13 @@ def _check_grid(config: Any) -> None:
         )
     for name in study.variants:
         if not re.fullmatch(r"\w[\w+-]*", name):
-            raise InputError(f"study.variants: '{name}' cannot be the name of a folder, use letters, digits, _ + -")
+            raise InputError(
+                f"study.variants: '{name}' cannot be the name of a folder, use letters, digits, _ + -"
+            )
     names = variant_names(config)
     if study.reference not in study.variants:
         raise unknown("study.reference", study.reference, study.variants)
     if study.reference not in names:
-        raise InputError(f"study.only: lacks the reference '{study.reference}', add it or set study.reference")
+        raise InputError(
+            f"study.only: lacks the reference '{study.reference}', add it or set study.reference"
+        )

@@ -1,4 +1,6 @@
-"""Running a study: every run of its grid in turn, none twice, then one comparison of the variants."""
+"""Running a study: every run of its grid in turn, none twice, then one comparison of the
+variants.
+"""
 
 import json
 import sys
@@ -25,18 +27,21 @@ ROUNDS = 5  # of timing; the fastest counts
 
 
 def run_study(config: Any, workdir: Path) -> None:
-    """Trains and evaluates every run of a study, in WORKDIR/runs/VARIANT/, and writes WORKDIR/study.json.
+    """Trains and evaluates every run of a study, in WORKDIR/runs/VARIANT/, and writes
+    WORKDIR/study.json.
 
-    Runs that are finished are not repeated, an interrupted one goes on where it stopped. The grid (`config.study`) may
-    change from call to call, all else may not. A run whose loss becomes non-finite is told and counted as failed, and
-    the study goes on.
+    Runs that are finished are not repeated, an interrupted one goes on where it stopped. The grid
+    (`config.study`) may change from call to call, all else may not. A run whose loss becomes
+    non-finite is told and counted as failed, and the study goes on.
 
-    Raises InputError, before anything is written, for a grid, a variant or data that cannot be used, and for runs that
-    were made by another configuration.
+    Raises InputError, before anything is written, for a grid, a variant or data that cannot be
+    used, and for runs that were made by another configuration.
     """
     runs = planned_runs(config, workdir)
     data = prepare(config.data)
-    for seed, split in {(run.seed, run.fold): (run.seed, run.config.split) for run in runs}.values():
+    for seed, split in {
+        (run.seed, run.fold): (run.seed, run.config.split) for run in runs
+    }.values():
         make_splits(data, split, seed, ("infected",))
     for run in runs:
         if (run.workdir / "config.json").is_file():
@@ -44,11 +49,15 @@ def run_study(config: Any, workdir: Path) -> None:
     claim_workdir(workdir, config, free="study.")
     failed = _train(config.study.name, runs)
     done = [run for run in runs if is_finished(run)]
-    write_json(workdir / "study.json", compare_variants(config, runs, done, failed, _speeds(done, workdir)))
+    write_json(
+        workdir / "study.json", compare_variants(config, runs, done, failed, _speeds(done, workdir))
+    )
 
 
 def is_finished(run: Run) -> bool:
-    """Whether a run trained to its end and was evaluated, without options, by the present definitions of scores."""
+    """Whether a run trained to its end and was evaluated, without options, by the present
+    definitions of scores.
+    """
     timing = _read(run.workdir / "results" / "timing.json").get(STAGE, {})
     summary = _read(run.workdir / "results" / "test" / "summary.json")
     evaluated = summary.get("definitions") == DEFINITIONS and not summary.get("options")
@@ -60,10 +69,14 @@ def _train(study: str, runs: Sequence[Run]) -> dict[str, str]:
     waiting = [run for run in runs if not is_finished(run)]
     before = len(runs) - len(waiting)
     print(f"study {study}: {len(runs)} runs, {before} of them finished", flush=True)
-    failed, start = {}, time.perf_counter()
+    failed = {}
+    start = time.perf_counter()
     for k, run in enumerate(waiting):
         left = _duration((time.perf_counter() - start) / k * (len(waiting) - k)) if k else ""
-        print(f"run {before + k + 1} of {len(runs)}: {run}{left and f' (about {left} left)'}", flush=True)
+        print(
+            f"run {before + k + 1} of {len(runs)}: {run}{left and f' (about {left} left)'}",
+            flush=True,
+        )
         try:
             train_run(run.config, run.workdir)
         except RunError as error:
@@ -82,8 +95,11 @@ def _duration(seconds: float) -> str:
 
 
 def _speeds(done: Sequence[Run], workdir: Path) -> dict[str, float]:
-    """Returns the milliseconds per slice of every variant, measured once, all in turn; kept in speed.json."""
-    path, first = workdir / "speed.json", {run.variant: run for run in reversed(done)}
+    """Returns the milliseconds per slice of every variant, measured once, all in turn; kept in
+    speed.json.
+    """
+    path = workdir / "speed.json"
+    first = {run.variant: run for run in reversed(done)}
     known = _read(path)
     if not first.keys() <= known.keys():
         known = _measured(first)
@@ -92,24 +108,36 @@ def _speeds(done: Sequence[Run], workdir: Path) -> dict[str, float]:
 
 
 def _measured(runs: dict[str, Run]) -> dict[str, float]:
-    programs, seconds = {}, {}
+    programs = {}
+    seconds = {}
     for name, run in runs.items():
         stage, variables = load_trained(STAGE, run.config, run.workdir)
         shape = (run.config[STAGE].batch_size, *slice_size(run.config[STAGE].input))
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        program = jax.jit(lambda v, x, stage=stage: stage.outputs(v, x)["logits"]).lower(variables, images).compile()
-        programs[name] = lambda program=program, v=variables, x=images: jax.block_until_ready(program(v, x))
+        program = (
+            jax.jit(lambda v, x, stage=stage: stage.outputs(v, x)["logits"])
+            .lower(variables, images)
+            .compile()
+        )
+        programs[name] = lambda program=program, v=variables, x=images: jax.block_until_ready(
+            program(v, x)
+        )
         programs[name]()
     for _ in range(ROUNDS):
         for name, program in programs.items():
             start = time.perf_counter()
             program()
             seconds.setdefault(name, []).append(time.perf_counter() - start)
-    return {name: round(1000 * min(found) / runs[name].config[STAGE].batch_size, 3) for name, found in seconds.items()}
+    return {
+        name: round(1000 * min(found) / runs[name].config[STAGE].batch_size, 3)
+        for name, found in seconds.items()
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns a JSON object, {} if it is not there or damaged: what it tells of is then made again."""
+    """Returns a JSON object, {} if it is not there or damaged: what it tells of is then made
+    again.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,6 @@
-"""BatchNorm statistics over the training set in whole batches, as the released network was finalised."""
+"""BatchNorm statistics over the training set in whole batches, as the released network was
+finalised.
+"""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -18,16 +20,16 @@ from covjax.stages import Stage
 def make_finaliser(stage: Stage) -> Callable[[Any, Any, Iterable[dict[str, np.ndarray]]], Any]:
     """Returns finalise(params, batch_stats, batches) -> BatchNorm statistics over all `batches`.
 
-    A layer's mean is the mean over batches; its variance is the mean of the batches' second moments around it. They are
-    those of evaluation, without dropout, which makes what a later BatchNorm sees more variable ("Understanding the
-    Disharmony between Dropout and Batch Normalization by Variance Shift", arXiv:1801.05134).
-    Frozen layers keep the statistics they have.
+    A layer's mean is the mean over batches; its variance is the mean of the batches' second moments
+    around it. They are those of evaluation, without dropout, which makes what a later BatchNorm
+    sees more variable ("Understanding the Disharmony between Dropout and Batch Normalization by
+    Variance Shift", arXiv:1801.05134). Frozen layers keep the statistics they have.
     """
     freeze = stage.config.optimizer.freeze
 
     def moments(sums, batch):
-        # The statistics are for evaluation, so all but BatchNorm is as there: nothing is dropped, and there is no key
-        # for a stochastic pooling, which then gives the expected value.
+        # The statistics are for evaluation, so all but BatchNorm is as there: nothing is dropped,
+        # and there is no key for a stochastic pooling, which then gives the expected value.
         with without_dropout():
             _, updated = stage.logits(
                 {"params": sums["params"], "batch_stats": sums["start"]}, batch["image"], train=True,
@@ -51,7 +53,8 @@ def make_finaliser(stage: Stage) -> Callable[[Any, Any, Iterable[dict[str, np.nd
         moving, frozen = split_statistics(batch_stats, freeze)
         if not moving:
             return batch_stats
-        sums, count = replicate(start(params, batch_stats)), 0
+        sums = replicate(start(params, batch_stats))
+        count = 0
         for batch in batches:
             sums, _ = step(sums, shard({"image": batch["image"]}))
             count += 1

@@ -1,6 +1,8 @@
-"""Checkpoints: the latest states to resume from and the best ones to use, written asynchronously and atomically.
+"""Checkpoints: the latest states to resume from and the best ones to use, written asynchronously
+and atomically.
 
-Every checkpoint carries a digest of its arrays, so that damage is noticed and never trained on or evaluated.
+Every checkpoint carries a digest of its arrays, so that damage is noticed and never trained on or
+evaluated.
 """
 
 import hashlib
@@ -26,32 +28,40 @@ logging.getLogger("orbax").setLevel(logging.ERROR)
 class Checkpoints:
     """A folder of checkpoints of one kind ("latest" or "best"), the newest few kept.
 
-    Only a training opens it with `write`: a reader must not tidy away what a training beside it is just writing.
+    Only a training opens it with `write`: a reader must not tidy away what a training beside it is
+    just writing.
     """
 
     def __init__(self, folder: Path, *, write: bool = False):
-        self.folder, self._write = folder, write
+        self.folder = folder
+        self._write = write
         keep = KEEP if write else None
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=write, create=write)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=write, create=write
+        )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def save(self, step: int, tree: Any, info: dict[str, Any]) -> None:
-        """Starts writing a checkpoint; one of this step that is there already is kept (a replay gives the same)."""
+        """Starts writing a checkpoint; one of this step that is there already is kept (a replay
+        gives the same).
+        """
         if step in self._manager.all_steps():
             return
-        # A copy, because the next step donates these buffers while the writer may still be reading them.
+        # A copy, because the next step donates these buffers while the writer may still be reading
+        # them.
         tree = jax.tree.map(np.array, jax.device_get(tree))
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(tree), info=ocp.args.JsonSave(info | {"digest": digest(tree, info)})
+            state=ocp.args.StandardSave(tree),
+            info=ocp.args.JsonSave(info | {"digest": digest(tree, info)}),
         )
         self._manager.save(step, args=items)
 
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
         """Returns (tree, info) of the newest intact checkpoint, or None if none was ever written.
 
-        Of the arrays of `template` only shapes and types matter: jax.ShapeDtypeStruct will do.
-        A damaged one is named and passed over; a training then deletes it, to write it again. Raises RunError if all
-        are damaged, and deletes none.
+        Of the arrays of `template` only shapes and types matter: jax.ShapeDtypeStruct will do. A
+        damaged one is named and passed over; a training then deletes it, to write it again. Raises
+        RunError if all are damaged, and deletes none.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
@@ -60,7 +70,11 @@ class Checkpoints:
                 for damaged in steps[: steps.index(step)] if self._write else ():
                     self._manager.delete(damaged)
                 return replicate(tree), info
-            absl_logging.warning("%s: damaged checkpoint (%s), going back to the one before", self.path(step), problem)
+            absl_logging.warning(
+                "%s: damaged checkpoint (%s), going back to the one before",
+                self.path(step),
+                problem,
+            )
         if steps:
             raise RunError(
                 f"{self.folder}: every checkpoint is damaged, restore one or delete {self.folder.parent} to train anew"
@@ -83,9 +97,13 @@ class Checkpoints:
 
     def _read(self, step: int, template: Any) -> tuple[Any, Any, str | None]:
         place = SingleDeviceSharding(jax.local_devices()[0])
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), template)
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), template
+        )
         try:
-            items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), info=ocp.args.JsonRestore())
+            items = ocp.args.Composite(
+                state=ocp.args.StandardRestore(shapes), info=ocp.args.JsonRestore()
+            )
             restored = self._manager.restore(step, args=items)
         # Damage shows itself as almost any exception, depending on which byte of which file it hit.
         except Exception as error:

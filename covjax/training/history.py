@@ -29,9 +29,11 @@ class History:
     """Appends one record per epoch to metrics.jsonl and to TensorBoard."""
 
     def __init__(self, workdir: Path, stage: str, step: int):
-        self.stage, self.path = stage, workdir / "metrics.jsonl"
+        self.stage = stage
+        self.path = workdir / "metrics.jsonl"
         rewind(self.path, stage, step)
-        # TensorBoard hides everything from purge_step on, so the last record that stays must lie before it.
+        # TensorBoard hides everything from purge_step on, so the last record that stays must lie
+        # before it.
         self._board = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=step + 1)
 
     def write(self, epoch: int, step: int, values: dict[str, float | None]) -> None:

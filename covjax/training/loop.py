@@ -26,7 +26,8 @@ from covjax.training.signals import deferred_signals
 from covjax.training.state import TrainState, create_state, eval_variables
 from covjax.training.step import train_step
 
-LOG_EVERY = 20  # steps between two fetches of the loss: the device must not wait for the host more often
+# steps between two fetches of the loss: the device must not wait for the host more often
+LOG_EVERY = 20
 
 
 @dataclass
@@ -58,13 +59,14 @@ def train_stage(
     stage: Stage, readers: dict[str, SliceReader], config: Any, workdir: Path, *, start: Any = None,
     verbose: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """Trains a stage until its last epoch, from where it stopped if it was interrupted, and returns its timing.
+    """Trains a stage until its last epoch, from where it stopped if it was interrupted, and returns
+    its timing.
 
     `start` is the variables to begin with; None for those that `init_variables` returns.
 
-    Writes checkpoints/STAGE/{latest,best}, metrics.jsonl and tensorboard/STAGE below `workdir`. The result is the
-    same to the bit whether or not it was interrupted. Raises Interrupted after saving when SIGINT or SIGTERM arrives,
-    RunError when the loss becomes non-finite.
+    Writes checkpoints/STAGE/{latest,best}, metrics.jsonl and tensorboard/STAGE below `workdir`. The
+    result is the same to the bit whether or not it was interrupted. Raises Interrupted after saving
+    when SIGINT or SIGTERM arrives, RunError when the loss becomes non-finite.
     """
     with deferred_signals() as received:
         return _Training(stage, readers, config, workdir, start, verbose).run(received)
@@ -74,12 +76,24 @@ class _Training:
     """The loop's variables; lives for one call of train_stage."""
 
     def __init__(
-        self, stage: Stage, readers: dict[str, SliceReader], config: Any, workdir: Path, start: Any, verbose: bool
+        self,
+        stage: Stage,
+        readers: dict[str, SliceReader],
+        config: Any,
+        workdir: Path,
+        start: Any,
+        verbose: bool,
     ):
-        self.stage, self.readers, self.seed, self.verbose = stage, readers, config.seed, verbose
-        self.config, self.workdir = stage.config, workdir
-        self.clock, self.compiled = time.perf_counter(), compile_seconds()
-        self.batch_size, self.epochs = self.config.batch_size, self.config.epochs
+        self.stage = stage
+        self.readers = readers
+        self.seed = config.seed
+        self.verbose = verbose
+        self.config = stage.config
+        self.workdir = workdir
+        self.clock = time.perf_counter()
+        self.compiled = compile_seconds()
+        self.batch_size = self.config.batch_size
+        self.epochs = self.config.epochs
         if self.batch_size % jax.device_count():
             raise InputError(
                 f"{stage.name}.batch_size: {self.batch_size} is not a multiple of the {jax.device_count()} devices"
@@ -107,7 +121,9 @@ class _Training:
         )
 
     def _resumed(self) -> tuple[TrainState, Progress] | None:
-        """Reads the latest checkpoint, if there is one, into shapes alone: nothing is initialised for it."""
+        """Reads the latest checkpoint, if there is one, into shapes alone: nothing is initialised
+        for it.
+        """
         if self.latest.newest() is None:
             return None
         shapes = jax.eval_shape(self._create_state, variable_shapes(self.stage.model, self.config))
@@ -115,7 +131,9 @@ class _Training:
         return state, Progress(**info)
 
     def _fresh(self, start: Any) -> TrainState:
-        return replicate(self._create_state(start or init_variables(self.stage.model, self.config, self.seed)))
+        return replicate(
+            self._create_state(start or init_variables(self.stage.model, self.config, self.seed))
+        )
 
     def _create_state(self, variables: Any) -> TrainState:
         settings = self.config.optimizer
@@ -125,7 +143,10 @@ class _Training:
         self.step = int(self.state.step)
         self.history = History(self.workdir, self.stage.name, self.step)
         if self.verbose and self.step:
-            print(f"{self.stage.name}: resuming at step {self.step} of {self.steps * self.epochs}", flush=True)
+            print(
+                f"{self.stage.name}: resuming at step {self.step} of {self.steps * self.epochs}",
+                flush=True,
+            )
         try:
             with self._bar() as self.bar:
                 self._stop_if(received)
@@ -143,7 +164,8 @@ class _Training:
         return self._timing()
 
     def _train_epoch(self, received: list[int]) -> None:
-        epoch, start = self.progress.epoch, self.step - self.progress.epoch * self.steps
+        epoch = self.progress.epoch
+        start = self.step - self.progress.epoch * self.steps
         batches = train_batches(
             self.readers["train"], batch_size=self.batch_size, seed=self.seed, epoch=epoch, start=start,
             process=jax.process_index(), processes=jax.process_count(),
@@ -160,22 +182,33 @@ class _Training:
             if self.step % LOG_EVERY == 0:
                 self._fetch()
             if self.step % self.steps == 0:
-                break  # validation belongs to the epoch: a checkpoint between the two would have to repeat it
+                # validation belongs to the epoch: a checkpoint between the two would have to repeat
+                # it
+                break
             if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0:
                 self._save()
             self._stop_if(received)
         self._fetch()
 
     def _fetch(self) -> None:
-        """Fetches the losses since the last time, adds them up and stops the run if a step was not finite."""
-        pending, self.pending = self.pending, Pending()
+        """Fetches the losses since the last time, adds them up and stops the run if a step was not
+        finite.
+        """
+        pending = self.pending
+        self.pending = Pending()
         values = jax.device_get(pending.metrics)
-        p, slices, seconds = self.progress, len(values) * self.batch_size, self._lap()
-        p.seconds, p.slices = p.seconds + seconds, p.slices + slices
-        p.epoch_seconds, p.epoch_slices = p.epoch_seconds + seconds, p.epoch_slices + slices
+        p = self.progress
+        slices = len(values) * self.batch_size
+        seconds = self._lap()
+        p.seconds = p.seconds + seconds
+        p.slices = p.slices + slices
+        p.epoch_seconds = p.epoch_seconds + seconds
+        p.epoch_slices = p.epoch_slices + slices
         for step, value, index in zip(pending.steps, values, pending.indices, strict=True):
             if not value["finite"]:
-                self._stop_non_finite(step, "slices " + ", ".join(self.readers["train"].data.ids[i] for i in index))
+                self._stop_non_finite(
+                    step, "slices " + ", ".join(self.readers["train"].data.ids[i] for i in index)
+                )
             p.loss += float(value["loss"]) * float(value["weight"])
             p.weight += float(value["weight"])
         self.bar.update(len(values))
@@ -183,10 +216,15 @@ class _Training:
             self.bar.set_postfix(self._postfix(float(values[-1]["loss"])))
 
     def _lap(self) -> float:
-        """Returns the seconds since the last lap, without those spent compiling: they are counted apart."""
-        now, compiled = time.perf_counter(), compile_seconds()
-        seconds, compiling = now - self.clock, compiled - self.compiled
-        self.clock, self.compiled = now, compiled
+        """Returns the seconds since the last lap, without those spent compiling: they are counted
+        apart.
+        """
+        now = time.perf_counter()
+        compiled = compile_seconds()
+        seconds = now - self.clock
+        compiling = compiled - self.compiled
+        self.clock = now
+        self.compiled = compiled
         self.progress.compile_seconds += compiling
         return seconds - compiling
 
@@ -201,7 +239,8 @@ class _Training:
 
     def _finish_epoch(self) -> None:
         """Validates, records, and saves: the best checkpoint if it is one, the latest always."""
-        p, variables = self.progress, self._eval_variables()
+        p = self.progress
+        variables = self._eval_variables()
         batches = eval_batches(self.readers["val"], batch_size=round_up(self.batch_size))
         try:
             rows = collect(self.predict(variables, batches))
@@ -214,7 +253,8 @@ class _Training:
         score = scores[self.stage.task.best]
         p.epoch += 1
         if p.best_score is None or (score is not None and score > p.best_score):
-            p.best_score, p.best_epoch = score, p.epoch
+            p.best_score = score
+            p.best_epoch = p.epoch
             info = {"epoch": p.epoch, "score": score, "score_name": self.best_name}
             self.best.save(self.step, variables, info)
         self.history.write(
@@ -226,7 +266,10 @@ class _Training:
                 "slices_per_second": p.epoch_slices / max(p.epoch_seconds, 1e-9),
                 "train/loss": p.loss / max(p.weight, 1e-12),
                 "val/loss": loss,
-                **{f"val/{name}{self.stage.task.while_training}": value for name, value in scores.items()},
+                **{
+                    f"val/{name}{self.stage.task.while_training}": value
+                    for name, value in scores.items()
+                },
             },
         )
         p.loss = p.weight = p.epoch_seconds = 0.0
@@ -237,16 +280,23 @@ class _Training:
             self.bar.set_postfix(self._postfix(loss))
 
     def _eval_variables(self) -> dict[str, Any]:
-        """What is validated and kept as best: averaged parameters and finalised BatchNorm statistics where asked."""
+        """What is validated and kept as best: averaged parameters and finalised BatchNorm
+        statistics where asked.
+        """
         variables = eval_variables(self.state)
         if self.config.batch_norm == "running":
             return variables
-        batches = train_batches(self.readers["train"], batch_size=self.batch_size, seed=self.seed, epoch=0)
-        return variables | {"batch_stats": self.finalise(variables["params"], variables["batch_stats"], batches)}
+        batches = train_batches(
+            self.readers["train"], batch_size=self.batch_size, seed=self.seed, epoch=0
+        )
+        return variables | {
+            "batch_stats": self.finalise(variables["params"], variables["batch_stats"], batches)
+        }
 
     def _save(self) -> None:
         self._fetch()  # a state whose losses were not looked at is not known to be good
-        self.best.wait()  # the latest checkpoint says which is the best: that one must be on disk first
+        # the latest checkpoint says which is the best: that one must be on disk first
+        self.best.wait()
         self.latest.save(self.step, self.state, dict(vars(self.progress)))
 
     def _stop_if(self, received: list[int]) -> None:
@@ -265,9 +315,14 @@ class _Training:
         )  # fmt: skip
 
     def _postfix(self, loss: float) -> dict[str, str]:
-        p, name = self.progress, self.best_name
+        p = self.progress
+        name = self.best_name
         best = "-" if p.best_score is None else f"{p.best_score:.3f}"
-        return {"loss": f"{loss:.4f}", f"best {name}": best, "slices/s": f"{p.slices / max(p.seconds, 1e-9):.1f}"}
+        return {
+            "loss": f"{loss:.4f}",
+            f"best {name}": best,
+            "slices/s": f"{p.slices / max(p.seconds, 1e-9):.1f}",
+        }
 
     def _timing(self) -> dict[str, Any]:
         p = self.progress

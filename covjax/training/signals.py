@@ -10,7 +10,8 @@ from covjax.errors import Interrupted
 
 @contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that the loop can stop between two steps; a second one stops without saving.
+    """Collects SIGINT and SIGTERM, so that the loop can stop between two steps; a second one stops
+    without saving.
 
     Only the main thread may do so: in another one signals stay with whoever started it.
     """
@@ -21,7 +22,10 @@ def deferred_signals() -> Iterator[list[int]]:
 
     def handle(number, _frame):
         if received:
-            raise Interrupted(number, "stopped without saving; run the same command to resume from the last checkpoint")
+            raise Interrupted(
+                number,
+                "stopped without saving; run the same command to resume from the last checkpoint",
+            )
         received.append(number)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

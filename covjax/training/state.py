@@ -12,22 +12,28 @@ from covjax.freezing import overlay, split_frozen
 
 @struct.dataclass
 class TrainState:
-    """Step number, parameters, BatchNorm statistics, optimiser state, random seed; averaged parameters if asked."""
+    """Step number, parameters, BatchNorm statistics, optimiser state, random seed; averaged
+    parameters if asked.
+    """
 
     step: jax.Array  # int32 []
     params: Any
     batch_stats: Any
     opt_state: Any  # of the parameters that train; nothing is kept for frozen ones
     rng: jax.Array  # uint32 [2]; the keys of a step are folded from it and the step number
-    ema: Any  # average of the parameters that train, over the steps taken (`step.averaged`); None if not asked for
+    # average of the parameters that train, over the steps taken (`step.averaged`); None if not
+    # asked for
+    ema: Any
 
 
 def create_state(
     variables: Any, optimizer: optax.GradientTransformation, seed: int, ema: bool, freeze: str = ""
 ) -> TrainState:
-    """Returns the state before the first step; `freeze` names the parameters that do not train (covjax.freezing).
+    """Returns the state before the first step; `freeze` names the parameters that do not train
+    (covjax.freezing).
 
-    Until a step is taken the average is the initial parameters, so that a checkpoint of step 0 can be evaluated.
+    Until a step is taken the average is the initial parameters, so that a checkpoint of step 0 can
+    be evaluated.
     """
     params = variables["params"]
     trainable, _ = split_frozen(params, freeze)

@@ -1,7 +1,7 @@
 """The training step: a pure function of (state, batch), mapped over devices with an axis name.
 
-Losses are normalised by weights summed over all devices and every random key belongs to a position in the global
-batch, so that the same global batch gives the same result on any number of devices.
+Losses are normalised by weights summed over all devices and every random key belongs to a position
+in the global batch, so that the same global batch gives the same result on any number of devices.
 """
 
 import math
@@ -23,10 +23,11 @@ from covjax.training.state import TrainState
 def train_step(
     state: TrainState, batch: Batch, *, stage: Stage, optimizer: optax.GradientTransformation
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Takes one optimiser step on this device's shard of the batch; returns the new state and metrics.
+    """Takes one optimiser step on this device's shard of the batch; returns the new state and
+    metrics.
 
-    Metrics: loss, weight (what the loss was divided by) and finite (bool: the loss and the new state are). A step with
-    a finite loss may still leave parameters that are not.
+    Metrics: loss, weight (what the loss was divided by) and finite (bool: the loss and the new
+    state are). A step with a finite loss may still leave parameters that are not.
     """
     augment_key, dropout_key = step_keys(state.rng, state.step)
     batch = _augmented(augment_key, batch, stage)
@@ -62,7 +63,14 @@ def _augmented(key: jax.Array, batch: Batch, stage: Stage) -> Batch:
     return augment_batch(key, positions, batch, Augmentation(**stage.config.augment))
 
 
-def _loss(trainable: Any, frozen: Any, batch_stats: Any, batch: Batch, dropout_key: jax.Array, stage: Stage):
+def _loss(
+    trainable: Any,
+    frozen: Any,
+    batch_stats: Any,
+    batch: Batch,
+    dropout_key: jax.Array,
+    stage: Stage,
+):
     """This device's part of the loss of the global batch: the parts add up over the devices."""
     variables = {"params": overlay(frozen, trainable), "batch_stats": batch_stats}
     sums, weights, batch_stats = stage.training_loss(variables, batch, dropout_key)
@@ -75,15 +83,17 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def averaged(ema: Any, params: Any, decay: float, count: jax.Array) -> Any:
-    """Returns the average of parameters p_1..p_n with weights decay^(n-i), normalised to sum 1, n being `count` >= 1.
+    """Returns the average of parameters p_1..p_n with weights decay^(n-i), normalised to sum 1, n
+    being `count` >= 1.
 
-    `ema` is that of p_1..p_(n-1), and counts nothing if n is 1: the initial parameters are in no average. None stays
-    None. Source: "Adam: A Method for Stochastic Optimization" (2014), arXiv:1412.6980, section 3, for the correction.
+    `ema` is that of p_1..p_(n-1), and counts nothing if n is 1: the initial parameters are in no
+    average. None stays None. Source: "Adam: A Method for Stochastic Optimization" (2014),
+    arXiv:1412.6980, section 3, for the correction.
     """
     if ema is None:
         return None
-    # The newest weighs (1 - d) / (1 - d^n). By expm1 and a logarithm in float64, because 1 - d^n in float32, as in
-    # optax.ema, is wrong by 2e-4 at d = .9999.
+    # The newest weighs (1 - d) / (1 - d^n). By expm1 and a logarithm in float64, because 1 - d^n in
+    # float32, as in optax.ema, is wrong by 2e-4 at d = .9999.
     logarithm = math.log(decay) if decay else -math.inf
     newest = jnp.where(count == 1, 1.0, (1 - decay) / -jnp.expm1(count * logarithm))
     return jax.tree.map(lambda average, new: (1 - newest) * average + newest * new, ema, params)

@@ -10,7 +10,9 @@ def chest(seed, size=(60, 50)):
     """A picture without a flat border, unlike every other one."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(20, 230, (size[0] // 4 + 1, size[1] // 4 + 1)).repeat(4, 0).repeat(4, 1)
-    return np.clip(coarse[: size[0], : size[1]] + rng.integers(-9, 10, size), 0, 255).astype(np.uint8)
+    return np.clip(coarse[: size[0], : size[1]] + rng.integers(-9, 10, size), 0, 255).astype(
+        np.uint8
+    )
 
 
 def lesion(size=(60, 50), where=np.s_[20:30, 20:32]):
@@ -20,7 +22,9 @@ def lesion(size=(60, 50), where=np.s_[20:30, 20:32]):
 
 
 def healthy_set(count=24, patients=6):
-    """A data set with nothing wrong: half the slices infected, every patient with as many slices."""
+    """A data set with nothing wrong: half the slices infected, every patient with as many
+    slices.
+    """
     return [
         Slice(
             f"s{i:02d}",

@@ -15,15 +15,25 @@ from tests.audit.planted import chest, healthy_set, lesion, measured, parts_by_p
 def found(slices, parts=None, whole=False):
     m = measured(slices)
     findings = find(m, parts_by_patient(m) if parts is None else parts)
-    assert [f.severity for f in findings] == sorted((f.severity for f in findings), key=["serious", "note", "ok"].index)
-    assert all((f.severity == "ok") == (f.count == 0) and f.count <= max(f.of, f.count) for f in findings)
-    return {f.name: f if whole else (f.severity, f.count, [name for name, _ in f.rows]) for f in findings if f.count}
+    assert [f.severity for f in findings] == sorted(
+        (f.severity for f in findings), key=["serious", "note", "ok"].index
+    )
+    assert all(
+        (f.severity == "ok") == (f.count == 0) and f.count <= max(f.of, f.count) for f in findings
+    )
+    return {
+        f.name: f if whole else (f.severity, f.count, [name for name, _ in f.rows])
+        for f in findings
+        if f.count
+    }
 
 
 def with_margin(s, value):
     """Puts a slice into a white figure whose margin is labelled `value`."""
-    image, mask = np.full((100, 90), 255, np.uint8), np.full((100, 90), value, np.uint8)
-    image[15:75, 20:70], mask[15:75, 20:70] = s.image, s.mask
+    image = np.full((100, 90), 255, np.uint8)
+    mask = np.full((100, 90), value, np.uint8)
+    image[15:75, 20:70] = s.image
+    mask[15:75, 20:70] = s.mask
     return s._replace(image=image, mask=mask if s.label or value == IGNORE else np.zeros_like(mask))
 
 
@@ -34,14 +44,21 @@ def test_nothing_wrong(slices):
 def test_notes_are_told(slices):
     slices[3] = slices[3]._replace(notes=("its size is not known", "it is tilted"))
     assert found(slices) == {"notes": ("note", 1, ["s03"])}
-    assert found(slices, whole=True)["notes"].rows == [("s03", "its size is not known; it is tilted")]
+    assert found(slices, whole=True)["notes"].rows == [
+        ("s03", "its size is not known; it is tilted")
+    ]
 
 
 def test_labels_in_a_margin(slices):
     figures = [with_margin(s, 1) for s in slices]
     finding = found(figures, whole=True)["margin_labels"]
-    assert finding.severity == "serious" and finding.count == finding.of == 12 and len(finding.examples) == 3
-    margin, each = 100 * 90 - 60 * 50, 120
+    assert (
+        finding.severity == "serious"
+        and finding.count == finding.of == 12
+        and len(finding.examples) == 3
+    )
+    margin = 100 * 90 - 60 * 50
+    each = 120
     infected, background = blind_iou(measured(figures))
     assert infected == pytest.approx(margin / (margin + each))
     assert background == pytest.approx((3000 - each) / 3000)
@@ -58,12 +75,15 @@ def test_a_margin_that_is_not_labelled_or_ignored(slices):
 
 
 def test_a_lesion_that_reaches_into_air(slices):
-    """Dark air around the patient is a flat border too, but what is labelled there is brighter than air."""
+    """Dark air around the patient is a flat border too, but what is labelled there is brighter than
+    air.
+    """
     slices = [with_margin(s, 0) for s in slices]
     for s in slices:
         s.image[s.image == 255] = 0
         if s.label:
-            s.image[70:80, 30:50], s.mask[70:80, 30:50] = 90, 1
+            s.image[70:80, 30:50] = 90
+            s.mask[70:80, 30:50] = 1
     assert "margin_labels" not in found(slices)
 
 
@@ -83,18 +103,28 @@ def like_a_chest(seed, size=(60, 50)):
     """Air, a body and two lungs with a texture of their own: any two correlate, as chests do."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: size[0], : size[1]] / np.array(size)[:, None, None] - 0.5
-    y, x = y + 0.03 * rng.standard_normal(), x + 0.03 * rng.standard_normal()
-    body, lungs = (x / 0.46) ** 2 + (y / 0.4) ** 2 < 1, ((abs(x) - 0.2) / 0.13) ** 2 + (y / 0.28) ** 2 < 1
+    y = y + 0.03 * rng.standard_normal()
+    x = x + 0.03 * rng.standard_normal()
+    body = (x / 0.46) ** 2 + (y / 0.4) ** 2 < 1
+    lungs = ((abs(x) - 0.2) / 0.13) ** 2 + (y / 0.28) ** 2 < 1
     texture = rng.integers(-45, 46, (size[0] // 5, size[1] // 5)).repeat(5, 0).repeat(5, 1)
     image = np.where(lungs, 60, np.where(body, 150, 10)) + texture * body
     return np.clip(image + rng.integers(-4, 5, size), 0, 255).astype(np.uint8)
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.sampled_from(["inverted", "margin", "inverted margin"]), st.integers(2, 5), st.integers(0, 10**6))
+@given(
+    st.sampled_from(["inverted", "margin", "inverted margin"]),
+    st.integers(2, 5),
+    st.integers(0, 10**6),
+)
 def test_a_minority_that_looks_different_is_not_alike(look, every, seed):
-    """79 % to 100 % of such slices were called near-duplicates: taking the mean off leaves what sets them apart."""
-    slices = [s._replace(image=like_a_chest(seed + k)) for k, s in enumerate(healthy_set(60, patients=6))]
+    """79 % to 100 % of such slices were called near-duplicates: taking the mean off leaves what
+    sets them apart.
+    """
+    slices = [
+        s._replace(image=like_a_chest(seed + k)) for k, s in enumerate(healthy_set(60, patients=6))
+    ]
     for k in range(0, 60, 3 * every):
         image = slices[k].image
         image = 255 - image if "inverted" in look else image
@@ -107,7 +137,8 @@ def test_a_minority_that_looks_different_is_not_alike(look, every, seed):
     for parts in (np.full(60, ""), np.where(np.arange(60) // (3 * every) % 2, "test", "train")):
         names = found(slices, parts)
         assert not {"near_duplicates", "near_duplicates_across_parts"} & names.keys()
-    slices[3 * every] = slices[3 * every]._replace(image=slices[0].image, mask=slices[0].mask)  # one true copy
+    # one true copy
+    slices[3 * every] = slices[3 * every]._replace(image=slices[0].image, mask=slices[0].mask)
     assert found(slices, np.full(60, ""))["near_duplicates"][1] == 2
 
 
@@ -120,14 +151,20 @@ def test_near_duplicates_across_parts(original, copy, noise):
     slices[copy] = slices[copy]._replace(image=np.clip(image, 0, 255).astype(np.uint8))
     findings = found(slices, whole=True)
     leak = findings.pop("near_duplicates_across_parts")
-    assert (leak.severity, leak.count, leak.of) == ("serious", 1, 8) and leak.examples == [(copy, original)]
+    assert (leak.severity, leak.count, leak.of) == ("serious", 1, 8) and leak.examples == [
+        (copy, original)
+    ]
     assert leak.rows[0][0] == f"s{copy:02d}" and leak.rows[0][1].endswith(f"with s{original:02d}")
-    assert set(findings) <= {"exact_duplicates"} and (noise > 0 or findings["exact_duplicates"].severity == "serious")
+    assert set(findings) <= {"exact_duplicates"} and (
+        noise > 0 or findings["exact_duplicates"].severity == "serious"
+    )
 
 
 def test_near_duplicates_within_a_part_or_without_a_split(slices):
     slices[3] = slices[3]._replace(image=slices[1].image + np.uint8(1))
-    assert "exact_duplicates" not in found(slices) and "near_duplicates_across_parts" not in found(slices)
+    assert "exact_duplicates" not in found(slices) and "near_duplicates_across_parts" not in found(
+        slices
+    )
     assert found(slices, np.full(24, "")) == {"near_duplicates": ("note", 2, ["s01", "s03"])}
 
 
@@ -137,7 +174,10 @@ def test_exact_duplicates(slices):
     slices[2] = slices[2]._replace(image=slices[1].image)
     finding = found(slices, whole=True)["exact_duplicates"]
     assert finding.severity == "serious" and finding.count == 2
-    assert finding.rows[0] == ("s02", "same pixels as s01, but another label and mask") and finding.examples[0] == (
+    assert finding.rows[0] == (
+        "s02",
+        "same pixels as s01, but another label and mask",
+    ) and finding.examples[0] == (
         2,
         1,
     )
@@ -157,7 +197,10 @@ def test_masks_that_disagree_with_labels(slices):
 
 
 def test_imbalance(slices):
-    few = [s._replace(label=0, mask=lesion(where=np.s_[:0])) if i > 8 else s for i, s in enumerate(slices)]
+    few = [
+        s._replace(label=0, mask=lesion(where=np.s_[:0])) if i > 8 else s
+        for i, s in enumerate(slices)
+    ]
     assert found(few) == {"label_imbalance": ("note", 20, ["infected", "healthy"])}
     none = [s._replace(label=0, mask=lesion(where=np.s_[:0])) for s in slices]
     assert found(none) == {"label_imbalance": ("note", 24, ["infected", "healthy"])}

@@ -21,7 +21,8 @@ def test_finds_a_border_of_any_width_and_grey(sides, grey, seed):
     ring = min(sides) > 0
     assert found == grey or not ring
     if ring:
-        # A row of the picture that happens to have the border's grey moves the box by less than a tile of it.
+        # A row of the picture that happens to have the border's grey moves the box by less than a
+        # tile of it.
         assert np.abs(np.array(box) - (top, left, top + 60, left + 50)).max() <= 4
 
 
@@ -53,10 +54,16 @@ def test_counts_by_hand(slices):
     mask[:2] = IGNORE
     mask[8, 20] = 0
     image[9, 20] = 0  # ink on the border
-    m = measured([slices[0]._replace(image=image, mask=mask, label=1), slices[1]._replace(mask=None)])
+    m = measured(
+        [slices[0]._replace(image=image, mask=mask, label=1), slices[1]._replace(mask=None)]
+    )
     assert m.inner[0].tolist() == [10, 10, 50, 40]
     assert m.pixels.tolist() == [60 * 50 - 2 * 50, 60 * 50]
-    assert m.infected.tolist() == [99, -1] and m.infected_in_border[0] == 49 and m.infected_on_flat[0] == 48
+    assert (
+        m.infected.tolist() == [99, -1]
+        and m.infected_in_border[0] == 49
+        and m.infected_on_flat[0] == 48
+    )
     assert m.pixels_in_border[0] == 60 * 50 - 40 * 30 - 100
     assert m.mean[0] == pytest.approx(image.mean()) and m.std[0] == pytest.approx(image.std())
     assert m.mask[1] == "" and m.picture[0] != m.picture[1]

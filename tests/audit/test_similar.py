@@ -22,11 +22,16 @@ def brute(rows, candidates, among):
 @given(st.integers(1, 9), st.integers(0, 9), st.integers(1, 4), st.integers(0, 10**6))
 def test_equals_every_pair_one_by_one(queries, candidates, block, seed):
     rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, 256, (queries, 5, 5)), rng.integers(0, 256, (candidates, 5, 5))
-    rows, others = standardised(a), standardised(b)
+    a = rng.integers(0, 256, (queries, 5, 5))
+    b = rng.integers(0, 256, (candidates, 5, 5))
+    rows = standardised(a)
+    others = standardised(b)
     assert rows.shape == (queries, 25) and others.shape == (candidates, 25)
     for found, expected in (
-        (nearest(rows, others, block), brute(a.reshape(queries, 25), b.reshape(candidates, 25), False)),
+        (
+            nearest(rows, others, block),
+            brute(a.reshape(queries, 25), b.reshape(candidates, 25), False),
+        ),
         (nearest(rows, block=block), brute(a.reshape(queries, 25), a.reshape(queries, 25), True)),
     ):
         np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
@@ -45,7 +50,9 @@ def test_brightness_and_contrast_do_not_matter_but_noise_does():
 
 
 def test_what_all_pictures_share_does_not_make_them_alike():
-    """A white margin around 38% of each, as in the paper's figures, gives any two a correlation near 1."""
+    """A white margin around 38% of each, as in the paper's figures, gives any two a correlation
+    near 1.
+    """
     rng = np.random.default_rng(1)
     pictures = np.full((30, 20, 20), 255)
     pictures[:, 2:17, 3:18] = rng.integers(0, 60, (30, 15, 15))

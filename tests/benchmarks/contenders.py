@@ -1,7 +1,9 @@
-"""One contender of the speed benchmark: a process that takes a training step or evaluates a batch when told to.
+"""One contender of the speed benchmark: a process that takes a training step or evaluates a batch
+when told to.
 
-Started by speed.py: `python -m tests.benchmarks.contenders NETWORK MODE BATCH`. It prints one JSON line once ready,
-one for every line ("train" or "eval") it reads, and the last one, with its peak memory, when its input ends.
+Started by speed.py: `python -m tests.benchmarks.contenders NETWORK MODE BATCH`. It prints one JSON
+line once ready, one for every line ("train" or "eval") it reads, and the last one, with its peak
+memory, when its input ends.
 """
 
 import json
@@ -28,7 +30,10 @@ CLASSIFIERS = (
     "xception",
 )
 # The paper's sizes.
-NETWORKS = {name: (82, 82, 1) for name in CLASSIFIERS} | {"cov_raseg": (304, 304, 3), "unet": (304, 304, 3)}
+NETWORKS = {name: (82, 82, 1) for name in CLASSIFIERS} | {
+    "cov_raseg": (304, 304, 3),
+    "unet": (304, 304, 3),
+}
 TORCH_MODES = ("eager", "channels_last", "compile", "bf16", "compile_bf16")
 COVJAX_MODES = {"covjax": "float32", "covjax_bf16": "bfloat16"}
 
@@ -93,10 +98,14 @@ def torch_functions(network, mode, batch_size):
     height, width, channels = NETWORKS[network]
     net, auxiliary_weight = torch_network(network, channels)
     image, label, mask = random_batch(batch_size, height, width)
-    x = torch.tensor(image, dtype=torch.float32)[:, None].expand(-1, channels, -1, -1).contiguous() - 127
+    x = (
+        torch.tensor(image, dtype=torch.float32)[:, None].expand(-1, channels, -1, -1).contiguous()
+        - 127
+    )
     truth = torch.tensor(label if network in CLASSIFIERS else mask, dtype=torch.long)
     if mode != "eager":
-        net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+        net = net.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), 1e-4, momentum=0.95, weight_decay=1e-4)
     run = torch.compile(net) if "compile" in mode else net
 
@@ -143,7 +152,11 @@ def torch_network(name, channels):
 def random_batch(n, height, width):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (n, height, width)).astype(np.uint8)
-    return image, (np.arange(n) % 2).astype(np.int32), (rng.random((n, height, width)) < 0.1).astype(np.uint8)
+    return (
+        image,
+        (np.arange(n) % 2).astype(np.int32),
+        (rng.random((n, height, width)) < 0.1).astype(np.uint8),
+    )
 
 
 def timed(function):
@@ -158,7 +171,10 @@ def main(network, mode, batch_size):
     functions = {"train": train, "eval": evaluate}
     first = {what: timed(function) for what, function in functions.items()}
     second = {what: timed(function) for what, function in functions.items()}
-    print(json.dumps({"compile": {what: first[what] - second[what] for what in functions}}), flush=True)
+    print(
+        json.dumps({"compile": {what: first[what] - second[what] for what in functions}}),
+        flush=True,
+    )
     for line in sys.stdin:
         print(json.dumps(timed(functions[line.strip()])), flush=True)
     print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024), flush=True)

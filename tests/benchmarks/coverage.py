@@ -1,10 +1,11 @@
-"""How often 95 % intervals hold the true score, and how often p is below 0.05 where nothing differs, by patients.
+"""How often 95 % intervals hold the true score, and how often p is below 0.05 where nothing
+differs, by patients.
 
 python -m tests.benchmarks.coverage [DRAWS]
 
-Made-up patients differ as real ones do: in how many slices they have (median 10), in how large their lesions are
-(standard deviation 1 of the logarithm), and in how well they are segmented (Dice 0.75, standard deviation 0.15) and
-classified (a random effect of 0.8 on log-odds).
+Made-up patients differ as real ones do: in how many slices they have (median 10), in how large
+their lesions are (standard deviation 1 of the logarithm), and in how well they are segmented (Dice
+0.75, standard deviation 0.15) and classified (a random effect of 0.8 on log-odds).
 """
 
 import functools
@@ -42,18 +43,31 @@ def dice_of(rng: np.random.Generator, owner: np.ndarray) -> np.ndarray:
 def segmentation(rng: np.random.Generator, patients: int) -> tuple[np.ndarray, list[str]]:
     """Confusion matrices [N, 2, 2] of slices, and their patients."""
     owner = slices_of(rng, patients)
-    size = np.exp(rng.normal(6, 1, patients)[owner] + rng.normal(0, 0.7, owner.size)).astype(int) + 1
+    size = (
+        np.exp(rng.normal(6, 1, patients)[owner] + rng.normal(0, 0.7, owner.size)).astype(int) + 1
+    )
     hit = np.round(dice_of(rng, owner) * size).astype(int)
     missed = size - hit
-    confusion = np.stack([np.stack([np.full_like(hit, 10**5), missed], 1), np.stack([missed, hit], 1)], 1)
+    confusion = np.stack(
+        [np.stack([np.full_like(hit, 10**5), missed], 1), np.stack([missed, hit], 1)], 1
+    )
     return confusion, [str(k) for k in owner]
 
 
-def classification(rng: np.random.Generator, patients: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Labels, log-odds and patients of slices: about half are infected, in every patient another share."""
+def classification(
+    rng: np.random.Generator, patients: int
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Labels, log-odds and patients of slices: about half are infected, in every patient another
+    share.
+    """
     owner = slices_of(rng, patients)
     label = (rng.random(owner.size) < rng.beta(2, 2, patients)[owner]).astype(int)
-    log_odds = 3 * label - 1.5 + 0.8 * rng.standard_normal(patients)[owner] + 1.2 * rng.standard_normal(owner.size)
+    log_odds = (
+        3 * label
+        - 1.5
+        + 0.8 * rng.standard_normal(patients)[owner]
+        + 1.2 * rng.standard_normal(owner.size)
+    )
     return label, log_odds, [str(k) for k in owner]
 
 
@@ -68,10 +82,13 @@ def scores_of(kind: str, rng: np.random.Generator, patients: int) -> dict[str, d
 @functools.cache
 def true_scores() -> dict[str, float]:
     """The scores of so many patients that they are exact to three decimals."""
-    rng, found = np.random.default_rng(99), {}
+    rng = np.random.default_rng(99)
+    found = {}
     confusion, _ = segmentation(rng, 60_000)
-    hit, whole = 2.0 * confusion[:, 1, 1], (confusion[:, 1].sum(1) + confusion[:, :, 1].sum(1)).astype(float)
-    found["Dice, pooled"], found["Dice, per slice"] = hit.sum() / whole.sum(), (hit / whole).mean()
+    hit = 2.0 * confusion[:, 1, 1]
+    whole = (confusion[:, 1].sum(1) + confusion[:, :, 1].sum(1)).astype(float)
+    found["Dice, pooled"] = hit.sum() / whole.sum()
+    found["Dice, per slice"] = (hit / whole).mean()
     label, log_odds, _ = classification(rng, 60_000)
     found["sensitivity"] = (log_odds[label == 1] >= 0).mean()
     # Of two slices, mostly of two patients: a normal distribution of the difference.
@@ -79,11 +96,17 @@ def true_scores() -> dict[str, float]:
     return found
 
 
-def coverage(patients: int, draws: int, kinds: tuple[str, ...] = ("segmentation", "classification")) -> dict:
-    """Share of intervals that hold the true score, and of draws without an interval: name -> (share, share)."""
-    truth, rng = true_scores(), np.random.default_rng(patients)
+def coverage(
+    patients: int, draws: int, kinds: tuple[str, ...] = ("segmentation", "classification")
+) -> dict:
+    """Share of intervals that hold the true score, and of draws without an interval: name ->
+    (share, share).
+    """
+    truth = true_scores()
+    rng = np.random.default_rng(patients)
     names = {name: of for name, of in SCORES.items() if of[0] in kinds}
-    held, given = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    held = dict.fromkeys(names, 0)
+    given = dict.fromkeys(names, 0)
     for _ in range(draws):
         found = {kind: scores_of(kind, rng, patients) for kind in kinds}
         for name, (kind, score) in names.items():
@@ -95,31 +118,51 @@ def coverage(patients: int, draws: int, kinds: tuple[str, ...] = ("segmentation"
 
 
 def alike(rng: np.random.Generator, owner: np.ndarray) -> np.ndarray:
-    """Dice of the same slices by two methods that do not differ, [2N]: each has its own luck with every patient."""
+    """Dice of the same slices by two methods that do not differ, [2N]: each has its own luck with
+    every patient.
+    """
     patients = int(owner.max()) + 1
     common = dice_of(rng, owner)
-    own = [0.1 * rng.standard_normal(patients)[owner] + 0.05 * rng.standard_normal(owner.size) for _ in range(2)]
+    own = [
+        0.1 * rng.standard_normal(patients)[owner] + 0.05 * rng.standard_normal(owner.size)
+        for _ in range(2)
+    ]
     return np.clip(np.concatenate([common + one for one in own]), 0, 1)
 
 
 def false_alarms(patients: int, draws: int, of: Callable = alike, flips: int = 999) -> float:
     """Share of tests with p < 0.05 of two methods that do not differ."""
-    rng, found = np.random.default_rng(patients), 0
+    rng = np.random.default_rng(patients)
+    found = 0
     for _ in range(draws):
         owner = slices_of(rng, patients)
-        both, names = of(rng, owner), [str(k) for k in owner]
-        test = paired_test(mean_of(both), names, np.ones(owner.size), flips=flips, seed=int(rng.integers(2**31)))
+        both = of(rng, owner)
+        names = [str(k) for k in owner]
+        test = paired_test(
+            mean_of(both), names, np.ones(owner.size), flips=flips, seed=int(rng.integers(2**31))
+        )
         found += test["p_value"] < 0.05
     return found / draws
 
 
 def main(draws: int) -> None:
-    print(f"95 % intervals that hold the true score, of {draws:,} draws each (in brackets: draws without an interval)")
-    print("patients".ljust(10) + "".join(name.rjust(20) for name in SCORES) + "p < 0.05, no difference".rjust(26))
+    print(
+        f"95 % intervals that hold the true score, of {draws:,} draws each (in brackets: draws without an interval)"
+    )
+    print(
+        "patients".ljust(10)
+        + "".join(name.rjust(20) for name in SCORES)
+        + "p < 0.05, no difference".rjust(26)
+    )
     for patients in COUNTS:
         found = coverage(patients, draws)
         cells = [f"{held:.1%} ({none:.1%})".rjust(20) for held, none in found.values()]
-        print(str(patients).ljust(10) + "".join(cells) + f"{false_alarms(patients, draws):.1%}".rjust(26), flush=True)
+        print(
+            str(patients).ljust(10)
+            + "".join(cells)
+            + f"{false_alarms(patients, draws):.1%}".rjust(26),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ def main(count: int) -> None:
     thumbnails = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE), np.uint8)
     ours = seconds(lambda: nearest(standardised(thumbnails)))
     numpy = seconds(lambda: np.corrcoef(thumbnails.reshape(count, -1)))
-    print(f"all pairs of {count:,} slices: {ours:.2f} s, {numpy / ours:.2f} times as fast as numpy.corrcoef")
+    print(
+        f"all pairs of {count:,} slices: {ours:.2f} s, {numpy / ours:.2f} times as fast as numpy.corrcoef"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What a run spends beside computing: waiting for data, the wait for the first step, evaluation as a whole.
+"""What a run spends beside computing: waiting for data, the wait for the first step, evaluation as
+a whole.
 
     python -m tests.benchmarks.overhead [--source prlab21 --path PATH]
 
-Trains CoV-CTNet by the loop of train.py and then evaluates every slice, in a process that has nothing compiled yet and
-in one that finds everything in the compilation cache. Prints for each
+Trains CoV-CTNet by the loop of train.py and then evaluates every slice, in a process that has
+nothing compiled yet and in one that finds everything in the compilation cache. Prints for each
 
 - decoded, cached: slices per second that the loader reads from disk (ArrayRecord, decoded, resized), and from memory;
 - trained: slices per second of 100 training steps that read from disk, and busy: the share of their wall time during
@@ -23,22 +24,28 @@ from pathlib import Path
 
 from tests.benchmarks.speed import ROOT
 
-WARM_UP, STEPS = 20, 100
+WARM_UP = 20
+STEPS = 100
 
 
 class Watch:
     """Stands in for pmap_train: times the first step and profiles STEPS later ones."""
 
     def __init__(self, pmap_train, folder):
-        self.pmap_train, self.folder = pmap_train, folder
-        self.calls, self.start, self.first_step, self.seconds = 0, time.perf_counter(), None, None
+        self.pmap_train = pmap_train
+        self.folder = folder
+        self.calls = 0
+        self.start = time.perf_counter()
+        self.first_step = None
+        self.seconds = None
 
     def __call__(self, step):
         import jax
 
         mapped = self.pmap_train(step)
         options = jax.profiler.ProfileOptions()
-        options.python_tracer_level, options.host_tracer_level = 0, 1
+        options.python_tracer_level = 0
+        options.host_tracer_level = 1
 
         def watched(state, batch):
             self.calls += 1
@@ -66,23 +73,32 @@ def busy_seconds(folder):
 
     profile = ProfileData.from_file(str(next(Path(folder).rglob("*.xplane.pb"))))
     lines = (line for plane in profile.planes for line in plane.lines if "XLAExecute" in line.name)
-    events = (e for line in lines for e in line.events if e.name.startswith("ThunkExecutor::Execute"))
-    total, until = 0.0, 0.0
+    events = (
+        e for line in lines for e in line.events if e.name.startswith("ThunkExecutor::Execute")
+    )
+    total = 0.0
+    until = 0.0
     for start, end in sorted((e.start_ns, e.end_ns) for e in events):
-        total, until = total + max(0.0, end - max(start, until)), max(until, end)
+        total = total + max(0.0, end - max(start, until))
+        until = max(until, end)
     return total / 1e9
 
 
 def loader_rates(data, sizes, batch_size):
-    """Slices per second of an epoch that is decoded and one that is cached, with nothing else to do."""
+    """Slices per second of an epoch that is decoded and one that is cached, with nothing else to
+    do.
+    """
     import numpy as np
 
     from covjax.data.loader import SliceReader, train_batches
 
-    reader, found = SliceReader(data, np.arange(len(data)), sizes, cache=True), {}
+    reader = SliceReader(data, np.arange(len(data)), sizes, cache=True)
+    found = {}
     for what in ("decoded", "cached"):
         start = time.perf_counter()
-        count = sum(len(b["label"]) for b in train_batches(reader, batch_size=batch_size, seed=0, epoch=0))
+        count = sum(
+            len(b["label"]) for b in train_batches(reader, batch_size=batch_size, seed=0, epoch=0)
+        )
         found[what] = round(count / (time.perf_counter() - start), 1)
     return found
 
@@ -106,12 +122,13 @@ def run(source, path, folder):
     config = cov_ctnet.get_config()
     config.data.update(source=source, path=path, prepared_dir=folder)
     config.classifier.epochs = 1
-    data, stage_config = prepare(config.data), config.classifier
-    statistics = Statistics(Normalization(np.full(1, 127, np.float32), np.ones(1, np.float32)), np.ones(2), np.ones(2))
-    sizes, everything = (
-        ViewSettings(slice_size(stage_config.input), tuple(stage_config.input.size)),
-        np.arange(len(data)),
+    data = prepare(config.data)
+    stage_config = config.classifier
+    statistics = Statistics(
+        Normalization(np.full(1, 127, np.float32), np.ones(1, np.float32)), np.ones(2), np.ones(2)
     )
+    sizes = ViewSettings(slice_size(stage_config.input), tuple(stage_config.input.size))
+    everything = np.arange(len(data))
 
     def reader(indices):
         return SliceReader(data, indices, sizes, cache=False)
@@ -130,7 +147,8 @@ def run(source, path, folder):
 
     start = time.perf_counter()
     stage = make_stage("classifier", stage_config, statistics)
-    predict, variables = make_predictor(stage), replicate(init_variables(stage.model, stage.config, 0))
+    predict = make_predictor(stage)
+    variables = replicate(init_variables(stage.model, stage.config, 0))
     batches = eval_batches(reader(everything), batch_size=stage_config.batch_size)
     scores_of(stage, collect(predict(variables, batches)))
     found |= {"eval_seconds": time.perf_counter() - start, "slices": len(everything)}
@@ -138,7 +156,9 @@ def run(source, path, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--source", default="phantom")
     parser.add_argument("--path", default="")
     parser.add_argument("--child", help=argparse.SUPPRESS)

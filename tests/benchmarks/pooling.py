@@ -1,11 +1,13 @@
-"""Speed of max-pooling with indices and of unpooling, in several formulations and PyTorch's, in turns; then every kind.
+"""Speed of max-pooling with indices and of unpooling, in several formulations and PyTorch's, in
+turns; then every kind.
 
     python -m tests.benchmarks.pooling [--repeats 5] [--batch 8] [--kinds] [--json OUT.json]
 
-Milliseconds (fastest of the repeats) of a 2x2 max-pool with indices followed by the unpooling, for float32 maps of
-304x304x64 and 76x76x64: forward, and forward with the gradient. "times torch" is the better of PyTorch's contiguous
-and channels_last divided by the contender. With --kinds also milliseconds per slice of every pooling and unpooling at
-304x304x64, forward and with gradient. Needs PyTorch (`pip install -e '.[parity]'`).
+Milliseconds (fastest of the repeats) of a 2x2 max-pool with indices followed by the unpooling, for
+float32 maps of 304x304x64 and 76x76x64: forward, and forward with the gradient. "times torch" is
+the better of PyTorch's contiguous and channels_last divided by the contender. With --kinds also
+milliseconds per slice of every pooling and unpooling at 304x304x64, forward and with gradient.
+Needs PyTorch (`pip install -e '.[parity]'`).
 """
 
 import argparse
@@ -32,7 +34,11 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 def one_hot(x):
     """Windows as an axis of their own, argmax, and a one-hot vector of each for the way back."""
     n, h, w, c = x.shape
-    blocks = x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 5, 2, 4).reshape(n, h // 2, w // 2, c, 4)
+    blocks = (
+        x.reshape(n, h // 2, 2, w // 2, 2, c)
+        .transpose(0, 1, 3, 5, 2, 4)
+        .reshape(n, h // 2, w // 2, c, 4)
+    )
     hot = lax.stop_gradient(jax.nn.one_hot(blocks.argmax(-1), 4, dtype=x.dtype))
     back = (hot * (blocks * hot).sum(-1, keepdims=True)).reshape(n, h // 2, w // 2, c, 2, 2)
     return back.transpose(0, 1, 4, 2, 5, 3).reshape(x.shape)
@@ -48,7 +54,9 @@ def window_reduction(x):
         return jnp.where(first, a[0], b[0]), jnp.where(first, a[1], b[1])
 
     start = (-jnp.inf, jnp.int32(2**31 - 1))
-    _, index = lax.reduce_window((lax.stop_gradient(x), index), start, larger, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    _, index = lax.reduce_window(
+        (lax.stop_gradient(x), index), start, larger, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+    )
     index = index.reshape(n, -1, c)
     values = jnp.take_along_axis(x.reshape(n, -1, c), index, 1)
     places = jnp.arange(n)[:, None, None], index, jnp.arange(c)
@@ -68,7 +76,10 @@ def torch_round_trip(x):
 
 
 def torch_functions(x, g, memory_format):
-    x, g = (torch.tensor(np.moveaxis(a, -1, 1).copy()).contiguous(memory_format=memory_format) for a in (x, g))
+    x, g = (
+        torch.tensor(np.moveaxis(a, -1, 1).copy()).contiguous(memory_format=memory_format)
+        for a in (x, g)
+    )
 
     def gradient():
         given = x.detach().requires_grad_()
@@ -86,7 +97,8 @@ def jax_functions(function, x, g):
         out, pull = jax.vjp(function, x)
         return out, pull(g)
 
-    x, g = jnp.asarray(x), jnp.asarray(g)
+    x = jnp.asarray(x)
+    g = jnp.asarray(g)
     return {
         "forward": lambda: jax.block_until_ready(forward(x)),
         "gradient": lambda: jax.block_until_ready(gradient(x, g)),
@@ -94,7 +106,9 @@ def jax_functions(function, x, g):
 
 
 def in_turns(functions, repeats):
-    """Returns the least milliseconds of each function: what else the machine does only ever adds."""
+    """Returns the least milliseconds of each function: what else the machine does only ever
+    adds.
+    """
     times = {name: [] for name in functions}
     for repeat in range(repeats + 1):  # the first time compiles
         for name, function in functions.items():
@@ -149,14 +163,20 @@ def kind_row(what, kind, function, x, repeats):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--kinds", action="store_true", help="also every pooling and unpooling")
     parser.add_argument("--json", type=Path, help="where to write the rows and the environment")
     options = parser.parse_args()
     torch.set_num_threads(CORES)
-    environment = {"python": platform.python_version(), "machine": platform.machine(), "cores": CORES}
+    environment = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": CORES,
+    }
     environment |= {name: version(name) for name in ("jax", "numpy", "torch")}
     environment["GLIBC_TUNABLES"] = os.environ.get("GLIBC_TUNABLES", "")
     print(environment, flush=True)
@@ -166,7 +186,9 @@ def main():
         print("ms per slice, 304x304x64            forward, with gradient")
         rows += kinds(options.repeats)
     if options.json:
-        options.json.write_text(json.dumps({"environment": environment, "rows": rows}, indent=1), encoding="utf-8")
+        options.json.write_text(
+            json.dumps({"environment": environment, "rows": rows}, indent=1), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Training and evaluation speed of networks against PyTorch, on the same cores in interleaved repeats.
+"""Training and evaluation speed of networks against PyTorch, on the same cores in interleaved
+repeats.
 
     python -m tests.benchmarks.speed [--networks cov_ctnet] [--modes covjax channels_last] [--json OUT.json]
 
@@ -39,13 +40,16 @@ FLOORS = {
 
 
 def flops_per_slice(network):
-    """Floating-point operations of one forward pass of a slice, as XLA counts them; a training step has three times."""
+    """Floating-point operations of one forward pass of a slice, as XLA counts them; a training step
+    has three times.
+    """
     import jax
     import jax.numpy as jnp
 
     from covjax.models import create_model
 
-    model, x = create_model(network), jnp.zeros((1, *NETWORKS[network]))
+    model = create_model(network)
+    x = jnp.zeros((1, *NETWORKS[network]))
     variables = jax.eval_shape(model.init, jax.random.PRNGKey(0), x)
     return jax.jit(model.apply).lower(variables, x).cost_analysis()["flops"]
 
@@ -54,9 +58,19 @@ class Contender:
     """A process that times one call at a time."""
 
     def __init__(self, network, mode, batch_size):
-        self.mode, self.times = mode, {what: [] for what in WHAT}
-        command = [sys.executable, "-m", "tests.benchmarks.contenders", network, mode, str(batch_size)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.mode = mode
+        self.times = {what: [] for what in WHAT}
+        command = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.contenders",
+            network,
+            mode,
+            str(batch_size),
+        ]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.compile = self.answer()["compile"]
 
     def answer(self):
@@ -85,7 +99,8 @@ def measure(network, modes, batch_size, repeats):
                 contender.turn(what)
     for contender in contenders:
         contender.finish()
-    flops, rows = flops_per_slice(network), []
+    flops = flops_per_slice(network)
+    rows = []
     for what in WHAT:
         fastest = {}
         for low in (False, True):
@@ -101,7 +116,11 @@ def measure(network, modes, batch_size, repeats):
                     "mode": c.mode,
                     "ms_per_slice": 1e3 * seconds / batch_size,
                     "spread": (max(c.times[what]) - min(c.times[what])) / seconds,
-                    "gflops_per_second": flops * (3 if what == "train" else 1) * batch_size / seconds / 1e9,
+                    "gflops_per_second": flops
+                    * (3 if what == "train" else 1)
+                    * batch_size
+                    / seconds
+                    / 1e9,
                     "compile_seconds": c.compile[what],
                     "peak_mb": c.peak_mb,
                     "ratio_to_torch": None if peer is None else peer / seconds,
@@ -123,7 +142,9 @@ def environment():
 
 
 def show(rows):
-    print("network            what   mode            ms/slice  spread  GFLOP/s compile s  peak MB ratio")
+    print(
+        "network            what   mode            ms/slice  spread  GFLOP/s compile s  peak MB ratio"
+    )
     for r in rows:
         ratio = "" if r["ratio_to_torch"] is None else f"{r['ratio_to_torch']:.2f}"
         print(
@@ -138,7 +159,9 @@ def below_floor(rows):
     measured = {(r["network"], r["what"], r["mode"]): r["ratio_to_torch"] for r in rows}
     found = {key: measured[key] for key in FLOORS if measured.get(key) is not None}
     if not found:
-        raise SystemExit("error: --guard needs a mode of covjax and one of PyTorch of its precision among --modes")
+        raise SystemExit(
+            "error: --guard needs a mode of covjax and one of PyTorch of its precision among --modes"
+        )
     return [
         f"{' '.join(key)}: {ratio:.2f} times PyTorch, the floor is {FLOORS[key]}"
         for key, ratio in found.items()
@@ -147,10 +170,17 @@ def below_floor(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["cov_ctnet", "cov_raseg"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--modes", nargs="+", choices=(*COVJAX_MODES, *TORCH_MODES), default=[*COVJAX_MODES, *TORCH_MODES]
+        "--networks", nargs="+", choices=NETWORKS, default=["cov_ctnet", "cov_raseg"]
+    )
+    parser.add_argument(
+        "--modes",
+        nargs="+",
+        choices=(*COVJAX_MODES, *TORCH_MODES),
+        default=[*COVJAX_MODES, *TORCH_MODES],
     )
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
@@ -163,7 +193,9 @@ def main():
         rows += measure(network, options.modes, options.batch_size, options.repeats)
     show(rows)
     if options.json:
-        options.json.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=1), encoding="utf-8")
+        options.json.write_text(
+            json.dumps({"environment": environment(), "rows": rows}, indent=1), encoding="utf-8"
+        )
     slow = below_floor(rows) if options.guard else []
     if slow:
         raise SystemExit("\n".join(slow))

@@ -1,11 +1,12 @@
-"""What the networks could reach on an accelerator: calculated from operations and bytes, not measured.
+"""What the networks could reach on an accelerator: calculated from operations and bytes, not
+measured.
 
     python -m tests.benchmarks.throughput [--tflops 100] [--gigabytes 1500]
 
-A roofline: the slower of computing all convolutions at --tflops and moving all activations at --gigabytes per second,
-in bfloat16. Bytes count every convolution's image in and out, and for BatchNorm two reads and a write forward, three
-reads and a write backward, nothing fused: XLA moves less. Peaks are for dense bfloat16; networks this narrow reach a
-part of them.
+A roofline: the slower of computing all convolutions at --tflops and moving all activations at
+--gigabytes per second, in bfloat16. Bytes count every convolution's image in and out, and for
+BatchNorm two reads and a write forward, three reads and a write backward, nothing fused: XLA moves
+less. Peaks are for dense bfloat16; networks this narrow reach a part of them.
 """
 
 import argparse
@@ -26,7 +27,8 @@ def convolutions(jaxpr):
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
             yield equation
-        elif equation.primitive.name == "cond":  # one branch per platform, the last for accelerators
+        # one branch per platform, the last for accelerators
+        elif equation.primitive.name == "cond":
             yield from convolutions(equation.params["branches"][-1].jaxpr)
         else:
             for inner in jaxprs_in_params(equation.params):
@@ -35,7 +37,8 @@ def convolutions(jaxpr):
 
 def cost(network):
     """Returns (operations, bytes forward, bytes of a training step) per slice."""
-    model, x = create_model(network), jnp.zeros((1, *NETWORKS[network]))
+    model = create_model(network)
+    x = jnp.zeros((1, *NETWORKS[network]))
     variables = jax.eval_shape(model.init, jax.random.PRNGKey(0), x)
     operations = moved = normalised = 0
     for equation in convolutions(jax.make_jaxpr(model.apply)(variables, x).jaxpr):
@@ -48,9 +51,15 @@ def cost(network):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tflops", type=float, default=100.0, help="matrix products, 10^12 operations per second")
-    parser.add_argument("--gigabytes", type=float, default=1500.0, help="memory, 10^9 bytes per second")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tflops", type=float, default=100.0, help="matrix products, 10^12 operations per second"
+    )
+    parser.add_argument(
+        "--gigabytes", type=float, default=1500.0, help="memory, 10^9 bytes per second"
+    )
     options = parser.parse_args()
     print(f"calculated for {options.tflops:g} TFLOP/s and {options.gigabytes:g} GB/s")
     print("network    what   GFLOP/slice MB/slice slices/s limited by")
@@ -61,7 +70,9 @@ def main():
             moving = moved / (options.gigabytes * 1e9)
             limit = "computing" if computing > moving else "memory"
             slices = 1 / max(computing, moving)
-            print(f"{network:10} {what:6} {times * operations / 1e9:11.2f} {moved / 1e6:8.1f} {slices:8.0f} {limit}")
+            print(
+                f"{network:10} {what:6} {times * operations / 1e9:11.2f} {moved / 1e6:8.1f} {slices:8.0f} {limit}"
+            )
 
 
 if __name__ == "__main__":

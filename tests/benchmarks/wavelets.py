@@ -2,11 +2,12 @@
 
     python -m tests.benchmarks.wavelets [--images 829] [--repeats 5] [--json OUT.json]
 
-Milliseconds for one batch of 304x304 float32 slices, symmetric extension (fastest of the repeats): forward, inverse,
-and forward with the gradient of the sum of squares. Beside them the copy of the same bytes, which no transform can
-beat: into an array that is there, and into a new one, as every contender writes. The last columns say how many times
-the contender's time covjax takes less, and how many copies covjax takes. Needs `pip install -e '.[bench]'`.
-On Linux, GLIBC_TUNABLES=glibc.malloc.hugetlb=1 (huge pages, for all) makes new arrays much cheaper.
+Milliseconds for one batch of 304x304 float32 slices, symmetric extension (fastest of the repeats):
+forward, inverse, and forward with the gradient of the sum of squares. Beside them the copy of the
+same bytes, which no transform can beat: into an array that is there, and into a new one, as every
+contender writes. The last columns say how many times the contender's time covjax takes less, and
+how many copies covjax takes. Needs `pip install -e '.[bench]'`. On Linux,
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 (huge pages, for all) makes new arrays much cheaper.
 """
 
 import argparse
@@ -66,15 +67,22 @@ def convolution_functions(x, wavelet, level):
 
 
 def jaxwt_functions(x, wavelet, level):
-    x, wavelet = jnp.asarray(x), pywt.Wavelet(wavelet)
+    x = jnp.asarray(x)
+    wavelet = pywt.Wavelet(wavelet)
     transform = partial(jaxwt.wavedec2, wavelet=wavelet, mode="symmetric", level=level)
     gradient = jax.value_and_grad(lambda x: energy(transform(x)))
-    return jax_runs(x, jax.jit(transform), jax.jit(partial(jaxwt.waverec2, wavelet=wavelet)), jax.jit(gradient))
+    return jax_runs(
+        x, jax.jit(transform), jax.jit(partial(jaxwt.waverec2, wavelet=wavelet)), jax.jit(gradient)
+    )
 
 
 def jax_runs(x, forward, inverse, gradient):
     coeffs = jax.block_until_ready(forward(x))
-    return {"forward": jax_run(forward, x), "inverse": jax_run(inverse, coeffs), "gradient": jax_run(gradient, x)}
+    return {
+        "forward": jax_run(forward, x),
+        "inverse": jax_run(inverse, coeffs),
+        "gradient": jax_run(gradient, x),
+    }
 
 
 def jax_run(function, x):
@@ -99,13 +107,18 @@ def ptwt_functions(x, wavelet, level):
 
 
 def pywavelets_functions(x, wavelet, level, threads=1):
-    """Batched over the first axis; with threads, a part of the batch in each, as its documentation advises."""
+    """Batched over the first axis; with threads, a part of the batch in each, as its documentation
+    advises.
+    """
     parts = np.array_split(x, threads)
     transform = partial(pywt.wavedec2, wavelet=wavelet, level=level, axes=(1, 2))
     back = partial(pywt.waverec2, wavelet=wavelet, axes=(1, 2))
     pool = ThreadPoolExecutor(threads)
     coeffs = list(pool.map(transform, parts))
-    return {"forward": lambda: list(pool.map(transform, parts)), "inverse": lambda: list(pool.map(back, coeffs))}
+    return {
+        "forward": lambda: list(pool.map(transform, parts)),
+        "inverse": lambda: list(pool.map(back, coeffs)),
+    }
 
 
 CONTENDERS = {
@@ -119,12 +132,18 @@ CONTENDERS = {
 
 
 def copies(x):
-    there, on_device = np.empty_like(x), jnp.asarray(x)
-    return {"copy": lambda: np.copyto(there, x), "copy into a new array": jax_run(jax.jit(jnp.copy), on_device)}
+    there = np.empty_like(x)
+    on_device = jnp.asarray(x)
+    return {
+        "copy": lambda: np.copyto(there, x),
+        "copy into a new array": jax_run(jax.jit(jnp.copy), on_device),
+    }
 
 
 def in_turns(functions, repeats):
-    """Returns the least milliseconds of each function: what else the machine does only ever adds."""
+    """Returns the least milliseconds of each function: what else the machine does only ever
+    adds.
+    """
     times = {name: [] for name in functions}
     for repeat in range(repeats + 1):  # the first time compiles
         for name, function in functions.items():
@@ -145,14 +164,18 @@ def measure(x, wavelet, level, repeats):
         times = in_turns(functions | copies(x), repeats)
         ours = times["covjax"]
         for name, ms in times.items():
-            ratio = ("copies", ours / ms) if name.startswith("copy") else ("times_covjax", ms / ours)
+            ratio = (
+                ("copies", ours / ms) if name.startswith("copy") else ("times_covjax", ms / ours)
+            )
             row = {"wavelet": wavelet, "level": level, "what": what, "who": name, "ms": ms}
             rows.append(row | dict([ratio]))
     return rows
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=829)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where to write the rows and the environment")
@@ -172,10 +195,18 @@ def main():
     for wavelet, level in CASES:
         for r in measure(x, wavelet, level, options.repeats):
             rows.append(r)
-            ratios = [f"{r[key]:8.2f}" if key in r else 8 * " " for key in ("times_covjax", "copies")]
-            print(f"{wavelet:7} {level:6} {r['what']:8} {r['who']:22} {r['ms']:7.1f}", *ratios, flush=True)
+            ratios = [
+                f"{r[key]:8.2f}" if key in r else 8 * " " for key in ("times_covjax", "copies")
+            ]
+            print(
+                f"{wavelet:7} {level:6} {r['what']:8} {r['who']:22} {r['ms']:7.1f}",
+                *ratios,
+                flush=True,
+            )
     if options.json:
-        options.json.write_text(json.dumps({"environment": environment, "rows": rows}, indent=1), encoding="utf-8")
+        options.json.write_text(
+            json.dumps({"environment": environment, "rows": rows}, indent=1), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,19 @@
-"""Made-up chests in HU with everything that is mistaken for lung: a generator for tests of the lung estimates."""
+"""Made-up chests in HU with everything that is mistaken for lung: a generator for tests of the lung
+estimates.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
-AIR, GAS, LUNG, FAT, SOFT, BONE = -1000.0, -990.0, -850.0, -100.0, 40.0, 400.0
-SIZE = np.array([200.0, 300.0, 400.0])  # mm of the volume: feet to head, front to back, right to left
+AIR = -1000.0
+GAS = -990.0
+LUNG = -850.0
+FAT = -100.0
+SOFT = 40.0
+BONE = 400.0
+# mm of the volume: feet to head, front to back, right to left
+SIZE = np.array([200.0, 300.0, 400.0])
 
 
 class Chest(NamedTuple):
@@ -21,20 +29,24 @@ def chest(
 ) -> Chest:  # fmt: skip
     """Makes a chest with two lungs above a diaphragm, a heart, an airway, fat and ribs.
 
-    `solid` consolidates the "right" or the "left" lung or the "back" quarter of both; `bowel` puts gas and stool below
-    the diaphragm; `padding` is the value outside the scanner's circle.
+    `solid` consolidates the "right" or the "left" lung or the "back" quarter of both; `bowel` puts
+    gas and stool below the diaphragm; `padding` is the value outside the scanner's circle.
     """
     rng = np.random.default_rng(seed)
     shape = np.rint(SIZE / spacing).astype(int)
-    z, y, x = np.meshgrid(*((np.arange(n) + 0.5) * s for n, s in zip(shape, spacing, strict=True)), indexing="ij")
-    x, y = x - SIZE[2] / 2, y - SIZE[1] / 2
+    z, y, x = np.meshgrid(
+        *((np.arange(n) + 0.5) * s for n, s in zip(shape, spacing, strict=True)), indexing="ij"
+    )
+    x = x - SIZE[2] / 2
+    y = y - SIZE[1] / 2
     grow = rng.uniform(0.94, 1.0)
     hu = np.full(shape, AIR, np.float32)
     body = (x / (150 * grow)) ** 2 + (y / (105 * grow)) ** 2 < 1
     hu[body] = FAT
     hu[(x / (140 * grow)) ** 2 + (y / (95 * grow)) ** 2 < 1] = SOFT
     hu[(x / 20) ** 2 + ((y - 75) / 18) ** 2 < 1] = BONE
-    floor = 75 + rng.uniform(-5, 5) - 0.004 * ((np.abs(x) - 70) ** 2 + y**2)  # the domes of the diaphragm
+    # the domes of the diaphragm
+    floor = 75 + rng.uniform(-5, 5) - 0.004 * ((np.abs(x) - 70) ** 2 + y**2)
     side = ((np.abs(x) - 72) / 50) ** 2 + (y / 80) ** 2 + ((z - 70) / 115) ** 2 < 1
     lungs = side & (z > floor)
     lungs &= ~(((x - 25) / 50) ** 2 + ((y + 25) / 45) ** 2 + ((z - 100) / 45) ** 2 < 1)  # the heart
@@ -45,8 +57,12 @@ def chest(
     hu[part] = 20
     if bowel:
         for _ in range(4):
-            centre, radii = rng.uniform((-90, -60, 0), (90, 30, 25)), rng.uniform(12, 28, 3)
-            inside = sum(((a - c) / r) ** 2 for a, c, r in zip((x, y, z), centre, radii, strict=True)) < 1
+            centre = rng.uniform((-90, -60, 0), (90, 30, 25))
+            radii = rng.uniform(12, 28, 3)
+            inside = (
+                sum(((a - c) / r) ** 2 for a, c, r in zip((x, y, z), centre, radii, strict=True))
+                < 1
+            )
             hu[inside] = GAS
         stool = ((x + 90) / 18) ** 2 + ((y + 20) / 18) ** 2 + ((z - 20) / 20) ** 2 < 1
         hu[stool] = rng.choice([SOFT, -200.0, GAS], shape, p=[0.6, 0.2, 0.2])[stool]

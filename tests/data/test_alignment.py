@@ -1,4 +1,6 @@
-"""Labels are read where they lie, refused where they contradict their image, and noted where they lie elsewhere."""
+"""Labels are read where they lie, refused where they contradict their image, and noted where they
+lie elsewhere.
+"""
 
 import nibabel
 import numpy as np
@@ -40,7 +42,9 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("alignment")
 
 
-@given(axis=st.integers(0, 2), share=st.floats(-0.3, 0.3).filter(lambda s: abs(abs(s) - 0.01) > 1e-4))
+@given(
+    axis=st.integers(0, 2), share=st.floats(-0.3, 0.3).filter(lambda s: abs(abs(s) - 0.01) > 1e-4)
+)
 @QUICK
 def test_voxels_of_another_size_are_refused(folder, axis, share):
     affine = AFFINE.copy()
@@ -48,25 +52,41 @@ def test_voxels_of_another_size_are_refused(folder, axis, share):
     volume, path = written(folder, affine)
     if abs(share) > 0.01:
         with pytest.raises(
-            InputError, match=r"m.nii: voxels of .* mm, but its image .*a.nii.*data.mask_geometry=image"
+            InputError,
+            match=r"m.nii: voxels of .* mm, but its image .*a.nii.*data.mask_geometry=image",
         ):
             read_labels(path, volume, 0)
-    np.testing.assert_array_equal(labels(path, volume, "image" if abs(share) > 0.01 else "file"), MASK)
+    np.testing.assert_array_equal(
+        labels(path, volume, "image" if abs(share) > 0.01 else "file"), MASK
+    )
 
 
-@given(axis=st.sampled_from(np.eye(3).tolist()), degrees=st.floats(-8, 8).filter(lambda d: abs(abs(d) - 0.5) > 1e-2))
+@given(
+    axis=st.sampled_from(np.eye(3).tolist()),
+    degrees=st.floats(-8, 8).filter(lambda d: abs(abs(d) - 0.5) > 1e-2),
+)
 @QUICK
 def test_directions_that_differ_are_refused(folder, axis, degrees):
     affine = AFFINE.copy()
-    affine[:3, :3] = Rotation.from_rotvec(np.deg2rad(degrees) * np.array(axis)).as_matrix() @ AFFINE[:3, :3]
+    affine[:3, :3] = (
+        Rotation.from_rotvec(np.deg2rad(degrees) * np.array(axis)).as_matrix() @ AFFINE[:3, :3]
+    )
     volume, path = written(folder, affine)
     if abs(degrees) > 0.5:
-        with pytest.raises(InputError, match="turned by .* degrees against its image .*data.mask_geometry=image"):
+        with pytest.raises(
+            InputError, match="turned by .* degrees against its image .*data.mask_geometry=image"
+        ):
             read_labels(path, volume, 0)
-    np.testing.assert_array_equal(labels(path, volume, "image" if abs(degrees) > 0.5 else "file"), MASK)
+    np.testing.assert_array_equal(
+        labels(path, volume, "image" if abs(degrees) > 0.5 else "file"), MASK
+    )
 
 
-@given(voxels=st.lists(st.floats(-9, 9).filter(lambda v: abs(abs(v) - 0.5) > 1e-3), min_size=3, max_size=3))
+@given(
+    voxels=st.lists(
+        st.floats(-9, 9).filter(lambda v: abs(abs(v) - 0.5) > 1e-3), min_size=3, max_size=3
+    )
+)
 @QUICK
 def test_labels_half_a_voxel_away_are_noted(folder, voxels):
     affine = AFFINE.copy()
@@ -84,7 +104,9 @@ def test_labels_half_a_voxel_away_are_noted(folder, voxels):
 def test_labels_stored_in_another_order_lie_where_they_say(folder, codes, seed):
     turn = np.eye(4)
     turn[:3, :3] = Rotation.random(random_state=seed).as_matrix()
-    turn[:3, :3] = Rotation.from_rotvec(Rotation.from_matrix(turn[:3, :3]).as_rotvec() / 8).as_matrix()
+    turn[:3, :3] = Rotation.from_rotvec(
+        Rotation.from_matrix(turn[:3, :3]).as_rotvec() / 8
+    ).as_matrix()
     volume, path = written(folder, turn @ AFFINE, turn @ AFFINE)
     mask = nibabel.load(path)
     other = nibabel.orientations.ornt_transform(
@@ -141,7 +163,8 @@ def test_an_identity_affine_is_refused_and_the_remedy_works(tmp_path):
     write_nifti(tmp_path / "images" / "a.nii.gz", VALUES.transpose(2, 1, 0), affine=AFFINE)
     write_nifti(tmp_path / "masks" / "a.nii.gz", MASK.transpose(2, 1, 0), affine=np.eye(4))
     with pytest.raises(
-        InputError, match="voxels of 1x1x1 mm, but its image .* has 2.5x0.8x0.7 mm.*mask_geometry=image"
+        InputError,
+        match="voxels of 1x1x1 mm, but its image .* has 2.5x0.8x0.7 mm.*mask_geometry=image",
     ):
         loaded(tmp_path)
     for s, truth in zip(loaded(tmp_path, mask_geometry="image"), MASK, strict=True):
@@ -158,7 +181,9 @@ def test_sizes_that_a_scan_does_not_say_contradict_nothing(tmp_path):
 
 
 def test_the_other_way_round(tmp_path):
-    """Stored in another order, a mask cannot be taken as its scan is, and the error says what to set."""
+    """Stored in another order, a mask cannot be taken as its scan is, and the error says what to
+    set.
+    """
     write_nifti(tmp_path / "images" / "a.nii", VALUES, "LPS")
     write_nifti(tmp_path / "masks" / "a.nii", MASK, "SPL")
     with pytest.raises(InputError, match="not stored alike; set data.mask_geometry=file"):
@@ -174,7 +199,11 @@ def test_masks_that_lie_elsewhere_are_noted_on_every_slice(tmp_path):
     write_nifti(tmp_path / "masks" / "a.nii", MASK.transpose(2, 1, 0), affine=shifted)
     write_nifti(tmp_path / "lungs" / "a.nii", MASK.transpose(2, 1, 0), affine=shifted)
     (first, second), *others = {s.notes for s in loaded(tmp_path)}
-    assert not others and "its mask lies up to 15 mm (6 voxels) away" in first and "its lung mask lies up" in second
+    assert (
+        not others
+        and "its mask lies up to 15 mm (6 voxels) away" in first
+        and "its lung mask lies up" in second
+    )
 
 
 def series(folder, places):
@@ -188,7 +217,9 @@ def series(folder, places):
 
 @pytest.mark.parametrize("places", [[0, 5, 10, 40, 45], [0, 5, 40, 45, 50]])
 def test_masks_of_a_series_with_a_gap(tmp_path, places):
-    """A mask with the slices that are missing, as screening writes it, or one with a slice for each."""
+    """A mask with the slices that are missing, as screening writes it, or one with a slice for
+    each.
+    """
     volume = series(tmp_path, places)
     (tmp_path / "masks").mkdir()
     write_mask(tmp_path / "masks" / "a.nii.gz", MASK, volume)

@@ -1,4 +1,6 @@
-"""Pictures of more than 8 bits: HU where declared, grey levels where they use their bits, else refused."""
+"""Pictures of more than 8 bits: HU where declared, grey levels where they use their bits, else
+refused.
+"""
 
 import itertools
 import re
@@ -50,14 +52,21 @@ def pixels(path, told="auto", bits=0):
 
 CASES = [
     (suffix, dtype, offset, padding)
-    for suffix, dtype in ((".tif", np.int16), (".tif", np.uint16), (".tif", np.float32), (".png", np.uint16))
+    for suffix, dtype in (
+        (".tif", np.int16),
+        (".tif", np.uint16),
+        (".tif", np.float32),
+        (".png", np.uint16),
+    )
     for offset, padding in itertools.product((0, 1024, 32768), PADDING)
     if stored(dtype, offset, padding) is not None
 ]
 
 
 @pytest.mark.parametrize("suffix, dtype, offset, padding", CASES)
-def test_hu_in_pictures_are_read_where_declared_and_refused_else(tmp_path, suffix, dtype, offset, padding):
+def test_hu_in_pictures_are_read_where_declared_and_refused_else(
+    tmp_path, suffix, dtype, offset, padding
+):
     values = stored(dtype, offset, padding)
     for k in (0, 2, 4):
         path = write(tmp_path / f"a{suffix}", values[k])
@@ -96,7 +105,12 @@ def test_colour_of_16_bits_is_read_where_it_uses_them(tmp_path):
         lines = b"".join(b"\0" + row.tobytes() for row in rows)
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", *rows.shape[1::-1], 16, 2, 0, 0, 0))
         path = tmp_path / f"{factor}.png"
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b""))
+        path.write_bytes(
+            b"\x89PNG\r\n\x1a\n"
+            + header
+            + chunk(b"IDAT", zlib.compress(lines))
+            + chunk(b"IEND", b"")
+        )
         if factor == 257:
             np.testing.assert_array_equal(read_image(path), PIXELS[2])
             continue
@@ -120,7 +134,9 @@ def test_every_declared_kind_names_a_picture_that_is_none_of_it(tmp_path):
     path = write(tmp_path / "a.tif", stored(np.uint16, 1024, None)[2])
     for told in OFFSETS:
         if told != "hu_plus_1024":
-            with pytest.raises(InputError, match=f"a.tif: .*cannot be what --intensity={told} says"):
+            with pytest.raises(
+                InputError, match=f"a.tif: .*cannot be what --intensity={told} says"
+            ):
                 read_picture(path, told)
 
 
@@ -137,7 +153,9 @@ def test_folders_of_pictures_to_screen_are_of_one_kind(tmp_path):
         "63536, alone far from the rest, taken for padding, shown as air",
     ]
     Image.fromarray(PIXELS[0]).save(tmp_path / "0.png")
-    (scan,) = (opener() for opener in find_screened(tmp_path, "hu_plus_1024", 0, pytest.fail)[0].values())
+    (scan,) = (
+        opener() for opener in find_screened(tmp_path, "hu_plus_1024", 0, pytest.fail)[0].values()
+    )
     assert scan.intensity == "8bit" and not (scan.read(0) != PIXELS[0]).any()
     with pytest.raises(InputError, match="1.tif: a picture of more bits.*screen it apart"):
         scan.read(1)
@@ -172,18 +190,26 @@ def test_pictures_and_masks_are_read_upright(tmp_path, suffix, orientation):
     assert np.abs(read_image(tmp_path / "images" / f"a{suffix}").astype(int) - image).max() <= near
     np.testing.assert_array_equal(read_mask(tmp_path / "masks" / "a.png"), mask > 0)
     found = open_source(config(tmp_path)).load(0)  # of training and audit
-    assert np.abs(found.image.astype(int) - image).max() <= near and np.array_equal(found.mask, mask > 0)
+    assert np.abs(found.image.astype(int) - image).max() <= near and np.array_equal(
+        found.mask, mask > 0
+    )
     assert not found.notes
-    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")  # upright, but drawn on which of the two pictures?
+    # upright, but drawn on which of the two pictures?
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
     found = open_source(config(tmp_path)).load(0)
     assert len(found.notes) == (orientation != 1) and np.array_equal(found.mask, mask > 0)
-    (scan,) = (opener() for opener in find_screened(tmp_path / "images", "auto", 0, pytest.fail)[0].values())
+    (scan,) = (
+        opener()
+        for opener in find_screened(tmp_path / "images", "auto", 0, pytest.fail)[0].values()
+    )
     assert np.abs(scan.read(0).astype(int) - image).max() <= near
     save_turned(tmp_path / "deep.png", image.astype(np.uint16) * 257, orientation)
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), image)
 
 
-def test_folders_of_hu_to_train_on_are_refused_and_read_with_the_field_that_the_refusal_names(tmp_path):
+def test_folders_of_hu_to_train_on_are_refused_and_read_with_the_field_that_the_refusal_names(
+    tmp_path,
+):
     for k in (1, 2):
         (tmp_path / "images").mkdir(exist_ok=True)
         write(tmp_path / "images" / f"{k}.tif", stored(np.int16, 1024, -2000)[k])

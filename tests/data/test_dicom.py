@@ -1,4 +1,6 @@
-"""DICOM series and multi-frame files: sorted by position, in HU, odd tags survived, bad files named."""
+"""DICOM series and multi-frame files: sorted by position, in HU, odd tags survived, bad files
+named.
+"""
 
 import os
 import shutil
@@ -12,14 +14,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.pixels import get_decoder
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from covjax.data.nifti import write_mask
 from covjax.data.scans import find_scans
 from covjax.errors import InputError
 from tests.data.written import SPACING, dicom_slice, save, scan, write_frames, write_series
 
-REAL = Path(os.environ.get("COVJAX_TEST_DATA") or Path(__file__).parents[2] / "../shared/data") / "dicom"
+REAL = (
+    Path(os.environ.get("COVJAX_TEST_DATA") or Path(__file__).parents[2] / "../shared/data")
+    / "dicom"
+)
 
 
 def only(path, told="auto"):
@@ -35,7 +45,9 @@ def fails(path, *words):
     with pytest.raises(InputError) as caught:
         slices(only(path))
     message = str(caught.value)
-    assert "\n" not in message and str(path) in message and all(word in message for word in words), message
+    assert (
+        "\n" not in message and str(path) in message and all(word in message for word in words)
+    ), message
 
 
 def compress(syntax):
@@ -53,7 +65,9 @@ def drop(*names):
         compress(RLELossless),
         drop("Modality", "InstanceNumber", "PatientID", "StudyInstanceUID", "SliceThickness"),
         drop("SeriesInstanceUID"),
-        lambda data, k: setattr(data.file_meta, "TransferSyntaxUID", DeflatedExplicitVRLittleEndian),
+        lambda data, k: setattr(
+            data.file_meta, "TransferSyntaxUID", DeflatedExplicitVRLittleEndian
+        ),
     ],
 )
 def test_a_series_reads_back_equal(tmp_path, change):
@@ -76,18 +90,28 @@ def test_codecs_that_are_plugins(tmp_path, syntax):
 
 def test_a_missing_decoder_is_named(tmp_path, monkeypatch):
     write_series(tmp_path, scan((2, 16, 16)), compress(RLELossless))
-    monkeypatch.setattr(type(get_decoder(RLELossless)), "is_available", property(lambda self: False))
+    monkeypatch.setattr(
+        type(get_decoder(RLELossless)), "is_available", property(lambda self: False)
+    )
     fails(tmp_path, "RLE Lossless", "pip install 'covjax[dicom]'")
 
 
 def test_rows_and_columns_may_run_any_way(tmp_path):
-    """A patient lying on the belly, and columns stored as rows, both with slices counted from the head."""
-    values, (slice_mm, row_mm, column_mm) = scan(), SPACING
+    """A patient lying on the belly, and columns stored as rows, both with slices counted from the
+    head.
+    """
+    values = scan()
+    slice_mm, row_mm, column_mm = SPACING
     _, height, width = values.shape
-    prone, turned = tmp_path / "prone", tmp_path / "turned"
+    prone = tmp_path / "prone"
+    turned = tmp_path / "turned"
     for k in range(len(values)):
         data = dicom_slice(values[:, ::-1, ::-1], k, ImageOrientationPatient=[-1, 0, 0, 0, -1, 0])
-        data.ImagePositionPatient = [10 + (width - 1) * column_mm, 20 + (height - 1) * row_mm, 30 + k * slice_mm]
+        data.ImagePositionPatient = [
+            10 + (width - 1) * column_mm,
+            20 + (height - 1) * row_mm,
+            30 + k * slice_mm,
+        ]
         save(data, prone / f"{9 - k}.dcm")
         data = dicom_slice(values.transpose(0, 2, 1), k, ImageOrientationPatient=[0, 1, 0, 1, 0, 0])
         data.PixelSpacing = [column_mm, row_mm]
@@ -102,11 +126,18 @@ def test_masks_are_written_where_the_patient_lies(tmp_path):
     values = scan()
     write_series(tmp_path / "series", values)
     volume = only(tmp_path / "series")
-    write_mask(tmp_path / "mask.nii.gz", (np.uint8(values[k] > 0) for k in range(len(volume))), volume)
+    write_mask(
+        tmp_path / "mask.nii.gz", (np.uint8(values[k] > 0) for k in range(len(volume))), volume
+    )
     mask = nibabel.load(tmp_path / "mask.nii.gz")
-    k, row, column = 3, 11, 4
+    k = 3
+    row = 11
+    column = 4
     x, y, z = mask.affine @ [column, row, k, 1] @ np.eye(4)[:, :3]
-    np.testing.assert_allclose([-x, -y, z], [10 + column * 0.7, 20 + row * 0.8, 30 + k * 2.5], rtol=1e-6)  # DICOM's mm
+    # DICOM's mm
+    np.testing.assert_allclose(
+        [-x, -y, z], [10 + column * 0.7, 20 + row * 0.8, 30 + k * 2.5], rtol=1e-6
+    )
     np.testing.assert_array_equal(np.asarray(mask.dataobj).transpose(2, 1, 0), values > 0)
 
 
@@ -165,11 +196,17 @@ def test_a_series_is_of_one_patient_study_size_and_orientation(tmp_path, tags):
             save(data, tmp_path / name / f"{k}")
     found = {name: opener() for name, opener in find_scans(tmp_path).items()}
     assert [len(volume) for volume in found.values()] == [5, 5] and list(found) == ["P1", "P2"]
-    assert all(volume.spacing[0] == pytest.approx(2.5) and not volume.notes for volume in found.values())
+    assert all(
+        volume.spacing[0] == pytest.approx(2.5) and not volume.notes for volume in found.values()
+    )
 
 
-@given(seed=st.integers(0, 10**6), angle=st.floats(-0.5, 0.5), size=st.sampled_from([1e-6, 1e-5, 1e-4]))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6), angle=st.floats(-0.5, 0.5), size=st.sampled_from([1e-6, 1e-5, 1e-4])
+)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_jitter_parts_no_series(tmp_path, seed, angle, size):
     """Rounding to any number of digits would tell some of these slices apart."""
     rng = np.random.default_rng(seed)
@@ -177,9 +214,13 @@ def test_jitter_parts_no_series(tmp_path, seed, angle, size):
     turn = np.array([np.cos(angle), np.sin(angle), 0, -np.sin(angle), np.cos(angle), 0])
     for k in range(3):
         data = dicom_slice(scan((3, 6, 7)), k)
-        data.ImageOrientationPatient = [f"{part:.9f}" for part in turn + rng.uniform(-size, size, 6)]
+        data.ImageOrientationPatient = [
+            f"{part:.9f}" for part in turn + rng.uniform(-size, size, 6)
+        ]
         data.PixelSpacing = [f"{side + rng.uniform(-size, size) / 2:.9f}" for side in (0.8, 0.7)]
-        data.ImagePositionPatient = [f"{part:.7f}" for part in [10, 20, 30 + 2.5 * k] + rng.uniform(-size, size, 3)]
+        data.ImagePositionPatient = [
+            f"{part:.7f}" for part in [10, 20, 30 + 2.5 * k] + rng.uniform(-size, size, 3)
+        ]
         save(data, tmp_path / "in" / f"{k}")
     assert only(tmp_path / "in").spacing == pytest.approx(SPACING, rel=1e-3)
 
@@ -200,15 +241,24 @@ def test_sorting_without_positions(tmp_path):
     [
         (lambda data, k: setattr(data, "Modality", "MR"), "modality MR"),
         (lambda data, k: setattr(data, "SamplesPerPixel", 3), "colour"),
-        (lambda data, k: setattr(data, "PhotometricInterpretation", "PALETTE COLOR"), "PALETTE COLOR"),
+        (
+            lambda data, k: setattr(data, "PhotometricInterpretation", "PALETTE COLOR"),
+            "PALETTE COLOR",
+        ),
         (lambda data, k: setattr(data, "ImagePositionPatient", [0, 0, 5 * (k // 2)]), "lies where"),
-        (lambda data, k: setattr(data, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "right angles"),
+        (
+            lambda data, k: setattr(data, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]),
+            "right angles",
+        ),
         (lambda data, k: setattr(data, "ImageOrientationPatient", [1, 0, 0, 0]), "6 numbers"),
         (lambda data, k: setattr(data, "PixelSpacing", [0.7, 0.8 + k]), "differs in spacing"),
         (lambda data, k: setattr(data, "PixelData", data.PixelData[:100]), "damaged or truncated"),
         (lambda data, k: setattr(data, "RescaleSlope", 0), "rescale slope"),
         (lambda data, k: setattr(data, "NumberOfFrames", 10**9), "frames"),
-        (lambda data, k: [setattr(data, name, 60000) for name in ("Rows", "Columns")], "60000x60000"),
+        (
+            lambda data, k: [setattr(data, name, 60000) for name in ("Rows", "Columns")],
+            "60000x60000",
+        ),
         (drop("Rows"), "no size"),
         (drop("PixelData"), "damaged or truncated"),
     ],
@@ -220,13 +270,22 @@ def test_bad_series_are_named(tmp_path, change, word):
 
 def test_a_coronal_series_is_refused(tmp_path):
     for k in range(3):
-        data = dicom_slice(scan(), k, ImageOrientationPatient=[1, 0, 0, 0, 0, -1], ImagePositionPatient=[0, 3 * k, 0])
+        data = dicom_slice(
+            scan(),
+            k,
+            ImageOrientationPatient=[1, 0, 0, 0, 0, -1],
+            ImagePositionPatient=[0, 3 * k, 0],
+        )
         save(data, tmp_path / f"{k}.dcm")
     fails(tmp_path, "coronal")
 
 
 def test_a_gap_is_noted(tmp_path):
-    write_series(tmp_path, scan(), lambda data, k: setattr(data, "ImagePositionPatient", [0, 0, k + 3 * (k > 2)]))
+    write_series(
+        tmp_path,
+        scan(),
+        lambda data, k: setattr(data, "ImagePositionPatient", [0, 0, k + 3 * (k > 2)]),
+    )
     assert len(only(tmp_path)) == 5 and "evenly" in only(tmp_path).notes[0]
 
 
@@ -240,7 +299,9 @@ def test_a_single_slice_is_as_thick_as_it_says(tmp_path):
 def test_sample_files():
     small = only(Path(get_testdata_file("CT_small.dcm")))
     data = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
-    np.testing.assert_array_equal(small.read(0), data.pixel_array + np.float32(data.RescaleIntercept))
+    np.testing.assert_array_equal(
+        small.read(0), data.pixel_array + np.float32(data.RescaleIntercept)
+    )
     assert small.intensity == "hu" and small.patient == "1CT1"
     tiny = only(Path(get_testdata_file("dicomdirtests/98892001/CT5N/2062")).parent)
     assert len(tiny) == 5 and tiny.spacing[0] == 2.5
@@ -251,6 +312,11 @@ def test_sample_files():
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real DICOM slices (COVJAX_TEST_DATA)")
 def test_real_slices_with_few_tags():
     volume = only(REAL)
-    assert volume.shape == (2, 512, 512) and volume.spacing == (1, 0.625, 0.625) and volume.intensity == "hu"
+    assert (
+        volume.shape == (2, 512, 512)
+        and volume.spacing == (1, 0.625, 0.625)
+        and volume.intensity == "hu"
+    )
     stored = pydicom.dcmread(REAL / "1.dcm").pixel_array
-    np.testing.assert_array_equal(volume.read(1), np.where(stored == -2048, -1000, stored))  # padding becomes air
+    # padding becomes air
+    np.testing.assert_array_equal(volume.read(1), np.where(stored == -2048, -1000, stored))

@@ -1,4 +1,6 @@
-"""Masks as DICOM segmentations: those of every source picture, whatever its orientation, read with plain pydicom."""
+"""Masks as DICOM segmentations: those of every source picture, whatever its orientation, read with
+plain pydicom.
+"""
 
 import numpy as np
 import pydicom
@@ -12,9 +14,13 @@ from tests.data.written import scan, write_frames, write_series
 
 pytest.importorskip("highdicom", reason="pip install 'covjax[seg]'")
 VALUES = scan((5, 18, 20))
-TAGS = {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg", "PatientBirthDate": "19600101"}
-# Directions of rows and columns, and mm from slice to slice: as most scanners have it, feet first, mirrored both ways,
-# with a tilted gantry.
+TAGS = {
+    "SpecificCharacterSet": "ISO_IR 100",
+    "PatientName": "Müller^Jörg",
+    "PatientBirthDate": "19600101",
+}
+# Directions of rows and columns, and mm from slice to slice: as most scanners have it, feet first,
+# mirrored both ways, with a tilted gantry.
 TURNED = {
     "usual": ([1, 0, 0, 0, 1, 0], [0, 0, 2.5]), "feet first": ([1, 0, 0, 0, 1, 0], [0, 0, -2.5]),
     "left to right": ([-1, 0, 0, 0, 1, 0], [0, 0, 2.5]), "prone": ([-1, 0, 0, 0, -1, 0], [0, 0, -2.5]),
@@ -34,7 +40,9 @@ def written(path, folder, masks):
 
 
 def found(segmentation):
-    """Returns {(SOPInstanceUID, frame or None) of a source picture: mask} of the frames of a segmentation."""
+    """Returns {(SOPInstanceUID, frame or None) of a source picture: mask} of the frames of a
+    segmentation.
+    """
     pixels = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
     masks = {}
     for frame, mask in zip(segmentation.PerFrameFunctionalGroupsSequence, pixels, strict=True):
@@ -56,13 +64,18 @@ def test_every_mask_lies_on_its_own_picture(tmp_path, turned, gap):
     orientation, step = TURNED[turned]
 
     def place(k):
-        return tuple(np.round([10.0, 20.0, 30.0] + np.multiply(step, k + gap * (k > 2)), 6).tolist())
+        return tuple(
+            np.round([10.0, 20.0, 30.0] + np.multiply(step, k + gap * (k > 2)), 6).tolist()
+        )
 
     def turn(data, k):
-        data.ImageOrientationPatient, data.ImagePositionPatient = orientation, list(place(k))
+        data.ImageOrientationPatient = orientation
+        data.ImagePositionPatient = list(place(k))
 
     write_series(tmp_path / "in", VALUES, turn, **TAGS)
-    seg = written(tmp_path / "a.dcm", tmp_path / "in", lambda v: [np.uint8(v.read(k) > 300) for k in range(5)])
+    seg = written(
+        tmp_path / "a.dcm", tmp_path / "in", lambda v: [np.uint8(v.read(k) > 300) for k in range(5)]
+    )
     masks = found(seg)
     assert len(masks) == 5 and seg.file_meta.MediaStorageSOPClassUID.name == "Segmentation Storage"
     for path in (tmp_path / "in").iterdir():
@@ -70,7 +83,8 @@ def test_every_mask_lies_on_its_own_picture(tmp_path, turned, gap):
         mask = masks[source.SOPInstanceUID, None]
         np.testing.assert_array_equal(mask, source.pixel_array.astype(int) - 1024 > 300)
     places = {
-        tuple(frame.PlanePositionSequence[0].ImagePositionPatient) for frame in seg.PerFrameFunctionalGroupsSequence
+        tuple(frame.PlanePositionSequence[0].ImagePositionPatient)
+        for frame in seg.PerFrameFunctionalGroupsSequence
     }
     assert places == {place(k) for k in range(5)}
     shared = seg.SharedFunctionalGroupsSequence[0]
@@ -80,7 +94,9 @@ def test_every_mask_lies_on_its_own_picture(tmp_path, turned, gap):
 
 def test_what_it_says_of_itself_and_its_patient(tmp_path):
     write_series(tmp_path / "in", VALUES, **TAGS)
-    seg = written(tmp_path / "a.dcm", tmp_path / "in", lambda v: [np.uint8(v.read(k) > 300) for k in range(5)])
+    seg = written(
+        tmp_path / "a.dcm", tmp_path / "in", lambda v: [np.uint8(v.read(k) > 300) for k in range(5)]
+    )
     (segment,) = seg.SegmentSequence
     coded = {
         name: (
@@ -101,7 +117,11 @@ def test_what_it_says_of_itself_and_its_patient(tmp_path):
         "BINARY",
     )
     assert str(seg.PatientName) == "Müller^Jörg" and seg.PatientBirthDate == "19600101"
-    assert (seg.StudyInstanceUID, seg.FrameOfReferenceUID, seg.Modality) == ("1.2.4", "1.2.6", "SEG")
+    assert (seg.StudyInstanceUID, seg.FrameOfReferenceUID, seg.Modality) == (
+        "1.2.4",
+        "1.2.6",
+        "SEG",
+    )
     assert seg.SeriesInstanceUID != "1.2.5" and seg.DeviceSerialNumber == "run"
     referred = seg.ReferencedSeriesSequence[0]
     assert referred.SeriesInstanceUID == "1.2.5" and len(referred.ReferencedInstanceSequence) == 5
@@ -111,16 +131,28 @@ def test_classes_are_segments_of_their_own(tmp_path):
     write_series(tmp_path / "in", VALUES, **TAGS)
     scanned = volume(tmp_path / "in")
     masks = [np.uint8(scanned.read(k) > 0) + np.uint8(scanned.read(k) > 300) for k in range(5)]
-    write_segmentation(tmp_path / "a.dcm", masks, scanned, read_sources(scanned), "run", ("ground_glass", "effusion"))
+    write_segmentation(
+        tmp_path / "a.dcm",
+        masks,
+        scanned,
+        read_sources(scanned),
+        "run",
+        ("ground_glass", "effusion"),
+    )
     seg = pydicom.dcmread(tmp_path / "a.dcm")
     assert [s.SegmentLabel for s in seg.SegmentSequence] == ["ground_glass", "effusion"]
     again = np.zeros((5, 18, 20), np.uint8)
-    uids = {pydicom.dcmread(path).SOPInstanceUID: pydicom.dcmread(path) for path in (tmp_path / "in").iterdir()}
+    uids = {
+        pydicom.dcmread(path).SOPInstanceUID: pydicom.dcmread(path)
+        for path in (tmp_path / "in").iterdir()
+    }
     heights = sorted(data.ImagePositionPatient[2] for data in uids.values())
     for frame, mask in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array, strict=True):
         (source,) = frame.DerivationImageSequence[0].SourceImageSequence
         place = heights.index(uids[source.ReferencedSOPInstanceUID].ImagePositionPatient[2])
-        again[place] += mask * np.uint8(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        again[place] += mask * np.uint8(
+            frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        )
     np.testing.assert_array_equal(again, masks)
     assert set(np.unique(again)) == {0, 1, 2}
 
@@ -143,17 +175,28 @@ def test_frames_of_one_file(tmp_path, step):
     for k, frame in enumerate(data.PerFrameFunctionalGroupsSequence):
         frame.PlanePositionSequence[0].ImagePositionPatient = [10.0, 20.0, 30 + 2.5 * step * k]
     data.save_as(tmp_path / "a.dcm")
-    seg = written(tmp_path / "seg.dcm", tmp_path / "a.dcm", lambda v: [np.uint8(v.read(k) > 300) for k in range(5)])
+    seg = written(
+        tmp_path / "seg.dcm",
+        tmp_path / "a.dcm",
+        lambda v: [np.uint8(v.read(k) > 300) for k in range(5)],
+    )
     masks = found(seg)
     assert sorted(frame for _, frame in masks) == [1, 2, 3, 4, 5]
     for (_, frame), mask in masks.items():
         np.testing.assert_array_equal(mask, VALUES[frame - 1] > 300)
 
 
-@pytest.mark.parametrize("tag", ["StudyInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient", "PixelSpacing"])
+@pytest.mark.parametrize(
+    "tag", ["StudyInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient", "PixelSpacing"]
+)
 def test_scans_that_lack_what_is_needed(tmp_path, tag):
     write_series(tmp_path / "in", VALUES, **{tag: None})
-    fails(lambda: read_sources(volume(tmp_path / "in")), str(tmp_path / "in" / "IM"), f"lacks {tag}", "--masks=nifti")
+    fails(
+        lambda: read_sources(volume(tmp_path / "in")),
+        str(tmp_path / "in" / "IM"),
+        f"lacks {tag}",
+        "--masks=nifti",
+    )
 
 
 def test_tags_that_do_no_harm(tmp_path):
@@ -166,7 +209,12 @@ def test_tags_that_do_no_harm(tmp_path):
 @pytest.mark.filterwarnings("ignore:Invalid value")
 @pytest.mark.parametrize(
     "tag, value",
-    [("PatientSex", "X"), ("PatientBirthDate", "19601345"), ("StudyTime", "99x"), ("SOPClassUID", "1.2.99.7")],
+    [
+        ("PatientSex", "X"),
+        ("PatientBirthDate", "19601345"),
+        ("StudyTime", "99x"),
+        ("SOPClassUID", "1.2.99.7"),
+    ],
 )
 def test_tags_that_do_not_fit_are_named_but_not_told(tmp_path, tag, value):
     write_series(tmp_path / "in", VALUES, **{tag: value})
@@ -182,7 +230,11 @@ def test_what_the_library_refuses_is_one_line(tmp_path):
     sources = read_sources(scanned)
     sources[0].SpecificCharacterSet = "Doe"
     ones = np.ones(VALUES.shape, np.uint8)
-    fails(lambda: write_segmentation(tmp_path / "a.dcm", ones, scanned, sources, "run"), str(tmp_path / "in"), "refer")
+    fails(
+        lambda: write_segmentation(tmp_path / "a.dcm", ones, scanned, sources, "run"),
+        str(tmp_path / "in"),
+        "refer",
+    )
     assert not list(tmp_path.glob("a.dcm*"))
 
 

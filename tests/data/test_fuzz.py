@@ -1,4 +1,6 @@
-"""Files of every kind, damaged at random: what can be read is read, the rest is one line that names the file."""
+"""Files of every kind, damaged at random: what can be read is read, the rest is one line that names
+the file.
+"""
 
 import io
 import json
@@ -35,7 +37,24 @@ WORDS = (
     "../../../etc/passwd", "/dev/zero", "NaN", "-Infinity", "1e999", "-1", "", '"', "\0", "%s%n", "\u202eü", "[]", "{}",
     "null", "true", "9" * 40, "a" * 5000, "0.5", "images/../../x.png", "\n", ",", "images",
 )  # fmt: skip
-VALUES = (None, True, -1, 0, 0.5, 2**70, float("nan"), float("inf"), "", "x", "ü/../%", [], {}, [1, 2], [[]], {"a": 1})
+VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    0.5,
+    2**70,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "ü/../%",
+    [],
+    {},
+    [1, 2],
+    [[]],
+    {"a": 1},
+)
 
 
 def flipped(rng, data):
@@ -47,7 +66,8 @@ def flipped(rng, data):
 
 def overwritten(rng, data):
     """Puts a huge number, NaN, infinity or zero where the header is."""
-    number, place = NUMBERS[rng.integers(len(NUMBERS))], int(rng.integers(0, min(len(data), 400))) & ~1
+    number = NUMBERS[rng.integers(len(NUMBERS))]
+    place = int(rng.integers(0, min(len(data), 400))) & ~1
     number = number[: int(rng.choice([2, 4, 8]))]
     return data[:place] + number + data[place + len(number) :]
 
@@ -63,7 +83,9 @@ MUTATIONS = {
     "overwritten": overwritten,
     "blanked": blanked,
     "other magic": lambda rng, data: rng.bytes(8) + data[8:],
-    "inserted": lambda rng, data: data[: (place := rng.integers(len(data)))] + rng.bytes(16) + data[place:],
+    "inserted": lambda rng, data: (
+        data[: (place := rng.integers(len(data)))] + rng.bytes(16) + data[place:]
+    ),
     "twice": lambda rng, data: data + data,
 }
 
@@ -75,14 +97,20 @@ def reworded(rng, data):
     return data[: word.start()] + WORDS[rng.integers(len(WORDS))].encode() + data[word.end() :]
 
 
-TEXT = MUTATIONS | {"reworded": reworded, "reworded twice": lambda rng, data: reworded(rng, reworded(rng, data))}
+TEXT = MUTATIONS | {
+    "reworded": reworded,
+    "reworded twice": lambda rng, data: reworded(rng, reworded(rng, data)),
+}
 
 
 def revalued(rng, data):
     """Gives one field of a configuration a value of another kind."""
     config = json.loads(data)
     section = config
-    while isinstance(section[name := list(section)[rng.integers(len(section))]], dict) and rng.random() < 0.95:
+    while (
+        isinstance(section[name := list(section)[rng.integers(len(section))]], dict)
+        and rng.random() < 0.95
+    ):
         section = section[name]
     section[name] = VALUES[rng.integers(len(VALUES))]
     return json.dumps(config).encode()
@@ -120,7 +148,12 @@ def screened(path):
 
 def read_source(path):
     config = common.run().data
-    config.update(source="folder", path=str(path.parent), prepared_dir=f"{path.parent}_prepared", show_patients=True)
+    config.update(
+        source="folder",
+        path=str(path.parent),
+        prepared_dir=f"{path.parent}_prepared",
+        show_patients=True,
+    )
     source = open_source(config)
     for index in range(len(source.ids)):
         source.load(index)
@@ -132,12 +165,20 @@ def prepare(kind, tmp_path):
     folder.mkdir()
     if kind == "config.json":
         write_json(folder / kind, json.loads(framework.get_config().to_json_best_effort()))
-        return folder / kind, (folder / kind).read_bytes(), lambda path: check_config(read_config(path.parent))
+        return (
+            folder / kind,
+            (folder / kind).read_bytes(),
+            lambda path: check_config(read_config(path.parent)),
+        )
     if kind == "index.csv":
         for name in "abc":
             Image.fromarray(np.uint8(scan()[0] % 256)).resize((20, 24)).save(folder / f"{name}.png")
         rows = [f"{name}.png,{k % 2},p{k},train" for k, name in enumerate("abc")]
-        return folder / kind, "\n".join(["file,label,patient,split", *rows, ""]).encode(), read_source
+        return (
+            folder / kind,
+            "\n".join(["file,label,patient,split", *rows, ""]).encode(),
+            read_source,
+        )
     (folder / "good").mkdir()
     (folder / "good" / "one.png").write_bytes(encoded("PNG"))
     data = {
@@ -146,7 +187,9 @@ def prepare(kind, tmp_path):
         "a.tif": lambda: encoded("TIFF"),
         "a.nii": lambda: written(tmp_path, "a.nii", lambda path: write_nifti(path, scan())),
         "a.nii.gz": lambda: written(tmp_path, "a.nii.gz", lambda path: write_nifti(path, scan())),
-        "a.dcm": lambda: written(tmp_path, "a.dcm", lambda path: save(dicom_slice(scan(), 0), path)),
+        "a.dcm": lambda: written(
+            tmp_path, "a.dcm", lambda path: save(dicom_slice(scan(), 0), path)
+        ),
         "frames.dcm": lambda: written(tmp_path, "b.dcm", lambda path: write_frames(path, scan())),
     }[kind]()
     return folder / kind, data, screened
@@ -157,7 +200,18 @@ def hanging(*_):
 
 
 @pytest.mark.parametrize(
-    "kind", ["a.png", "a.jpg", "a.tif", "a.nii", "a.nii.gz", "a.dcm", "frames.dcm", "index.csv", "config.json"]
+    "kind",
+    [
+        "a.png",
+        "a.jpg",
+        "a.tif",
+        "a.nii",
+        "a.nii.gz",
+        "a.dcm",
+        "frames.dcm",
+        "index.csv",
+        "config.json",
+    ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_mutations(tmp_path, kind):
@@ -165,7 +219,8 @@ def test_mutations(tmp_path, kind):
     path.write_bytes(valid)
     read(path)
     mutations = {"index.csv": TEXT, "config.json": JSON}.get(kind, MUTATIONS)
-    rng, counts = np.random.default_rng(len(kind)), Counter()
+    rng = np.random.default_rng(len(kind))
+    counts = Counter()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     earlier = signal.signal(signal.SIGALRM, hanging)
     try:

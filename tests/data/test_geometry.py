@@ -1,4 +1,6 @@
-"""Volumes of voxels are |det| of the affine and masks lie where their scans lie, whatever the grid."""
+"""Volumes of voxels are |det| of the affine and masks lie where their scans lie, whatever the
+grid.
+"""
 
 import shutil
 from types import SimpleNamespace
@@ -29,14 +31,19 @@ FILES = 15  # series of these that are written as files
 def frames_in_memory(monkeypatch):
     """Lets series be read whose frames are in no file."""
     real = series.read_frame
-    found = lambda frame: IN_MEMORY[frame.path][frame.index] if frame.path in IN_MEMORY else real(frame)  # noqa: E731
+
+    def found(frame):
+        return IN_MEMORY[frame.path][frame.index] if frame.path in IN_MEMORY else real(frame)
+
     monkeypatch.setattr(series, "read_frame", found)
 
 
 def screened(volume):
     """The lines of a volume whose infection is what is above MARKED, as screening sums them up."""
     scan = Scan("a", volume.path, "hu", range(len(volume)), [volume.path], volume.read, volume)
-    lines, sums, masks = [], {"infected": 0.0, "lung": 0.0, "in_lung": 0.0}, []
+    lines = []
+    sums = {"infected": 0.0, "lung": 0.0, "in_lung": 0.0}
+    masks = []
     for k in range(len(volume)):
         mask = np.uint8(volume.read(k) > MARKED)
         masks.append(mask)
@@ -44,11 +51,17 @@ def screened(volume):
         lines[-1] |= class_areas(mask, ("a", "b"), volume.spacing)
         for part in sums:
             sums[part] += mask.sum() * voxel_size(scan, k)
-    return scan_line(scan, None, lines, sums | {"outside": 0.0}) | class_volumes(lines, ("a", "b")), lines, masks
+    return (
+        scan_line(scan, None, lines, sums | {"outside": 0.0}) | class_volumes(lines, ("a", "b")),
+        lines,
+        masks,
+    )
 
 
 def check_ml(volume, ml):
-    """Checks that all that is said of the volume of the marked voxels is `ml`; returns their masks and what is said."""
+    """Checks that all that is said of the volume of the marked voxels is `ml`; returns their masks
+    and what is said.
+    """
     summed, lines, masks = screened(volume)
     by_slice = sum(line["infected_mm2"] * line["extent_mm"] for line in lines) / 1000
     for found in (summed["infected_ml"], summed["lung_ml"], summed["a_ml"], by_slice):
@@ -58,10 +71,16 @@ def check_ml(volume, ml):
 
 
 def places(path):
-    """World positions of the marked voxels of NIfTI masks, in some order, and their volume in ml."""
+    """World positions of the marked voxels of NIfTI masks, in some order, and their volume in
+    ml.
+    """
     images = [nibabel.load(path) for path in path.parent.glob("mask*")]
-    found = [nibabel.affines.apply_affine(i.affine, np.argwhere(np.asarray(i.dataobj))) for i in images]
-    ml = sum(abs(np.linalg.det(i.affine[:3, :3])) * np.asarray(i.dataobj).sum() / 1000 for i in images)
+    found = [
+        nibabel.affines.apply_affine(i.affine, np.argwhere(np.asarray(i.dataobj))) for i in images
+    ]
+    ml = sum(
+        abs(np.linalg.det(i.affine[:3, :3])) * np.asarray(i.dataobj).sum() / 1000 for i in images
+    )
     return np.concatenate(found), ml
 
 
@@ -72,7 +91,9 @@ def same_places(found, expected, atol):
 
 
 def turned(rng, degrees=25):
-    return Rotation.from_rotvec(np.deg2rad(rng.uniform(-degrees, degrees, 3) / np.sqrt(3))).as_matrix()
+    return Rotation.from_rotvec(
+        np.deg2rad(rng.uniform(-degrees, degrees, 3) / np.sqrt(3))
+    ).as_matrix()
 
 
 def values(rng, shape):
@@ -84,7 +105,9 @@ def test_any_nifti_affine(tmp_path):
         rng = np.random.default_rng(k)
         affine = np.eye(4)
         shear = np.eye(3) + np.triu(rng.uniform(-0.4, 0.4, (3, 3)), 1) * rng.integers(0, 2)
-        affine[:3, :3] = turned(rng) @ shear @ np.diag(rng.uniform(0.5, 5, 3) * rng.choice([-1, 1], 3))
+        affine[:3, :3] = (
+            turned(rng) @ shear @ np.diag(rng.uniform(0.5, 5, 3) * rng.choice([-1, 1], 3))
+        )
         affine[:3, :3] = affine[:3, :3][:, rng.permutation(3)]
         affine[:3, 3] = rng.uniform(-300, 300, 3)
         array = values(rng, (5, 6, 7))
@@ -93,9 +116,13 @@ def test_any_nifti_affine(tmp_path):
         affine = nibabel.load(tmp_path / "a.nii").affine
         ml = abs(np.linalg.det(affine[:3, :3])) * (array > MARKED).sum() / 1000
         write_mask(tmp_path / "mask.nii", check_ml(volume, ml)[0], volume)
-        assert np.prod(volume.spacing) == pytest.approx(abs(np.linalg.det(affine[:3, :3])), rel=1e-6)
+        assert np.prod(volume.spacing) == pytest.approx(
+            abs(np.linalg.det(affine[:3, :3])), rel=1e-6
+        )
         same_places(
-            places(tmp_path / "mask.nii")[0], nibabel.affines.apply_affine(affine, np.argwhere(array > MARKED)), 1e-3
+            places(tmp_path / "mask.nii")[0],
+            nibabel.affines.apply_affine(affine, np.argwhere(array > MARKED)),
+            1e-3,
         )
 
 
@@ -104,11 +131,15 @@ def text(numbers):
 
 
 class Made(SimpleNamespace):
-    """A made-up DICOM series: `positions` [N, 3] of its slices, `row` and `column` steps in mm, all as DICOM has it."""
+    """A made-up DICOM series: `positions` [N, 3] of its slices, `row` and `column` steps in mm, all
+    as DICOM has it.
+    """
 
     def tags(self, rng, jitter):
         """Position, orientation and pixel spacing of each slice, as DICOM writes numbers."""
-        turn = np.concatenate([self.row / np.linalg.norm(self.row), self.column / np.linalg.norm(self.column)])
+        turn = np.concatenate(
+            [self.row / np.linalg.norm(self.row), self.column / np.linalg.norm(self.column)]
+        )
         spacing = text([np.linalg.norm(self.column), np.linalg.norm(self.row)])
         for position in self.positions:
             nudges = rng.uniform(-jitter, jitter, 9)
@@ -122,7 +153,20 @@ class Made(SimpleNamespace):
             for k, tags in enumerate(self.tags(rng, jitter)):
                 position, orientation, spacing = (tuple(map(float, numbers)) for numbers in tags)
                 frame = Frame(
-                    folder, k, (4, 5), position, orientation, (k, k), spacing, 9.0, 1.0, 0.0, False, True, None, 0
+                    folder,
+                    k,
+                    (4, 5),
+                    position,
+                    orientation,
+                    (k, k),
+                    spacing,
+                    9.0,
+                    1.0,
+                    0.0,
+                    False,
+                    True,
+                    None,
+                    0,
                 )
                 frames.append(frame)
             IN_MEMORY[folder] = self.values
@@ -147,7 +191,9 @@ class Made(SimpleNamespace):
 
 
 def made_up(rng, gaps):
-    """A series with a turned patient, a tilted gantry and any directions of rows and columns; its step in mm."""
+    """A series with a turned patient, a tilted gantry and any directions of rows and columns; its
+    step in mm.
+    """
     axes = turned(rng)
     if rng.integers(2):
         axes = axes @ np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])
@@ -156,7 +202,9 @@ def made_up(rng, gaps):
     along = step * np.cross(row, column) / np.linalg.norm(np.cross(row, column))
     along += (rng.uniform(-0.5, 0.5) * column + rng.uniform(-0.5, 0.5) * row) * rng.integers(0, 2)
     heights = np.concatenate([[0], np.cumsum(gaps)])
-    return Made(row=row, column=column, positions=rng.uniform(-200, 200, 3) + heights[:, None] * along), step
+    return Made(
+        row=row, column=column, positions=rng.uniform(-200, 200, 3) + heights[:, None] * along
+    ), step
 
 
 def test_any_dicom_series(tmp_path):
@@ -171,15 +219,16 @@ def test_any_dicom_series(tmp_path):
         found, ml = places(tmp_path / "mask.nii")
         same_places(found, made.marked(), 1e-3)
         assert ml == pytest.approx(said, rel=1e-6)
-        assert bool(volume.notes) == (gaps.max() > 1) and mask_files(tmp_path / "mask.nii", volume) == [
-            tmp_path / "mask.nii"
-        ]
+        assert bool(volume.notes) == (gaps.max() > 1) and mask_files(
+            tmp_path / "mask.nii", volume
+        ) == [tmp_path / "mask.nii"]
 
 
 def test_series_of_several_even_runs(tmp_path):
     for k in range(COUNT // 4):
         rng = np.random.default_rng(k)
-        first, second = rng.uniform(1, 3), rng.uniform(4, 6)
+        first = rng.uniform(1, 3)
+        second = rng.uniform(4, 6)
         made, step = made_up(rng, [first] * rng.integers(1, 4) + [second] * rng.integers(2, 4))
         volume = made.open(tmp_path / "in", rng, files=k < FILES)
         normal = np.cross(made.row, made.column) / made.area()
@@ -191,8 +240,13 @@ def test_series_of_several_even_runs(tmp_path):
             old.unlink()
         write_mask(tmp_path / "mask.nii.gz", masks, volume)
         files = mask_files(tmp_path / "mask.nii.gz", volume)
-        assert len(files) == 2 == len(list(tmp_path.glob("mask*"))) and files[1].name == "mask.2of2.nii.gz"
+        assert (
+            len(files) == 2 == len(list(tmp_path.glob("mask*")))
+            and files[1].name == "mask.2of2.nii.gz"
+        )
         found, ml = places(tmp_path / "mask.nii.gz")
         same_places(found, made.marked(), 1e-3)
         assert ml == pytest.approx(said, rel=1e-6)
-        assert "not evenly spaced" in volume.notes[0] and "2 files" in " ".join(mask_notes(volume, 2, False))
+        assert "not evenly spaced" in volume.notes[0] and "2 files" in " ".join(
+            mask_notes(volume, 2, False)
+        )

@@ -1,4 +1,6 @@
-"""Values as files of all kinds hold them: read as what they are, or refused with a remedy that works."""
+"""Values as files of all kinds hold them: read as what they are, or refused with a remedy that
+works.
+"""
 
 import itertools
 import re
@@ -23,8 +25,12 @@ TYPES = (np.int16, np.uint16, np.float32)
 
 
 def chest(slices=5, size=64):
-    """Returns HU [slices, size, size], air and body, and where a scanner measures nothing: out of a circle."""
-    pictures = [phantom_slice(0, k, slices_per_patient=slices, size=size, seed=0)[0] for k in range(slices)]
+    """Returns HU [slices, size, size], air and body, and where a scanner measures nothing: out of a
+    circle.
+    """
+    pictures = [
+        phantom_slice(0, k, slices_per_patient=slices, size=size, seed=0)[0] for k in range(slices)
+    ]
     hu = np.rint(np.stack(pictures) * (1500 / 255) - 1350).clip(-1024)
     side = np.linspace(-1, 1, size)
     outside = np.broadcast_to(np.hypot(side, side[:, None]) > 1, hu.shape)
@@ -36,7 +42,9 @@ PIXELS = eight_bit(BASE, WINDOWS["lung"])
 
 
 def stored(dtype, offset, padding):
-    """Returns the chest as files hold it; None where the type cannot. Signed values in an unsigned type wrap."""
+    """Returns the chest as files hold it; None where the type cannot. Signed values in an unsigned
+    type wrap.
+    """
     values = BASE + offset
     if padding is not None:
         values = np.where(OUTSIDE, padding, values)
@@ -55,7 +63,9 @@ def pixels(path, told="auto"):
 
 
 def check(read, offset):
-    """Asserts that `read(told)` gives the chest, or refuses with remedies of which the true one gives it."""
+    """Asserts that `read(told)` gives the chest, or refuses with remedies of which the true one
+    gives it.
+    """
     try:
         found = read("auto")
     except InputError as error:
@@ -68,7 +78,9 @@ def check(read, offset):
     return "read"
 
 
-@pytest.mark.parametrize("dtype, offset, padding", list(itertools.product(TYPES, (0, 1024, 32768), PADDING)))
+@pytest.mark.parametrize(
+    "dtype, offset, padding", list(itertools.product(TYPES, (0, 1024, 32768), PADDING))
+)
 def test_nifti(tmp_path, dtype, offset, padding):
     values = stored(dtype, offset, padding)
     if values is not None:
@@ -77,8 +89,12 @@ def test_nifti(tmp_path, dtype, offset, padding):
         assert outcome == ("read" if offset == 0 and dtype != np.uint16 else "refused")
 
 
-@pytest.mark.parametrize("tags", [{}, {"RescaleType": "HU"}, {"PixelPaddingValue": ...}], ids=["bare", "hu", "padding"])
-@pytest.mark.parametrize("dtype, offset, padding", list(itertools.product(TYPES[:2], (0, 1024, 32768), PADDING)))
+@pytest.mark.parametrize(
+    "tags", [{}, {"RescaleType": "HU"}, {"PixelPaddingValue": ...}], ids=["bare", "hu", "padding"]
+)
+@pytest.mark.parametrize(
+    "dtype, offset, padding", list(itertools.product(TYPES[:2], (0, 1024, 32768), PADDING))
+)
 def test_dicom(tmp_path, dtype, offset, padding, tags):
     values = stored(dtype, offset, padding)
     if values is None:
@@ -91,19 +107,25 @@ def test_dicom(tmp_path, dtype, offset, padding, tags):
     def change(data, k):
         data.PixelData = values[k].tobytes()
 
-    write_series(tmp_path, BASE, change, RescaleIntercept=0, PixelRepresentation=int(signed), **tags)
+    write_series(
+        tmp_path, BASE, change, RescaleIntercept=0, PixelRepresentation=int(signed), **tags
+    )
     outcome = check(lambda told: pixels(tmp_path, told), offset)
     assert outcome == ("read" if offset == 0 and signed else "refused")
 
 
-@pytest.mark.parametrize("bits, padding", list(itertools.product((12, 16), (None, -2000, -3024, 63536, 65535, 0))))
+@pytest.mark.parametrize(
+    "bits, padding", list(itertools.product((12, 16), (None, -2000, -3024, 63536, 65535, 0)))
+)
 def test_dicom_rescaled_with_padding_in_bits_that_do_not_count(tmp_path, bits, padding):
     values = (BASE + 1024).astype(np.int64)
-    values = np.where(OUTSIDE, 24 if padding is None else padding, values)  # 0 is stored for what is air, too
+    # 0 is stored for what is air, too
+    values = np.where(OUTSIDE, 24 if padding is None else padding, values)
 
     def change(data, k):
         data.PixelData = (values[k] % 65536).astype(np.uint16).tobytes()
-        data.BitsStored, data.HighBit = bits, bits - 1
+        data.BitsStored = bits
+        data.HighBit = bits - 1
         if padding == 0:
             data.PixelPaddingValue = 0
 
@@ -125,7 +147,8 @@ def test_padding_ranges_and_padding_that_is_tissue(tmp_path):
     limits = {"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -1994}
     write_series(tmp_path / "range", BASE, change, PixelRepresentation=1, **limits)
     np.testing.assert_array_equal(pixels(tmp_path / "range"), PIXELS)
-    write_series(tmp_path / "water", BASE, PixelPaddingValue=1024 + 40)  # what the body holds is none
+    # what the body holds is none
+    write_series(tmp_path / "water", BASE, PixelPaddingValue=1024 + 40)
     np.testing.assert_array_equal(pixels(tmp_path / "water"), PIXELS)
 
 
@@ -136,7 +159,12 @@ def test_padding_of_8_bit_values_is_black_whatever_white_is(tmp_path, shades, ta
     padded = np.where(np.arange(40) < 9, -2000, grey)
     for k in range(2):
         data = dicom_slice(
-            padded, k, RescaleIntercept=0, PixelRepresentation=1, PhotometricInterpretation=shades, **tags
+            padded,
+            k,
+            RescaleIntercept=0,
+            PixelRepresentation=1,
+            PhotometricInterpretation=shades,
+            **tags,
         )
         data.PixelData = padded[k].astype(np.int16).tobytes()
         save(data, tmp_path / f"{k}.dcm")
@@ -150,7 +178,9 @@ def test_overlays_in_unused_bits_are_no_values(tmp_path):
     drawn = values | np.uint16(0x8000) * (np.arange(64) % 9 == 0)
 
     def change(data, k):
-        data.PixelData, data.BitsStored, data.HighBit = drawn[k].astype(np.uint16).tobytes(), 12, 11
+        data.PixelData = drawn[k].astype(np.uint16).tobytes()
+        data.BitsStored = 12
+        data.HighBit = 11
 
     write_series(tmp_path, BASE, change)
     np.testing.assert_array_equal(pixels(tmp_path), PIXELS)
@@ -165,7 +195,9 @@ def test_overlays_in_unused_bits_are_no_values(tmp_path):
 )
 def test_any_padding_and_noise(offset, padding, noise, seed):
     values = BASE + offset + np.random.default_rng(seed).normal(0, noise, BASE.shape)
-    truth = eight_bit(np.where(OUTSIDE & (padding is not None), AIR, values - offset), WINDOWS["lung"])
+    truth = eight_bit(
+        np.where(OUTSIDE & (padding is not None), AIR, values - offset), WINDOWS["lung"]
+    )
     if padding is not None:
         values = np.where(OUTSIDE, padding, values)
 
@@ -194,7 +226,11 @@ def test_what_is_declared_is_not_believed_against_the_values(told, offset):
 @pytest.mark.parametrize(
     "values, told, words",
     [
-        (np.where(OUTSIDE, -1000, PIXELS.astype(int)), "auto", ("--intensity=hu ", "--intensity=8bit")),
+        (
+            np.where(OUTSIDE, -1000, PIXELS.astype(int)),
+            "auto",
+            ("--intensity=hu ", "--intensity=8bit"),
+        ),
         (PIXELS, "hu_plus_1024", ("8-bit", "--intensity=8bit")),
         (BASE, "8bit", ("HU", "--intensity=hu ")),
         (BASE - 1024, "auto", ("neither",)),  # rescaled twice
@@ -252,4 +288,6 @@ def test_notes_say_what_was_assumed_and_what_was_declared():
     assert offset == "values taken as HU + 1024, as declared"
     assert padding == "-2000, alone far from the rest, taken for padding, shown as air"
     assert decide(Path("a"), BASE).notes == ()
-    assert decide(Path("a"), np.where(OUTSIDE, -2000, BASE), padding=((-2000.0, -2000.0),)).notes == ()
+    assert (
+        decide(Path("a"), np.where(OUTSIDE, -2000, BASE), padding=((-2000.0, -2000.0),)).notes == ()
+    )

@@ -84,7 +84,9 @@ def test_one_bit(tmp_path):
 
 def test_grey_with_a_transparent_value(tmp_path):
     save(tmp_path / "a.png", GREY, transparency=int(GREY[0, 0]))
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.where(GREY[0, 0] == GREY, 0, GREY))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "a.png"), np.where(GREY[0, 0] == GREY, 0, GREY)
+    )
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -110,12 +112,15 @@ def test_big_endian_tiff(tmp_path):
         (279, 4, 960),
     ]
     entries = b"".join(
-        struct.pack(">HHI", tag, kind, 1) + (struct.pack(">HH", v, 0) if kind == 3 else struct.pack(">I", v))
+        struct.pack(">HHI", tag, kind, 1)
+        + (struct.pack(">HH", v, 0) if kind == 3 else struct.pack(">I", v))
         for tag, kind, v in tags
     )
     body = values.astype(">u2").tobytes()
     header = b"MM\0*" + struct.pack(">I", 8 + len(body))
-    (tmp_path / "a.tif").write_bytes(header + body + struct.pack(">H", len(tags)) + entries + bytes(4))
+    (tmp_path / "a.tif").write_bytes(
+        header + body + struct.pack(">H", len(tags)) + entries + bytes(4)
+    )
     np.testing.assert_allclose(read_image(tmp_path / "a.tif"), values / 65535 * 255, atol=0.51)
 
 
@@ -130,7 +135,8 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
-    for width, height in ((20000, 20000), (9000, 9000)):  # beyond Pillow's own limit, and only beyond ours
+    # beyond Pillow's own limit, and only beyond ours
+    for width, height in ((20000, 20000), (9000, 9000)):
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
         data = chunk(b"IDAT", zlib.compress(bytes(1000)))
         path = tmp_path / f"{width}.png"
@@ -152,7 +158,9 @@ def test_no_pictures(tmp_path):
     fails(save(tmp_path / "one.png", np.zeros((1, 1), np.uint8)), "1x1", "16x16")
     fails(save(tmp_path / "cmyk.jpg", COLOUR, "CMYK"), "CMYK")
     fails(save(tmp_path / "float.tif", GREY.astype(np.float32)), "--intensity=8bit")
-    Image.fromarray(GREY).save(tmp_path / "stack.tif", save_all=True, append_images=[Image.fromarray(GREY)] * 2)
+    Image.fromarray(GREY).save(
+        tmp_path / "stack.tif", save_all=True, append_images=[Image.fromarray(GREY)] * 2
+    )
     fails(tmp_path / "stack.tif", "holds 3 pictures")
 
 
@@ -171,7 +179,9 @@ def test_damage_gives_a_picture_or_one_clear_error(tmp_path_factory, suffix, dat
     path = tmp_path_factory.mktemp("damage") / f"a{suffix}"
     content = bytearray(save(path, COLOUR).read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, min(len(content), 400) - 1))] = data.draw(st.integers(0, 255))
+        content[data.draw(st.integers(0, min(len(content), 400) - 1))] = data.draw(
+            st.integers(0, 255)
+        )
     path.write_bytes(content)
     try:
         assert read_image(path).ndim == 2

@@ -32,7 +32,9 @@ def found_in(folder):
     """Returns the scans below a folder, opened, and {file: reason} of what was left out."""
     scans, left_out = find_screened(folder, "auto", 16, stop)
     volumes = {}
-    assert find_scans(folder, leave=lambda path, why: volumes.update({path.relative_to(folder).as_posix(): why}))
+    assert find_scans(
+        folder, leave=lambda path, why: volumes.update({path.relative_to(folder).as_posix(): why})
+    )
     assert volumes.keys() == {one.file for one in left_out}
     return {name: opener() for name, opener in scans.items()}, dict(left_out)
 
@@ -59,7 +61,10 @@ SAGITTAL = dict(ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
 # What certainly is no axial CT: how a slice becomes it, and the word that names it.
 NO_CT = {
     "dose_report": (without_picture(XRayRadiationDoseSRStorage), "Radiation Dose SR"),
-    "dose_screen": (tagged(ImageType=["DERIVED", "SECONDARY", "OTHER", "DOSE_INFO"]), "dose report"),
+    "dose_screen": (
+        tagged(ImageType=["DERIVED", "SECONDARY", "OTHER", "DOSE_INFO"]),
+        "dose report",
+    ),
     "rt_dose": (tagged(SOPClassUID=RTDoseStorage, Modality="RTDOSE"), "RT Dose"),
     "capture": (tagged(SOPClassUID=SecondaryCaptureImageStorage), "Secondary Capture"),
     "captured_frames": (captured_frames, "Secondary Capture"),
@@ -84,7 +89,8 @@ def test_what_is_no_axial_ct_is_listed_and_never_screened(tmp_path, kind):
     scans, left_out = found_in(tmp_path)
     assert [len(one) for one in scans.values()] == [5] and list(left_out) == ["a/other"]
     assert word in left_out["a/other"]
-    for path in (tmp_path / "a" / "other", tmp_path / "b"):  # alone it is refused, by its file or in a folder
+    # alone it is refused, by its file or in a folder
+    for path in (tmp_path / "a" / "other", tmp_path / "b"):
         (tmp_path / "b").mkdir(exist_ok=True)
         save(other, tmp_path / "b" / "other")
         with pytest.raises(InputError, match=f"other.*{word}"):
@@ -101,16 +107,22 @@ SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 )
 @settings(max_examples=25, deadline=None)
 def test_no_slice_is_lost_for_want_of_a_preamble(tmp_path_factory, syntax, forms, suffix):
-    folder, values = tmp_path_factory.mktemp("bare"), scan()
+    folder = tmp_path_factory.mktemp("bare")
+    values = scan()
     for k, form in enumerate(forms):
-        data, path = dicom_slice(values, k), folder / f"IM{k}{suffix}"
+        data = dicom_slice(values, k)
+        path = folder / f"IM{k}{suffix}"
         data.file_meta.TransferSyntaxUID = syntax
         if syntax == ExplicitVRBigEndian:
             data["PixelData"].VR = "OW"
             data.PixelData = np.frombuffer(data.PixelData, np.uint16).byteswap().tobytes()
         if form == "no header":
             del data.file_meta
-            data.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=syntax != SYNTAXES[2])
+            data.save_as(
+                path,
+                implicit_vr=syntax == ImplicitVRLittleEndian,
+                little_endian=syntax != SYNTAXES[2],
+            )
             continue
         save(data, path)
         if form == "no preamble":
@@ -143,7 +155,11 @@ def test_copies_of_slices_count_once(tmp_path):
     scans, left_out = found_in(tmp_path)
     (one,) = scans.values()
     np.testing.assert_array_equal(np.stack([one.read(k) for k in range(len(one))]), values)
-    assert len(left_out) == 6 and all("copy" in why for why in left_out.values()) and "z.dcm" in left_out
+    assert (
+        len(left_out) == 6
+        and all("copy" in why for why in left_out.values())
+        and "z.dcm" in left_out
+    )
     save(dicom_slice(values + 1, 2), tmp_path / "y.dcm")  # another picture at the same place
     with pytest.raises(InputError, match="lies where"):
         [opener() for opener in find_scans(tmp_path).values()]
@@ -185,13 +201,18 @@ def test_everything_that_is_not_read_is_listed(tmp_path, monkeypatch):
 
 
 @given(
-    st.recursive(st.sampled_from(["file", "link", "pipe"]), lambda inner: st.lists(inner, max_size=4), max_leaves=12)
+    st.recursive(
+        st.sampled_from(["file", "link", "pipe"]),
+        lambda inner: st.lists(inner, max_size=4),
+        max_leaves=12,
+    )
 )
 @settings(max_examples=40, deadline=None)
 def test_every_entry_is_read_entered_or_listed(tmp_path_factory, tree):
     outside = tmp_path_factory.mktemp("outside") / "file"
     outside.write_text("")
-    root, entries = tmp_path_factory.mktemp("tree"), set()
+    root = tmp_path_factory.mktemp("tree")
+    entries = set()
 
     def grow(place, what):
         for k, one in enumerate(what if isinstance(what, list) else [what]):
@@ -254,17 +275,23 @@ def test_scans_in_other_formats_are_named_and_their_remedy_works(tmp_path, monke
     remedy = left_out["pair.hdr"].split("convert it: ")[1]
     exec(remedy, {"nibabel": nibabel})
     converted = find_scans(tmp_path / "pair.nii.gz")["pair"]()
-    np.testing.assert_array_equal(np.stack([converted.read(k) for k in range(len(converted))]), values)
+    np.testing.assert_array_equal(
+        np.stack([converted.read(k) for k in range(len(converted))]), values
+    )
 
 
 def test_a_medium_lists_what_is_no_ct(tmp_path):
     write_series(tmp_path / "A", scan())
-    save(dicom_slice(scan(), 0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), tmp_path / "A" / "SCOUT")
+    save(
+        dicom_slice(scan(), 0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+        tmp_path / "A" / "SCOUT",
+    )
     medium = pydicom.Dataset()
     medium.file_meta = pydicom.dataset.FileMetaDataset()
     medium.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     medium.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
-    medium.SOPClassUID, medium.SOPInstanceUID = "1.2.840.10008.1.3.10", "1.2.3"
+    medium.SOPClassUID = "1.2.840.10008.1.3.10"
+    medium.SOPInstanceUID = "1.2.3"
     medium.DirectoryRecordSequence = []
     for path in sorted((tmp_path / "A").iterdir()):
         record = pydicom.Dataset()
@@ -279,4 +306,6 @@ def test_a_folder_of_scans_with_a_list_of_splits_is_no_run(tmp_path):
     write_nifti(tmp_path / "others" / "a.nii", scan((2, 20, 24)))
     (tmp_path / "others" / "splits.json").write_text("{}")
     found, left_out = found_in(tmp_path)
-    assert found.keys() == {"others/a"} and left_out == {"others/splits.json": "no picture or scan (.json)"}
+    assert found.keys() == {"others/a"} and left_out == {
+        "others/splits.json": "no picture or scan (.json)"
+    }

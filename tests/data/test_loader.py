@@ -1,4 +1,6 @@
-"""Batches: the same order whoever asks and wherever one starts, and padding that says what it is."""
+"""Batches: the same order whoever asks and wherever one starts, and padding that says what it
+is.
+"""
 
 import numpy as np
 import pytest
@@ -29,7 +31,8 @@ class Counting:
         self.images = rng.integers(0, 256, (n, 16, 20), np.uint8)
         self.masks = rng.choice([0, 1, 255], (n, 16, 20)).astype(np.uint8)
         self.labels = (np.arange(n) % 2).astype(np.int32)
-        self.ids, self.spacings = [str(i) for i in range(n)], [None] * n
+        self.ids = [str(i) for i in range(n)]
+        self.spacings = [None] * n
         self.decoded = []
 
     def decode(self, i):
@@ -55,22 +58,35 @@ def test_contents():
         }  # fmt: skip
         for k, i in enumerate(batch["index"]):
             assert i in indices and batch["label"][k] == r.data.labels[i]
-            expected = np.asarray(Image.fromarray(r.data.images[i]).resize((14, 10), Image.Resampling.BILINEAR))
+            expected = np.asarray(
+                Image.fromarray(r.data.images[i]).resize((14, 10), Image.Resampling.BILINEAR)
+            )
             np.testing.assert_array_equal(batch["image"][k], expected)
-            np.testing.assert_array_equal(batch["mask"][k], resize(r.data.masks[i], (6, 8), Image.Resampling.NEAREST))
+            np.testing.assert_array_equal(
+                batch["mask"][k], resize(r.data.masks[i], (6, 8), Image.Resampling.NEAREST)
+            )
 
 
 def test_order_depends_on_seed_and_epoch_alone():
     first = order(reader(), batch_size=4, seed=1, epoch=2)
     assert first == order(reader(cache=True), batch_size=4, seed=1, epoch=2)
     assert len(first) == 5 and len(set(sum(first, []))) == 20  # whole batches, no slice twice
-    others = [order(reader(), batch_size=4, seed=s, epoch=e) for s, e in ((1, 3), (2, 2), (2, 1), (2**32 - 1, 0))]
+    others = [
+        order(reader(), batch_size=4, seed=s, epoch=e)
+        for s, e in ((1, 3), (2, 2), (2, 1), (2**32 - 1, 0))
+    ]
     assert all(other != first for other in others)
-    assert sum(order(reader(), batch_size=2, seed=1, epoch=2), [])[:20] == sum(first, [])  # nor on the batch size
+    # nor on the batch size
+    assert sum(order(reader(), batch_size=2, seed=1, epoch=2), [])[:20] == sum(first, [])
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(4, 30), st.sampled_from([(4, 1), (4, 2), (4, 4), (2, 2)]), st.integers(0, 9), st.data())
+@given(
+    st.integers(4, 30),
+    st.sampled_from([(4, 1), (4, 2), (4, 4), (2, 2)]),
+    st.integers(0, 9),
+    st.data(),
+)
 def test_processes_share_the_global_batches(n, shape, epoch, data):
     batch_size, processes = shape
     steps = n // batch_size
@@ -78,7 +94,15 @@ def test_processes_share_the_global_batches(n, shape, epoch, data):
     whole = order(reader(n), batch_size=batch_size, seed=5, epoch=epoch)
     assert len(whole) == steps
     parts = [
-        order(reader(n), batch_size=batch_size, seed=5, epoch=epoch, start=start, process=p, processes=processes)
+        order(
+            reader(n),
+            batch_size=batch_size,
+            seed=5,
+            epoch=epoch,
+            start=start,
+            process=p,
+            processes=processes,
+        )
         for p in range(processes)
     ]
     assert [sum(shares, []) for shares in zip(*parts, strict=True)] == whole[start:]
@@ -112,9 +136,12 @@ def test_padding():
 
 
 def test_cache_decodes_once_and_changes_nothing():
-    r, plain = reader(cache=True), reader()
+    r = reader(cache=True)
+    plain = reader()
     for _ in range(2):
-        for a, b in zip(eval_batches(r, batch_size=5), eval_batches(plain, batch_size=5), strict=True):
+        for a, b in zip(
+            eval_batches(r, batch_size=5), eval_batches(plain, batch_size=5), strict=True
+        ):
             for key in a:
                 np.testing.assert_array_equal(a[key], b[key])
     assert sorted(r.data.decoded) == list(range(23)) and len(plain.data.decoded) == 46
@@ -133,7 +160,11 @@ def test_the_cache_is_bounded(monkeypatch):
 def test_masks_keep_their_values(h, w, new_h, new_w, seed):
     mask = np.random.default_rng(seed).choice([0, 1, 255], (h, w)).astype(np.uint8)
     resized = resize(mask, (new_h, new_w), Image.Resampling.NEAREST)
-    assert resized.shape == (new_h, new_w) and resized.dtype == np.uint8 and set(np.unique(resized)) <= {0, 1, 255}
+    assert (
+        resized.shape == (new_h, new_w)
+        and resized.dtype == np.uint8
+        and set(np.unique(resized)) <= {0, 1, 255}
+    )
     np.testing.assert_array_equal(
         resize(mask, (2 * h, 3 * w), Image.Resampling.NEAREST), mask.repeat(2, 0).repeat(3, 1)
     )

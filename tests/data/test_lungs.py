@@ -25,8 +25,11 @@ def turned(array, turns, mirror):
 
 
 def cut_to(image, mask, made_of):
-    """Crops a picture to the rows and columns of `made_of`, as pictures in papers are: lungs touch the border."""
-    rows, columns = np.flatnonzero(made_of.any(1)), np.flatnonzero(made_of.any(0))
+    """Crops a picture to the rows and columns of `made_of`, as pictures in papers are: lungs touch
+    the border.
+    """
+    rows = np.flatnonzero(made_of.any(1))
+    columns = np.flatnonzero(made_of.any(0))
     part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return image[part], mask[part]
 
@@ -48,12 +51,18 @@ def test_lungs_that_touch_the_border_of_a_picture_are_found(seed, height, turns)
 
 
 @settings(max_examples=5, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(["", "left", "back"]), st.sampled_from([100, 150]), st.booleans())
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["", "left", "back"]),
+    st.sampled_from([100, 150]),
+    st.booleans(),
+)
 def test_a_turned_picture_gives_the_turned_field_and_box(seed, solid, height, tight):
     image, lungs, _ = picture(chest(seed, (20.0, 3.0, 3.0), solid=solid), height)
     if tight:
         image, _ = cut_to(image, image, lungs)
-    field, box = lung_field(image), np.zeros(image.shape, bool)
+    field = lung_field(image)
+    box = np.zeros(image.shape, bool)
     box[find_crop(image).box] = True
     for turn in TURNS:
         other = turned(image, *turn)
@@ -64,7 +73,11 @@ def test_a_turned_picture_gives_the_turned_field_and_box(seed, solid, height, ti
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(["", "right", "left", "back"]), st.sampled_from([90, 120, 150]))
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["", "right", "left", "back"]),
+    st.sampled_from([90, 120, 150]),
+)
 def test_the_box_cuts_off_nothing_of_a_consolidated_lung(seed, solid, height):
     image, lungs, consolidated = picture(chest(seed, (10.0, 2.0, 2.0), solid=solid), height)
     found = find_crop(image)
@@ -85,7 +98,11 @@ def test_nothing_of_the_phantom_s_infection_is_cut_off():
 @pytest.mark.parametrize("value", [0, 90, 255])
 def test_a_picture_of_nothing_has_no_lungs_and_is_kept_whole(size, value):
     image = np.full(size, value, np.uint8)
-    assert not lung_field(image).any() and image[find_crop(image).box].shape == size and find_crop(image).kept
+    assert (
+        not lung_field(image).any()
+        and image[find_crop(image).box].shape == size
+        and find_crop(image).kept
+    )
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -97,5 +114,6 @@ def test_a_window_that_shows_fat_as_black_keeps_the_whole_slice(turns):
 
 def test_ignored_pixels_are_no_truth_that_is_cut_off():
     mask = np.zeros((8, 8), np.uint8)
-    mask[0, :3], mask[7, 7] = 255, 2
+    mask[0, :3] = 255
+    mask[7, 7] = 2
     assert truth_outside(mask, np.s_[2:6, 2:6]) == 1

@@ -17,7 +17,9 @@ SHAPE = (4, 20, 24)
 
 
 def written(folder, labels):
-    """Returns the scan and the path of its labels, [4, 20, 24] or one such per class on a last axis."""
+    """Returns the scan and the path of its labels, [4, 20, 24] or one such per class on a last
+    axis.
+    """
     write_nifti(folder / "a.nii", scan(SHAPE))
     affine = nibabel.load(folder / "a.nii").affine
     axes = (2, 1, 0, *range(3, labels.ndim))
@@ -39,7 +41,9 @@ def classes_of(seed):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3), st.booleans())
-def test_the_whole_volume_says_whether_the_background_has_a_mask(tmp_path_factory, seed, missing, with_background):
+def test_the_whole_volume_says_whether_the_background_has_a_mask(
+    tmp_path_factory, seed, missing, with_background
+):
     truth, rng = classes_of(seed)
     planes = np.stack([truth == k for k in range(3)], -1).astype(np.uint8)
     for _ in range(missing):  # voxels that no mask marks are background
@@ -48,7 +52,9 @@ def test_the_whole_volume_says_whether_the_background_has_a_mask(tmp_path_factor
     np.testing.assert_array_equal(labels_of(tmp_path_factory.mktemp("m"), planes), truth)
 
 
-@pytest.mark.parametrize("kind", ["no background and nothing unmarked", "background on others", "much unmarked"])
+@pytest.mark.parametrize(
+    "kind", ["no background and nothing unmarked", "background on others", "much unmarked"]
+)
 def test_what_is_not_clear_is_refused(tmp_path, kind):
     truth, rng = classes_of(0)
     planes = np.stack([truth == k for k in range(3)], -1).astype(np.uint8)
@@ -58,7 +64,10 @@ def test_what_is_not_clear_is_refused(tmp_path, kind):
         planes[..., 0] = 1
     else:
         planes[..., 0] &= rng.random(SHAPE) > 0.3
-    with pytest.raises(InputError, match="a_mask.nii: whether the first of its 3 masks is the background is not clear"):
+    with pytest.raises(
+        InputError,
+        match="a_mask.nii: whether the first of its 3 masks is the background is not clear",
+    ):
         labels_of(tmp_path, planes)
 
 
@@ -86,7 +95,8 @@ def test_reading_a_slice_does_not_load_the_volume(tmp_path, slope):
     labels = np.zeros((60, 64, 64), np.uint8)
     write_nifti(tmp_path / "a.nii", scan(labels.shape))
     write_nifti(tmp_path / "a_mask.nii", labels)
-    volume, path = open_nifti(tmp_path / "a.nii"), tmp_path / "a_mask.nii"
+    volume = open_nifti(tmp_path / "a.nii")
+    path = tmp_path / "a_mask.nii"
     content = bytearray(path.read_bytes())
     content[112:116] = np.float32(slope).tobytes()
     path.write_bytes(content)

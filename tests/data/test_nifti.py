@@ -1,4 +1,6 @@
-"""NIfTI volumes: every orientation reads alike, masks come back where the volume is, bad files are named."""
+"""NIfTI volumes: every orientation reads alike, masks come back where the volume is, bad files are
+named.
+"""
 
 import gzip
 import itertools
@@ -17,7 +19,11 @@ from covjax.data.scans import find_scans
 from covjax.errors import InputError
 from tests.data.written import SPACING, scan, write_nifti
 
-ORIENTATIONS = ["".join(p) for codes in itertools.product("LR", "AP", "SI") for p in itertools.permutations(codes)]
+ORIENTATIONS = [
+    "".join(p)
+    for codes in itertools.product("LR", "AP", "SI")
+    for p in itertools.permutations(codes)
+]
 SAMPLES = Path(nibabel.__file__).parent / "tests" / "data"
 
 
@@ -28,21 +34,25 @@ def fails(path, *words, told="auto"):
         for k in range(len(volume)):
             volume.read(k)
     message = str(caught.value)
-    assert "\n" not in message and str(path) in message and all(word in message for word in words), message
+    assert (
+        "\n" not in message and str(path) in message and all(word in message for word in words)
+    ), message
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_every_orientation_reads_alike_and_takes_its_mask_back(tmp_path, suffix):
     values = scan()
     for codes in ORIENTATIONS:
-        path, out = tmp_path / f"{codes} %ü{suffix}", tmp_path / f"mask {codes}{suffix}"
+        path = tmp_path / f"{codes} %ü{suffix}"
+        out = tmp_path / f"mask {codes}{suffix}"
         write_nifti(path, values, codes)
         volume = open_nifti(path)
         assert volume.shape == values.shape and volume.intensity == "hu" and volume.geometry.known
         np.testing.assert_allclose(volume.spacing, SPACING, rtol=1e-6)
         np.testing.assert_array_equal([volume.read(k) for k in range(len(volume))], values)
         write_mask(out, (np.uint8(values[k] > 0) for k in range(len(volume))), volume)
-        stored, back = nibabel.load(path), nibabel.load(out)
+        stored = nibabel.load(path)
+        back = nibabel.load(out)
         np.testing.assert_array_equal(np.asarray(back.dataobj), np.asarray(stored.dataobj) > 0)
         np.testing.assert_array_equal(back.affine, stored.affine)
         for code in ("sform_code", "qform_code"):
@@ -57,7 +67,8 @@ def test_types_scaling_and_headers(tmp_path, kind, dtype):
     image = kind(values.transpose(2, 1, 0), None)
     image.header.set_slope_inter(2, -1100)
     image.to_filename(tmp_path / "a.nii")
-    volume, stored = open_nifti(tmp_path / "a.nii"), np.asarray(nibabel.load(tmp_path / "a.nii").dataobj)
+    volume = open_nifti(tmp_path / "a.nii")
+    stored = np.asarray(nibabel.load(tmp_path / "a.nii").dataobj)
     # Without an orientation NIfTI means left, front, head.
     np.testing.assert_array_equal(volume.read(2), stored[:, ::-1, 2].T)
     assert volume.intensity == "hu" and not volume.geometry.known
@@ -68,8 +79,11 @@ def test_types_scaling_and_headers(tmp_path, kind, dtype):
 
 
 def test_an_oblique_volume_is_read_along_its_nearest_axes(tmp_path):
-    values, angle = scan(), np.deg2rad(12)
-    tilt = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    values = scan()
+    angle = np.deg2rad(12)
+    tilt = np.array(
+        [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
+    )
     affine = np.eye(4)
     affine[:3, :3] = tilt @ np.diag([-0.7, -0.8, 2.5])
     write_nifti(tmp_path / "a.nii", values.transpose(2, 1, 0), affine=affine)
@@ -83,11 +97,16 @@ def test_two_axes_are_one_slice_and_a_fourth_of_one_volume_is_dropped(tmp_path):
     affine = np.diag([-1.0, -1, 1, 1])
     write_nifti(tmp_path / "flat.nii.gz", values[0].T, affine=affine)
     write_nifti(tmp_path / "long.nii", values.transpose(2, 1, 0)[..., None], affine=affine)
-    flat, long = open_nifti(tmp_path / "flat.nii.gz"), open_nifti(tmp_path / "long.nii")
+    flat = open_nifti(tmp_path / "flat.nii.gz")
+    long = open_nifti(tmp_path / "long.nii")
     np.testing.assert_array_equal(flat.read(0), values[0])
     np.testing.assert_array_equal(long.read(4), values[4])
     for volume in (flat, long):
-        write_mask(tmp_path / "m.nii", (np.ones(volume.shape[1:], np.uint8) for _ in range(len(volume))), volume)
+        write_mask(
+            tmp_path / "m.nii",
+            (np.ones(volume.shape[1:], np.uint8) for _ in range(len(volume))),
+            volume,
+        )
         assert nibabel.load(tmp_path / "m.nii").shape == nibabel.load(volume.path).shape
     with pytest.raises(InputError, match="4 of 5 slices"):
         write_mask(tmp_path / "m.nii", [np.ones((18, 20), np.uint8)] * 4, long)
@@ -103,7 +122,8 @@ def test_what_the_values_are(tmp_path):
     ]:
         write_nifti(tmp_path / f"{name}.nii", scan(low=low, high=high).astype(dtype))
         assert open_nifti(tmp_path / f"{name}.nii").intensity == found
-    write_nifti(tmp_path / "soft.nii", scan(low=-100, high=800))  # no air, some bone: no chest, but it may be HU
+    # no air, some bone: no chest, but it may be HU
+    write_nifti(tmp_path / "soft.nii", scan(low=-100, high=800))
     fails(tmp_path / "soft.nii", "neither HU", "--intensity=hu ", "--config.data.intensity=hu")
     assert open_nifti(tmp_path / "soft.nii", told="hu").intensity == "hu"
     write_nifti(tmp_path / "unit.nii", np.float32(scan(low=0, high=100)) / 100)
@@ -121,7 +141,11 @@ def test_a_header_without_sizes(tmp_path, sides):
     header[252:256] = bytes(4)  # neither qform nor sform
     (tmp_path / "none.nii").write_bytes(header)
     volume = open_nifti(tmp_path / "none.nii")
-    assert volume.spacing is None and volume.voxel_mm3(0) is None and "size of its voxels" in volume.notes[0]
+    assert (
+        volume.spacing is None
+        and volume.voxel_mm3(0) is None
+        and "size of its voxels" in volume.notes[0]
+    )
     header[80:92] = np.float32(SPACING[::-1]).tobytes()
     (tmp_path / "sizes.nii").write_bytes(header)
     assert open_nifti(tmp_path / "sizes.nii").spacing == pytest.approx(SPACING)
@@ -129,7 +153,9 @@ def test_a_header_without_sizes(tmp_path, sides):
 
 @pytest.mark.parametrize("lean", [0.0, 0.4])
 def test_headers_of_masks(tmp_path, lean):
-    """A sheared grid is in the sform alone; the mask of a DICOM scan says as much of where it lies as a scan's own."""
+    """A sheared grid is in the sform alone; the mask of a DICOM scan says as much of where it lies
+    as a scan's own.
+    """
     affine = np.array([[-0.7, 0, 0, 9], [0, -0.8, lean, 8], [0, 0, 2.5, -700], [0, 0, 0, 1]])
     image = nibabel.Nifti1Image(scan().transpose(2, 1, 0), affine)
     image.to_filename(tmp_path / "a.nii")
@@ -139,8 +165,14 @@ def test_headers_of_masks(tmp_path, lean):
         write_mask(tmp_path / f"{name}.nii", np.ones((5, 18, 20), np.uint8), of)
         header = nibabel.load(tmp_path / f"{name}.nii").header
         np.testing.assert_allclose(header.get_best_affine(), affine, rtol=1e-6)
-        np.testing.assert_allclose(header.get_zooms(), np.linalg.norm(affine[:3, :3], axis=0), rtol=1e-6)
-    assert header.get_xyzt_units()[0] == "mm" and header["sform_code"] == 1 and header["qform_code"] == (lean == 0)
+        np.testing.assert_allclose(
+            header.get_zooms(), np.linalg.norm(affine[:3, :3], axis=0), rtol=1e-6
+        )
+    assert (
+        header.get_xyzt_units()[0] == "mm"
+        and header["sform_code"] == 1
+        and header["qform_code"] == (lean == 0)
+    )
 
 
 def damage(tmp_path, change, suffix=".nii"):
@@ -185,7 +217,8 @@ def test_values_and_shapes_that_are_no_ct(tmp_path):
     fails(SAMPLES / "resampled_anat_moved.nii", "NaN")
     anatomical = open_nifti(SAMPLES / "anatomical.nii")
     np.testing.assert_array_equal(
-        anatomical.raw(7), nibabel.as_closest_canonical(nibabel.load(anatomical.path)).get_fdata()[::-1, ::-1, 7].T
+        anatomical.raw(7),
+        nibabel.as_closest_canonical(nibabel.load(anatomical.path)).get_fdata()[::-1, ::-1, 7].T,
     )
 
 
@@ -193,7 +226,9 @@ def test_finds_scans_below_a_folder(tmp_path):
     for name in ("b/c.nii.gz", "a.x.nii", ".hidden/d.nii"):
         write_nifti(tmp_path / name, scan())
     (tmp_path / "notes.txt").write_text("no scan")
-    assert list(find_scans(tmp_path)) == ["a.x", "b/c"] and list(find_scans(tmp_path / "a.x.nii")) == ["a.x"]
+    assert list(find_scans(tmp_path)) == ["a.x", "b/c"] and list(
+        find_scans(tmp_path / "a.x.nii")
+    ) == ["a.x"]
     write_nifti(tmp_path / "a.x.nii.gz", scan())
     for path, word in (
         (tmp_path, "same name"),
@@ -208,7 +243,8 @@ def test_unpacked_scans_are_private_and_leave_no_file(tmp_path, monkeypatch):
     write_nifti(tmp_path / "a.nii.gz", scan())
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
-    states, real = [], tempfile.TemporaryFile
+    states = []
+    real = tempfile.TemporaryFile
 
     def watched(*arguments, **fields):
         file = real(*arguments, **fields)

@@ -1,4 +1,6 @@
-"""Tests of the synthetic CT: determinism, anatomy over z, truth, and that no threshold solves it."""
+"""Tests of the synthetic CT: determinism, anatomy over z, truth, and that no threshold solves
+it.
+"""
 
 from functools import lru_cache
 
@@ -11,20 +13,28 @@ from covjax.data import phantom
 from covjax.data.phantom import lung_region, phantom_slice
 from covjax.errors import InputError
 
-PATIENTS, SLICES, SIZE = 12, 8, 152
+PATIENTS = 12
+SLICES = 8
+SIZE = 152
 
 
 @lru_cache(maxsize=1)
 def stack():
     """Images, masks, labels and lungs of a modest set, first axes [patient, slice]."""
     args = {"slices_per_patient": SLICES, "size": SIZE}
-    rows = [[(*phantom_slice(p, i, **args), lung_region(p, i, **args)) for i in range(SLICES)] for p in range(PATIENTS)]
+    rows = [
+        [(*phantom_slice(p, i, **args), lung_region(p, i, **args)) for i in range(SLICES)]
+        for p in range(PATIENTS)
+    ]
     return tuple(np.array([[row[k] for row in patient] for patient in rows]) for k in range(4))
 
 
 def threshold_dice(images, masks, lungs):
-    """Best pooled Dice, and its threshold t, of calling every lung pixel with a value >= t lesion."""
-    values, truth = images[lungs], masks[lungs] > 0
+    """Best pooled Dice, and its threshold t, of calling every lung pixel with a value >= t
+    lesion.
+    """
+    values = images[lungs]
+    truth = masks[lungs] > 0
     best = (0.0, 0)
     for t in range(256):
         called = values >= t
@@ -129,7 +139,9 @@ def test_neighbouring_slices_look_alike():
     volumes = [[phantom_slice(p, i, **args)[0] for i in range(15, 21)] for p in (0, 1, 2)]
     near = [similarity(a, b) for v in volumes for a, b in zip(v, v[1:], strict=False)]
     across = [
-        similarity(a, b) for v, w in ((0, 1), (1, 2), (2, 0)) for a, b in zip(volumes[v], volumes[w], strict=True)
+        similarity(a, b)
+        for v, w in ((0, 1), (1, 2), (2, 0))
+        for a, b in zip(volumes[v], volumes[w], strict=True)
     ]
     assert min(near) > 0.97
     assert min(near) > max(across)
@@ -150,7 +162,8 @@ def test_lungs_grow_from_the_apex_and_shrink_over_the_diaphragm():
 
 def test_lungs_lie_on_both_sides_of_the_middle_and_are_dark():
     images, _, labels, lungs = stack()
-    left, right = lungs[..., : SIZE // 2].sum((2, 3)), lungs[..., SIZE // 2 :].sum((2, 3))
+    left = lungs[..., : SIZE // 2].sum((2, 3))
+    right = lungs[..., SIZE // 2 :].sum((2, 3))
     assert (np.minimum(left, right) > 0.15 * (left + right)).all()
     for image, region in zip(images[labels == 0], lungs[labels == 0], strict=True):
         assert np.median(image[region]) < 150

@@ -1,4 +1,6 @@
-"""Masks in pictures of every kind: read as what they mark, or refused with advice that works on the whole set."""
+"""Masks in pictures of every kind: read as what they mark, or refused with advice that works on the
+whole set.
+"""
 
 import re
 
@@ -25,7 +27,9 @@ def write_set(folder, masks, mode=None, suffix=".png"):
     for k, values in enumerate(masks):
         for name in ("images", "masks"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(RNG.integers(0, 255, (20, 24), np.uint8)).save(folder / "images" / f"{k}.png")
+        Image.fromarray(RNG.integers(0, 255, (20, 24), np.uint8)).save(
+            folder / "images" / f"{k}.png"
+        )
         image = values if isinstance(values, Image.Image) else Image.fromarray(values)
         (image.convert(mode) if mode else image).save(folder / "masks" / f"{k}{suffix}")
     return folder
@@ -50,14 +54,18 @@ def follow(folder):
 def test_two_values_that_are_the_same_in_all_masks_are_read(tmp_path_factory, dtype, value, wide):
     value = value * 257 if wide and dtype != np.uint8 else value
     suffix = ".tif" if dtype == np.int32 else ".png"
-    folder = write_set(tmp_path_factory.mktemp("m"), [truth * dtype(value) for truth in TRUTH], suffix=suffix)
+    folder = write_set(
+        tmp_path_factory.mktemp("m"), [truth * dtype(value) for truth in TRUTH], suffix=suffix
+    )
     for found, truth in zip(masks_of(folder), TRUTH, strict=True):
         np.testing.assert_array_equal(found, truth)
 
 
 def test_red_on_black_and_transparent_is_read(tmp_path):
     red = [np.where(truth[..., None], np.uint8([255, 0, 0]), np.uint8(0)) for truth in TRUTH]
-    clear = [np.dstack([np.full((20, 24, 3), 200, np.uint8), truth * np.uint8(255)]) for truth in TRUTH]
+    clear = [
+        np.dstack([np.full((20, 24, 3), 200, np.uint8), truth * np.uint8(255)]) for truth in TRUTH
+    ]
     for name, masks in (("red", red), ("clear", clear)):
         for found, truth in zip(masks_of(write_set(tmp_path / name, masks)), TRUTH, strict=True):
             np.testing.assert_array_equal(found, truth)
@@ -75,10 +83,16 @@ def test_masks_of_different_values_are_refused_with_advice_for_all_of_them(tmp_p
 def test_advice_for_noisy_masks_empties_none(tmp_path_factory, top, seed):
     rng = np.random.default_rng(seed)
     noisy = [
-        np.where(truth, top - rng.integers(0, top // 8 + 1, truth.shape), rng.integers(0, top // 8 + 1, truth.shape))
+        np.where(
+            truth,
+            top - rng.integers(0, top // 8 + 1, truth.shape),
+            rng.integers(0, top // 8 + 1, truth.shape),
+        )
         for truth in TRUTH
     ]
-    for found, truth in zip(follow(write_set(tmp_path_factory.mktemp("m"), map(np.uint8, noisy))), TRUTH, strict=True):
+    for found, truth in zip(
+        follow(write_set(tmp_path_factory.mktemp("m"), map(np.uint8, noisy))), TRUTH, strict=True
+    ):
         np.testing.assert_array_equal(found, truth)
 
 
@@ -116,7 +130,8 @@ def test_floats_that_are_nearly_whole_are_whole(tmp_path):
 def test_the_set_is_looked_at_once_and_only_where_it_must(tmp_path, monkeypatch):
     from covjax.data import picture_masks
 
-    read, real = [], picture_masks.mask_values
+    read = []
+    real = picture_masks.mask_values
     monkeypatch.setattr(picture_masks, "mask_values", lambda path: read.append(path) or real(path))
     for value, passes in ((255, 1), (76, 2)):
         folder = write_set(tmp_path / str(value), [truth * np.uint8(value) for truth in TRUTH])

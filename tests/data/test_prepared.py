@@ -1,4 +1,6 @@
-"""Prepared slices: made once, safe against kills, races and full disks, and the same as the source."""
+"""Prepared slices: made once, safe against kills, races and full disks, and the same as the
+source.
+"""
 
 import contextlib
 import os
@@ -29,9 +31,14 @@ ROOT = Path(__file__).parents[2]
 def folder(tmp_path):
     rng = np.random.default_rng(0)
     for i, size in enumerate([(20, 24), (33, 17), (16, 16), (40, 50)]):
-        for kind, pixels in (("images", rng.integers(0, 256, size)), ("masks", rng.integers(0, 2, size))):
+        for kind, pixels in (
+            ("images", rng.integers(0, 256, size)),
+            ("masks", rng.integers(0, 2, size)),
+        ):
             (tmp_path / "slices" / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "slices" / kind / f"s{i} ü.png")
+            Image.fromarray(pixels.astype(np.uint8)).save(
+                tmp_path / "slices" / kind / f"s{i} ü.png"
+            )
     return tmp_path / "slices"
 
 
@@ -51,7 +58,8 @@ def left(folder):
 
 
 def test_reads_back_what_the_source_gave(folder):
-    data, source = prepare(config(folder)), open_source(config(folder))
+    data = prepare(config(folder))
+    source = open_source(config(folder))
     assert len(data) == 4 and data.ids == source.ids and data.has_mask.all()
     for i in range(4):
         image, mask = data.decode(i)
@@ -80,14 +88,18 @@ def test_no_masks_at_all(folder):
     assert data.has_mask.tolist() == [True, False, True, False]  # healthy slices have an empty one
     assert (data.decode(1)[1] == IGNORE).all() and not data.decode(0)[1].any()
     assert data.labels.tolist() == [0, 1, 0, 1] and data.values == {"8bit"}
-    assert data.patients == tuple(data.pseudonyms[f"p{k}"] for k in range(4)) and "p0" not in data.patients
+    assert (
+        data.patients == tuple(data.pseudonyms[f"p{k}"] for k in range(4))
+        and "p0" not in data.patients
+    )
     (prepared_folder,) = (path for path in left(folder) if path.is_dir())
     key = prepared_folder / "patients.csv"
     assert f"{data.pseudonyms['p2']},p2" in key.read_text() and key.stat().st_mode & 0o777 == 0o600
 
 
 def test_built_once_and_again_when_a_file_changes(folder, monkeypatch):
-    built, build = [], prepared._build
+    built = []
+    build = prepared._build
     monkeypatch.setattr(prepared, "_build", lambda *args: (built.append(1), build(*args)))
     first = prepare(config(folder))
     assert prepare(config(folder)).fingerprint == first.fingerprint and len(built) == 1
@@ -120,7 +132,9 @@ def generated(n, size=64):
         image = np.random.default_rng(i).integers(0, 256, (size, size), np.uint8)
         return Slice(f"s{i}", image, image % 2, 1, "p", "")
 
-    return Source("made", tuple(f"s{i}" for i in range(n)), load, "f", tuple(f"o{i}" for i in range(n)))
+    return Source(
+        "made", tuple(f"s{i}" for i in range(n)), load, "f", tuple(f"o{i}" for i in range(n))
+    )
 
 
 def test_several_files_keep_the_order(tmp_path):
@@ -160,7 +174,8 @@ def several(monkeypatch):
 
 
 def test_several_processes_write_what_one_writes(folder, several, monkeypatch):
-    many, c = prepare(config(folder)), config(folder)
+    many = prepare(config(folder))
+    c = config(folder)
     monkeypatch.setattr(prepared, "_cores", lambda: 1)
     c.prepared_dir += " alone"
     one = prepare(c)
@@ -169,7 +184,8 @@ def test_several_processes_write_what_one_writes(folder, several, monkeypatch):
         for a, b in zip(many.decode(i), one.decode(i), strict=True):
             np.testing.assert_array_equal(a, b)
     files = [
-        sorted(p.name for p in Path(x).rglob("*") if p.is_file()) for x in (c.prepared_dir, left(folder)[0].parent)
+        sorted(p.name for p in Path(x).rglob("*") if p.is_file())
+        for x in (c.prepared_dir, left(folder)[0].parent)
     ]
     assert files[0] == files[1] and sum("array_record" in name for name in files[0]) == 4
 
@@ -189,7 +205,8 @@ def test_a_process_that_is_killed(folder, several, monkeypatch):
 
 
 def test_an_interruption_leaves_the_finished_shards(tmp_path):
-    read, source = [], generated(2 * SHARD + 5, size=16)
+    read = []
+    source = generated(2 * SHARD + 5, size=16)
 
     def load(i, until=SHARD + 7):
         read.append(i)
@@ -236,8 +253,12 @@ print("done", len(data), flush=True)
 
 
 def preparing(folder, pause):
-    code = SLOW.format(root=str(ROOT), here=str(Path(__file__).parent), folder=str(folder), pause=pause)
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    code = SLOW.format(
+        root=str(ROOT), here=str(Path(__file__).parent), folder=str(folder), pause=pause
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
 
 
 def test_killed_in_the_middle(folder):
@@ -252,7 +273,8 @@ def test_killed_in_the_middle(folder):
 
 
 def test_two_processes_at_once(folder):
-    first, second = preparing(folder, 0.3), preparing(folder, 0.3)
+    first = preparing(folder, 0.3)
+    second = preparing(folder, 0.3)
     said = [process.communicate(timeout=60)[0] for process in (first, second)]
     assert all(text.endswith("done 4\n") for text in said)
     assert sum(text.count("reading") for text in said) == 4  # only one of them built
@@ -298,8 +320,11 @@ def test_a_place_that_cannot_be_written(folder, place):
 
 @contextlib.contextmanager
 def files_up_to(size):
-    """What a full disk does, without one; for a moment only, because pytest's own output may go to a longer file."""
-    handler, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    """What a full disk does, without one; for a moment only, because pytest's own output may go to
+    a longer file.
+    """
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
     try:
         yield

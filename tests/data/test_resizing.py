@@ -1,4 +1,6 @@
-"""Slices at one physical scale: sizes, alignment of masks, antialiasing, the same from every format, bad input."""
+"""Slices at one physical scale: sizes, alignment of masks, antialiasing, the same from every
+format, bad input.
+"""
 
 from types import SimpleNamespace
 
@@ -24,7 +26,9 @@ def disc(centre, radius, shape):
     return (y * ROWS - centre[0]) ** 2 + (x * COLUMNS - centre[1]) ** 2 < radius**2
 
 
-MASK = np.stack([disc((12 + 2 * k, 25 - 3 * k), 6 + k, (45, 60)) for k in range(3)]).astype(np.uint8)
+MASK = np.stack([disc((12 + 2 * k, 25 - 3 * k), 6 + k, (45, 60)) for k in range(3)]).astype(
+    np.uint8
+)
 VALUES = np.where(MASK, 100, -1000).astype(np.int16)
 
 
@@ -53,9 +57,13 @@ def scans(tmp_path_factory):
 
 
 def shown(found, spacing, size=(150, 150)):
-    """Returns image and mask of a slice as a network sees them at `spacing` mm, without what is around."""
+    """Returns image and mask of a slice as a network sees them at `spacing` mm, without what is
+    around.
+    """
     settings = ViewSettings(size, size, spacing)
-    view = make_view(found.id, found.image.shape, whole_box(found.image.shape), found.spacing, settings)
+    view = make_view(
+        found.id, found.image.shape, whole_box(found.image.shape), found.spacing, settings
+    )
     both = view.picture(found.image), view.truth(found.mask, size)
     assert (both[1][both[0] == 0] == 255).mean() > 0.9
     return tuple(unpadded(pixels, view.shape) for pixels in both)
@@ -65,20 +73,30 @@ def shown(found, spacing, size=(150, 150)):
 def test_images_and_masks_have_one_scale_and_stay_aligned(scans, spacing):
     opened = source(scans / "nifti")
     for k in range(3):
-        truth, given = MASK[k], opened.load(k)
+        truth = MASK[k]
+        given = opened.load(k)
         assert given.image.shape == truth.shape and given.spacing == pytest.approx((ROWS, COLUMNS))
         found = SimpleNamespace(**dict(zip(("image", "mask"), shown(given, spacing), strict=True)))
-        assert found.image.shape == found.mask.shape == (round(45 * ROWS / spacing), round(60 * COLUMNS / spacing))
+        assert (
+            found.image.shape
+            == found.mask.shape
+            == (round(45 * ROWS / spacing), round(60 * COLUMNS / spacing))
+        )
         assert set(np.unique(found.mask)) == {0, 1}
-        assert found.mask.sum() * spacing**2 == pytest.approx(truth.sum() * ROWS * COLUMNS, rel=0.07)
+        assert found.mask.sum() * spacing**2 == pytest.approx(
+            truth.sum() * ROWS * COLUMNS, rel=0.07
+        )
         middles = [
-            (np.argwhere(mask).mean(0) + 0.5) * step for mask, step in ((found.mask, spacing), (truth, (ROWS, COLUMNS)))
+            (np.argwhere(mask).mean(0) + 0.5) * step
+            for mask, step in ((found.mask, spacing), (truth, (ROWS, COLUMNS)))
         ]
         np.testing.assert_allclose(*middles, atol=0.2)
         height, width = np.ptp(np.argwhere(found.mask), axis=0) + 1  # a disc stays one
         assert abs(height - width) * spacing <= max(spacing, ROWS)
         bright = found.image > 128
-        assert (bright != found.mask).mean() < 0.02 and (bright == found.mask)[found.mask == 1].mean() > 0.85
+        assert (bright != found.mask).mean() < 0.02 and (bright == found.mask)[
+            found.mask == 1
+        ].mean() > 0.85
 
 
 def test_a_fine_pattern_becomes_grey_and_no_coarse_one(tmp_path):
@@ -95,7 +113,9 @@ def test_dicom_and_nifti_of_one_scan_give_the_same_slices(scans):
     for k in range(3):
         for one, two in zip(shown(nifti.load(k), 0.9), shown(dicom.load(k), 0.9), strict=True):
             np.testing.assert_array_equal(one, two)
-    assert scaled_shape("a", (45, 45), (0.7, 0.7), 1) == scaled_shape("a", (45, 45), np.float32([0.7, 0.7]), 1)
+    assert scaled_shape("a", (45, 45), (0.7, 0.7), 1) == scaled_shape(
+        "a", (45, 45), np.float32([0.7, 0.7]), 1
+    )
 
 
 def test_slices_are_prepared_whole_whatever_networks_see_of_them(scans):
@@ -113,8 +133,18 @@ def test_scans_without_usable_spacing(scans, tmp_path):
     source(tmp_path, "dicom").load(0)
     unknown = source(tmp_path, "dicom", spacing=1.0)
     fails(lambda: unknown.load(0), f"{tmp_path}/images/a", "data.spacing=1", "Pixel")
-    fails(lambda: source(scans / "nifti", spacing=5.0).load(0), "a.nii", "45x60", "(7x8 at", "data.spacing")
-    fails(lambda: scaled_shape("a.nii", (512, 512), (1000.0, 1000.0), 0.1), "a.nii", "correct its spacing")
+    fails(
+        lambda: source(scans / "nifti", spacing=5.0).load(0),
+        "a.nii",
+        "45x60",
+        "(7x8 at",
+        "data.spacing",
+    )
+    fails(
+        lambda: scaled_shape("a.nii", (512, 512), (1000.0, 1000.0), 0.1),
+        "a.nii",
+        "correct its spacing",
+    )
 
 
 @pytest.mark.parametrize("kind, spacing, word", [
@@ -150,18 +180,23 @@ class Two:
     """Prepared slices of two sizes."""
 
     labels = np.array([0, 1], np.int32)
-    ids, spacings = "ab", [(2.0, 2.0)] * 2
+    ids = "ab"
+    spacings = [(2.0, 2.0)] * 2
 
     def decode(self, i):
         return np.full((20 + 2 * i, 16), 100, np.uint8), np.full((20 + 2 * i, 16), i, np.uint8)
 
 
 def test_batches_keep_the_scale_and_count_no_padding():
-    reader = SliceReader(Two(), np.arange(2), ViewSettings((32, 24), (32, 24), spacing=2.0), cache=False)
+    reader = SliceReader(
+        Two(), np.arange(2), ViewSettings((32, 24), (32, 24), spacing=2.0), cache=False
+    )
     for k in range(2):
         item = reader[k]
         assert item["image"].shape == item["mask"].shape == (32, 24)
         assert (item["image"] == 100).sum() == (item["mask"] == k).sum() == (20 + 2 * k) * 16
         assert (item["mask"][item["image"] == 0] == 255).all()
-    smaller = SliceReader(Two(), np.arange(2), ViewSettings((32, 24), (16, 12), spacing=2.0), cache=False)[0]
+    smaller = SliceReader(
+        Two(), np.arange(2), ViewSettings((32, 24), (16, 12), spacing=2.0), cache=False
+    )[0]
     assert smaller["image"].shape == (32, 24) and (smaller["mask"] != 255).sum() == 80

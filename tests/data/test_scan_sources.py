@@ -1,4 +1,6 @@
-"""Scans as sources: your own folders and the layouts of the public sets; windows, masks, patients, crops."""
+"""Scans as sources: your own folders and the layouts of the public sets; windows, masks, patients,
+crops.
+"""
 
 import nibabel
 import numpy as np
@@ -46,10 +48,21 @@ def same(slices, mask=MASK, values=VALUES, window=(-600, 1500)):
 
 
 def test_windows():
-    assert eight_bit(np.array([-5000, -1350, -600, 150, 900]), parse_window("lung")).tolist() == [0, 0, 128, 255, 255]
+    assert eight_bit(np.array([-5000, -1350, -600, 150, 900]), parse_window("lung")).tolist() == [
+        0,
+        0,
+        128,
+        255,
+        255,
+    ]
     assert eight_bit(np.array([0, 127.4, 255]), None).tolist() == [0, 127, 255]
     assert parse_window("40, 400") == parse_window("mediastinum") == (40, 400)
-    for text, word in (("lungs", "did you mean 'lung'"), ("40,0", "above 0"), ("nan,1", "in HU"), ("1,2,3", "unknown")):
+    for text, word in (
+        ("lungs", "did you mean 'lung'"),
+        ("40,0", "above 0"),
+        ("nan,1", "in HU"),
+        ("1,2,3", "unknown"),
+    ):
         with pytest.raises(InputError, match=word):
             parse_window(text)
 
@@ -85,7 +98,9 @@ def test_nifti_folders(tmp_path, place):
     slices = loaded(tmp_path, show_patients=True)
     assert list(slices) == [f"a b_{k:04d}" for k in range(5)]
     same(slices.values())
-    assert {s.values for s in slices.values()} == {"hu"} and {s.patient for s in slices.values()} == {"a b"}
+    assert {s.values for s in slices.values()} == {"hu"} and {
+        s.patient for s in slices.values()
+    } == {"a b"}
     same(loaded(tmp_path, window="40,400").values(), window=(40, 400))
 
 
@@ -132,7 +147,11 @@ def test_dicom_folders(tmp_path):
     opened = open_source(config(tmp_path, "dicom"))
     same([opened.load(i) for i in range(5)])
     jane = pseudonym(opened, "Doe^Jane 7")
-    assert opened.load(0).patient == jane and opened.ids[0] == f"{jane}_1_0000" and len(opened.patients) == 1
+    assert (
+        opened.load(0).patient == jane
+        and opened.ids[0] == f"{jane}_1_0000"
+        and len(opened.patients) == 1
+    )
 
 
 def test_masks_with_several_classes(tmp_path):
@@ -156,8 +175,15 @@ def test_classes_that_are_kept(tmp_path):
     for s, truth in zip(kept, np.array([0, 2, 1, 255, 1], np.uint8)[several], strict=True):
         np.testing.assert_array_equal(s.mask, truth)
         assert s.label == ((truth > 0) & (truth < 255)).any()
-    assert sum(s.label for s in kept) == 3  # the first slice is healthy, the infection of another is ignored
-    fails("a_mask.nii", "value 4", "data.classes", path=tmp_path, classes="1:ground_glass,2:effusion,3:fibrosis")
+    # the first slice is healthy, the infection of another is ignored
+    assert sum(s.label for s in kept) == 3
+    fails(
+        "a_mask.nii",
+        "value 4",
+        "data.classes",
+        path=tmp_path,
+        classes="1:ground_glass,2:effusion,3:fibrosis",
+    )
     names = [open_source(config(tmp_path, classes=f"1:{a},2:{b}")) for a, b in ("ab", "ba", "ac")]
     assert len({source.fingerprint for source in names}) == 3
     with pytest.raises(InputError, match="data.classes: the masks of phantom"):
@@ -185,14 +211,26 @@ def test_classes_that_are_none(classes, word):
 def test_a_fourth_axis_holds_classes(tmp_path):
     write_nifti(tmp_path / "a.nii", VALUES)
     planes = np.stack([MASK & (VALUES < 380), MASK & (VALUES >= 380)], -1).transpose(2, 1, 0, 3)
-    for stacked in (planes, np.concatenate([1 - planes.sum(-1, keepdims=True, dtype=np.uint8), planes], -1)):
-        write_nifti(tmp_path / "a_mask.nii", stacked, affine=nibabel.load(tmp_path / "a.nii").affine)
-        same(loaded(tmp_path, classes="1:infected,2:ignore").values(), np.where(MASK & (VALUES >= 380), 255, MASK))
+    for stacked in (
+        planes,
+        np.concatenate([1 - planes.sum(-1, keepdims=True, dtype=np.uint8), planes], -1),
+    ):
+        write_nifti(
+            tmp_path / "a_mask.nii", stacked, affine=nibabel.load(tmp_path / "a.nii").affine
+        )
+        same(
+            loaded(tmp_path, classes="1:infected,2:ignore").values(),
+            np.where(MASK & (VALUES >= 380), 255, MASK),
+        )
 
 
 @pytest.mark.parametrize(
     "mask, word",
-    [(MASK[:4], "export them alike"), (MASK * np.float32(0.5), "whole numbers"), (MASK.astype(np.int16) - 1, "from 0")],
+    [
+        (MASK[:4], "export them alike"),
+        (MASK * np.float32(0.5), "whole numbers"),
+        (MASK.astype(np.int16) - 1, "from 0"),
+    ],
 )
 def test_masks_that_are_none(tmp_path, mask, word):
     write_nifti(tmp_path / "a.nii", VALUES)
@@ -211,7 +249,12 @@ def test_medseg(tmp_path):
     same(slices.values())
     assert {s.patient for s in slices.values()} == {""}
     for k in ("10", "9"):
-        public(tmp_path, (f"rp_im/{k}", VALUES), (f"rp_msk/{k}", MASK), (f"rp_lung_msk/{k}", np.uint8(VALUES > 0)))
+        public(
+            tmp_path,
+            (f"rp_im/{k}", VALUES),
+            (f"rp_msk/{k}", MASK),
+            (f"rp_lung_msk/{k}", np.uint8(VALUES > 0)),
+        )
     slices = loaded(tmp_path, "medseg2")
     assert list(slices)[0] == "9_0000" and len(slices) == 10
     np.testing.assert_array_equal(slices["10_0002"].lungs, VALUES[2] > 0)
@@ -220,9 +263,15 @@ def test_medseg(tmp_path):
 
 def test_zenodo20_in_hu_and_windowed(tmp_path):
     windowed = scan(low=0, high=256)
-    cases = {"coronacases_001": VALUES, "radiopaedia_10_1_1": windowed, "radiopaedia_10_1_3": windowed}
+    cases = {
+        "coronacases_001": VALUES,
+        "radiopaedia_10_1_1": windowed,
+        "radiopaedia_10_1_3": windowed,
+    }
     for name, values in cases.items():
-        public(tmp_path, (f"COVID-19-CT-Seg_20cases/{name}", values), (f"Infection_Mask/{name}", MASK))
+        public(
+            tmp_path, (f"COVID-19-CT-Seg_20cases/{name}", values), (f"Infection_Mask/{name}", MASK)
+        )
     fails("Lung_Mask/", path=tmp_path, source="zenodo20")
     (tmp_path / "Lung_Mask").mkdir()
     slices = list(loaded(tmp_path, "zenodo20").values())
@@ -246,8 +295,17 @@ def test_mosmed(tmp_path, caplog):
 def test_masks_of_public_sets_may_have_endings(tmp_path, ending):
     public(tmp_path, ("rp_im/1", VALUES), (f"rp_msk/1{ending}", MASK), ("rp_lung_msk/1", MASK))
     name = "coronacases_001"
-    public(tmp_path, (f"COVID-19-CT-Seg_20cases/{name}", VALUES), (f"Infection_Mask/{name}{ending}", MASK))
-    public(tmp_path, ("Lung_Mask/x", MASK), ("studies/CT-1/study_0002", VALUES), (f"masks/study_0002{ending}", MASK))
+    public(
+        tmp_path,
+        (f"COVID-19-CT-Seg_20cases/{name}", VALUES),
+        (f"Infection_Mask/{name}{ending}", MASK),
+    )
+    public(
+        tmp_path,
+        ("Lung_Mask/x", MASK),
+        ("studies/CT-1/study_0002", VALUES),
+        (f"masks/study_0002{ending}", MASK),
+    )
     for source in ("medseg2", "zenodo20", "mosmed"):
         same(loaded(tmp_path, source).values())
 
@@ -255,7 +313,10 @@ def test_masks_of_public_sets_may_have_endings(tmp_path, ending):
 def test_where_to_get_the_public_sets():
     table = public_table()
     for name, about in PUBLIC.items():
-        assert all(text in table for text in (f"data.source={name}", about.where, about.licence, about.unpack))
+        assert all(
+            text in table
+            for text in (f"data.source={name}", about.where, about.licence, about.unpack)
+        )
     fails("data.path", "zenodo", path="", source="zenodo20")
 
 
@@ -263,8 +324,16 @@ def test_lungs_that_are_known_do_not_change_what_a_network_sees(tmp_path):
     lungs = np.zeros_like(MASK)
     lungs[:, 6:12, 5:10] = 1
     public(tmp_path / "with", ("rp_im/1", VALUES), ("rp_msk/1", MASK), ("rp_lung_msk/1", lungs))
-    public(tmp_path / "other", ("rp_im/1", VALUES), ("rp_msk/1", MASK), ("rp_lung_msk/1", np.zeros_like(MASK)))
-    known, other = (open_source(config(tmp_path / name, "medseg2", lung_crop=True)) for name in ("with", "other"))
+    public(
+        tmp_path / "other",
+        ("rp_im/1", VALUES),
+        ("rp_msk/1", MASK),
+        ("rp_lung_msk/1", np.zeros_like(MASK)),
+    )
+    known, other = (
+        open_source(config(tmp_path / name, "medseg2", lung_crop=True))
+        for name in ("with", "other")
+    )
     np.testing.assert_array_equal(known.load(2).image, other.load(2).image)
 
 
@@ -276,7 +345,11 @@ def test_what_a_source_does_not_read_is_named(tmp_path):
     write_nifti(tmp_path / "images" / "a.nii", VALUES)
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.nrrd").write_text("")
-    fails("a: has no mask", "masks/a.nrrd is an NRRD scan, which is not read; convert it", path=tmp_path)
+    fails(
+        "a: has no mask",
+        "masks/a.nrrd is an NRRD scan, which is not read; convert it",
+        path=tmp_path,
+    )
     write_nifti(tmp_path / "masks" / "a.nii", MASK)
     write_nifti(tmp_path / "lungs" / "b.nii", MASK)
     write_series(tmp_path / "series", VALUES[:1])
@@ -286,4 +359,6 @@ def test_what_a_source_does_not_read_is_named(tmp_path):
         "images/a.mha": "MetaImage", "masks/a.nrrd": "NRRD", "lungs/b.nii": "NIfTI, of no use",
         "series/IM003": "DICOM, of no use", "gone.txt": "to nothing",
     }  # fmt: skip
-    assert left_out.keys() == words.keys() and all(word in left_out[file] for file, word in words.items())
+    assert left_out.keys() == words.keys() and all(
+        word in left_out[file] for file, word in words.items()
+    )

@@ -23,9 +23,13 @@ def write_picture(path, pixels):
 
 
 def written(folder, kind, name):
-    """Writes a scan, or a picture, and returns the name by which it is screened and what writes its mask."""
+    """Writes a scan, or a picture, and returns the name by which it is screened and what writes its
+    mask.
+    """
     if kind == "picture":
-        write_picture(folder / f"{name}.png", np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8))
+        write_picture(
+            folder / f"{name}.png", np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+        )
         return lambda path: write_picture(path.with_name(path.name + ".png"), MARKED[0] * 255)
     if kind == "dicom":
         write_series(folder / name, VALUES)

@@ -19,13 +19,18 @@ RNG = np.random.default_rng(0)
 
 def config(path, source="folder", **fields):
     data = common.run().data
-    data.update(dict(source=source, path=str(path), prepared_dir=f"{path}_prepared", show_patients=True) | fields)
+    data.update(
+        dict(source=source, path=str(path), prepared_dir=f"{path}_prepared", show_patients=True)
+        | fields
+    )
     return data
 
 
 def picture(path, pixels=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(RNG.integers(0, 255, (24, 20), np.uint8) if pixels is None else pixels).save(path)
+    Image.fromarray(RNG.integers(0, 255, (24, 20), np.uint8) if pixels is None else pixels).save(
+        path
+    )
 
 
 def mask(path, infected=True, shape=(24, 20)):
@@ -72,7 +77,8 @@ def test_labels_patients_and_splits(folder):
     assert [s.patient for s in slices.values()] == ["p1", "p1", "p2", "p3"]
     assert [s.split for s in slices.values()] == ["train", "train", "val", "test"]
     assert slices["a"].mask.sum() == 16 and not slices["b"].mask.any()
-    assert slices["c"].mask.shape == slices["c"].image.shape and not slices["c"].mask.any()  # healthy: background
+    # healthy: background
+    assert slices["c"].mask.shape == slices["c"].image.shape and not slices["c"].mask.any()
     assert slices["d"].mask is None  # infected, where is not known
 
 
@@ -83,7 +89,9 @@ def test_labels_patients_and_splits(folder):
         FULL.replace("id,label", " ID , Label"),
         FULL.replace("\n", "\r\n"),
         FULL.replace("a,1", "  a , 1 ") + "\n\n",
-        FULL.replace("id,", "file,").replace("\na,", "\nimages/a.png,").replace("\nb,", "\n./b.png,"),
+        FULL.replace("id,", "file,")
+        .replace("\na,", "\nimages/a.png,")
+        .replace("\nb,", "\n./b.png,"),
         FULL.replace("id,", "file,")
         .replace("\na,", "\nimages/a.png,")
         .replace("\n", ",7\n")
@@ -99,8 +107,15 @@ def test_ways_to_write_an_index(folder, text):
 def test_another_column_may_tell_patients_apart(folder):
     index(folder, FULL.replace("patient", "Paper"))
     assert [s.patient for s in loaded(folder).values()] == [""] * 4
-    assert [s.patient for s in loaded(folder, patient_column="paper").values()] == ["p1", "p1", "p2", "p3"]
-    plain, named = (open_source(config(folder, patient_column=c)).fingerprint for c in ("patient", "paper"))
+    assert [s.patient for s in loaded(folder, patient_column="paper").values()] == [
+        "p1",
+        "p1",
+        "p2",
+        "p3",
+    ]
+    plain, named = (
+        open_source(config(folder, patient_column=c)).fingerprint for c in ("patient", "paper")
+    )
     assert plain != named
     fails(folder, "data.patient_column", "no column 'volume'", patient_column="volume")
 
@@ -250,27 +265,38 @@ def test_prlab21():
     for i in range(0, 829, 40):
         s = source.load(i)
         assert s.image.shape == s.mask.shape == (248, 223) and s.patient == rows[s.id]["patient"]
-        assert s.mask.mean() == pytest.approx(float(rows[s.id]["infected_fraction_in_frame"] or 0), abs=2e-4)
+        assert s.mask.mean() == pytest.approx(
+            float(rows[s.id]["infected_fraction_in_frame"] or 0), abs=2e-4
+        )
 
 
 def test_prlab21_frames(tmp_path):
-    figure, lesion = np.full((304, 304), 255, np.uint8), np.full((304, 304), 255, np.uint8)
-    figure[PRLAB21_CT], lesion[PRLAB21_CT] = 60, 0
+    figure = np.full((304, 304), 255, np.uint8)
+    lesion = np.full((304, 304), 255, np.uint8)
+    figure[PRLAB21_CT] = 60
+    lesion[PRLAB21_CT] = 0
     lesion[100:110, 100:120] = 255
     for name in "ab":
         picture(tmp_path / "images" / f"{name}.png", figure)
     picture(tmp_path / "masks" / "a.png", lesion)
     index(tmp_path, "id,label,patient\na,1,p\nb,0,q\n")
-    ct, margin = 248 * 223, 304 * 304 - 248 * 223
+    ct = 248 * 223
+    margin = 304 * 304 - 248 * 223
 
     def pixels(frame):
-        """Numbers of pixels labelled 0, 1 and 255 in the masks of the infected slice and of the healthy one."""
+        """Numbers of pixels labelled 0, 1 and 255 in the masks of the infected slice and of the
+        healthy one.
+        """
         slices = loaded(tmp_path, source="prlab21", frame=frame)
         assert all(s.image.shape == s.mask.shape for s in slices.values())
         return [[int((s.mask == value).sum()) for value in (0, 1, 255)] for s in slices.values()]
 
     assert pixels("ct") == [[ct - 200, 200, 0], [ct, 0, 0]]
-    assert pixels("full") == [[ct - 200, 200 + margin, 0], [ct + margin, 0, 0]]  # no mask of a healthy one is published
+    # no mask of a healthy one is published
+    assert pixels("full") == [[ct - 200, 200 + margin, 0], [ct + margin, 0, 0]]
     assert pixels("ignore_margin") == [[ct - 200, 200, margin], [ct, 0, margin]]
-    prints = {open_source(config(tmp_path, "prlab21", frame=f)).fingerprint for f in ("ct", "full", "ignore_margin")}
+    prints = {
+        open_source(config(tmp_path, "prlab21", frame=f)).fingerprint
+        for f in ("ct", "full", "ignore_margin")
+    }
     assert len(prints) == 3

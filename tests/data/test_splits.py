@@ -25,21 +25,41 @@ def data(labels, patients, splits=None):
     n = len(labels)
     ids = tuple(f"s{i}" for i in range(n))
     splits = tuple(splits) if splits is not None else ("",) * n
-    return Prepared("f", "fake", ids, np.array(labels, np.int32), tuple(patients), splits, np.ones(n, bool), None)
+    return Prepared(
+        "f",
+        "fake",
+        ids,
+        np.array(labels, np.int32),
+        tuple(patients),
+        splits,
+        np.ones(n, bool),
+        None,
+    )
 
 
 def test_notes_are_counted_by_part():
     d = patients([4, 4, 4, 4], [0.5] * 4)
     splits = make_splits(replace(d, notes={0: ("tilted",), 1: ("tilted", "thick")}), rule(), 0)
     counts = splits["notes"]
-    assert {part for part in PARTS if counts[part]} == {part for part in PARTS if "s0" in splits[part]}
-    assert sum((Counter(notes) for notes in counts.values()), Counter()) == {"tilted": 2, "thick": 1}
+    assert {part for part in PARTS if counts[part]} == {
+        part for part in PARTS if "s0" in splits[part]
+    }
+    assert sum((Counter(notes) for notes in counts.values()), Counter()) == {
+        "tilted": 2,
+        "thick": 1,
+    }
     assert "notes" not in make_splits(d, rule(), 0)
 
 
 def real(path, home, column):
     data = common.run().data
-    data.update(source="folder", path=str(path), prepared_dir=str(home), patient_column=column, show_patients=True)
+    data.update(
+        source="folder",
+        path=str(path),
+        prepared_dir=str(home),
+        patient_column=column,
+        show_patients=True,
+    )
     return data
 
 
@@ -50,12 +70,15 @@ def rule(by="patient", shares=(0.64, 0.16, 0.2), folds=0, fold=0, path=""):
 def patients(sizes, infected_shares):
     """One patient per size, the first slices of each infected."""
     names = np.repeat([f"p{i}" for i in range(len(sizes))], sizes)
-    labels = np.concatenate([np.arange(n) < round(n * s) for n, s in zip(sizes, infected_shares, strict=True)])
+    labels = np.concatenate(
+        [np.arange(n) < round(n * s) for n, s in zip(sizes, infected_shares, strict=True)]
+    )
     return data(labels.astype(int), names)
 
 
 def check(splits, d, by="patient"):
-    assert sorted(sum((splits[p] for p in PARTS), [])) == sorted(d.ids)  # each slice in exactly one part
+    # each slice in exactly one part
+    assert sorted(sum((splits[p] for p in PARTS), [])) == sorted(d.ids)
     patient = dict(zip(d.ids, d.patients, strict=True))
     label = dict(zip(d.ids, d.labels.tolist(), strict=True))
     if by == "patient":
@@ -72,14 +95,20 @@ def check(splits, d, by="patient"):
 @given(st.lists(st.integers(2, 60), min_size=3, max_size=30), st.integers(0, 2**32 - 1), st.data())
 def test_patients_never_leak(sizes, seed, draw):
     d = patients(sizes, [draw.draw(st.sampled_from([0.0, 0.5, 1.0])) for _ in sizes])
-    per_class = [len({p for p, k in zip(d.patients, d.labels, strict=True) if k == c}) for c in (0, 1)]
+    per_class = [
+        len({p for p, k in zip(d.patients, d.labels, strict=True) if k == c}) for c in (0, 1)
+    ]
     assume(min(per_class) >= 3)
     try:
         splits = make_splits(d, rule(), seed)
     except InputError as error:
         # Three patients hold a class, but no division puts both classes everywhere: only then.
         mixed = len(
-            {p for p in d.patients if {k for q, k in zip(d.patients, d.labels, strict=True) if q == p} == {0, 1}}
+            {
+                p
+                for p in d.patients
+                if {k for q, k in zip(d.patients, d.labels, strict=True) if q == p} == {0, 1}
+            }
         )
         assert len(sizes) < 6 - mixed, error
         return
@@ -139,7 +168,9 @@ def test_part_indices():
 
 
 def test_by_source():
-    d = data([0, 1] * 3, ["a", "a", "b", "b", "c", "c"], ["test", "test", "train", "train", "val", "val"])
+    d = data(
+        [0, 1] * 3, ["a", "a", "b", "b", "c", "c"], ["test", "test", "train", "train", "val", "val"]
+    )
     splits = make_splits(d, rule("source"), 0)
     assert splits["train"] == ["s2", "s3"] and splits["test"] == ["s0", "s1"]
     check(splits, d)
@@ -154,7 +185,8 @@ def refused(match, *args, **kwargs):
 
 
 def test_by_source_refused():
-    labels, six = [0, 1] * 3, ["train", "train", "val", "val", "test", "test"]
+    labels = [0, 1] * 3
+    six = ["train", "train", "val", "val", "test", "test"]
     refused(
         "patient p is in both train and test, use split.by=held_out",
         data(labels, "pqrspt", six),
@@ -162,7 +194,12 @@ def test_by_source_refused():
         0,
     )
     refused("s0: split 'training'", data(labels, [""] * 6, ["training"] * 6), rule("source"), 0)
-    refused("test part is empty.*column split", data(labels, [""] * 6, ["train", "val"] * 3), rule("source"), 0)
+    refused(
+        "test part is empty.*column split",
+        data(labels, [""] * 6, ["train", "val"] * 3),
+        rule("source"),
+        0,
+    )
 
 
 def test_refused():
@@ -187,13 +224,18 @@ def test_refused():
 def test_a_segmenter_alone_needs_no_healthy_slice():
     d = patients([10] * 5, [1] * 5)
     splits = make_splits(d, rule(), 0, needs=("infected",))
-    assert all(splits["slices"][p]["infected"] and not splits["slices"][p]["healthy"] for p in PARTS)
-    refused("part has no infected", patients([10] * 5, [1, 0, 0, 0, 0]), rule(), 0, needs=("infected",))
+    assert all(
+        splits["slices"][p]["infected"] and not splits["slices"][p]["healthy"] for p in PARTS
+    )
+    refused(
+        "part has no infected", patients([10] * 5, [1, 0, 0, 0, 0]), rule(), 0, needs=("infected",)
+    )
 
 
 def test_reading(tmp_path):
     d = patients([5] * 6, [0.4] * 6)
-    splits, path = make_splits(d, rule(), 0), tmp_path / "splits.json"
+    splits = make_splits(d, rule(), 0)
+    path = tmp_path / "splits.json"
     path.write_text(json.dumps(splits))
     assert read_splits(path) == json.loads(json.dumps(splits))
     patient = splits["patients"]["train"][0]
@@ -225,7 +267,9 @@ def test_reading(tmp_path):
 
 
 def test_semiseg100(tmp_path):
-    """Real slices that are all infected and of unknown patients: a segmenter can be trained on them by slice."""
+    """Real slices that are all infected and of unknown patients: a segmenter can be trained on them
+    by slice.
+    """
     path = REAL / "semiseg100"
     if not path.is_dir():
         pytest.skip(f"{path} absent; set COVJAX_TEST_DATA to run this on real slices")
@@ -241,10 +285,14 @@ def test_semiseg100(tmp_path):
 
 def test_what_the_source_holds_out_is_only_tested_on():
     names = [f"p{i // 3}" for i in range(60)]
-    splits = ["val" if i >= 45 or i == 0 else "train" for i in range(60)]  # patient p0 is on both sides
+    # patient p0 is on both sides
+    splits = ["val" if i >= 45 or i == 0 else "train" for i in range(60)]
     d = data([i // 3 % 2 for i in range(60)], names, splits)
     found = make_splits(d, rule("held_out", (0.6, 0.2, 0.2)), 0)
-    assert found["test"] == ["s0", *(f"s{i}" for i in range(45, 60))] and found["left_out"] == ["s1", "s2"]
+    assert found["test"] == ["s0", *(f"s{i}" for i in range(45, 60))] and found["left_out"] == [
+        "s1",
+        "s2",
+    ]
     assert sorted(found["train"] + found["val"]) == sorted(f"s{i}" for i in range(3, 45))
     groups = [set(found["patients"][part]) for part in PARTS]
     assert not any(groups[a] & groups[b] for a, b in ((0, 1), (0, 2), (1, 2)))
@@ -271,16 +319,25 @@ PUBLISHED = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(PUBLISHED, st.sampled_from(["source", "held_out"]), st.booleans())
 def test_published_parts_are_offered_as_they_are(slices, by, known):
-    """With patients known or not: train and val may share one, which is refused only where test does."""
+    """With patients known or not: train and val may share one, which is refused only where test
+    does.
+    """
     names, published, labels = ([row[k] for row in slices] for k in range(3))
     d = data(labels, names if known else [""] * len(slices), published)
-    tested = {patient for patient, part in zip(d.patients, published, strict=True) if part == "test"} - {""}
+    tested = {
+        patient for patient, part in zip(d.patients, published, strict=True) if part == "test"
+    } - {""}
     leaks = {p for p, part in zip(d.patients, published, strict=True) if part != "test"} & tested
     kept = [i for i in range(len(d)) if published[i] == "test" or d.patients[i] not in tested]
     want = kept if by == "held_out" else range(len(d))
     assume(all({labels[i] for i in want if published[i] == part} == {0, 1} for part in PARTS))
     if by == "source" and leaks:
-        refused(f"patient ({'|'.join(leaks)}) is in both .* and test, use split.by=held_out", d, rule(by), 0)
+        refused(
+            f"patient ({'|'.join(leaks)}) is in both .* and test, use split.by=held_out",
+            d,
+            rule(by),
+            0,
+        )
         return
     found = make_splits(d, rule(by), 0)
     assert {part: found[part] for part in PARTS} == {
@@ -290,7 +347,10 @@ def test_published_parts_are_offered_as_they_are(slices, by, known):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from(["", "a", "b", "c", "d", "e"]), min_size=30, max_size=60), st.sampled_from(PARTS[1:]))
+@given(
+    st.lists(st.sampled_from(["", "a", "b", "c", "d", "e"]), min_size=30, max_size=60),
+    st.sampled_from(PARTS[1:]),
+)
 def test_what_is_held_out_needs_no_patients(names, word):
     count = len(names)
     published = ["train" if i < count - 10 else word for i in range(count)]
@@ -305,7 +365,8 @@ def test_what_is_held_out_needs_no_patients(names, word):
 
 
 def test_the_remedies_for_a_published_split_work():
-    labels, leaking = [0, 1] * 8, ["train"] * 6 + ["val"] * 4 + ["test"] * 6
+    labels = [0, 1] * 8
+    leaking = ["train"] * 6 + ["val"] * 4 + ["test"] * 6
     d = data(labels, ["p", *"aabbcccddeeeee", "p"], leaking)
     refused("patient p is in both train and test, use split.by=held_out", d, rule("source"), 0)
     found = make_splits(d, rule("held_out"), 0)
@@ -316,7 +377,12 @@ def test_the_remedies_for_a_published_split_work():
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.sampled_from(["", "training", "3"]), st.sampled_from(["source", "held_out"]), st.booleans(), st.booleans())
+@given(
+    st.sampled_from(["", "training", "3"]),
+    st.sampled_from(["source", "held_out"]),
+    st.booleans(),
+    st.booleans(),
+)
 def test_the_rule_named_for_other_words_divides_these_slices(word, by, known, folds):
     d = data([0, 1] * 12, [f"p{i // 3}" if known else "" for i in range(24)], [word] * 24)
     wanted = rule(by, folds=2 if folds and by == "source" else 0)
@@ -333,7 +399,9 @@ def test_covid_ct_holds_out_its_published_validation_part(tmp_path):
     d = prepare(real(path, tmp_path, "source_group"))
     splits = make_splits(d, rule("held_out", (0.68, 0.17, 0.15)), 0)
     assert splits["slices"]["test"] == {"healthy": 58, "infected": 60}
-    left_out = {dict(zip(d.ids, d.patients, strict=True))[slice_id] for slice_id in splits["left_out"]}
+    left_out = {
+        dict(zip(d.ids, d.patients, strict=True))[slice_id] for slice_id in splits["left_out"]
+    }
     assert left_out == {"2020.03.13.20035212", "33"} and len(splits["left_out"]) == 4
 
 
@@ -342,7 +410,11 @@ def all_folds(d, by, folds, seed, needs=("healthy", "infected")):
 
 
 @settings(max_examples=3, deadline=None)
-@given(st.lists(st.integers(2, 40), min_size=6, max_size=12), st.integers(2, 6), st.integers(0, 2**32 - 1))
+@given(
+    st.lists(st.integers(2, 40), min_size=6, max_size=12),
+    st.integers(2, 6),
+    st.integers(0, 2**32 - 1),
+)
 @pytest.mark.parametrize("by", ["patient", "slice"])
 def test_folds_test_every_slice_once(by, sizes, folds, seed):
     d = patients(sizes, [0.5] * len(sizes))
@@ -374,7 +446,9 @@ def test_blocks_are_contiguous_and_test_every_slice_once(count, folds, val):
     assume(folds <= count and (folds > 2 or count > 3))
     d = replace(data([1] * count, [""] * count), ids=tuple(f"s{i}" for i in range(count)))
     shares = (0.95 - val, val, 0.05)
-    found = [make_splits(d, rule("block", shares, folds, k), k, ("infected",)) for k in range(folds)]
+    found = [
+        make_splits(d, rule("block", shares, folds, k), k, ("infected",)) for k in range(folds)
+    ]
     assert sum((splits["test"] for splits in found), []) == list(d.ids)
     for splits in found:
         assert sorted(sum((splits[p] for p in PARTS), [])) == sorted(d.ids)
@@ -386,9 +460,15 @@ def test_blocks_refused():
     d = patients([10] * 5, [0.5] * 5)
     refused("patient p[34] is in both", d, rule("block"), 0)
     refused(
-        "split.folds: 6 cannot be made of 5 slices", data([1] * 5, [""] * 5), rule("block", folds=6), 0, ("infected",)
+        "split.folds: 6 cannot be made of 5 slices",
+        data([1] * 5, [""] * 5),
+        rule("block", folds=6),
+        0,
+        ("infected",),
     )
-    refused("train part is empty", data([1] * 2, [""] * 2), rule("block", folds=2), 0, ("infected",))
+    refused(
+        "train part is empty", data([1] * 2, [""] * 2), rule("block", folds=2), 0, ("infected",)
+    )
 
 
 def test_folds_are_stratified_and_val_is_its_share_of_the_rest():
@@ -406,11 +486,15 @@ def test_leave_one_patient_out():
     """Also a patient of one class only, who has to be tested like the others."""
     d = patients([457, 93, 66, 45, 45, 42, 42, 39], [0.37, 0.6, 0.5, 0.4, 0.7, 1.0, 0.0, 0.3])
     found = all_folds(d, "patient", 8, 0)
-    assert sorted(p for splits in found for p in splits["patients"]["test"]) == sorted(set(d.patients))
+    assert sorted(p for splits in found for p in splits["patients"]["test"]) == sorted(
+        set(d.patients)
+    )
     assert all(len(splits["patients"]["test"]) == 1 for splits in found)
     assert {0} in [{splits["slices"]["test"][k] for k in ("healthy",)} for splits in found]
     for splits in found:
-        assert all(splits["slices"][p][k] for p in ("train", "val") for k in ("healthy", "infected"))
+        assert all(
+            splits["slices"][p][k] for p in ("train", "val") for k in ("healthy", "infected")
+        )
 
 
 def test_folds_of_the_source():
@@ -437,8 +521,18 @@ def test_folds_refused():
     refused("split.fold: 3 must be 0 to 2", d, rule(folds=3, fold=3), 0)
     refused("split.fold: 1 is for cross-validation", d, rule(fold=1), 0)
     refused("split.folds: 6 cannot be made of 5 patients", d, rule(folds=6), 0)
-    refused("split.folds: 2 cannot be made of 3 patients", patients([10] * 3, [0.5] * 3), rule(folds=2), 0)
-    refused("the val part has no healthy slice", patients([10] * 4, [1, 1, 1, 0]), rule(folds=4, fold=0), 0)
+    refused(
+        "split.folds: 2 cannot be made of 3 patients",
+        patients([10] * 3, [0.5] * 3),
+        rule(folds=2),
+        0,
+    )
+    refused(
+        "the val part has no healthy slice",
+        patients([10] * 4, [1, 1, 1, 0]),
+        rule(folds=4, fold=0),
+        0,
+    )
 
 
 def test_splits_come_from_a_file(tmp_path):
@@ -450,7 +544,9 @@ def test_splits_come_from_a_file(tmp_path):
     by_hand = tmp_path / "parts.csv"
     by_hand.write_text("Patient,part\na,train\nb,val\nc,test\n")
     found = make_splits(d, rule("file", path=by_hand), 0)
-    assert [found["patients"][part] for part in PARTS] == [["a"], ["b"], ["c"]] and found["left_out"] == ["s10", "s11"]
+    assert [found["patients"][part] for part in PARTS] == [["a"], ["b"], ["c"]] and found[
+        "left_out"
+    ] == ["s10", "s11"]
     names = {name: f"hidden {name}" for name in "abcd"}
     hidden = replace(data([0, 1] * 6, [names[name] for name in "aaaabbbbccdd"]), pseudonyms=names)
     assert make_splits(hidden, rule("file", path=by_hand), 0)["test"] == found["test"]
@@ -474,4 +570,6 @@ def test_splits_come_from_a_file(tmp_path):
 def test_as_many_folds_as_patients_leave_one_out():
     d = data([0, 1] * 9, [f"p{i // 3}" for i in range(18)])
     tested = [make_splits(d, rule(folds=6, fold=k), 0)["patients"]["test"] for k in range(6)]
-    assert sorted(sum(tested, [])) == [f"p{k}" for k in range(6)] and all(len(one) == 1 for one in tested)
+    assert sorted(sum(tested, [])) == [f"p{k}" for k in range(6)] and all(
+        len(one) == 1 for one in tested
+    )

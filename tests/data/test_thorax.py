@@ -1,4 +1,6 @@
-"""The lungs of volumes: told from bowel gas, airways, table and the air outside; cut off, consolidated, padded."""
+"""The lungs of volumes: told from bowel gas, airways, table and the air outside; cut off,
+consolidated, padded.
+"""
 
 import os
 from pathlib import Path
@@ -14,8 +16,13 @@ from covjax.data.nifti import open_nifti
 from covjax.data.thorax import CUT, NONE, ONE, find_thorax
 from tests.data.chests import chest, dice
 
-DATA = Path(os.environ.get("COVJAX_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "ct_volume"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs ct_volume of the test data (COVJAX_TEST_DATA)")
+DATA = (
+    Path(os.environ.get("COVJAX_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    / "ct_volume"
+)
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason="needs ct_volume of the test data (COVJAX_TEST_DATA)"
+)
 SPACINGS = [(4.0, 4.0, 4.0), (5.0, 2.5, 2.5), (12.0, 4.0, 4.0)]
 
 
@@ -23,11 +30,19 @@ def estimate(values, spacing, intensity="hu"):
     """Returns (lungs, chest, notes) of a volume, the first two bool of its shape."""
     found = find_thorax(lambda k: values[k], values.shape, spacing, intensity)
     planes = [found.slice(k) for k in range(len(values))]
-    return np.stack([lungs for lungs, _ in planes]), np.stack([inside for _, inside in planes]), found.notes
+    return (
+        np.stack([lungs for lungs, _ in planes]),
+        np.stack([inside for _, inside in planes]),
+        found.notes,
+    )
 
 
 @settings(max_examples=5, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(SPACINGS), st.sampled_from([None, -1024.0, -2000.0, -3024.0]))
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(SPACINGS),
+    st.sampled_from([None, -1024.0, -2000.0, -3024.0]),
+)
 def test_lungs_are_told_from_bowel_gas_airway_arms_and_table(seed, spacing, padding):
     made = chest(seed, spacing, padding=padding, noise=30)
     lungs, inside, _ = estimate(made.values, spacing)
@@ -57,19 +72,24 @@ def test_lungs_of_a_volume_cropped_to_them_touch_its_border_and_are_found(seed, 
 
 def test_a_belly_without_lungs_has_none_and_bowel_gas_is_said():
     made = chest(1)
-    below, above = made.values[:13], made.values[:20]
+    below = made.values[:13]
+    above = made.values[:20]
     assert not made.lungs[:13].any()
     lungs, inside, notes = estimate(below, made.spacing)
     assert not lungs.any() and not inside.any() and notes == (NONE,)
     lungs, _, notes = estimate(above, made.spacing)
-    assert dice(lungs, made.lungs[:20]) > 0.85 and any("ml of gas in the body" in note for note in notes)
+    assert dice(lungs, made.lungs[:20]) > 0.85 and any(
+        "ml of gas in the body" in note for note in notes
+    )
 
 
 @pytest.mark.parametrize("window", [WINDOWS["lung"], (-400.0, 1200.0), (-500.0, 1400.0)])
 def test_volumes_of_8_bit_give_the_lungs_of_their_hu(window):
     made = chest(2)
     grey = eight_bit(made.values, window).astype(np.float32)
-    assert dice(estimate(grey, made.spacing, "8bit")[0], estimate(made.values, made.spacing)[0]) > 0.97
+    assert (
+        dice(estimate(grey, made.spacing, "8bit")[0], estimate(made.values, made.spacing)[0]) > 0.97
+    )
 
 
 def test_a_window_that_shows_lung_as_air_is_undecided():
@@ -86,8 +106,12 @@ def test_a_volume_turned_by_its_axes_gives_the_turned_lungs():
 
 
 def test_a_fine_grid_gives_what_a_coarse_one_does():
-    coarse, fine = chest(4, (4.0, 4.0, 4.0), noise=0), chest(4, (4.0, 2.0, 2.0), noise=0)
-    ml = [estimate(made.values, made.spacing)[0].sum() * np.prod(made.spacing) / 1000 for made in (coarse, fine)]
+    coarse = chest(4, (4.0, 4.0, 4.0), noise=0)
+    fine = chest(4, (4.0, 2.0, 2.0), noise=0)
+    ml = [
+        estimate(made.values, made.spacing)[0].sum() * np.prod(made.spacing) / 1000
+        for made in (coarse, fine)
+    ]
     assert ml[0] == pytest.approx(ml[1], rel=0.05)
     assert dice(estimate(fine.values, fine.spacing)[0], fine.lungs) > 0.97
 
@@ -111,7 +135,8 @@ def test_a_hull_holds_its_points_and_what_lies_between_two(points):
 
 @needs_data
 def test_the_lung_bases_of_a_real_abdomen():
-    volume, truth = open_nifti(DATA / "abdomen.nii.gz", "auto"), open_nifti(DATA / "abdomen_lungs.nii.gz", "8bit")
+    volume = open_nifti(DATA / "abdomen.nii.gz", "auto")
+    truth = open_nifti(DATA / "abdomen_lungs.nii.gz", "8bit")
     known = np.stack([truth.read(k) for k in range(len(truth))]) > 0
     values = np.stack([volume.read(k) for k in range(len(volume))])
     lungs, _, notes = estimate(values, volume.spacing)

@@ -7,7 +7,11 @@ import numpy as np
 import pydicom
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+)
 
 from covjax.data.phantom import phantom_slice
 
@@ -20,7 +24,9 @@ def scan(shape=(5, 18, 20), low=-1000, high=400):
 
 
 def write_nifti(path: Path, values, codes="LPS", affine=None, kind=nibabel.Nifti1Image):
-    """Writes canonical values [S, P, L] in the orientation that `codes` names (or as they are, with `affine`)."""
+    """Writes canonical values [S, P, L] in the orientation that `codes` names (or as they are, with
+    `affine`).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if affine is not None:
         return nibabel.save(kind(values, affine), path)
@@ -31,20 +37,33 @@ def write_nifti(path: Path, values, codes="LPS", affine=None, kind=nibabel.Nifti
 
 
 def dicom_slice(values, k, **tags):
-    """Returns a DICOM data set of slice k of canonical HU values, stored unsigned with an intercept of -1024."""
+    """Returns a DICOM data set of slice k of canonical HU values, stored unsigned with an intercept
+    of -1024.
+    """
     slices, rows, columns = SPACING
     data = pydicom.Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, f"1.2.3.{k}"
-    data.Modality, data.PatientID = "CT", "Doe^Jane 7"
-    data.StudyInstanceUID, data.SeriesInstanceUID, data.InstanceNumber = "1.2.4", "1.2.5", k + 1
+    data.SOPClassUID = CTImageStorage
+    data.SOPInstanceUID = f"1.2.3.{k}"
+    data.Modality = "CT"
+    data.PatientID = "Doe^Jane 7"
+    data.StudyInstanceUID = "1.2.4"
+    data.SeriesInstanceUID = "1.2.5"
+    data.InstanceNumber = k + 1
     data.FrameOfReferenceUID = "1.2.6"
-    data.ImagePositionPatient, data.ImageOrientationPatient = [10.0, 20.0, 30 + k * slices], [1, 0, 0, 0, 1, 0]
-    data.PixelSpacing, data.SliceThickness = [rows, columns], slices
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.RescaleIntercept, data.RescaleSlope = -1024, 1
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
+    data.ImagePositionPatient = [10.0, 20.0, 30 + k * slices]
+    data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    data.PixelSpacing = [rows, columns]
+    data.SliceThickness = slices
+    data.SamplesPerPixel = 1
+    data.PhotometricInterpretation = "MONOCHROME2"
+    data.RescaleIntercept = -1024
+    data.RescaleSlope = 1
+    data.BitsAllocated = 16
+    data.BitsStored = 16
+    data.HighBit = 15
+    data.PixelRepresentation = 0
     stored = (values[k] + 1024).astype(np.uint16)
     data.Rows, data.Columns, data.PixelData = *stored.shape, stored.tobytes()
     for name, value in tags.items():
@@ -69,35 +88,55 @@ def write_series(folder: Path, values, change=lambda data, k: data, **tags):
 
 
 def write_frames(path: Path, values):
-    """Writes one multi-frame file in the enhanced way: geometry and rescaling in functional groups."""
+    """Writes one multi-frame file in the enhanced way: geometry and rescaling in functional
+    groups.
+    """
     data = dicom_slice(values, 0)
     data.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
     stored = (values + 1024).astype(np.uint16)
-    data.NumberOfFrames, data.PixelData = len(values), stored.tobytes()
+    data.NumberOfFrames = len(values)
+    data.PixelData = stored.tobytes()
     shared, measures, turned, scaled = (pydicom.Dataset() for _ in range(4))
-    measures.PixelSpacing, measures.SliceThickness = data.PixelSpacing, data.SliceThickness
+    measures.PixelSpacing = data.PixelSpacing
+    measures.SliceThickness = data.SliceThickness
     turned.ImageOrientationPatient = data.ImageOrientationPatient
-    scaled.RescaleSlope, scaled.RescaleIntercept, scaled.RescaleType = 1, -1024, "HU"
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [turned]
+    scaled.RescaleSlope = 1
+    scaled.RescaleIntercept = -1024
+    scaled.RescaleType = "HU"
+    shared.PixelMeasuresSequence = [measures]
+    shared.PlaneOrientationSequence = [turned]
     shared.PixelValueTransformationSequence = [scaled]
-    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], []
+    data.SharedFunctionalGroupsSequence = [shared]
+    data.PerFrameFunctionalGroupsSequence = []
     for k in range(len(values)):
-        frame, position = pydicom.Dataset(), pydicom.Dataset()
+        frame = pydicom.Dataset()
+        position = pydicom.Dataset()
         position.ImagePositionPatient = [10.0, 20.0, 30 + k * SPACING[0]]
         frame.PlanePositionSequence = [position]
         data.PerFrameFunctionalGroupsSequence.append(frame)
-    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+    for name in (
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "SliceThickness",
+    ):
         del data[name]
     del data.RescaleSlope, data.RescaleIntercept
     save(data, path)
 
 
 def write_class_scans(folder: Path, patients=8, slices=5, size=48):
-    """Writes scans of the phantom, in whose masks infection is 1 on the left, 2 on the right, 7 in the lowest third."""
-    side, height = np.arange(size), np.arange(size)[:, None]
+    """Writes scans of the phantom, in whose masks infection is 1 on the left, 2 on the right, 7 in
+    the lowest third.
+    """
+    side = np.arange(size)
+    height = np.arange(size)[:, None]
     kinds = np.where(height >= 2 * size // 3, 7, np.where(side < size // 2, 1, 2)).astype(np.uint8)
     for patient in range(patients):
-        found = [phantom_slice(patient, k, slices_per_patient=slices, size=size, seed=0) for k in range(slices)]
+        found = [
+            phantom_slice(patient, k, slices_per_patient=slices, size=size, seed=0)
+            for k in range(slices)
+        ]
         images, masks = (np.stack([one[k] for one in found]) for k in range(2))
         write_nifti(folder / "images" / f"p{patient}.nii.gz", images.astype(np.int16))
         write_nifti(folder / "masks" / f"p{patient}.nii.gz", masks * kinds)

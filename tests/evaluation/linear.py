@@ -14,7 +14,9 @@ KERNEL = np.array([[0.3, -0.2, 0.5], [0.1, 0.9, -0.4], [-0.6, 0.2, 0.7]], np.flo
 
 
 class LinearClassifier(nn.Module):
-    """Infected logit = mean of the pixels, each weighted by its place, so that mirrored slices differ."""
+    """Infected logit = mean of the pixels, each weighted by its place, so that mirrored slices
+    differ.
+    """
 
     @nn.compact
     def __call__(self, x, *, train=False):
@@ -36,11 +38,15 @@ class LinearSegmenter(nn.Module):
 
 
 class ConvClassifier(nn.Module):
-    """One strided convolution whose ReLU is the feature map, a maximum and a mean over it, and a dense layer."""
+    """One strided convolution whose ReLU is the feature map, a maximum and a mean over it, and a
+    dense layer.
+    """
 
     @nn.compact
     def __call__(self, x, *, train=False):
-        x = expose(self, "feature_map", nn.relu(nn.Conv(4, (3, 3), strides=2, name="conv")(x / 100)))
+        x = expose(
+            self, "feature_map", nn.relu(nn.Conv(4, (3, 3), strides=2, name="conv")(x / 100))
+        )
         x = jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], -1)
         return nn.Dense(2, name="dense")(expose(self, "features", x))
 
@@ -48,10 +54,16 @@ class ConvClassifier(nn.Module):
 def stage(model, size, name=None):
     """A stage around a network for slices of `size`, brightness centred at 100."""
     name = name or ("segmenter" if isinstance(model, LinearSegmenter) else "classifier")
-    input = dict(size=size, slice_size=size, channels=1, enhance="none", gain="unit", normalize="zero_center")
+    input = dict(
+        size=size, slice_size=size, channels=1, enhance="none", gain="unit", normalize="zero_center"
+    )
     loss = FieldsAsKeys(name="cross_entropy")
-    config = SimpleNamespace(input=FieldsAsKeys(input), loss=loss, threshold=0.5, model=SimpleNamespace(name="tiny"))
-    statistics = Statistics(Normalization(np.full(1, 100, np.float32), np.ones(1)), np.ones(2), np.ones(2))
+    config = SimpleNamespace(
+        input=FieldsAsKeys(input), loss=loss, threshold=0.5, model=SimpleNamespace(name="tiny")
+    )
+    statistics = Statistics(
+        Normalization(np.full(1, 100, np.float32), np.ones(1)), np.ones(2), np.ones(2)
+    )
     return Stage(name, config, TASKS[name], model, statistics)
 
 

@@ -37,7 +37,8 @@ def made():
     images = rng.integers(0, 256, truth.shape).astype(np.uint8)
     images[rng.random(images.shape) < 0.5] = 20
     model = stage(Brightness(), truth.shape[1:], "segmenter")
-    model.config.slices, model.config.get = "all", lambda field, default: default
+    model.config.slices = "all"
+    model.config.get = lambda field, default: default
     statistics = model.statistics._replace(class_counts=np.ones(3), class_weights=np.ones(3))
     return replace(model, task=segmentation_task(CLASSES), statistics=statistics), images, truth
 
@@ -48,13 +49,16 @@ def predicted_by_hand(images):
 
 def rows_of(made, keep, options=PLAIN):
     model, images, truth = made
-    items = [{"image": i, "mask": m, "label": np.int32(1)} for i, m in zip(images, truth, strict=True)]
+    items = [
+        {"image": i, "mask": m, "label": np.int32(1)} for i, m in zip(images, truth, strict=True)
+    ]
     return collect(make_predictor(model, keep, options)({}, eval_batches(items, batch_size=2)))
 
 
 def test_the_likeliest_class_is_predicted_and_its_boundary_is_that_of_all(made):
     _, images, truth = made
-    rows, want = rows_of(made, ("predicted", "pixel_probability", "surface")), predicted_by_hand(images)
+    rows = rows_of(made, ("predicted", "pixel_probability", "surface"))
+    want = predicted_by_hand(images)
     np.testing.assert_array_equal(rows["predicted"], want)
     np.testing.assert_array_equal(rows["confusion"], confusion_matrix(truth, want, 3))
     x = images.astype(np.float64)
@@ -67,7 +71,8 @@ def test_the_likeliest_class_is_predicted_and_its_boundary_is_that_of_all(made):
 
 def test_small_components_go_whatever_their_class(made):
     _, images, truth = made
-    rows, want = rows_of(made, ("predicted",), Options(min_size=6)), remove_small(predicted_by_hand(images), 6)
+    rows = rows_of(made, ("predicted",), Options(min_size=6))
+    want = remove_small(predicted_by_hand(images), 6)
     np.testing.assert_array_equal(rows["predicted"], want)
     np.testing.assert_array_equal(rows["confusion"], confusion_matrix(truth, want, 3))
 
@@ -76,15 +81,24 @@ def test_results_name_the_classes(made):
     model, _, truth = made
     data = SimpleNamespace(patients=("p", "p", "q", "q", "r"), unit="pixels")
     found = evaluate_segmenter(model, rows_of(made, ("surface", "lesions")), data, np.arange(5))
-    assert found.section["classes"] == list(CLASSES) and np.shape(found.section["confusion"]) == (3, 3)
-    scores, confusion = found.section["scores"], np.array(found.section["confusion"])
+    assert found.section["classes"] == list(CLASSES) and np.shape(found.section["confusion"]) == (
+        3,
+        3,
+    )
+    scores = found.section["scores"]
+    confusion = np.array(found.section["confusion"])
     assert scores["iou_effusion"]["value"] == pytest.approx(
         confusion[2, 2] / (confusion[2].sum() + confusion[:, 2].sum() - confusion[2, 2])
     )
-    assert model.task.best == "mean_dice" and {"dice_infected", "hd95_infected_per_image"} <= scores.keys()
+    assert (
+        model.task.best == "mean_dice"
+        and {"dice_infected", "hd95_infected_per_image"} <= scores.keys()
+    )
     np.testing.assert_array_equal(found.columns["dice"], per_image_dice(found.confusion))
     counted = (truth != 255).sum((1, 2))
     for k, name in enumerate(CLASSES[1:], start=1):
-        np.testing.assert_allclose(found.columns[f"true_share_{name}"], (truth == k).sum((1, 2)) / counted)
+        np.testing.assert_allclose(
+            found.columns[f"true_share_{name}"], (truth == k).sum((1, 2)) / counted
+        )
     whole = sum(found.columns[f"predicted_share_{name}"] for name in CLASSES[1:])
     np.testing.assert_allclose(whole, found.columns["predicted_share"])

@@ -1,4 +1,6 @@
-"""Grad-CAM against a hand-written computation and finite differences; the most confident calls are chosen."""
+"""Grad-CAM against a hand-written computation and finite differences; the most confident calls are
+chosen.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +28,12 @@ def network():
 
 
 def maps_of(variables):
-    """The feature maps [N, h, w, 4], by numpy: a 3x3 convolution of stride 2, padded as "SAME" pads."""
-    kernel, bias = (np.asarray(variables["params"]["conv"][k], np.float64) for k in ("kernel", "bias"))
+    """The feature maps [N, h, w, 4], by numpy: a 3x3 convolution of stride 2, padded as "SAME"
+    pads.
+    """
+    kernel, bias = (
+        np.asarray(variables["params"]["conv"][k], np.float64) for k in ("kernel", "bias")
+    )
     x = (IMAGES.astype(np.float64) - 100) / 100
     h, w = (-(-side // 2) for side in SIZE)
     pad = [(0, 0)]
@@ -61,7 +67,8 @@ def test_equals_the_computation_by_hand_with_finite_differences(network, cls):
     tiny, variables = network
     maps = maps_of(variables)
     logits = tiny.logits(variables, IMAGES, train=False)
-    np.testing.assert_allclose(logits[:, cls], head(variables, maps, cls), atol=1e-5)  # the maps by hand are right
+    # the maps by hand are right
+    np.testing.assert_allclose(logits[:, cls], head(variables, maps, cls), atol=1e-5)
     gradient = finite_differences(variables, maps, cls)
     heat = np.maximum((gradient.mean((1, 2), keepdims=True) * maps).sum(-1), 0)
     heat = np.asarray(jax.image.resize(jnp.asarray(heat, jnp.float32), IMAGES.shape, "bilinear"))
@@ -76,7 +83,9 @@ def test_equals_the_computation_by_hand_with_finite_differences(network, cls):
 
 
 class Brightness(nn.Module):
-    """What is bright speaks for infection, wherever it is; the feature map is as large as the input."""
+    """What is bright speaks for infection, wherever it is; the feature map is as large as the
+    input.
+    """
 
     @nn.compact
     def __call__(self, x, *, train=False):
@@ -87,12 +96,16 @@ class Brightness(nn.Module):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(("shape", "size"), [((96, 96), (40, 40)), ((129, 87), (48, 40))], ids=str)
 def test_heat_lies_where_the_network_looked(preset, shape, size):
-    """Over the slice, whatever part of the band beyond its border the enhancement shows the network."""
+    """Over the slice, whatever part of the band beyond its border the enhancement shows the
+    network.
+    """
     tiny = stage(Brightness(), size, "classifier")
     tiny.config.input.update(enhance=preset, slice_size=shape)
     centres = np.array([[0.3, 0.4], [0.6, 0.3], [0.5, 0.7]]) * shape
     down, right = np.indices(shape)
-    images = np.stack([200.0 * (np.hypot(down - y, right - x) < 0.12 * min(shape)) for y, x in centres])
+    images = np.stack(
+        [200.0 * (np.hypot(down - y, right - x) < 0.12 * min(shape)) for y, x in centres]
+    )
     heat = np.asarray(grad_cam(tiny, {}, images.astype(np.float32)), np.float64)
     middles = [(heat * place).sum((1, 2)) / heat.sum((1, 2)) for place in (down, right)]
     assert np.abs(np.stack(middles, 1) - centres).max() < 1
@@ -123,5 +136,15 @@ def test_most_confident():
     probability = np.array([0.9, 0.7, 0.8, 0.6, 0.95, 0.2, 0.4, 0.1, 0.3, 0.99])
     chosen = most_confident(label, probability, probability >= 0.5, each=2)
     assert chosen.tolist() == [9, 0, 4, 3, 7, 6, 5, 8]  # tp, fp, fn, tn
-    assert most_confident(label, probability, probability >= 0.5, each=3).tolist() == [9, 0, 2, 4, 3, 7, 6, 5, 8]
+    assert most_confident(label, probability, probability >= 0.5, each=3).tolist() == [
+        9,
+        0,
+        2,
+        4,
+        3,
+        7,
+        6,
+        5,
+        8,
+    ]
     assert most_confident(np.ones(2), np.array([0.1, 0.2]), np.zeros(2, bool)).tolist() == [0, 1]

@@ -44,9 +44,11 @@ def test_by_hand():
 
 def flood_fill(mask, min_size):
     """The same, one pixel at a time."""
-    left, todo = np.zeros_like(mask), {tuple(p) for p in np.argwhere(mask)}
+    left = np.zeros_like(mask)
+    todo = {tuple(p) for p in np.argwhere(mask)}
     while todo:
-        found, edge = set(), [todo.pop()]
+        found = set()
+        edge = [todo.pop()]
         while edge:
             y, x = edge.pop()
             found.add((y, x))
@@ -88,10 +90,14 @@ def test_counts_are_those_of_the_cleaned_masks():
     truth = (rng.random((5, 12, 9)) < 0.3).astype(np.uint8)
     truth[:, 0] = 255
     images = rng.integers(0, 130, truth.shape).astype(np.uint8)
-    items = [{"image": i, "mask": m, "label": np.int32(1)} for i, m in zip(images, truth, strict=True)]
+    items = [
+        {"image": i, "mask": m, "label": np.int32(1)} for i, m in zip(images, truth, strict=True)
+    ]
     model = stage(LinearSegmenter(), truth.shape[1:])
     plain, cleaned = (
-        collect(make_predictor(model, ("predicted",), options)({}, eval_batches(items, batch_size=2)))
+        collect(
+            make_predictor(model, ("predicted",), options)({}, eval_batches(items, batch_size=2))
+        )
         for options in (Options(), Options(min_size=6))
     )
     predicted = cleaned["predicted"]
@@ -100,6 +106,8 @@ def test_counts_are_those_of_the_cleaned_masks():
     want = [[[((t == a) & (p == b)).sum() for b in (0, 1)] for a in (0, 1)]
             for t, p in zip(truth, predicted, strict=True)]  # fmt: skip
     np.testing.assert_array_equal(cleaned["confusion"], want)
-    bare = collect(make_predictor(model, (), Options(min_size=6))({}, eval_batches(items, batch_size=3)))
+    bare = collect(
+        make_predictor(model, (), Options(min_size=6))({}, eval_batches(items, batch_size=3))
+    )
     assert "predicted" not in bare
     np.testing.assert_array_equal(bare["confusion"], want)

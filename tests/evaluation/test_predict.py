@@ -6,7 +6,8 @@ import pytest
 from covjax.evaluation.predict import collect, mean_loss
 
 pytestmark = pytest.mark.slow  # two processes that compile both networks
-SIZES, SLICES = (3, 8), 13
+SIZES = (3, 8)
+SLICES = 13
 
 
 def rows(found, stage, size, kind="batch"):
@@ -17,10 +18,12 @@ def rows(found, stage, size, kind="batch"):
 @pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("size", SIZES)
 def test_classifier(on_devices, size, devices):
-    want, got = rows(on_devices[1], "classifier", 3), rows(on_devices[devices], "classifier", size)
+    want = rows(on_devices[1], "classifier", 3)
+    got = rows(on_devices[devices], "classifier", size)
     assert got["probability"].shape == (SLICES,)
     assert got.keys() == {"probability", "log_odds", "label", "loss", "weight"}
-    np.testing.assert_array_equal(got["label"], np.arange(SLICES) % 2)  # as devices.py made them: in order
+    # as devices.py made them: in order
+    np.testing.assert_array_equal(got["label"], np.arange(SLICES) % 2)
     np.testing.assert_allclose(got["probability"], want["probability"], atol=1e-6)
     np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-5)
     assert len(np.unique(want["probability"])) == SLICES
@@ -29,12 +32,16 @@ def test_classifier(on_devices, size, devices):
 @pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("size", SIZES)
 def test_segmenter(on_devices, size, devices):
-    want, got = rows(on_devices[1], "segmenter", 3), rows(on_devices[devices], "segmenter", size)
+    want = rows(on_devices[1], "segmenter", 3)
+    got = rows(on_devices[devices], "segmenter", size)
     assert got["confusion"].shape == (SLICES, 2, 2) and got["predicted"].shape == (SLICES, 48, 40)
     np.testing.assert_array_equal(got["confusion"], want["confusion"])
     np.testing.assert_array_equal(got["predicted"], want["predicted"])
-    np.testing.assert_array_equal(got["confusion"].sum((1, 2)), 46 * 40)  # two rows of every mask are to be ignored
-    np.testing.assert_array_equal(got["confusion"][:, :, 1].sum(1), got["predicted"][:, 2:].sum((1, 2)))
+    # two rows of every mask are to be ignored
+    np.testing.assert_array_equal(got["confusion"].sum((1, 2)), 46 * 40)
+    np.testing.assert_array_equal(
+        got["confusion"][:, :, 1].sum(1), got["predicted"][:, 2:].sum((1, 2))
+    )
     np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-5)
     assert len({c.tobytes() for c in want["confusion"]}) > SLICES // 2
 
@@ -42,9 +49,20 @@ def test_segmenter(on_devices, size, devices):
 @pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("size", SIZES)
 def test_delivered_masks(on_devices, size, devices):
-    want, got = (rows(on_devices[n], "segmenter", k, "native") for n, k in ((1, 3), (devices, size)))
+    want, got = (
+        rows(on_devices[n], "segmenter", k, "native") for n, k in ((1, 3), (devices, size))
+    )
     assert got["predicted"].shape == (SLICES, 75, 61)
-    for name in ("predicted", "confusion", "lesions", "lesions_lost", "nsd", "hd95", "assd", "bf_score"):
+    for name in (
+        "predicted",
+        "confusion",
+        "lesions",
+        "lesions_lost",
+        "nsd",
+        "hd95",
+        "assd",
+        "bf_score",
+    ):
         np.testing.assert_array_equal(got[name], want[name], err_msg=name)
 
 
@@ -58,7 +76,9 @@ def test_options(on_devices, stage, devices):
         for name, values in want.items():
             np.testing.assert_allclose(got[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
     if stage == "segmenter":
-        np.testing.assert_array_equal(got["confusion"][:, :, 1].sum(1), got["predicted"][:, 2:].sum((1, 2)))
+        np.testing.assert_array_equal(
+            got["confusion"][:, :, 1].sum(1), got["predicted"][:, 2:].sum((1, 2))
+        )
 
 
 def test_mean_loss_does_not_depend_on_batches():

@@ -8,7 +8,10 @@ from covjax.data.picture_masks import read_mask
 from covjax.errors import InputError
 from covjax.evaluation.predictions import file_of, saved_predictions
 
-ROWS = {"predicted": np.eye(3, dtype=np.uint8)[None], "pixel_probability": np.full((1, 3, 3), 0.25, np.float32)}
+ROWS = {
+    "predicted": np.eye(3, dtype=np.uint8)[None],
+    "pixel_probability": np.full((1, 3, 3), 0.25, np.float32),
+}
 
 
 def test_names_with_folders_and_odd_characters(tmp_path):
@@ -50,6 +53,8 @@ def test_classes_are_numbers_shown_in_colours(tmp_path):
         save(["a"], rows)
     picture = Image.open(tmp_path / "predictions" / "a.png")
     np.testing.assert_array_equal(np.asarray(picture), rows["predicted"][0])
-    np.testing.assert_array_equal(read_mask(tmp_path / "predictions" / "a.png", classes={0: 0, 1: 1, 2: 2}), picture)
+    np.testing.assert_array_equal(
+        read_mask(tmp_path / "predictions" / "a.png", classes={0: 0, 1: 1, 2: 2}), picture
+    )
     shown = np.asarray(picture.convert("RGB"))
     assert shown[0, 0].tolist() == [0, 0, 0] and shown[0, 1].tolist() == [213, 94, 0]

@@ -31,10 +31,19 @@ def by_hand(image, tta, classify):
     found = []
     for axes in [(), (0,), (1,), (0, 1)] if "flips" in tta else [()]:
         for scale in SCALES if "scales" in tta else [1]:
-            x = resized(np.flip(image, axes).astype(np.float32), [round(side * scale) for side in SIZE]) - 100
+            x = (
+                resized(
+                    np.flip(image, axes).astype(np.float32), [round(side * scale) for side in SIZE]
+                )
+                - 100
+            )
             if classify:
                 h, w = x.shape
-                found.append(special.expit((x * np.linspace(-1, 2, h)[:, None] * np.linspace(0, 1, w)).mean() / 50))
+                found.append(
+                    special.expit(
+                        (x * np.linspace(-1, 2, h)[:, None] * np.linspace(0, 1, w)).mean() / 50
+                    )
+                )
             else:
                 p = special.expit(ndimage.correlate(x, KERNEL.astype(np.float64), mode="constant"))
                 found.append(np.flip(resized(p, SIZE), axes))
@@ -42,7 +51,9 @@ def by_hand(image, tta, classify):
 
 
 @pytest.mark.parametrize("tta", [("flips",), ("scales",), ("flips", "scales")])
-@pytest.mark.parametrize("model", [LinearClassifier(), LinearSegmenter()], ids=["classifier", "segmenter"])
+@pytest.mark.parametrize(
+    "model", [LinearClassifier(), LinearSegmenter()], ids=["classifier", "segmenter"]
+)
 def test_equals_the_average_by_hand(model, tta):
     outputs = averaged_outputs(stage(model, SIZE), {}, jnp.asarray(IMAGES), tta)
     want = np.stack([by_hand(image, tta, isinstance(model, LinearClassifier)) for image in IMAGES])
@@ -57,11 +68,17 @@ def test_equals_the_average_by_hand(model, tta):
 def test_each_view_is_calibrated_before_the_average(temperature):
     plain = stage(LinearClassifier(), SIZE)
     calibrated = replace(plain, calibration=Calibration(temperature))
-    items = [{"image": image, "mask": np.zeros(SIZE, np.uint8), "label": np.int32(1)} for image in IMAGES]
-    rows = collect(make_predictor(calibrated, (), Options(("flips",)))({}, eval_batches(items, batch_size=2)))
+    items = [
+        {"image": image, "mask": np.zeros(SIZE, np.uint8), "label": np.int32(1)} for image in IMAGES
+    ]
+    rows = collect(
+        make_predictor(calibrated, (), Options(("flips",)))({}, eval_batches(items, batch_size=2))
+    )
     views = [np.flip(IMAGES, axes) for axes in ((), 1, 2, (1, 2))]
     odds = [plain.logits({}, jnp.asarray(view), train=False).astype(jnp.float32) for view in views]
-    want = np.mean([special.softmax(np.asarray(o, np.float64) / temperature, -1)[:, 1] for o in odds], 0)
+    want = np.mean(
+        [special.softmax(np.asarray(o, np.float64) / temperature, -1)[:, 1] for o in odds], 0
+    )
     np.testing.assert_allclose(rows["probability"], want, rtol=1e-4)
     np.testing.assert_allclose(rows["log_odds"], special.logit(want), rtol=1e-3, atol=1e-4)
 
@@ -79,9 +96,13 @@ def test_views_that_a_network_does_not_take_are_refused_before_it_starts(model, 
     check_tta(config, ())
 
 
-@pytest.mark.parametrize("model", [LinearClassifier(), LinearSegmenter()], ids=["classifier", "segmenter"])
+@pytest.mark.parametrize(
+    "model", [LinearClassifier(), LinearSegmenter()], ids=["classifier", "segmenter"]
+)
 def test_mirrored_slices_get_mirrored_predictions(model):
-    predict = jax.jit(lambda x: averaged_outputs(stage(model, SIZE), {}, x, ("flips", "scales"))["logits"])
+    predict = jax.jit(
+        lambda x: averaged_outputs(stage(model, SIZE), {}, x, ("flips", "scales"))["logits"]
+    )
     plain = predict(jnp.asarray(IMAGES))
     for axis in (1, 2):
         mirrored = predict(jnp.flip(jnp.asarray(IMAGES), axis))
@@ -90,10 +111,17 @@ def test_mirrored_slices_get_mirrored_predictions(model):
 
 
 @pytest.mark.parametrize("tta", [(), ("flips", "scales")])
-@pytest.mark.parametrize("model", [LinearClassifier(), LinearSegmenter()], ids=["classifier", "segmenter"])
+@pytest.mark.parametrize(
+    "model", [LinearClassifier(), LinearSegmenter()], ids=["classifier", "segmenter"]
+)
 def test_rows_do_not_depend_on_the_batch(model, tta):
-    items = [{"image": image, "mask": (image > 128).astype(np.uint8), "label": np.int32(1)} for image in IMAGES]
-    predict = make_predictor(stage(model, SIZE), ("predicted", "pixel_probability", "features"), Options(tta, 3))
+    items = [
+        {"image": image, "mask": (image > 128).astype(np.uint8), "label": np.int32(1)}
+        for image in IMAGES
+    ]
+    predict = make_predictor(
+        stage(model, SIZE), ("predicted", "pixel_probability", "features"), Options(tta, 3)
+    )
     one, two = (collect(predict({}, eval_batches(items, batch_size=size))) for size in (1, 2))
     one, two = ({k: np.array(v) for k, v in rows.items()} for rows in (one, two))
     assert two.keys() == one.keys()
@@ -102,7 +130,9 @@ def test_rows_do_not_depend_on_the_batch(model, tta):
     if isinstance(model, LinearClassifier):
         np.testing.assert_allclose(one["features"][:, 1], 2 * one["features"][:, 0], rtol=1e-5)
         if not tta:
-            np.testing.assert_allclose(special.expit(one["features"][:, 0]), one["probability"], rtol=1e-5)
+            np.testing.assert_allclose(
+                special.expit(one["features"][:, 0]), one["probability"], rtol=1e-5
+            )
     else:
         assert one["pixel_probability"].shape == (len(IMAGES), *SIZE)
         assert not one["predicted"][one["pixel_probability"] < 0.5].any()
@@ -114,14 +144,21 @@ def test_certain_probabilities_give_a_finite_loss():
     certain = model.statistics.normalization._replace(std=np.full(1, 1e-4, np.float32))
     model.config.input["normalize"] = "standardize"
     object.__setattr__(model, "statistics", model.statistics._replace(normalization=certain))
-    items = [{"image": image, "mask": np.ones(SIZE, np.uint8), "label": np.int32(1)} for image in images]
-    rows = collect(make_predictor(model, (), Options(("flips",)))({}, eval_batches(items, batch_size=2)))
+    items = [
+        {"image": image, "mask": np.ones(SIZE, np.uint8), "label": np.int32(1)} for image in images
+    ]
+    rows = collect(
+        make_predictor(model, (), Options(("flips",)))({}, eval_batches(items, batch_size=2))
+    )
     assert np.isfinite(rows["loss"]).all() and rows["confusion"].sum() == images.size
 
 
 def test_options():
     assert make_options() == PLAIN and PLAIN.in_force() == {}
-    assert make_options(["scales", "flips"], 20).in_force() == {"tta": ["flips", "scales"], "min_size": 20}
+    assert make_options(["scales", "flips"], 20).in_force() == {
+        "tta": ["flips", "scales"],
+        "min_size": 20,
+    }
     for names in itertools.permutations(("flips", "scales")):
         assert make_options(names).tta == ("flips", "scales")
     with pytest.raises(InputError, match="--tta: 'flip' is unknown.*did you mean 'flips'"):

@@ -1,4 +1,6 @@
-"""Temperature and threshold are fitted on the validation part, kept in the workdir and used everywhere."""
+"""Temperature and threshold are fitted on the validation part, kept in the workdir and used
+everywhere.
+"""
 
 import csv
 import json
@@ -26,12 +28,17 @@ def read_results(workdir, part="test"):
     folder = workdir / "results" / part
     with (folder / "per_image.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
-    numbers = {k: np.array([float(r[k]) for r in rows]) for k in ("label", "probability", "log_odds", "called")}
+    numbers = {
+        k: np.array([float(r[k]) for r in rows])
+        for k in ("label", "probability", "log_odds", "called")
+    }
     return json.loads((folder / "summary.json").read_text()), numbers
 
 
 def copied(workdir, to, **fields):
-    """A copy of a finished run whose configuration sets other fields of the classifier; None removes one."""
+    """A copy of a finished run whose configuration sets other fields of the classifier; None
+    removes one.
+    """
     shutil.copytree(workdir, to)
     config = json.loads((to / "config.json").read_text())
     for name, value in fields.items():
@@ -57,7 +64,8 @@ def calibrated(trained, tmp_path_factory):
 
 
 def test_fitted_on_the_validation_part_only(trained, calibrated, tmp_path):
-    plain, workdir = copied(trained[0], tmp_path / "plain"), calibrated[0]
+    plain = copied(trained[0], tmp_path / "plain")
+    workdir = calibrated[0]
     evaluate_run(plain, "val")
     found = json.loads((workdir / "calibration.json").read_text())
     _, val = read_results(plain, "val")
@@ -65,7 +73,10 @@ def test_fitted_on_the_validation_part_only(trained, calibrated, tmp_path):
     odds = val["log_odds"]
     assert found["temperature"] == pytest.approx(fit_temperature(val["label"], odds), rel=1e-2)
     assert found["log_loss_after"] <= found["log_loss_before"] + 1e-9
-    assert found["separable"] == separable(val["label"], odds) and found["prior_sd_of_ln_temperature"] == 0.5
+    assert (
+        found["separable"] == separable(val["label"], odds)
+        and found["prior_sd_of_ln_temperature"] == 0.5
+    )
     chosen = choose_threshold(val["label"], log_odds=odds / found["temperature"], rule="youden")
     assert found["threshold_log_odds"] == pytest.approx(chosen, abs=1e-3)
     assert found["threshold"] == pytest.approx(expit(found["threshold_log_odds"]))
@@ -75,15 +86,22 @@ def test_used_in_evaluation(trained, calibrated):
     found = json.loads((calibrated[0] / "calibration.json").read_text())
     before, plain = read_results(trained[0])
     after, rows = read_results(calibrated[0])
-    np.testing.assert_allclose(rows["log_odds"], plain["log_odds"] / found["temperature"], rtol=1e-3)
+    np.testing.assert_allclose(
+        rows["log_odds"], plain["log_odds"] / found["temperature"], rtol=1e-3
+    )
     np.testing.assert_allclose(rows["probability"], expit(rows["log_odds"]), rtol=1e-7)
     np.testing.assert_array_equal(rows["called"], rows["log_odds"] >= found["threshold_log_odds"])
     section = after["classifier"]
-    assert (section["threshold"], section["temperature"]) == (found["threshold"], found["temperature"])
+    assert (section["threshold"], section["temperature"]) == (
+        found["threshold"],
+        found["temperature"],
+    )
     assert (section["threshold_rule"], section["calibration"]) == ("youden", "temperature")
     assert found["threshold"] in [row["threshold"] for row in section["thresholds"]]
     assert after["framework"]["threshold"] == found["threshold"]
-    assert section["scores"]["roc_auc"]["value"] == pytest.approx(before["classifier"]["scores"]["roc_auc"]["value"])
+    assert section["scores"]["roc_auc"]["value"] == pytest.approx(
+        before["classifier"]["scores"]["roc_auc"]["value"]
+    )
     assert before["classifier"]["temperature"] == 1 and before["classifier"]["threshold"] == 0.5
 
 
@@ -100,7 +118,8 @@ def test_used_in_screening(calibrated):
 @pytest.mark.parametrize("rule", ["specificity:1", "sensitivity:1", "specificity:0.9"])
 def test_the_rule_holds_in_use(calibrated, tmp_path, rule):
     """On the very slices that it was fitted on, as evaluation and screening call them."""
-    workdir, config = copied(calibrated[0], tmp_path / "run", threshold_rule=rule), calibrated[1]
+    workdir = copied(calibrated[0], tmp_path / "run", threshold_rule=rule)
+    config = calibrated[1]
     (workdir / "calibration.json").unlink()
     config = config.copy_and_resolve_references()
     with config.unlocked():
@@ -133,19 +152,28 @@ def test_calling_nobody_is_kept_used_and_shown(calibrated, tmp_path):
     assert Screener.from_workdir(workdir).notes == tuple(summary["classifier"]["notes"])
 
 
-def test_augmentation_that_the_calibration_was_not_fitted_with_is_said(calibrated, trained, tmp_path):
-    workdir, options = copied(calibrated[0], tmp_path / "run"), make_options(["flips"])
+def test_augmentation_that_the_calibration_was_not_fitted_with_is_said(
+    calibrated, trained, tmp_path
+):
+    workdir = copied(calibrated[0], tmp_path / "run")
+    options = make_options(["flips"])
     evaluate_run(workdir, options=options)
     summary, _ = read_results(workdir)
     assert any("fitted without --tta=flips" in note for note in summary["classifier"]["notes"])
     assert "fitted without --tta=flips" in build_report(workdir).read_text(encoding="utf-8")
-    assert any("--tta=flips" in note for note in Screener.from_workdir(workdir, options=options).notes)
+    assert any(
+        "--tta=flips" in note for note in Screener.from_workdir(workdir, options=options).notes
+    )
     assert Screener.from_workdir(trained[0], options=options).notes == ()
 
 
 def test_missing_or_damaged_calibration_is_not_ignored(calibrated, tmp_path):
     workdir = copied(calibrated[0], tmp_path / "copy")
-    for content, error in (("{", InputError), ('{"temperature": -1, "threshold": 0.5}', InputError), (None, RunError)):
+    for content, error in (
+        ("{", InputError),
+        ('{"temperature": -1, "threshold": 0.5}', InputError),
+        (None, RunError),
+    ):
         path = workdir / "calibration.json"
         path.unlink() if content is None else path.write_text(content)
         with pytest.raises(error, match="calibration.json"):
@@ -156,7 +184,12 @@ def test_runs_of_earlier_versions_go_on(trained, tmp_path):
     source, config = trained
     workdir = copied(source, tmp_path / "old", calibration=None, threshold_rule=None)
     config_of = json.loads((workdir / "config.json").read_text())
-    del config_of["xla_flags"], config_of["data"]["frame"], config_of["split"]["folds"], config_of["split"]["fold"]
+    del (
+        config_of["xla_flags"],
+        config_of["data"]["frame"],
+        config_of["split"]["folds"],
+        config_of["split"]["fold"],
+    )
     (workdir / "config.json").write_text(json.dumps(config_of))
     evaluate_run(workdir)
     assert not is_asked(read_config(workdir))
@@ -192,7 +225,9 @@ def test_boundary_scores_and_intervals_are_in_the_results(trained):
         column = f"{name}_pixels" if name in ("hd95", "assd") else name
         values = [float(row[column]) for row in rows if row[column]]
         mean = summary["segmenter"]["scores"][f"{name}_infected_per_image"]
-        assert mean["n"] == len(values) and mean["value"] == pytest.approx(np.mean(values), rel=1e-5)
+        assert mean["n"] == len(values) and mean["value"] == pytest.approx(
+            np.mean(values), rel=1e-5
+        )
     for stage in ("classifier", "segmenter", "framework"):
         for name, score in summary[stage]["scores"].items():
             has = "interval" in score and score["interval_method"]

@@ -1,4 +1,6 @@
-"""A run that keeps classes of infection apart: trained, resumed, evaluated, pooled, screened and reported."""
+"""A run that keeps classes of infection apart: trained, resumed, evaluated, pooled, screened and
+reported.
+"""
 
 import csv
 import json
@@ -28,8 +30,12 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classes")
     config = segment.get_config("model=unet")
     with config.unlocked():
-        config.data.update(source="nifti", path=str(write_class_scans(folder / "scans")), show_patients=True)
-        config.data.update(prepared_dir=str(folder / "prepared"), classes="1:ground_glass,2:consolidation,7:ignore")
+        config.data.update(
+            source="nifti", path=str(write_class_scans(folder / "scans")), show_patients=True
+        )
+        config.data.update(
+            prepared_dir=str(folder / "prepared"), classes="1:ground_glass,2:consolidation,7:ignore"
+        )
         config.segmenter.model.update(depth=1, width=4)
         config.segmenter.input.update(size=(32, 40), slice_size=(48, 48))
         config.segmenter.loss.update(name="ce_dice", class_weights="median_frequency")
@@ -57,14 +63,22 @@ def test_what_is_learned_and_measured(run):
     statistics = json.loads((workdir / "statistics_segmenter.json").read_text())
     frequency = np.array(statistics["class_counts"]) / statistics["image_pixels"]
     assert len(frequency) == 3 and frequency.min() > 0
-    assert min(statistics["image_pixels"]) < sum(statistics["class_counts"]) == statistics["image_pixels"][0]
-    np.testing.assert_allclose(statistics["class_weights"], np.median(frequency) / frequency, rtol=1e-6)
+    assert (
+        min(statistics["image_pixels"])
+        < sum(statistics["class_counts"])
+        == statistics["image_pixels"][0]
+    )
+    np.testing.assert_allclose(
+        statistics["class_weights"], np.median(frequency) / frequency, rtol=1e-6
+    )
     stage, _ = load_trained("segmenter", read_config(workdir), workdir)
     assert stage.task.classes == NAMES and stage.model.num_classes == 3
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     mean = [row["val/mean_dice_at_network_size"] for row in rows if row["stage"] == "segmenter"]
     timing = json.loads((workdir / "results" / "timing.json").read_text())["segmenter"]
-    assert timing["best_epoch"] == 1 + int(np.argmax([-1 if value is None else value for value in mean]))
+    assert timing["best_epoch"] == 1 + int(
+        np.argmax([-1 if value is None else value for value in mean])
+    )
 
 
 def test_results(run):
@@ -79,9 +93,16 @@ def test_results(run):
         dice = 2 * total[k, k] / (total[k].sum() + total[:, k].sum())
         assert found["scores"][f"dice_{name}"]["value"] == pytest.approx(dice)
     union = infected_or_not(total)
-    assert found["scores"]["iou_infected"]["value"] == pytest.approx(union[1, 1] / (union.sum() - union[0, 0]))
+    assert found["scores"]["iou_infected"]["value"] == pytest.approx(
+        union[1, 1] / (union.sum() - union[0, 0])
+    )
     lines = table(workdir / "results" / "test" / "per_image.csv")
-    assert {"dice", "dice_ground_glass", "true_share_consolidation", "predicted_share_consolidation"} <= set(lines[0])
+    assert {
+        "dice",
+        "dice_ground_glass",
+        "true_share_consolidation",
+        "predicted_share_consolidation",
+    } <= set(lines[0])
     assert "dice_consolidation" in summary_table(workdir)
 
 
@@ -89,10 +110,12 @@ def test_masks_are_saved_as_numbers_of_classes(run, tmp_path):
     workdir = shutil.copytree(run[0], tmp_path / "run")
     evaluate_run(workdir, save_predictions="png")
     with np.load(workdir / "results" / "test" / "rows.npz") as rows:
-        ids, counted = rows["id"][rows["segmenter/position"]], rows["segmenter/confusion"].sum(1)
+        ids = rows["id"][rows["segmenter/position"]]
+        counted = rows["segmenter/confusion"].sum(1)
     for name, counts in zip(ids.tolist(), counted, strict=True):
         mask = np.asarray(Image.open(workdir / "results" / "test" / "predictions" / f"{name}.png"))
-        assert mask.max() < 3 and all((mask == k).sum() >= counts[k] for k in range(3))  # more where truth is ignored
+        # more where truth is ignored
+        assert mask.max() < 3 and all((mask == k).sum() >= counts[k] for k in range(3))
 
 
 def test_folds_are_pooled(run, tmp_path):
@@ -131,9 +154,9 @@ def test_screening_measures_every_class(run, tmp_path):
     workdir, config = run
     scans = tmp_path / "in"
     shutil.copytree(f"{config.data.path}/images", scans)
-    Image.fromarray(np.asarray(nibabel.load(scans / "p0.nii.gz").dataobj)[..., 2].T.astype(np.uint8)).save(
-        scans / "picture.png"
-    )
+    Image.fromarray(
+        np.asarray(nibabel.load(scans / "p0.nii.gz").dataobj)[..., 2].T.astype(np.uint8)
+    ).save(scans / "picture.png")
     screen(workdir, scans, tmp_path / "out")
     lines = table(tmp_path / "out" / "predictions.csv")
     assert any(int(line["infected_pixels"]) for line in lines)
@@ -141,7 +164,9 @@ def test_screening_measures_every_class(run, tmp_path):
         areas = [int(line[f"{name}_pixels"]) for name in NAMES[1:]]
         assert sum(areas) == int(line["infected_pixels"])
         if line["scan"] == "p0":
-            mask = np.asarray(nibabel.load(tmp_path / "out" / line["mask"]).dataobj)[..., int(line["slice"])]
+            mask = np.asarray(nibabel.load(tmp_path / "out" / line["mask"]).dataobj)[
+                ..., int(line["slice"])
+            ]
             outside = int(line["infected_outside_lung_pixels"])
             assert sum(areas) + outside == (mask > 0).sum() and mask.max() < 3
             mm2 = SPACING[1] * SPACING[2] * areas[1]

@@ -19,7 +19,9 @@ NAME = "janedoe"
 
 @pytest.fixture(scope="module")
 def folds(tmp_path_factory):
-    """(folder, runs): the folds of a segmenter, each on its own copy of the data, prepared in its own place."""
+    """(folder, runs): the folds of a segmenter, each on its own copy of the data, prepared in its
+    own place.
+    """
     folder = tmp_path_factory.mktemp("copied")
     write_class_scans(folder / "written", slices=4)
     for kind in ("images", "masks"):
@@ -42,7 +44,9 @@ def config(folder, k):
     with made.unlocked():
         del made.classifier
         classes = "1:infected,2:infected,7:infected"
-        made.data.update(source="nifti", path=str(folder / f"set{k}"), prepared_dir=str(folder / f"prepared{k}"))
+        made.data.update(
+            source="nifti", path=str(folder / f"set{k}"), prepared_dir=str(folder / f"prepared{k}")
+        )
         made.data.update(classes=classes)
         made.split.update(folds=2, fold=k)
         made.segmenter.update(epochs=1, batch_size=2)
@@ -65,7 +69,9 @@ def test_what_an_earlier_run_learned_is_known_in_a_copy_under_other_settings(fol
         settings.segmenter.init.run = str(runs[0])
         settings.data.update(window="mediastinum", show_patients=True)
     splits = json.loads((runs[1] / "splits.json").read_text()) | {"fingerprint": "other settings"}
-    renamed = {part: [f"shown {name}" for name in splits[part]] for part in ("train", "val", "test")}
+    renamed = {
+        part: [f"shown {name}" for name in splits[part]] for part in ("train", "val", "test")
+    }
     with pytest.raises(InputError, match="learned from .* slices of this run's val and test parts"):
         find_start("segmenter", settled(settings), splits | renamed, tmp_path)
 
@@ -94,4 +100,8 @@ def test_nothing_that_is_written_names_a_patient(folds):
             assert NAME.encode() not in path.read_bytes(), path
             if path.suffix == ".npz":
                 with np.load(path) as arrays:
-                    assert not any(NAME in str(values) for values in arrays.values() if values.dtype.kind in "US")
+                    assert not any(
+                        NAME in str(values)
+                        for values in arrays.values()
+                        if values.dtype.kind in "US"
+                    )

@@ -1,4 +1,6 @@
-"""What an evaluation does on request, on a trained run: augmentation, cleaning, masks as files, heat maps."""
+"""What an evaluation does on request, on a trained run: augmentation, cleaning, masks as files,
+heat maps.
+"""
 
 import json
 import shutil
@@ -23,7 +25,9 @@ def summary(workdir, part="test"):
 
 @pytest.fixture(scope="module")
 def workdir(trained, tmp_path_factory):
-    """A copy of the shared run, which these tests evaluate in all ways; the original stays evaluated plainly."""
+    """A copy of the shared run, which these tests evaluate in all ways; the original stays
+    evaluated plainly.
+    """
     return shutil.copytree(trained[0], tmp_path_factory.mktemp("evaluate") / "run")
 
 
@@ -38,7 +42,10 @@ def test_options_change_the_scores_and_are_recorded(trained, workdir):
     evaluate_run(workdir, options=make_options(["flips", "scales"], 5))
     found = summary(workdir)
     assert found["options"] == {"tta": ["flips", "scales"], "min_size": 5}
-    assert found["classifier"]["scores"]["roc_auc"]["n"] == plain["classifier"]["scores"]["roc_auc"]["n"]
+    assert (
+        found["classifier"]["scores"]["roc_auc"]["n"]
+        == plain["classifier"]["scores"]["roc_auc"]["n"]
+    )
     assert found["segmenter"]["confusion"] != plain["segmenter"]["confusion"]
     assert np.sum(found["segmenter"]["confusion"]) == np.sum(plain["segmenter"]["confusion"])
 
@@ -59,9 +66,12 @@ def test_predictions_are_the_masks_that_were_counted(trained, workdir, results, 
             mask = np.asarray(Image.open(files[name])) // 255
         else:
             with np.load(files[name]) as content:
-                mask, probability = content["mask"], content["probability"]
+                mask = content["mask"]
+                probability = content["probability"]
             assert probability.dtype == np.float32 and not mask[probability < 0.5].any()
-            np.testing.assert_array_equal(mask, remove_small((probability > 0.5).astype(np.uint8)[None], 4)[0])
+            np.testing.assert_array_equal(
+                mask, remove_small((probability > 0.5).astype(np.uint8)[None], 4)[0]
+            )
         assert mask.shape == (config.data.phantom.size,) * 2 and mask.sum() == count
     evaluate_run(workdir)
     assert not (results / "predictions").exists()  # they belonged to the evaluation before
@@ -77,12 +87,16 @@ def test_screening_delivers_the_very_masks_that_are_scored(trained, workdir, res
         called = rows["id"][rows["classifier/called"]].tolist()
         counted = dict(zip(rows["id"].tolist(), rows["framework/confusion"], strict=True))
     index = {name: i for i, name in enumerate(data.ids)}
-    for name, found in zip(counted, screener.screen([data.decode(index[name])[0] for name in counted]), strict=True):
+    for name, found in zip(
+        counted, screener.screen([data.decode(index[name])[0] for name in counted]), strict=True
+    ):
         want = np.zeros_like(found.mask)
         if name in called:
             want = np.asarray(Image.open(results / "predictions" / f"{name}.png")) // 255
         np.testing.assert_array_equal(found.mask, want)
-        np.testing.assert_array_equal(confusion_of(data.decode(index[name])[1], found.mask, 2), counted[name])
+        np.testing.assert_array_equal(
+            confusion_of(data.decode(index[name])[1], found.mask, 2), counted[name]
+        )
 
 
 def test_failed_evaluation_leaves_the_former_predictions(workdir, results, monkeypatch):
@@ -99,20 +113,36 @@ def test_heat_maps_and_features(workdir, results):
     evaluate_run(workdir, explain=True)
     test_ids = read_splits(workdir / "splits.json")["test"]
     with np.load(results / "rows.npz") as rows, np.load(results / "explain.npz") as found:
-        probability = dict(zip(rows["id"].tolist(), rows["classifier/probability"].tolist(), strict=True))
+        probability = dict(
+            zip(rows["id"].tolist(), rows["classifier/probability"].tolist(), strict=True)
+        )
         label = dict(zip(rows["id"].tolist(), rows["label"].tolist(), strict=True))
         ids = found["id"].tolist()
         assert len(set(ids)) == len(ids) > 0
-        assert found["image"].dtype == np.uint8 and found["image"].shape == found["heat"].shape == (len(ids), 48, 48)
-        assert found["heat"].dtype == np.float32 and found["heat"].min() >= 0 and found["heat"].max() <= 1
+        assert found["image"].dtype == np.uint8 and found["image"].shape == found["heat"].shape == (
+            len(ids),
+            48,
+            48,
+        )
+        assert (
+            found["heat"].dtype == np.float32
+            and found["heat"].min() >= 0
+            and found["heat"].max() <= 1
+        )
         assert found["probability"].tolist() == [probability[i] for i in ids]
         assert found["label"].tolist() == [label[i] for i in ids]
     with np.load(results / "features.npz") as found:
-        assert found["features"].shape == (len(test_ids), 64) and found["features"].dtype == np.float32
-        assert found["id"].tolist() == test_ids and found["label"].tolist() == [label[i] for i in test_ids]
+        assert (
+            found["features"].shape == (len(test_ids), 64) and found["features"].dtype == np.float32
+        )
+        assert found["id"].tolist() == test_ids and found["label"].tolist() == [
+            label[i] for i in test_ids
+        ]
 
 
-def test_features_are_thinned_evenly_where_there_are_too_many(trained, workdir, results, monkeypatch):
+def test_features_are_thinned_evenly_where_there_are_too_many(
+    trained, workdir, results, monkeypatch
+):
     with np.load(trained[0] / "results" / "test" / "features.npz") as found:
         whole = found["features"], found["id"]
     monkeypatch.setattr(evaluate, "MAX_FEATURES", 64 * (len(whole[1]) // 3 + 1))
@@ -130,9 +160,14 @@ def test_screening_takes_the_same_options(trained, tmp_path):
         Image.fromarray(image).save(tmp_path / "in" / f"{k}.png")
     options = make_options(["flips"], 3)
     screen(trained[0], tmp_path / "in", tmp_path / "out", batch_size=4, options=options)
-    assert json.loads((tmp_path / "out" / "screening.json").read_text())["options"] == {"tta": ["flips"], "min_size": 3}
+    assert json.loads((tmp_path / "out" / "screening.json").read_text())["options"] == {
+        "tta": ["flips"],
+        "min_size": 3,
+    }
     screener = Screener.from_workdir(trained[0], 4, options)
-    found, mirrored = (list(screener.screen(some)) for some in (images, [image[::-1] for image in images]))
+    found, mirrored = (
+        list(screener.screen(some)) for some in (images, [image[::-1] for image in images])
+    )
     for a, b in zip(found, mirrored, strict=True):
         assert a.probability == pytest.approx(b.probability, abs=1e-5)
         np.testing.assert_array_equal(a.mask, remove_small(a.mask[None], 3)[0])

@@ -1,4 +1,6 @@
-"""Infection inside and outside the lung, in pixels and in ml: what is marked never exceeds the lung that holds it."""
+"""Infection inside and outside the lung, in pixels and in ml: what is marked never exceeds the lung
+that holds it.
+"""
 
 from pathlib import Path
 
@@ -23,13 +25,17 @@ def test_the_lung_is_at_least_its_infection_and_nothing_is_lost(seed, rows, colu
     lungs = rng.random(mask.shape) < found
     inside = lungs | (rng.random(mask.shape) < found)
     counted, counts = divide_infection(mask, lungs, inside, known)
-    assert counts["infected"] + counts["outside"] == (mask > 0).sum() and counts["infected"] == (counted > 0).sum()
+    assert (
+        counts["infected"] + counts["outside"] == (mask > 0).sum()
+        and counts["infected"] == (counted > 0).sum()
+    )
     assert counts["in_lung"] <= counts["lung"] and counts["in_lung"] <= counts["infected"]
     assert share_of_lung(counts) is None or 0 <= share_of_lung(counts) <= 1
     if known or inside.any():
         assert counts["in_lung"] == counts["infected"] <= counts["lung"]
         assert not (counted > 0)[~inside].any() and np.array_equal(counted[inside], mask[inside])
-    more = np.maximum(mask, rng.integers(0, 2, mask.shape).astype(np.uint8))  # marking more takes nothing away
+    # marking more takes nothing away
+    more = np.maximum(mask, rng.integers(0, 2, mask.shape).astype(np.uint8))
     grown = divide_infection(more, lungs, inside, known)[1]
     assert all(grown[part] >= counts[part] for part in PARTS)
 
@@ -38,17 +44,21 @@ class Grid:
     """As much of a volume as the estimate of lungs asks for."""
 
     def __init__(self, values, spacing):
-        self.shape, self.spacing = values.shape, spacing
+        self.shape = values.shape
+        self.spacing = spacing
 
 
 def summed(values, masks, spacing=(4.0, 4.0, 4.0), volume=True):
     """Returns (sums of counts, notes) of a scan whose slices are marked with masks."""
     grey = [eight_bit(one, WINDOWS["lung"]) for one in values]
-    ids, paths = [str(k) for k in range(len(values))], [Path("x")] * len(values)
+    ids = [str(k) for k in range(len(values))]
+    paths = [Path("x")] * len(values)
     read = (lambda k: values[k]) if volume else (lambda k: grey[k])
     grid = Grid(values, spacing) if volume else None
     scan = Scan("x", Path("x"), "hu" if volume else "8bit", ids, paths, read, grid)
-    lungs, sums, without = find_lungs(scan), dict.fromkeys(PARTS, 0.0), 0
+    lungs = find_lungs(scan)
+    sums = dict.fromkeys(PARTS, 0.0)
+    without = 0
     for k, mask in enumerate(masks):
         counts = lungs.divide(k, grey[k], mask)[1]
         without += share_of_lung(counts) is None
@@ -69,7 +79,9 @@ def test_a_volume_with_everything_marked_has_no_more_infection_than_lung(seed, s
 def test_a_consolidated_lung_is_infected_lung_and_bowel_gas_is_not():
     made = chest(5, solid="right")
     sums, notes = summed(made.values, made.solid.astype(np.uint8))
-    assert sums["outside"] < 0.05 * sums["infected"] and not any("outside" in note for note in notes)
+    assert sums["outside"] < 0.05 * sums["infected"] and not any(
+        "outside" in note for note in notes
+    )
     assert share_of_lung(sums) == pytest.approx(made.solid.sum() / made.lungs.sum(), abs=0.05)
     gas = (made.values < -900) & (np.arange(len(made.values)) < 13)[:, None, None]
     sums, _ = summed(made.values, gas.astype(np.uint8))

@@ -1,4 +1,6 @@
-"""Notes on slices, from the prepared data to the table of an evaluation, a pooled one, the audit and splits.json."""
+"""Notes on slices, from the prepared data to the table of an evaluation, a pooled one, the audit
+and splits.json.
+"""
 
 import csv
 import json
@@ -53,5 +55,8 @@ def test_notes_reach_evaluations_pools_and_audits(noted, tmp_path):
     splits = json.loads((tmp_path / "pooled" / "splits.json").read_text())
     assert splits["notes"] == {"test": {"size not known": 1, "tilted": 1}}
     audit_run(workdir, tmp_path / "audit")
-    found = {f["name"]: f["first"] for f in json.loads((tmp_path / "audit" / "audit.json").read_text())["findings"]}
+    found = {
+        f["name"]: f["first"]
+        for f in json.loads((tmp_path / "audit" / "audit.json").read_text())["findings"]
+    }
     assert found["notes"] == [[name, "size not known; tilted"]]

@@ -16,7 +16,9 @@ from covjax.report import build_report, summary_table
 
 def copied(workdir, target, **fields):
     """A copy of a run, not yet evaluated, with other splits."""
-    shutil.copytree(workdir, target, ignore=shutil.ignore_patterns("results", "report", "tensorboard"))
+    shutil.copytree(
+        workdir, target, ignore=shutil.ignore_patterns("results", "report", "tensorboard")
+    )
     splits = json.loads((target / "splits.json").read_text()) | fields
     (target / "splits.json").write_text(json.dumps(splits))
     return target
@@ -24,8 +26,11 @@ def copied(workdir, target, **fields):
 
 @pytest.fixture(scope="module")
 def folds(trained, tmp_path_factory):
-    """Two runs with the same weights that test different slices, and one that tests the slices of both."""
-    folder, workdir = tmp_path_factory.mktemp("folds"), trained[0]
+    """Two runs with the same weights that test different slices, and one that tests the slices of
+    both.
+    """
+    folder = tmp_path_factory.mktemp("folds")
+    workdir = trained[0]
     splits = json.loads((workdir / "splits.json").read_text())
     people = splits["patients"]
     a = copied(workdir, folder / "a", folds=2, fold=0)
@@ -47,7 +52,9 @@ def summary(workdir):
 
 
 def same(a, b, path=""):
-    """Equal up to the rounding of a batch: networks see the slices in other batches here and there."""
+    """Equal up to the rounding of a batch: networks see the slices in other batches here and
+    there.
+    """
     assert type(a) is type(b), path
     if isinstance(a, dict):
         assert a.keys() == b.keys(), path
@@ -66,11 +73,14 @@ def same(a, b, path=""):
 def test_equals_one_evaluation_of_all_slices(folds, tmp_path):
     a, b, whole = folds
     pool_runs([a, b], tmp_path / "out")
-    got, want = summary(tmp_path / "out"), summary(whole)
+    got = summary(tmp_path / "out")
+    want = summary(whole)
     assert got["options"] == {"pooled_runs": 2, "pooled_folds": [0, 1], "of_folds": 2}
     for stage in ("classifier", "segmenter", "framework"):
         same(got[stage], want[stage], stage)
-    one, other = (read_csv(run / "results" / "test" / "per_image.csv") for run in (tmp_path / "out", whole))
+    one, other = (
+        read_csv(run / "results" / "test" / "per_image.csv") for run in (tmp_path / "out", whole)
+    )
     assert [row["id"] for row in one] == [row["id"] for row in other]
     for x, y in zip(one, other, strict=True):
         for name in x.keys() - {"id", "patient", "notes"}:
@@ -91,7 +101,9 @@ def test_notes_of_a_slice_are_counted_one_by_one():
         truth=("x", "y"), notes={0: ("one", "two"), 1: ("one",)},
     )  # fmt: skip
     places = np.arange(2)
-    pooled, _ = pool._joined({"fingerprint": "f", "source": "s"}, [evaluate.rows_to_arrays({}, data, places)])
+    pooled, _ = pool._joined(
+        {"fingerprint": "f", "source": "s"}, [evaluate.rows_to_arrays({}, data, places)]
+    )
     assert count_notes(pooled, places) == count_notes(data, places) == {"one": 2, "two": 1}
 
 
@@ -105,9 +117,16 @@ def test_examples_are_the_best_and_worst_of_all(folds, tmp_path):
         assert count > 0
         for rank, places in (("best", slice(0, count)), ("worst", slice(-count, None))):
             np.testing.assert_allclose(
-                got["dice"][got["rank"] == rank][places], want["dice"][want["rank"] == rank][places], atol=1e-6
+                got["dice"][got["rank"] == rank][places],
+                want["dice"][want["rank"] == rank][places],
+                atol=1e-6,
             )
-        assert len(set(got["id"].tolist())) == len(got["id"]) == len(got["image"]) == len(got["predicted"])
+        assert (
+            len(set(got["id"].tolist()))
+            == len(got["id"])
+            == len(got["image"])
+            == len(got["predicted"])
+        )
 
 
 def ranks_kept(run):
@@ -149,7 +168,9 @@ def test_pooling_again_what_was_pooled_is_refused_and_so_is_what_does_not_fit(fo
         ("definitions", -1, "epochs: evaluated by another covjax"),
     ):
         shutil.copy(b / "config.json", other / "config.json")
-        (other / "results" / "test" / "summary.json").write_text(json.dumps(changed | {field: value}))
+        (other / "results" / "test" / "summary.json").write_text(
+            json.dumps(changed | {field: value})
+        )
         refused(match, a, other)
     (other / "results" / "test" / "summary.json").write_text(json.dumps(changed))
     (other / "results" / "test" / "rows.npz").write_bytes(b"PK not really")

@@ -1,4 +1,6 @@
-"""The picture of what augmentation does: slices that training begins with, mixed as their labels say."""
+"""The picture of what augmentation does: slices that training begins with, mixed as their labels
+say.
+"""
 
 import io
 
@@ -23,7 +25,10 @@ def test_slices_of_the_training_part_as_they_are_and_augmented(tmp_path):
     data = prepare(config.data)
     train = part_indices(data, make_splits(data, config.split, config.seed), "train")
     for name, (ids, images, masks, infected) in previews.items():
-        assert images.shape == (1 + DRAWS, SLICES, 48, 48) and masks.shape[:2] == infected.shape == images.shape[:2]
+        assert (
+            images.shape == (1 + DRAWS, SLICES, 48, 48)
+            and masks.shape[:2] == infected.shape == images.shape[:2]
+        )
         for k, i in enumerate(map(data.ids.index, ids)):
             assert i in train and infected[0, k] == data.labels[i]
             np.testing.assert_array_equal(images[0, k], data.decode(i)[0])
@@ -32,7 +37,8 @@ def test_slices_of_the_training_part_as_they_are_and_augmented(tmp_path):
     _, images, _, infected = previews["classifier"]
     flips = [images[0, ..., ::r, ::c] for r in (1, -1) for c in (1, -1)]
     for k in np.ndindex(infected[1:].shape):
-        image, pair = images[1:][k], (k[1], k[1] ^ 1)
+        image = images[1:][k]
+        pair = (k[1], k[1] ^ 1)
         fits = [
             np.linalg.lstsq(np.stack([a[pair[0]].ravel(), b[pair[1]].ravel()], 1), image.ravel())
             for a in flips

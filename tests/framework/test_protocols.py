@@ -1,4 +1,6 @@
-"""The paper's protocol and honest ones on made-up figures, and on the paper's own where they are at hand."""
+"""The paper's protocol and honest ones on made-up figures, and on the paper's own where they are at
+hand.
+"""
 
 import json
 import os
@@ -19,16 +21,24 @@ from covjax.framework.protocols import margin_confusions
 from covjax.metrics import segmentation_scores
 from covjax.report import build_protocols_page, protocols_table
 
-REAL = Path(os.environ.get("COVJAX_TEST_DATA") or Path(__file__).parents[2] / "../shared/data") / "prlab21"
+REAL = (
+    Path(os.environ.get("COVJAX_TEST_DATA") or Path(__file__).parents[2] / "../shared/data")
+    / "prlab21"
+)
 LESION = 400  # pixels
 
 
 def figures(root, patients=5, each=4):
-    """White 304x304 figures with a CT in them; half the slices infected, as in the paper's release."""
-    rng, lines = np.random.default_rng(0), ["id,label,patient"]
+    """White 304x304 figures with a CT in them; half the slices infected, as in the paper's
+    release.
+    """
+    rng = np.random.default_rng(0)
+    lines = ["id,label,patient"]
     for i in range(patients * each):
-        figure, mask = np.full((304, 304), 255, np.uint8), np.full((304, 304), 255, np.uint8)
-        figure[PRLAB21_CT], mask[PRLAB21_CT] = rng.integers(0, 120, (248, 223)), 0
+        figure = np.full((304, 304), 255, np.uint8)
+        mask = np.full((304, 304), 255, np.uint8)
+        figure[PRLAB21_CT] = rng.integers(0, 120, (248, 223))
+        mask[PRLAB21_CT] = 0
         mask[100:120, 60 + i : 80 + i] = 255
         figure[100:120, 60 + i : 80 + i] += np.uint8(100)
         for kind, picture in (("images", figure), ("masks", mask))[: 1 + i % 2]:
@@ -67,11 +77,16 @@ def test_every_protocol_is_trained_and_scored_on_its_own_slices(done):
         "paper": ("full", "slice"), "margin_ignored": ("ignore_margin", "slice"), "honest": ("ct", "patient")
     }.items():  # fmt: skip
         config = json.loads((output / name / "config.json").read_text())
-        assert (config["data"]["frame"], config["split"]["by"]) == (frame, by) and "classifier" not in config
+        assert (config["data"]["frame"], config["split"]["by"]) == (
+            frame,
+            by,
+        ) and "classifier" not in config
         splits = json.loads((output / name / "splits.json").read_text())
         infected = [s for s in splits["test"] if int(s[1:]) % 2]
         assert rows(output)[name]["slices"] == len(infected)
-        summary = json.loads((output / name / "results" / "test" / "summary.json").read_text())["segmenter"]["scores"]
+        summary = json.loads((output / name / "results" / "test" / "summary.json").read_text())[
+            "segmenter"
+        ]["scores"]
         for score, value in rows(output)[name]["scores"].items():
             assert value["value"] == pytest.approx(summary[score]["value"], nan_ok=True)
     assert rows(output)["honest"]["unseen"] and not rows(output)["paper"]["unseen"]
@@ -79,12 +94,22 @@ def test_every_protocol_is_trained_and_scored_on_its_own_slices(done):
 
 def test_ignored_pixels_count_in_no_score_and_no_loss(done):
     output, _ = done
-    counts = json.loads((output / "margin_ignored" / "statistics_segmenter.json").read_text())["class_counts"]
-    train = json.loads((output / "margin_ignored" / "splits.json").read_text())["slices"]["train"]["infected"]
-    inside = np.asarray(Image.fromarray(_ct_mask()).resize((32, 32), Image.Resampling.NEAREST)).sum()
+    counts = json.loads((output / "margin_ignored" / "statistics_segmenter.json").read_text())[
+        "class_counts"
+    ]
+    train = json.loads((output / "margin_ignored" / "splits.json").read_text())["slices"]["train"][
+        "infected"
+    ]
+    inside = np.asarray(
+        Image.fromarray(_ct_mask()).resize((32, 32), Image.Resampling.NEAREST)
+    ).sum()
     assert sum(counts) == train * inside
-    summary = json.loads((output / "margin_ignored" / "results" / "test" / "summary.json").read_text())["segmenter"]
-    assert np.sum(summary["confusion"]) == rows(output)["margin_ignored"]["slices"] * _ct_mask().sum()
+    summary = json.loads(
+        (output / "margin_ignored" / "results" / "test" / "summary.json").read_text()
+    )["segmenter"]
+    assert (
+        np.sum(summary["confusion"]) == rows(output)["margin_ignored"]["slices"] * _ct_mask().sum()
+    )
 
 
 def _ct_mask():
@@ -98,9 +123,14 @@ def test_calling_the_margin_infected_by_hand(tmp_path):
     with config.unlocked():
         config.frame = "full"
     data = prepare(config)
-    reader = SliceReader(data, np.flatnonzero(data.labels), ViewSettings((304, 304), (304, 304)), cache=False)
-    margin, ct = 304 * 304 - 248 * 223, 248 * 223
-    np.testing.assert_array_equal(margin_confusions(reader), [[[ct - LESION, 0], [LESION, margin]]] * 2)
+    reader = SliceReader(
+        data, np.flatnonzero(data.labels), ViewSettings((304, 304), (304, 304)), cache=False
+    )
+    margin = 304 * 304 - 248 * 223
+    ct = 248 * 223
+    np.testing.assert_array_equal(
+        margin_confusions(reader), [[[ct - LESION, 0], [LESION, margin]]] * 2
+    )
 
 
 def test_the_margin_alone_scores_what_the_paper_calls_a_result(tmp_path):
@@ -111,7 +141,9 @@ def test_the_margin_alone_scores_what_the_paper_calls_a_result(tmp_path):
     with config.unlocked():
         config.frame = "full"
     data = prepare(config)
-    reader = SliceReader(data, np.flatnonzero(data.labels), ViewSettings((304, 304), (304, 304)), cache=False)
+    reader = SliceReader(
+        data, np.flatnonzero(data.labels), ViewSettings((304, 304), (304, 304)), cache=False
+    )
     scores = segmentation_scores(margin_confusions(reader), ("background", "infected"))
     assert scores["iou_infected"]["value"] == pytest.approx(0.949, abs=0.001)
     assert scores["iou_background"]["value"] == pytest.approx(0.965, abs=0.001)
@@ -119,7 +151,10 @@ def test_the_margin_alone_scores_what_the_paper_calls_a_result(tmp_path):
 
 def test_finished_runs_are_not_repeated(done):
     output, config = done
-    before = {name: (output / name / "metrics.jsonl").read_text() for name in ("paper", "margin_ignored", "honest")}
+    before = {
+        name: (output / name / "metrics.jsonl").read_text()
+        for name in ("paper", "margin_ignored", "honest")
+    }
     table = json.loads((output / "protocols.json").read_text())
     run_protocols(config, output)
     assert before == {name: (output / name / "metrics.jsonl").read_text() for name in before}
@@ -130,7 +165,9 @@ def test_page_and_table(done):
     output, _ = done
     text = build_protocols_page(output).read_text()
     assert "data:image/png" in text and "Why 98.7 % IoU means little" in text and "nan" not in text
-    assert (output / "protocols.png").is_file() and (output / "protocols.csv").read_text().count("\n") == 6
+    assert (output / "protocols.png").is_file() and (output / "protocols.csv").read_text().count(
+        "\n"
+    ) == 6
     assert len(protocols_table(output).splitlines()) == 6
 
 
@@ -140,7 +177,10 @@ def test_what_cannot_be_compared(tmp_path):
         config.data.source = "phantom"
     with pytest.raises(InputError, match="prlab21"):
         run_protocols(config, tmp_path / "out")
-    for content, words in ((None, "holds no protocols.json"), ('{"rows": 3}', "protocols.json: damaged")):
+    for content, words in (
+        (None, "holds no protocols.json"),
+        ('{"rows": 3}', "protocols.json: damaged"),
+    ):
         if content:
             (tmp_path / "protocols.json").write_text(content)
         with pytest.raises(InputError, match=words):

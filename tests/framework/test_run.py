@@ -1,4 +1,6 @@
-"""A run in its workdir: what it writes, and that it can be evaluated again from the workdir alone."""
+"""A run in its workdir: what it writes, and that it can be evaluated again from the workdir
+alone.
+"""
 
 import csv
 import json
@@ -28,7 +30,13 @@ def test_workdir_holds_what_the_design_promises(trained):
     results = {f"results/test/{name}" for name in (
         "summary.json", "per_image.csv", "per_patient.csv", "examples.npz",
     )}  # fmt: skip
-    expected = {"config.json", "splits.json", "environment.json", "metrics.jsonl", "statistics_classifier.json"}
+    expected = {
+        "config.json",
+        "splits.json",
+        "environment.json",
+        "metrics.jsonl",
+        "statistics_classifier.json",
+    }
     assert expected | results | {"results/timing.json"} <= files
     assert not [f for f in files if "partial" in f]
 
@@ -40,7 +48,11 @@ def test_tables_agree_with_scores_and_splits(trained):
     assert [row["id"] for row in table] == test_ids
     right = np.mean([row["label"] == row["called"] for row in table])
     summary = read_json(workdir / "results" / "test" / "summary.json")
-    assert (summary["definitions"], summary["split"], summary["options"]) == (DEFINITIONS, "test", {})
+    assert (summary["definitions"], summary["split"], summary["options"]) == (
+        DEFINITIONS,
+        "test",
+        {},
+    )
     accuracy = summary["classifier"]["scores"]["accuracy"]
     assert accuracy["value"] == pytest.approx(right)
     assert accuracy["n"] == len(test_ids)
@@ -59,7 +71,9 @@ def test_framework_counts_every_slice_of_the_part(trained):
     assert np.sum(value["confusion"]) == len(rows) * 48 * 48  # in the slices' own size
     missed = [r for r in rows if r["label"] == "1" and r["called"] == "0"]
     infected = [r for r in rows if r["label"] == "1"]
-    assert value["scores"]["missed_infected_slices"]["value"] == pytest.approx(len(missed) / len(infected))
+    assert value["scores"]["missed_infected_slices"]["value"] == pytest.approx(
+        len(missed) / len(infected)
+    )
     assert all(float(r["framework_predicted_share"]) == 0 for r in rows if r["called"] == "0")
     patients = read_csv(workdir / "results" / "test" / "per_patient.csv")
     assert sum(int(p["slices"]) for p in patients) == len(rows)

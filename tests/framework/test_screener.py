@@ -33,7 +33,9 @@ def test_results_do_not_depend_on_the_batch_size(trained):
     rng = np.random.default_rng(2)
     images = [rng.integers(0, 256, (48, 48), np.uint8) for _ in range(7)]
     one, many = (list(Screener.from_workdir(trained[0], n).screen(images)) for n in (1, 8))
-    np.testing.assert_allclose([f.probability for f in one], [f.probability for f in many], atol=1e-5)
+    np.testing.assert_allclose(
+        [f.probability for f in one], [f.probability for f in many], atol=1e-5
+    )
     for a, b in zip(one, many, strict=True):
         np.testing.assert_array_equal(a.mask, b.mask)
 
@@ -44,9 +46,13 @@ def test_slices_are_cropped_to_the_lungs_and_masks_put_back(trained):
     cropping = Screener(plain.stages, plain.variables, 2, lung_crop=True)
     by_hand = list(plain.screen([image[find_crop(image).box] for image in images]))
     for image, whole, part in zip(images, cropping.screen(images), by_hand, strict=True):
-        assert whole.mask.shape == image.shape and whole.probability == pytest.approx(part.probability, abs=1e-6)
+        assert whole.mask.shape == image.shape and whole.probability == pytest.approx(
+            part.probability, abs=1e-6
+        )
         np.testing.assert_array_equal(whole.mask[find_crop(image).box], part.mask)
-        assert whole.mask.sum() == part.mask.sum() and whole.share == pytest.approx(whole.mask.mean())
+        assert whole.mask.sum() == part.mask.sum() and whole.share == pytest.approx(
+            whole.mask.mean()
+        )
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +86,21 @@ def test_errors_come_with_the_slice_s_number_and_spoil_no_earlier_one(loaded):
 
 def test_hu_are_screened_as_their_window(loaded):
     values = np.random.default_rng(4).integers(-1024, 600, (3, 48, 48), np.int16)
-    assert_same(loaded.screen(values, window="lung"), loaded.screen(eight_bit(values, WINDOWS["lung"])))
+    assert_same(
+        loaded.screen(values, window="lung"), loaded.screen(eight_bit(values, WINDOWS["lung"]))
+    )
 
 
 @pytest.mark.parametrize("stage", ["classifier", "segmenter"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_network_that_returns_no_number_calls_nothing(loaded, stage, bad):
     """A comparison with NaN is false and its maximum a class: both were calls."""
-    variables = dict(loaded.variables) | {stage: jax.tree.map(lambda x: x + bad, loaded.variables[stage])}
-    with pytest.raises(RunError, match=rf"^images\[0\]: what the {stage} returns is NaN or infinite"):
+    variables = dict(loaded.variables) | {
+        stage: jax.tree.map(lambda x: x + bad, loaded.variables[stage])
+    }
+    with pytest.raises(
+        RunError, match=rf"^images\[0\]: what the {stage} returns is NaN or infinite"
+    ):
         list(Screener({stage: loaded.stages[stage]}, variables, 4).screen(slices()))
 
 

@@ -62,7 +62,9 @@ def read(path):
 
 
 def by_hand(workdir, values, window=(-600, 1500)):
-    return list(Screener.from_workdir(workdir, 4).screen([eight_bit(one, window) for one in values]))
+    return list(
+        Screener.from_workdir(workdir, 4).screen([eight_bit(one, window) for one in values])
+    )
 
 
 def test_folder_of_pictures(trained, pictures, tmp_path):
@@ -77,11 +79,15 @@ def test_folder_of_pictures(trained, pictures, tmp_path):
         picture = pictures / row["id"]
         assert mask.shape == np.asarray(Image.open(picture.with_name(row["file"]))).shape
         assert set(np.unique(mask)) <= {0, 255}
-        assert int(row["infected_pixels"]) / mask.size == pytest.approx(float(row["infected_share"]), abs=1e-6)
+        assert int(row["infected_pixels"]) / mask.size == pytest.approx(
+            float(row["infected_share"]), abs=1e-6
+        )
         marked = int(row["infected_pixels"]) + int(row["infected_outside_lung_pixels"])
         assert marked == (mask > 0).sum() and row["infected_mm2"] == ""
         assert (output / "overlays" / f"{row['id']}.png").is_file()
-    assert [(r["scan"], r["slices"], r["values"], r["window"]) for r in read(output / "scans.csv")] == [
+    assert [
+        (r["scan"], r["slices"], r["values"], r["window"]) for r in read(output / "scans.csv")
+    ] == [
         ("new slices", "2", "8bit", "as_is"),
         ("sub", "1", "8bit", "as_is"),
     ]
@@ -90,18 +96,23 @@ def test_folder_of_pictures(trained, pictures, tmp_path):
 
 @pytest.mark.parametrize("codes", ["RAS", "PIR"])
 def test_a_nifti_scan_gives_a_mask_in_its_own_geometry(trained, tmp_path, codes):
-    path, output = tmp_path / "a b.nii.gz", tmp_path / "out"
+    path = tmp_path / "a b.nii.gz"
+    output = tmp_path / "out"
     write_nifti(path, VALUES, codes)
     screen(trained[0], path, output, window="lung")
-    given, found = nibabel.load(path), nibabel.load(output / "masks" / "a b.nii.gz")
+    given = nibabel.load(path)
+    found = nibabel.load(output / "masks" / "a b.nii.gz")
     assert given.shape == found.shape and np.array_equal(given.affine, found.affine)
     expected = by_hand(trained[0], VALUES)
     labels = open_labels(output / "masks" / "a b.nii.gz")
-    rows, pixel = read(output / "predictions.csv"), SPACING[1] * SPACING[2]
+    rows = read(output / "predictions.csv")
+    pixel = SPACING[1] * SPACING[2]
     mask = canonical(labels.stored[..., 0], labels.geometry)
     for k, (row, one) in enumerate(zip(rows, expected, strict=True)):
         np.testing.assert_array_equal(mask[k], one.mask)
-        assert row["id"] == f"a b/{k:04d}" and float(row["probability_infected"]) == pytest.approx(one.probability)
+        assert row["id"] == f"a b/{k:04d}" and float(row["probability_infected"]) == pytest.approx(
+            one.probability
+        )
         assert float(row["infected_mm2"]) == pytest.approx(one.mask.sum() * pixel, rel=1e-5)
     (summed,) = read(output / "scans.csv")
     ml = sum(one.mask.sum() for one in expected) * np.prod(SPACING) / 1000
@@ -115,7 +126,8 @@ def test_a_dicom_medium_gives_what_the_nifti_of_the_same_scan_does(trained, tmp_
     medium = pydicom.Dataset()
     medium.file_meta = pydicom.dcmread(files[0]).file_meta
     medium.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
-    medium.SOPClassUID, medium.SOPInstanceUID = "1.2.840.10008.1.3.10", "1.2.3"
+    medium.SOPClassUID = "1.2.840.10008.1.3.10"
+    medium.SOPInstanceUID = "1.2.3"
     medium.DirectoryRecordSequence = [pydicom.Dataset() for _ in files]
     for record, file in zip(medium.DirectoryRecordSequence, files, strict=True):
         record.ReferencedFileID = ["SERIES", file.name]
@@ -156,12 +168,19 @@ def test_what_cannot_be_used_stops_or_is_listed(trained, pictures, tmp_path):
     names = ("gone.png", "cut.nii.gz", "z.png")
     assert all(re.search(name, text) for name, text in zip(names, told["skipped"], strict=True))
     assert not list((tmp_path / "out").rglob("*cut*"))
-    assert [one["file"] for one in told["left_out"]] == ["cut.nii.gz", "gone.png", "notes.txt", "z.png"]
+    assert [one["file"] for one in told["left_out"]] == [
+        "cut.nii.gz",
+        "gone.png",
+        "notes.txt",
+        "z.png",
+    ]
     assert all(one["reason"] and str(pictures) not in one["reason"] for one in told["left_out"])
     assert read(tmp_path / "out" / "left_out.csv") == told["left_out"]
     for name in ("scan.nii", "a b.png", "c.jpg", "sub/ü%20.png", "gone.png"):
         (pictures / name).unlink()
-    with pytest.raises(InputError, match="nothing of .* can be used, the first reason: .*cut.nii.gz"):
+    with pytest.raises(
+        InputError, match="nothing of .* can be used, the first reason: .*cut.nii.gz"
+    ):
         screen(trained[0], pictures, tmp_path / "other", window="lung", on_error="skip")
 
 
@@ -183,12 +202,20 @@ def test_a_file_that_cannot_be_read_is_not_counted_as_of_another_kind(tmp_path, 
 
 def test_what_is_left_out_is_on_the_page_and_in_the_tables(trained, tmp_path):
     write_series(tmp_path / "in" / "a", VALUES)
-    save(dicom_slice(VALUES, 2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), tmp_path / "in" / "a" / "scout.dcm")
+    save(
+        dicom_slice(VALUES, 2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+        tmp_path / "in" / "a" / "scout.dcm",
+    )
     save(dicom_slice(VALUES, 2), tmp_path / "in" / "a" / "again.dcm")
     (tmp_path / "out.nii").write_bytes(b"")
     (tmp_path / "in" / "link.nii").symlink_to(tmp_path / "out.nii")
     os.mkfifo(tmp_path / "in" / "pipe.png")
-    words = {"a/again.dcm": "copy", "a/scout.dcm": "localizer", "link.nii": "link out", "pipe.png": "pipe"}
+    words = {
+        "a/again.dcm": "copy",
+        "a/scout.dcm": "localizer",
+        "link.nii": "link out",
+        "pipe.png": "pipe",
+    }
     for k in range(DRAWN):
         (tmp_path / "in" / f"z{k:03d}.txt").write_text("")
     summary = screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
@@ -212,7 +239,11 @@ def test_a_slice_that_changed_since_a_stop_is_screened_again(trained, tmp_path):
     with pytest.raises(InputError, match="1 scans are done and kept"):
         screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
     (tmp_path / "in" / "b.nii").write_bytes(whole)
-    changed = next(path for path in (tmp_path / "in" / "a").iterdir() if pydicom.dcmread(path).InstanceNumber == 3)
+    changed = next(
+        path
+        for path in (tmp_path / "in" / "a").iterdir()
+        if pydicom.dcmread(path).InstanceNumber == 3
+    )
     save(dicom_slice(VALUES * 0 - 500, 2), changed)
     screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
     screen(trained[0], tmp_path / "in", tmp_path / "straight", window="lung")
@@ -230,17 +261,24 @@ def test_scans_that_are_done_are_kept_and_not_screened_again(trained, tmp_path, 
     with pytest.raises(InputError, match="1 scans are done and kept"):
         screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
     (tmp_path / "in" / "b.nii").write_bytes(whole)
-    screened, real = [], screening._screen_scan
-    monkeypatch.setattr(screening, "_screen_scan", lambda job, scan: screened.append(scan.name) or real(job, scan))
+    screened = []
+    real = screening._screen_scan
+    monkeypatch.setattr(
+        screening, "_screen_scan", lambda job, scan: screened.append(scan.name) or real(job, scan)
+    )
     screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
     assert screened == ["b", "c"]
     for name in ("predictions.csv", "scans.csv", "masks/a.nii.gz", "masks/b.nii.gz"):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+        assert (tmp_path / "out" / name).read_bytes() == (
+            tmp_path / "straight" / name
+        ).read_bytes(), name
     assert not (tmp_path / "out" / "done").exists()
 
 
 @pytest.mark.parametrize("on_error", ["skip", "stop"])
-def test_what_was_skipped_before_a_stop_is_named_after_it(trained, pictures, tmp_path, monkeypatch, on_error):
+def test_what_was_skipped_before_a_stop_is_named_after_it(
+    trained, pictures, tmp_path, monkeypatch, on_error
+):
     (pictures / "z.png").write_bytes(b"not a picture")
     real = screening._screen_scan
 
@@ -272,7 +310,11 @@ def test_what_is_kept_of_another_window_is_not_used(trained, tmp_path):
     (tmp_path / "in" / "b.nii").write_bytes(whole)
     screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
     a, b = (
-        [row["probability_infected"] for row in read(tmp_path / "out" / "predictions.csv")[k : k + 5]] for k in (0, 5)
+        [
+            row["probability_infected"]
+            for row in read(tmp_path / "out" / "predictions.csv")[k : k + 5]
+        ]
+        for k in (0, 5)
     )
     assert a == b
 
@@ -295,10 +337,21 @@ def test_runs_of_one_stage(trained, tmp_path, monkeypatch, stages):
     one = Screener({name: both.stages[name] for name in stages}, both.variables)
     monkeypatch.setattr(Screener, "from_workdir", lambda *arguments: one)
     screen(trained[0], tmp_path / "a.nii", tmp_path / "out", window="lung")
-    (row,), (summed,) = (read(tmp_path / "out" / f"{name}.csv") for name in ("predictions", "scans"))
+    (row,), (summed,) = (
+        read(tmp_path / "out" / f"{name}.csv") for name in ("predictions", "scans")
+    )
     masks = "segmenter" in stages
-    assert (row["mask"] != "") == masks == (tmp_path / "out" / "masks").exists() == (summed["infected_ml"] != "")
-    assert (row["probability_infected"] != "") == ("classifier" in stages) == (summed["highest_probability"] != "")
+    assert (
+        (row["mask"] != "")
+        == masks
+        == (tmp_path / "out" / "masks").exists()
+        == (summed["infected_ml"] != "")
+    )
+    assert (
+        (row["probability_infected"] != "")
+        == ("classifier" in stages)
+        == (summed["highest_probability"] != "")
+    )
     assert (tmp_path / "out" / "overlays" / "a" / "0000.png").is_file()
     assert build_screening(tmp_path / "out").is_file()
 
@@ -310,7 +363,11 @@ class Links(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
-        self.found += [value for name, value in attributes if name in ("href", "src") and not value.startswith("#")]
+        self.found += [
+            value
+            for name, value in attributes
+            if name in ("href", "src") and not value.startswith("#")
+        ]
 
 
 def test_pages_link_to_what_is_there_and_escape_what_they_are_given(trained, pictures, tmp_path):
@@ -321,7 +378,8 @@ def test_pages_link_to_what_is_there_and_escape_what_they_are_given(trained, pic
     pages = [index, *(tmp_path / "out" / "scans").rglob("*.html")]
     assert len(pages) == 4
     for page in pages:
-        links, text = Links(page).found, page.read_text(encoding="utf-8")
+        links = Links(page).found
+        text = page.read_text(encoding="utf-8")
         assert links and all((page.parent / unquote(link)).is_file() for link in links)
         assert "<b>&" not in text and "<i>" not in text and "not a medical device" in text
     named = "".join(page.read_text(encoding="utf-8") for page in pages[1:])
@@ -334,18 +392,28 @@ def test_pages_link_to_what_is_there_and_escape_what_they_are_given(trained, pic
 
 def test_notes_on_a_scan_are_in_its_table_in_json_and_on_the_pages(trained, tmp_path):
     for name, gap in (("a", 0), ("b<i>", 9), ("c", 9)):
-        move = lambda data, k, gap=gap: setattr(data, "ImagePositionPatient", [0, 0, k + gap * (k > 2)])  # noqa: E731
+
+        def move(data, k, gap=gap):
+            data.ImagePositionPatient = [0, 0, k + gap * (k > 2)]
+
         write_series(tmp_path / "in" / name, VALUES, move, SeriesInstanceUID=f"1.2.{ord(name[0])}")
     summary = screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
     assert "3 scans have notes" in summary  # no lungs are found in noise
     told = json.loads((tmp_path / "out" / "screening.json").read_text(encoding="utf-8"))["notes"]
-    assert set(told) == {"a", "b<i>", "c"} and "not evenly spaced" in told["c"][0] and len(told["a"]) == 1
+    assert (
+        set(told) == {"a", "b<i>", "c"}
+        and "not evenly spaced" in told["c"][0]
+        and len(told["a"]) == 1
+    )
     assert {r["scan"]: r["notes"] for r in read(tmp_path / "out" / "scans.csv")} == {
         name: "; ".join(notes) for name, notes in told.items()
     }
     index = build_screening(tmp_path / "out").read_text(encoding="utf-8")
     assert "To note" in index and "not evenly spaced" in index and "<i>" not in index
-    pages = {name: (tmp_path / "out" / "scans" / f"{name}.html").read_text(encoding="utf-8") for name in ("a", "c")}
+    pages = {
+        name: (tmp_path / "out" / "scans" / f"{name}.html").read_text(encoding="utf-8")
+        for name in ("a", "c")
+    }
     assert "not evenly spaced" in pages["c"] and "not evenly spaced" not in pages["a"]
 
 
@@ -357,17 +425,28 @@ def test_a_sheared_scan_keeps_its_grid_and_says_who_refuses_it(trained, tmp_path
     write_series(tmp_path / "tilted", VALUES, tilted)
     affine = np.array([[-0.7, 0, 0, 9], [0, -0.8, 1, 8], [0, 0, 2.5, -700], [0, 0, 0, 1]])
     write_nifti(tmp_path / "sheared.nii", VALUES.transpose(2, 1, 0), affine=affine)
-    for name, advice in (("tilted", "with --masks=dicom_seg"), ("sheared.nii", "screen the DICOM scan with")):
+    for name, advice in (
+        ("tilted", "with --masks=dicom_seg"),
+        ("sheared.nii", "screen the DICOM scan with"),
+    ):
         output = tmp_path / f"out {name}"
         screen(trained[0], tmp_path / name, output, window="lung")
-        (row,), told = read(output / "scans.csv"), json.loads((output / "screening.json").read_text())
+        (row,) = read(output / "scans.csv")
+        told = json.loads((output / "screening.json").read_text())
         (note,) = (note for note in told["notes"][row["scan"]] if "SimpleITK" in note)
-        assert note in row["notes"] and "SimpleITK) refuse" in note and advice in note and "dicom_seg" in note
+        assert (
+            note in row["notes"]
+            and "SimpleITK) refuse" in note
+            and advice in note
+            and "dicom_seg" in note
+        )
         assert advice in build_screening(output).read_text()
         mask = nibabel.load(output / row["mask"])
         voxel = abs(np.linalg.det(mask.affine[:3, :3]))
         assert voxel == pytest.approx(0.56 * (4 if name == "tilted" else 2.5), rel=1e-6)
-        assert float(row["infected_ml"]) == pytest.approx(np.asarray(mask.dataobj).sum() * voxel / 1000, rel=1e-6)
+        assert float(row["infected_ml"]) == pytest.approx(
+            np.asarray(mask.dataobj).sum() * voxel / 1000, rel=1e-6
+        )
     pytest.importorskip("highdicom", reason="pip install 'covjax[seg]'")
     screen(trained[0], tmp_path / "tilted", tmp_path / "seg", window="lung", masks="dicom_seg")
     (row,) = read(tmp_path / "seg" / "scans.csv")
@@ -378,18 +457,31 @@ def test_a_sheared_scan_keeps_its_grid_and_says_who_refuses_it(trained, tmp_path
 
 
 def test_even_runs_of_a_series_get_a_mask_each(trained, tmp_path):
-    write_series(tmp_path / "in", VALUES, lambda data, k: setattr(data, "ImagePositionPatient", [0, 0, k + k**2 // 3]))
+    write_series(
+        tmp_path / "in",
+        VALUES,
+        lambda data, k: setattr(data, "ImagePositionPatient", [0, 0, k + k**2 // 3]),
+    )
     screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
-    (row,), slices = read(tmp_path / "out" / "scans.csv"), read(tmp_path / "out" / "predictions.csv")
+    (row,) = read(tmp_path / "out" / "scans.csv")
+    slices = read(tmp_path / "out" / "predictions.csv")
     files = row["mask"].split("; ")
-    assert files == [f"masks/in.{k}of{len(files)}.nii.gz" for k in range(1, len(files) + 1)] and len(files) > 1
-    assert f"in {len(files)} files" in row["notes"] and list(dict.fromkeys(r["mask"] for r in slices)) == files
+    assert (
+        files == [f"masks/in.{k}of{len(files)}.nii.gz" for k in range(1, len(files) + 1)]
+        and len(files) > 1
+    )
+    assert (
+        f"in {len(files)} files" in row["notes"]
+        and list(dict.fromkeys(r["mask"] for r in slices)) == files
+    )
     ml = 0
     for file in files:
         mask = nibabel.load(tmp_path / "out" / file)
         ml += np.asarray(mask.dataobj).sum() * abs(np.linalg.det(mask.affine[:3, :3])) / 1000
     assert ml == pytest.approx(float(row["infected_ml"]), rel=1e-6)
-    assert sum(float(r["infected_mm2"]) * float(r["extent_mm"]) for r in slices) / 1000 == pytest.approx(ml, rel=1e-6)
+    assert sum(
+        float(r["infected_mm2"]) * float(r["extent_mm"]) for r in slices
+    ) / 1000 == pytest.approx(ml, rel=1e-6)
     assert build_screening(tmp_path / "out").is_file()
 
 
@@ -408,14 +500,20 @@ def test_nothing_is_overwritten(trained, pictures, tmp_path):
 def test_pictures_are_refused_by_a_run_that_saw_hu(trained, pictures, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    for name in ("config.json", "checkpoints", *(path.name for path in trained[0].glob("statistics_*.json"))):
+    for name in (
+        "config.json",
+        "checkpoints",
+        *(path.name for path in trained[0].glob("statistics_*.json")),
+    ):
         (run / name).symlink_to(trained[0] / name)
     write_json(run / "intensity.json", {"values": ["hu"], "window": [-600, 1500]})
     with pytest.raises(InputError, match="--window=as_is"):
         screen(run, pictures, tmp_path / "out")
     write_nifti(pictures / "scan.nii", VALUES)
     assert "screened 8" in screen(run, pictures, tmp_path / "out", window="as_is")
-    assert {r["scan"]: r["window"] for r in read(tmp_path / "out" / "scans.csv")}["scan"] == "-600,1500"
+    assert {r["scan"]: r["window"] for r in read(tmp_path / "out" / "scans.csv")}[
+        "scan"
+    ] == "-600,1500"
     assert read_config(run).data.window == "lung"
     (run / "intensity.json").write_text("[1]")
     with pytest.raises(InputError, match="intensity.json: damaged"):
@@ -423,7 +521,8 @@ def test_pictures_are_refused_by_a_run_that_saw_hu(trained, pictures, tmp_path):
 
 
 def test_overlay_draws_the_contour_only():
-    image, mask = np.full((5, 5), 100, np.uint8), np.zeros((5, 5), np.uint8)
+    image = np.full((5, 5), 100, np.uint8)
+    mask = np.zeros((5, 5), np.uint8)
     mask[1:4, 1:4] = 1
     changed = (overlay(image, mask) != 100).any(-1)
     assert changed.sum() == 8 and not changed[2, 2]
@@ -434,36 +533,50 @@ HU = np.rint(CHEST * (1500 / 255) - 1350).clip(-1000).astype(np.int16)  # air, a
 
 
 def values_as_others_store_them(folder):
-    """Writes the same three slices in forms that nothing in the file explains; returns {name: path}."""
+    """Writes the same three slices in forms that nothing in the file explains; returns {name:
+    path}.
+    """
     write_nifti(folder / "offset.nii", np.where(HU == -1000, -2000, HU + 1024).astype(np.int16))
     write_nifti(folder / "high.nii", (HU + 32768.0).astype(np.float32))
     write_nifti(folder / "wrapped.nii", HU.view(np.uint16))
     for k in range(3):
         write_picture(folder / "tiff" / f"{k}.tif", (HU[k] + 1024).astype(np.uint16))
         write_picture(
-            folder / "grey" / f"{k}.tif", np.rint(eight_bit(HU[k], (-600, 1500)) * (4095 / 255)).astype(np.uint16)
+            folder / "grey" / f"{k}.tif",
+            np.rint(eight_bit(HU[k], (-600, 1500)) * (4095 / 255)).astype(np.uint16),
         )
     return {name: folder / f"{name}.nii" for name in ("offset", "high", "wrapped")} | {
         name: folder / name for name in ("tiff", "grey")
     }
 
 
-def test_values_that_are_not_clear_are_refused_and_read_with_the_flag_that_the_refusal_names(trained, tmp_path):
+def test_values_that_are_not_clear_are_refused_and_read_with_the_flag_that_the_refusal_names(
+    trained, tmp_path
+):
     def called(path, name, **flags):
         screen(trained[0], path, tmp_path / name, window="lung", **flags)
         return [row["called_infected"] for row in read(tmp_path / name / "predictions.csv")]
 
     write_nifti(tmp_path / "hu.nii", HU)
     expected = called(tmp_path / "hu.nii", "base")
-    wanted = {"offset": "hu_plus_1024", "high": "hu_plus_32768", "wrapped": "hu_signed", "tiff": "hu_plus_1024"}
+    wanted = {
+        "offset": "hu_plus_1024",
+        "high": "hu_plus_32768",
+        "wrapped": "hu_signed",
+        "tiff": "hu_plus_1024",
+    }
     for name, path in values_as_others_store_them(tmp_path / "in").items():
         with pytest.raises(InputError) as caught:
             called(path, f"{name}_refused")
         text = str(caught.value)
         assert text.count("--on_error=skip") == 1 and not (tmp_path / f"{name}_refused").exists()
-        offered = {flag: value for flag, value in re.findall(r"--(\w+)=(\w+) \(in training", text)[:1]}
+        offered = {
+            flag: value for flag, value in re.findall(r"--(\w+)=(\w+) \(in training", text)[:1]
+        }
         assert offered == ({"intensity": wanted[name]} if name in wanted else {"bits": "12"})
         flags = {flag: int(value) if flag == "bits" else value for flag, value in offered.items()}
         assert called(path, name, **flags) == expected, name
-        notes = json.loads((tmp_path / name / "screening.json").read_text(encoding="utf-8"))["notes"]
+        notes = json.loads((tmp_path / name / "screening.json").read_text(encoding="utf-8"))[
+            "notes"
+        ]
         assert name == "grey" or "as declared" in str(notes)

@@ -83,7 +83,9 @@ def test_colour_pictures_become_luminance_as_from_a_file(tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    kind=st.sampled_from([np.int8, np.uint16, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64]),
+    kind=st.sampled_from(
+        [np.int8, np.uint16, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64]
+    ),
     low=st.integers(-3000, 3000),
     span=st.integers(0, 4000),
 )
@@ -158,7 +160,12 @@ def test_the_remedies_work():
 
 @pytest.mark.parametrize(
     ("shape", "axes"),
-    [((20, 24, 3), "[H, W, C]"), ((20, 24, 4), "[H, W, C]"), ((3, 20, 24), "[C, H, W]"), ((1, 20, 24), "[C, H, W]")],
+    [
+        ((20, 24, 3), "[H, W, C]"),
+        ((20, 24, 4), "[H, W, C]"),
+        ((3, 20, 24), "[C, H, W]"),
+        ((1, 20, 24), "[C, H, W]"),
+    ],
 )
 def test_axes_are_named(shape, axes):
     assert f"is {axes}" in refused([np.zeros(shape, np.uint8)])

@@ -1,4 +1,6 @@
-"""What data.lung_crop shows of slices: a box for the network's view alone, with notes on what it cannot do."""
+"""What data.lung_crop shows of slices: a box for the network's view alone, with notes on what it
+cannot do.
+"""
 
 from types import SimpleNamespace
 
@@ -24,7 +26,9 @@ SIZE = (48, 40)
 
 @pytest.fixture(scope="module")
 def data():
-    """A slice of a chest, the same with a lung consolidated, and the first with a mark at the edge of the body."""
+    """A slice of a chest, the same with a lung consolidated, and the first with a mark at the edge
+    of the body.
+    """
     images = [eight_bit(chest(1, solid=solid).values[35], (-600, 1500)) for solid in ("", "right")]
     images.append(images[0])
     masks = np.zeros((3, *images[0].shape), np.uint8)
@@ -40,7 +44,9 @@ def data():
 
 @pytest.fixture(autouse=True)
 def decoded(monkeypatch):
-    monkeypatch.setattr(Prepared, "decode", lambda self, i: (self.records.images[i], self.records.masks[i]))
+    monkeypatch.setattr(
+        Prepared, "decode", lambda self, i: (self.records.images[i], self.records.masks[i])
+    )
 
 
 def cropping():
@@ -61,20 +67,37 @@ def test_notes_count_missing_lungs_and_marks_outside(data, caplog):
 
 
 def test_the_crop_is_the_network_s_view_alone(data):
-    """Scores are those of the whole slice: what lies outside is missed, whatever the network says."""
+    """Scores are those of the whole slice: what lies outside is missed, whatever the network
+    says.
+    """
     config = cropping()
     for known in (data, with_crops(config, data)):
-        reader = SliceReader(known, np.arange(3), view_settings(config.segmenter, config.data), False, native=True)
+        reader = SliceReader(
+            known, np.arange(3), view_settings(config.segmenter, config.data), False, native=True
+        )
         for k, item in enumerate(reader[i] for i in range(3)):
-            image, box = data.records.images[k], find_crop(data.records.images[k]).box
-            np.testing.assert_array_equal(item["image"], resize(image[box], SIZE, Image.Resampling.BILINEAR))
+            image = data.records.images[k]
+            box = find_crop(data.records.images[k]).box
+            np.testing.assert_array_equal(
+                item["image"], resize(image[box], SIZE, Image.Resampling.BILINEAR)
+            )
             np.testing.assert_array_equal(item["native"].truth, data.records.masks[k])
         segmenter = stage(LinearSegmenter(), SIZE)
-        rows = collect(make_predictor(segmenter, ("predicted", "lesions"))({}, eval_batches(reader, batch_size=2)))
-        np.testing.assert_array_equal(rows["confusion"].sum((1, 2)), [image.size for image in data.records.images])
+        rows = collect(
+            make_predictor(segmenter, ("predicted", "lesions"))(
+                {}, eval_batches(reader, batch_size=2)
+            )
+        )
+        np.testing.assert_array_equal(
+            rows["confusion"].sum((1, 2)), [image.size for image in data.records.images]
+        )
         outside = np.ones(data.records.images[2].shape, bool)
         outside[find_crop(data.records.images[2]).box] = False
-        assert rows["unseen"].tolist() == [0, 0, (data.records.masks[2].astype(bool) & outside).sum()]
+        assert rows["unseen"].tolist() == [
+            0,
+            0,
+            (data.records.masks[2].astype(bool) & outside).sum(),
+        ]
         assert rows["unseen"][2] > 0 and not rows["predicted"][2][outside].any()
         assert rows["confusion"][2, 1, 0] >= rows["unseen"][2]
         screener = Screener({"segmenter": segmenter}, {"segmenter": {}}, 2, lung_crop=True)

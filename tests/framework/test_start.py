@@ -1,4 +1,6 @@
-"""A run that starts from published weights or from an earlier run: from which, with which input, what is refused."""
+"""A run that starts from published weights or from an earlier run: from which, with which input,
+what is refused.
+"""
 
 import json
 import shutil
@@ -30,7 +32,8 @@ class Tiny(nn.Module):
     remat: bool = False
 
     smallest = 20
-    stem, head = "block", ("fc",)
+    stem = "block"
+    head = ("fc",)
     pretrained_input = InputStandard((0.1, 0.2, 0.6), (0.2, 0.3, 0.4), 24)
 
     @nn.compact
@@ -46,7 +49,9 @@ class Tiny(nn.Module):
 def state():
     rng = np.random.default_rng(0)
     shapes = {"block.conv.weight": (4, 3, 3, 3), "fc.weight": (2, 4), "fc.bias": (2,)}
-    shapes |= {f"block.bn.{name}": (4,) for name in ("weight", "bias", "running_mean", "running_var")}
+    shapes |= {
+        f"block.bn.{name}": (4,) for name in ("weight", "bias", "running_mean", "running_var")
+    }
     return {name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -97,7 +102,9 @@ def test_training_starts_from_the_weights_and_says_so(started):
     np.testing.assert_allclose(stage.statistics.normalization.mean, [25.5, 51, 153], rtol=1e-6)
     np.testing.assert_allclose(stage.statistics.normalization.std, [51, 76.5, 102], rtol=1e-6)
     record = json.loads((workdir / "init_classifier.json").read_text())
-    assert (record["file"], record["replaced"]) == ("tiny.safetensors", []) and len(record["sha256"]) == 64
+    assert (record["file"], record["replaced"]) == ("tiny.safetensors", []) and len(
+        record["sha256"]
+    ) == 64
 
 
 def test_nothing_is_read_again_once_trained(started, tmp_path):
@@ -110,7 +117,8 @@ def test_nothing_is_read_again_once_trained(started, tmp_path):
 
 def test_a_start_before_the_first_checkpoint_must_be_from_the_same_weights(started, tmp_path):
     folder, workdir, settings = started
-    copy, weights = tmp_path / "run", folder / "tiny.safetensors"
+    copy = tmp_path / "run"
+    weights = folder / "tiny.safetensors"
     shutil.copytree(workdir, copy)
     shutil.rmtree(copy / "checkpoints")
     safetensors.numpy.save_file({name: value + 1 for name, value in state().items()}, weights)
@@ -142,7 +150,10 @@ def test_what_a_user_sets_explicitly_holds_or_is_refused(tmp_path):
     settings = config(tmp_path, "x.pth")
     settings.classifier.input.normalize = "standardize"
     check_config(settings)
-    refused(config(tmp_path, ""), "classifier.init.weights: empty, name the file that holds the weights of tiny")
+    refused(
+        config(tmp_path, ""),
+        "classifier.init.weights: empty, name the file that holds the weights of tiny",
+    )
     for channels in (2, 4):
         settings = config(tmp_path, "x.pth")
         settings.classifier.input.channels = channels
@@ -165,7 +176,9 @@ def test_networks_without_published_weights(tmp_path):
 
 
 def going_on(trained, tmp_path, **changes):
-    """(name of the network, what a run that goes on from `trained` starts with), its configuration changed."""
+    """(name of the network, what a run that goes on from `trained` starts with), its configuration
+    changed.
+    """
     workdir, settings = trained
     settings = settings.copy_and_resolve_references().unlock()
     del settings.classifier
@@ -182,7 +195,9 @@ def test_a_run_goes_on_from_another(trained, tmp_path):
     workdir, settings = trained
     _, learned = load_trained("segmenter", read_config(workdir), workdir)
     learned = flatten_dict(jax.device_get(learned))
-    start = going_on(trained, tmp_path, **{"segmenter.input.size": (64, 48), "segmenter.loss.name": "ce_dice"})
+    start = going_on(
+        trained, tmp_path, **{"segmenter.input.size": (64, 48), "segmenter.loss.name": "ce_dice"}
+    )
     begun = flatten_dict(start.variables)
     assert begun.keys() == learned.keys() and len(learned) == start.record["loaded"]
     for path, value in begun.items():
@@ -203,9 +218,18 @@ def test_only_the_layers_of_another_number_of_classes_start_anew(trained, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"segmenter.model.features": 16}, "segmenter.model.features: 16, but .* was trained with 8, set it to that"),
-        ({"segmenter.input.normalize": "standardize"}, "input.normalize: standardize, but .* was trained with zero_ce"),
-        ({"segmenter.init.run": "nowhere"}, "nowhere: no config.json, this is not the workdir of a run"),
+        (
+            {"segmenter.model.features": 16},
+            "segmenter.model.features: 16, but .* was trained with 8, set it to that",
+        ),
+        (
+            {"segmenter.input.normalize": "standardize"},
+            "input.normalize: standardize, but .* was trained with zero_ce",
+        ),
+        (
+            {"segmenter.init.run": "nowhere"},
+            "nowhere: no config.json, this is not the workdir of a run",
+        ),
         ({"segmenter.init.weights": "package"}, "cov_raseg has no published weights"),
     ],
 )
@@ -226,9 +250,11 @@ def test_a_run_without_that_stage_and_two_starts_at_once(started, trained, tmp_p
 
 def test_a_run_is_not_judged_on_what_the_earlier_one_learned_from(trained, tmp_path, caplog):
     workdir, settings = trained
-    splits, place = json.loads((workdir / "splits.json").read_text()), {"data.prepared_dir": str(tmp_path)}
+    splits = json.loads((workdir / "splits.json").read_text())
+    place = {"data.prepared_dir": str(tmp_path)}
     settings = settings.copy_and_resolve_references().unlock()
-    settings.segmenter.init.run, settings.segmenter.input.normalize = str(workdir), "zero_center"
+    settings.segmenter.init.run = str(workdir)
+    settings.segmenter.input.normalize = "zero_center"
     settings.update_from_flattened_dict(place)
     start = find_start("segmenter", settings, splits, tmp_path)  # split as it did
     assert start.record["loaded"]
@@ -242,12 +268,16 @@ def test_a_run_is_not_judged_on_what_the_earlier_one_learned_from(trained, tmp_p
             find_start("segmenter", settings, leaking, tmp_path)
         assert "\n" not in str(error.value)
     assert "optimistic" not in caplog.text
-    other = {part: [f"other {origin}" for origin in listed] for part, listed in turned["origins"].items()}
+    other = {
+        part: [f"other {origin}" for origin in listed] for part, listed in turned["origins"].items()
+    }
     find_start("segmenter", settings, turned | {"origins": other}, tmp_path)
     assert "if they are the same slices, scores will be optimistic" in caplog.text
 
 
-def test_a_copy_of_a_slice_on_both_sides_of_the_same_split_is_no_reason_to_split_otherwise(trained, tmp_path):
+def test_a_copy_of_a_slice_on_both_sides_of_the_same_split_is_no_reason_to_split_otherwise(
+    trained, tmp_path
+):
     before = {"train": {"a", "b"}, "val": {"c"}, "test": {"d", "a"}}
     assert not _learned(before, before)
     assert _learned(before, {"train": set(), "val": {"b"}, "test": {"a", "c"}}) == {"b", "c"}
@@ -259,8 +289,14 @@ def test_training_goes_on_from_what_a_run_learned(started, tmp_path):
     settings.classifier.init.update(weights="none", run=str(workdir))
     settings.classifier.input.normalize = "pretrained"
     train_run(settings.lock(), tmp_path / "next")
-    before, after = (load_trained("classifier", read_config(place), place)[1] for place in (workdir, tmp_path / "next"))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *map(jax.device_get, (before, after)))
+    before, after = (
+        load_trained("classifier", read_config(place), place)[1]
+        for place in (workdir, tmp_path / "next")
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        *map(jax.device_get, (before, after)),
+    )
     kept = tmp_path / "next" / "init_classifier.json"
     record = json.loads(kept.read_text())
     assert record["file"] == str(workdir)

@@ -25,14 +25,17 @@ def one_class(truth, predicted, tolerance):
         return math.nan, diagonal, diagonal, 0.0
     if not predicted.any():
         return 0.0, diagonal, diagonal, 0.0
-    there, found = boundary(truth), boundary(predicted)
+    there = boundary(truth)
+    found = boundary(predicted)
     recalled = ndimage.distance_transform_edt(~found)[there]
     precise = ndimage.distance_transform_edt(~there)[found]
     precision, recall = (np.mean(d < 0.0075 * diagonal) for d in (precise, recalled))
     bf = 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
     hd95 = max(np.percentile(recalled, 95), np.percentile(precise, 95))
     assd = (recalled.sum() + precise.sum()) / (recalled.size + precise.size)
-    nsd = (np.sum(recalled <= tolerance) + np.sum(precise <= tolerance)) / (recalled.size + precise.size)
+    nsd = (np.sum(recalled <= tolerance) + np.sum(precise <= tolerance)) / (
+        recalled.size + precise.size
+    )
     return bf, hd95, assd, nsd
 
 

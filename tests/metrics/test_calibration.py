@@ -1,4 +1,6 @@
-"""The temperature: fitted where the cases say something of it, drawn to 1 by its prior where they say little."""
+"""The temperature: fitted where the cases say something of it, drawn to 1 by its prior where they
+say little.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ def test_temperature_recovers_the_one_that_was_applied():
     log_odds = 2 * rng.standard_normal(20_000)
     labels = (rng.random(20_000) < special.expit(log_odds)).astype(int)
     for temperature in (0.25, 1, 4):
-        assert fit_temperature(labels, temperature * log_odds) == pytest.approx(temperature, rel=0.05)
+        assert fit_temperature(labels, temperature * log_odds) == pytest.approx(
+            temperature, rel=0.05
+        )
 
 
 @settings(max_examples=40, deadline=None)
@@ -46,7 +50,9 @@ def test_temperature_has_the_least_penalised_log_loss(seed, n, shift, spread):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(4, 40), st.floats(0.5, 4))
 def test_cases_without_a_mistake_make_no_later_mistake_dear(seed, n, distance):
-    """Fitted without a prior, T is the lower bound of its search: log loss of other cases goes from .53 to 5."""
+    """Fitted without a prior, T is the lower bound of its search: log loss of other cases goes from
+    .53 to 5.
+    """
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     log_odds = (2 * labels - 1) * distance * rng.uniform(0.2, 1, n)
@@ -64,8 +70,11 @@ def test_cases_without_a_mistake_make_no_later_mistake_dear(seed, n, distance):
     lambda cases: len({label for label, _ in cases}) == 2
 ), st.floats(0.02, 50))  # fmt: skip
 def test_ranks_know_neither_the_name_of_a_class_nor_a_temperature(cases, temperature):
-    """From float32 probabilities 1 ties what 0 keeps apart: .808 or .835 by which class is called 1."""
-    labels, log_odds = np.array([c[0] for c in cases]), np.array([c[1] for c in cases], np.float32)
+    """From float32 probabilities 1 ties what 0 keeps apart: .808 or .835 by which class is called
+    1.
+    """
+    labels = np.array([c[0] for c in cases])
+    log_odds = np.array([c[1] for c in cases], np.float32)
     log_odds = log_odds.astype(np.float64)
     here = classification_scores(labels, log_odds=log_odds)
     mirrored = classification_scores(1 - labels, log_odds=-log_odds)
@@ -81,7 +90,8 @@ def test_ranks_know_neither_the_name_of_a_class_nor_a_temperature(cases, tempera
 
 def test_probabilities_and_log_odds_give_the_same_scores_where_nothing_is_rounded():
     rng = np.random.default_rng(2)
-    labels, log_odds = rng.integers(0, 2, 80), 3 * rng.standard_normal(80)
+    labels = rng.integers(0, 2, 80)
+    log_odds = 3 * rng.standard_normal(80)
     by_odds = classification_scores(labels, log_odds=log_odds)
     by_probability = classification_scores(labels, special.expit(log_odds))
     for name, score in by_odds.items():

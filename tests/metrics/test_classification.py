@@ -38,14 +38,19 @@ def split(cases):
 
 
 def ece(labels, probability):
-    """From scikit-learn's reliability curve, which leaves empty bins out and does not say how full the others are."""
+    """From scikit-learn's reliability curve, which leaves empty bins out and does not say how full
+    the others are.
+    """
     positive, mean = calibration_curve(labels, probability, n_bins=10)
     bins = np.searchsorted(np.linspace(0, 1, 11)[1:-1], probability)
     return np.sum(np.unique(bins, return_counts=True)[1] * np.abs(positive - mean)) / len(labels)
 
 
 def values(labels, probability, threshold=0.5):
-    return {name: s["value"] for name, s in classification_scores(labels, probability, threshold).items()}
+    return {
+        name: s["value"]
+        for name, s in classification_scores(labels, probability, threshold).items()
+    }
 
 
 @settings(max_examples=150, deadline=None)
@@ -76,7 +81,8 @@ def test_equals_scikit_learn(cases, threshold):
 
 def test_hand_computed_case():
     labels = [1, 1, 1, 0, 0, 0, 0]
-    probability = [0.9, 0.5, 0.2, 0.6, 0.4, 0.2, 0.1]  # TP 2, FN 1, FP 1, TN 3; 0.5 is called positive
+    # TP 2, FN 1, FP 1, TN 3; 0.5 is called positive
+    probability = [0.9, 0.5, 0.2, 0.6, 0.4, 0.2, 0.1]
     scores = classification_scores(labels, probability)
     expected = {
         "accuracy": (5 / 7, 7),
@@ -99,7 +105,10 @@ def test_hand_computed_case():
     assert scores["sensitivity"]["interval"] == pytest.approx(wilson(2, 3))
     assert scores["accuracy"]["interval"] == pytest.approx(wilson(5, 7))
     assert scores["roc_auc"]["interval"] == pytest.approx(delong(labels, probability))
-    assert scores["roc_auc"]["interval_method"] == "DeLong" and scores["accuracy"]["interval_method"] == "Wilson"
+    assert (
+        scores["roc_auc"]["interval_method"] == "DeLong"
+        and scores["accuracy"]["interval_method"] == "Wilson"
+    )
     assert {name for name, s in scores.items() if "interval" in s} == {
         "accuracy",
         "sensitivity",
@@ -111,7 +120,9 @@ def test_hand_computed_case():
 
 def test_large_counts_do_not_overflow():
     labels = np.repeat([1, 0], 150_000)
-    probability = np.concatenate([np.full(149_999, 0.9), [0.1], np.full(149_000, 0.2), np.full(1000, 0.8)])
+    probability = np.concatenate(
+        [np.full(149_999, 0.9), [0.1], np.full(149_000, 0.2), np.full(1000, 0.8)]
+    )
     got = values(labels, probability)
     assert got["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, probability >= 0.5), abs=1e-9)
     assert got["roc_auc"] == pytest.approx(sk.roc_auc_score(labels, probability), abs=1e-9)
@@ -126,7 +137,14 @@ def test_no_cases():
 def test_only_positive_cases():
     scores = classification_scores([1, 1, 1, 1], [0.9, 0.8, 0.7, 0.1])
     undefined = {name for name, s in scores.items() if s["value"] is None}
-    assert undefined == {"specificity", "balanced_accuracy", "mcc", "kappa", "roc_auc", "average_precision"}
+    assert undefined == {
+        "specificity",
+        "balanced_accuracy",
+        "mcc",
+        "kappa",
+        "roc_auc",
+        "average_precision",
+    }
     assert scores["mcc"]["reason"] == "labels hold positive cases only"
     assert scores["sensitivity"]["value"] == 0.75 and scores["precision"]["value"] == 1
 
@@ -134,7 +152,14 @@ def test_only_positive_cases():
 def test_only_negative_cases():
     scores = classification_scores([0, 0], [0.9, 0.1])
     undefined = {name for name, s in scores.items() if s["value"] is None}
-    assert undefined == {"sensitivity", "balanced_accuracy", "mcc", "kappa", "roc_auc", "average_precision"}
+    assert undefined == {
+        "sensitivity",
+        "balanced_accuracy",
+        "mcc",
+        "kappa",
+        "roc_auc",
+        "average_precision",
+    }
     assert scores["f1"]["value"] == 0 and scores["precision"]["value"] == 0
     assert classification_scores([0, 0], [0.2, 0.1])["f1"]["value"] is None
 
@@ -143,7 +168,10 @@ def test_nothing_called_positive():
     scores = classification_scores([0, 1, 1], [0.1, 0.2, 0.3])
     assert scores["precision"] == {"value": None, "n": 0, "reason": "no case is called positive"}
     assert scores["mcc"]["value"] == scores["kappa"]["value"] == scores["f1"]["value"] == 0
-    assert scores["roc_auc"]["value"] == 1 and scores["roc_auc"]["no_interval"] == "a class with one case"
+    assert (
+        scores["roc_auc"]["value"] == 1
+        and scores["roc_auc"]["no_interval"] == "a class with one case"
+    )
 
 
 def test_certain_and_wrong_has_a_finite_log_loss():
@@ -184,26 +212,36 @@ def test_intervals_are_over_patients_where_they_are_known():
     labels, probability, patients = cases_of_patients(6, 5)
     scores = classification_scores(labels, probability, patients=patients)
     methods = {s["interval_method"] for s in scores.values() if "interval" in s}
-    assert scores["roc_auc"]["no_interval"] == "it rests on 4 patients: fewer than 5"  # of 6, 4 have healthy cases
+    # of 6, 4 have healthy cases
+    assert scores["roc_auc"]["no_interval"] == "it rests on 4 patients: fewer than 5"
     assert methods == {f"t over 6 patients, jackknife, {scale} scale" for scale in ("log", "logit")}
     plain = classification_scores(labels, probability)
-    assert {name: s["value"] for name, s in plain.items()} == {name: s["value"] for name, s in scores.items()}
+    assert {name: s["value"] for name, s in plain.items()} == {
+        name: s["value"] for name, s in scores.items()
+    }
 
 
 def test_intervals_take_images_where_patients_are_unknown_and_say_so():
     labels, probability, patients = cases_of_patients(3, 10)
     scores = classification_scores(labels, probability, patients=[""] * 30)
-    assert scores["accuracy"]["interval_method"] == "Wilson, cases as independent (patients unknown)"
+    assert (
+        scores["accuracy"]["interval_method"] == "Wilson, cases as independent (patients unknown)"
+    )
     assert scores["brier"]["interval_method"].startswith("t over 30 images (patients unknown)")
     scores = classification_scores(labels, probability, patients=["", *patients[1:]])
     for name in ("accuracy", "brier"):
-        assert scores[name]["no_interval"] == "4 patients (images where patients are unknown): fewer than 5"
+        assert (
+            scores[name]["no_interval"]
+            == "4 patients (images where patients are unknown): fewer than 5"
+        )
 
 
 @pytest.mark.parametrize("labels", [[], [1], [1, 1, 1, 1, 1, 1], [0, 1], [0, 0, 0, 0, 0, 1]])
 def test_tiny_and_one_class_input_with_patients(labels):
     probability = np.linspace(0.2, 0.8, len(labels))
-    scores = classification_scores(labels, probability, patients=[f"p{i}" for i in range(len(labels))])
+    scores = classification_scores(
+        labels, probability, patients=[f"p{i}" for i in range(len(labels))]
+    )
     json.dumps(scores, allow_nan=False)
     assert all(("reason" in s) == (s["value"] is None) for s in scores.values())
 
@@ -214,14 +252,19 @@ def test_one_patient_per_case():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), max_size=15), st.randoms(use_true_random=False))
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), max_size=15),
+    st.randoms(use_true_random=False),
+)
 def test_bounds_order_and_json_for_any_input(cases, random):
     labels, probability = split(cases) if cases else (np.zeros(0), np.zeros(0))
     scores = classification_scores(labels, probability)
     for name, s in scores.items():
         assert (s["value"] is None) == ("reason" in s)
         if s["value"] is not None:
-            low, high = s.get("interval", (-1 if name in ("mcc", "kappa") else 0, 37 if name == "log_loss" else 1))
+            low, high = s.get(
+                "interval", (-1 if name in ("mcc", "kappa") else 0, 37 if name == "log_loss" else 1)
+            )
             assert low <= s["value"] <= high
     order = random.sample(range(len(labels)), len(labels))
     assert classification_scores(labels[order], probability[order]) == scores
@@ -233,15 +276,19 @@ def test_bounds_order_and_json_for_any_input(cases, random):
 def test_swapping_the_classes_swaps_the_rates(cases):
     labels, ranks = np.array(cases).T
     probability = (2 * ranks + 1) / 32  # never on the threshold, which belongs to the positive side
-    here, there = values(labels, probability, 0.25), values(1 - labels, 1 - probability, 0.75)
-    assert there["sensitivity"] == here["specificity"] and there["specificity"] == here["sensitivity"]
+    here = values(labels, probability, 0.25)
+    there = values(1 - labels, 1 - probability, 0.75)
+    assert (
+        there["sensitivity"] == here["specificity"] and there["specificity"] == here["sensitivity"]
+    )
     for name in ("accuracy", "balanced_accuracy", "mcc", "roc_auc"):
         assert there[name] == pytest.approx(here[name], abs=1e-12)
 
 
 def test_agrees_with_the_mergeable_counts():
     rng = np.random.default_rng(3)
-    labels, probability = rng.integers(0, 2, 200), rng.random(200).astype(np.float32)
+    labels = rng.integers(0, 2, 200)
+    probability = rng.random(200).astype(np.float32)
     called = (probability >= 0.5).astype(int)
     parts = [confusion_matrix(labels[i : i + 64], called[i : i + 64], 2) for i in range(0, 200, 64)]
     (tn, fp), (fn, tp) = np.sum([np.sum(part, axis=0) for part in parts], axis=0)

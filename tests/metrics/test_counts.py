@@ -23,7 +23,8 @@ def by_hand(truth, predicted, k, ignore=255):
 @pytest.mark.parametrize("shape", [(3, 9, 11), (2, 3, 4, 5), (4, 1)])
 def test_equals_scikit_learn_per_image(k, shape):
     rng = np.random.default_rng(k)
-    truth, predicted = rng.integers(0, k, shape), rng.integers(0, k, shape)
+    truth = rng.integers(0, k, shape)
+    predicted = rng.integers(0, k, shape)
     truth[rng.random(shape) < 0.2] = 255
     counts = confusion_matrix(truth, predicted, k)
     assert counts.dtype == jnp.int32 and counts.shape == (shape[0], k, k)
@@ -37,7 +38,9 @@ def test_rows_are_truth_and_columns_prediction():
 
 def test_labels_give_one_count_each():
     counts = confusion_matrix(np.array([0, 1, 1, 255]), np.array([0, 0, 1, 1]), 2)
-    np.testing.assert_array_equal(counts, [[[1, 0], [0, 0]], [[0, 0], [1, 0]], [[0, 0], [0, 1]], [[0, 0], [0, 0]]])
+    np.testing.assert_array_equal(
+        counts, [[[1, 0], [0, 0]], [[0, 0], [1, 0]], [[0, 0], [0, 1]], [[0, 0], [0, 0]]]
+    )
 
 
 def test_ignored_pixels_do_not_count_whatever_is_predicted_there():
@@ -45,7 +48,9 @@ def test_ignored_pixels_do_not_count_whatever_is_predicted_there():
     for there in (0, 1, 255):
         predicted = np.array([[[0, there], [1, there]]], np.uint8)
         np.testing.assert_array_equal(confusion_matrix(truth, predicted, 2), [[[1, 0], [0, 1]]])
-    np.testing.assert_array_equal(confusion_matrix(truth, predicted, 2, ignore=0), [[[0, 0], [0, 1]]])
+    np.testing.assert_array_equal(
+        confusion_matrix(truth, predicted, 2, ignore=0), [[[0, 0], [0, 1]]]
+    )
 
 
 def test_labels_outside_the_classes_are_in_no_cell():
@@ -62,7 +67,8 @@ def test_full_size_counts_are_exact():
     truth = np.ones((2, 304, 304), np.uint8)
     truth[1, 0, 0] = 0
     np.testing.assert_array_equal(
-        confusion_matrix(truth, np.ones_like(truth), 2), [[[0, 0], [0, 92416]], [[0, 1], [0, 92415]]]
+        confusion_matrix(truth, np.ones_like(truth), 2),
+        [[[0, 0], [0, 92416]], [[0, 1], [0, 92415]]],
     )
 
 
@@ -81,7 +87,8 @@ def test_empty_input_counts_nothing(shape):
 
 def test_under_jit_and_vmap_as_outside():
     rng = np.random.default_rng(0)
-    truth, predicted = rng.integers(0, 3, (2, 4, 6, 5)), rng.integers(0, 3, (2, 4, 6, 5))
+    truth = rng.integers(0, 3, (2, 4, 6, 5))
+    predicted = rng.integers(0, 3, (2, 4, 6, 5))
     plain = np.stack([confusion_matrix(t, p, 3) for t, p in zip(truth, predicted, strict=True)])
     mapped = jax.jit(jax.vmap(lambda t, p: confusion_matrix(t, p, 3)))(truth, predicted)
     np.testing.assert_array_equal(mapped, plain)
@@ -97,12 +104,15 @@ def test_has_no_gather_and_no_scatter():
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(0, 6))
 def test_symmetry_order_and_batching(seed, cut):
     rng = np.random.default_rng(seed)
-    truth, predicted = rng.integers(0, 3, (6, 5, 5)), rng.integers(0, 3, (6, 5, 5))
+    truth = rng.integers(0, 3, (6, 5, 5))
+    predicted = rng.integers(0, 3, (6, 5, 5))
     counts = np.asarray(confusion_matrix(truth, predicted, 3))
     assert (counts.sum((1, 2)) == 25).all()
     np.testing.assert_array_equal(confusion_matrix(predicted, truth, 3), counts.transpose(0, 2, 1))
     order = rng.permutation(6)
-    np.testing.assert_array_equal(confusion_matrix(truth[order], predicted[order], 3), counts[order])
+    np.testing.assert_array_equal(
+        confusion_matrix(truth[order], predicted[order], 3), counts[order]
+    )
     parts = [confusion_matrix(truth[s], predicted[s], 3) for s in (slice(cut), slice(cut, None))]
     np.testing.assert_array_equal(np.concatenate(parts), counts)
     pixels = rng.permutation(25)

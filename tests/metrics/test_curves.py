@@ -54,19 +54,24 @@ def test_roc_has_no_three_collinear_neighbours(cases):
 def test_precision_recall_points_and_area_are_scikit_learns(cases):
     labels, probability = split(cases)
     curve = precision_recall_curve(labels, probability)
-    precision, recall, thresholds = sk.precision_recall_curve(labels, probability, drop_intermediate=False)
+    precision, recall, thresholds = sk.precision_recall_curve(
+        labels, probability, drop_intermediate=False
+    )
     at = {t: i for i, t in enumerate(thresholds)} | {None: len(thresholds)}
     kept = [at[t] for t in curve["threshold"]]
     assert kept[0] == len(thresholds) and kept[-1] == 0 and kept == sorted(set(kept), reverse=True)
     np.testing.assert_allclose(curve["precision"], precision[kept], atol=1e-12)
     np.testing.assert_allclose(curve["recall"], recall[kept], atol=1e-12)
-    assert step_area(curve) == pytest.approx(sk.average_precision_score(labels, probability), abs=1e-9)
+    assert step_area(curve) == pytest.approx(
+        sk.average_precision_score(labels, probability), abs=1e-9
+    )
     trapezoid = np.trapezoid(curve["precision"], curve["recall"])
     assert trapezoid == pytest.approx(np.trapezoid(precision[::-1], recall[::-1]), abs=1e-9)
 
 
 def test_hand_computed_curves_with_a_tie():
-    labels, probability = [1, 1, 0, 1, 0, 0], [0.9, 0.8, 0.7, 0.7, 0.2, 0.1]
+    labels = [1, 1, 0, 1, 0, 0]
+    probability = [0.9, 0.8, 0.7, 0.7, 0.2, 0.1]
     assert roc_curve(labels, probability) == {
         "false_positive_rate": [0.0, 0.0, 1 / 3, 1.0],
         "true_positive_rate": [0.0, 2 / 3, 1.0, 1.0],
@@ -80,7 +85,8 @@ def test_hand_computed_curves_with_a_tie():
 
 
 def test_perfect_ranking_of_many_cases_stays_small():
-    labels, probability = np.repeat([0, 1], 1000), np.linspace(0, 1, 2000)
+    labels = np.repeat([0, 1], 1000)
+    probability = np.linspace(0, 1, 2000)
     assert roc_curve(labels, probability)["threshold"] == [None, probability[1000], 0.0]
     assert len(precision_recall_curve(labels, probability)["recall"]) == 3
 

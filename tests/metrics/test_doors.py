@@ -1,4 +1,6 @@
-"""What the scores' functions say of what they cannot use: one line that names the argument, never a number."""
+"""What the scores' functions say of what they cannot use: one line that names the argument, never a
+number.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +22,37 @@ NO_NUMBER = (np.nan, "0.5", None, [1], 1j)
 DOORS = {
     "confusion_matrix": (
         (MASK, MASK, 2),
-        {0: (MASK / 2, MASK[0], "a", None, np.uint8(1)), 1: (MASK / 2, MASK[0], "a"), 2: (0, -1, "2", 2.0, None, True)},
+        {
+            0: (MASK / 2, MASK[0], "a", None, np.uint8(1)),
+            1: (MASK / 2, MASK[0], "a"),
+            2: (0, -1, "2", 2.0, None, True),
+        },
     ),
     "segmentation_scores": (
         (CONFUSIONS, ("a", "b")),
         {
-            0: (MASK, MASK[0], CONFUSIONS[0], CONFUSIONS / 1, -CONFUSIONS, CONFUSIONS * np.nan, "ab", None, 3),
-            1: (MASK, "abc", ("a",), ("a", "a"), ("a", "b", "c"), (1, 2), None, 2, {"a": 1, "b": 2}),
+            0: (
+                MASK,
+                MASK[0],
+                CONFUSIONS[0],
+                CONFUSIONS / 1,
+                -CONFUSIONS,
+                CONFUSIONS * np.nan,
+                "ab",
+                None,
+                3,
+            ),
+            1: (
+                MASK,
+                "abc",
+                ("a",),
+                ("a", "a"),
+                ("a", "b", "c"),
+                (1, 2),
+                None,
+                2,
+                {"a": 1, "b": 2},
+            ),
         },
     ),
     "infection_scores": (
@@ -35,10 +61,26 @@ DOORS = {
     ),
     "infected_or_not": (
         (CONFUSIONS,),
-        {0: (np.arange(4), CONFUSIONS / 1, CONFUSIONS * np.nan, np.ones((1, 1), int), -CONFUSIONS, "a", None)},
+        {
+            0: (
+                np.arange(4),
+                CONFUSIONS / 1,
+                CONFUSIONS * np.nan,
+                np.ones((1, 1), int),
+                -CONFUSIONS,
+                "a",
+                None,
+            )
+        },
     ),
-    "per_image_dice": ((CONFUSIONS, 1), {0: (MASK[0], CONFUSIONS / 1, None), 1: (MASK, 2, -1, "1", 1.0, None, True)}),
-    "per_image_iou": ((CONFUSIONS, 1), {0: (MASK[0], CONFUSIONS / 1, None), 1: (MASK, 2, -1, "1", 1.0, None)}),
+    "per_image_dice": (
+        (CONFUSIONS, 1),
+        {0: (MASK[0], CONFUSIONS / 1, None), 1: (MASK, 2, -1, "1", 1.0, None, True)},
+    ),
+    "per_image_iou": (
+        (CONFUSIONS, 1),
+        {0: (MASK[0], CONFUSIONS / 1, None), 1: (MASK, 2, -1, "1", 1.0, None)},
+    ),
     "surface_scores": (
         (MASK, MASK, 2, 255, 2.0),
         {
@@ -50,21 +92,42 @@ DOORS = {
     ),
     "bf_score": (
         (MASK, MASK, 2, 255, 3.0),
-        {0: (MASK[0], MASK / 1), 1: (255 * MASK, MASK / 1), 2: (0, "2"), 4: (0, -1, np.nan, "3", [1])},
+        {
+            0: (MASK[0], MASK / 1),
+            1: (255 * MASK, MASK / 1),
+            2: (0, "2"),
+            4: (0, -1, np.nan, "3", [1]),
+        },
     ),
     "surface_summary": (
         (SURFACES, ("a", "b")),
         {
-            0: (CONFUSIONS, {}, {"bf_score": np.ones((3, 2))}, SURFACES | {"nsd": np.ones((2, 2))}, None),
+            0: (
+                CONFUSIONS,
+                {},
+                {"bf_score": np.ones((3, 2))},
+                SURFACES | {"nsd": np.ones((2, 2))},
+                None,
+            ),
             1: (("a",), "abc", ("a", "b", "c"), None),
         },
     ),
     "wilson": ((1, 3, 1.96), {0: (-1, 4, *NO_NUMBER), 1: (0, *NO_NUMBER), 2: (-1, *NO_NUMBER)}),
-    "hanley_mcneil": ((0.7, 3, 4), {0: (-1, 1.1, *NO_NUMBER), 1: (0, *NO_NUMBER), 2: (0, *NO_NUMBER)}),
+    "hanley_mcneil": (
+        (0.7, 3, 4),
+        {0: (-1, 1.1, *NO_NUMBER), 1: (0, *NO_NUMBER), 2: (0, *NO_NUMBER)},
+    ),
     "classification_scores": (
         (LABELS, PROBABILITY, 0.5, list("abcdefgh"), LABELS == 1),
         {
-            0: ("abababab", LABELS + 1, np.where(LABELS, 1, np.nan), LABELS[:3], None, [[0], [1, 0]]),
+            0: (
+                "abababab",
+                LABELS + 1,
+                np.where(LABELS, 1, np.nan),
+                LABELS[:3],
+                None,
+                [[0], [1, 0]],
+            ),
             1: (
                 "abababab",
                 10 * PROBABILITY,
@@ -85,20 +148,37 @@ DOORS = {
         (LABELS, PROBABILITY, "mcc"),
         {1: (PROBABILITY * np.nan, "a"), 2: ("mc", None, "fixed", 3, "sensitivity:2")},
     ),
-    "fit_temperature": ((LABELS, PROBABILITY - 0.5), {0: (np.ones(8), None), 1: (PROBABILITY * np.nan, None)}),
-    "roc_curve": ((LABELS, PROBABILITY), {0: (None, LABELS[:2]), 1: (PROBABILITY * np.nan, PROBABILITY * np.inf)}),
+    "fit_temperature": (
+        (LABELS, PROBABILITY - 0.5),
+        {0: (np.ones(8), None), 1: (PROBABILITY * np.nan, None)},
+    ),
+    "roc_curve": (
+        (LABELS, PROBABILITY),
+        {0: (None, LABELS[:2]), 1: (PROBABILITY * np.nan, PROBABILITY * np.inf)},
+    ),
     "precision_recall_curve": ((LABELS, PROBABILITY), {0: (None,), 1: (PROBABILITY * np.nan, "a")}),
     "delong": ((LABELS, PROBABILITY), {0: (None, np.ones(8)), 1: (PROBABILITY * np.nan, "a")}),
     "bootstrap": (
         (metrics.mean_of(PROBABILITY), list("abcdefgh")),
         {0: (PROBABILITY, None), 1: (None, "abcdefgh", [], [None] * 8, 3)},
     ),
-    "mean_of": ((PROBABILITY,), {0: (None, "a", ["a"], 3, np.zeros((2, 2, 2)), PROBABILITY * np.inf)}),
-    "mcnemar": ((LABELS == 1, LABELS == 0), {0: (LABELS, PROBABILITY, LABELS[:2] == 1, None), 1: (PROBABILITY, None)}),
+    "mean_of": (
+        (PROBABILITY,),
+        {0: (None, "a", ["a"], 3, np.zeros((2, 2, 2)), PROBABILITY * np.inf)},
+    ),
+    "mcnemar": (
+        (LABELS == 1, LABELS == 0),
+        {0: (LABELS, PROBABILITY, LABELS[:2] == 1, None), 1: (PROBABILITY, None)},
+    ),
     "holm": (([0.1, None],), {0: (0.1, "0.1", [np.nan], [2], [-0.1], ["a"])}),
     "score": ((0.5, 3), {0: (np.nan, np.inf, None, "0.5", [1], 1j), 1: (-1, 1.5, *NO_NUMBER)}),
 }
-WRONG = [(name, k, wrong) for name, (_, places) in DOORS.items() for k, every in places.items() for wrong in every]
+WRONG = [
+    (name, k, wrong)
+    for name, (_, places) in DOORS.items()
+    for k, every in places.items()
+    for wrong in every
+]
 
 
 def by_position(labels, log_odds, rule):
@@ -117,7 +197,9 @@ def test_what_cannot_be_used_gets_one_line(name, position, wrong):
     assert "\n" not in message and len(message) < 250 and ": " in message
 
 
-@pytest.mark.parametrize("patients", ["abc", None, [None] * 3, [np.nan] * 3, ["a"] * 2, 3, {"a": 1, "b": 2, "c": 3}])
+@pytest.mark.parametrize(
+    "patients", ["abc", None, [None] * 3, [np.nan] * 3, ["a"] * 2, 3, {"a": 1, "b": 2, "c": 3}]
+)
 def test_patients_are_names(patients):
     metrics.segmentation_scores(CONFUSIONS, ("a", "b"), ["a", "", "b"])
     if patients is not None:  # which asks for no intervals
@@ -125,7 +207,9 @@ def test_patients_are_names(patients):
             metrics.segmentation_scores(CONFUSIONS, ("a", "b"), patients)
 
 
-@pytest.mark.parametrize("name", ["segmentation_scores", "infection_scores", "per_image_dice", "per_image_iou"])
+@pytest.mark.parametrize(
+    "name", ["segmentation_scores", "infection_scores", "per_image_dice", "per_image_iou"]
+)
 @pytest.mark.parametrize("masks", [MASK, MASK[0], MASK[:, :8], MASK > 0, MASK * 255, MASK / 1])
 def test_two_masks_given_as_counts_are_sent_to_the_function_that_takes_them(name, masks):
     with pytest.raises(InputError, match=r"covjax.metrics.mask_scores\(truth, predicted\)"):

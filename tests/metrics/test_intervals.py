@@ -16,10 +16,12 @@ def test_hanley_mcneil_published_case():
 
 
 def test_hanley_mcneil_equals_the_variance_of_the_exponential_model():
-    # Hanley and McNeil take scores as exponential: a case and a healthy score with rates a and b give
-    # AUC = b / (a + b); simulated, the spread of the empirical area is their standard error.
+    # Hanley and McNeil take scores as exponential: a case and a healthy score with rates a and b
+    # give AUC = b / (a + b); simulated, the spread of the empirical area is their standard error.
     rng = np.random.default_rng(0)
-    auc, n_positive, n_negative = 0.8, 30, 40
+    auc = 0.8
+    n_positive = 30
+    n_negative = 40
     positive = rng.exponential(auc, (3000, n_positive, 1))
     negative = rng.exponential(1 - auc, (3000, 1, n_negative))
     areas = (positive > negative).mean((1, 2))
@@ -47,7 +49,9 @@ def test_wilson_is_the_inverted_score_test(n, data):
     assert 0 <= low <= k / n <= high <= 1
     assert wilson(n - k, n) == pytest.approx((1 - high, 1 - low), abs=1e-12)
     for end in (low, high):  # (p - end)^2 = z^2 end (1 - end) / n defines the ends
-        assert (k / n - end) ** 2 == pytest.approx(1.96**2 * end * (1 - end) / n, rel=1e-6, abs=1e-15)
+        assert (k / n - end) ** 2 == pytest.approx(
+            1.96**2 * end * (1 - end) / n, rel=1e-6, abs=1e-15
+        )
 
 
 @settings(max_examples=100, deadline=None)
@@ -70,14 +74,18 @@ def test_wilson_rejects_impossible_counts(arguments):
         wilson(*arguments)
 
 
-@pytest.mark.parametrize("arguments", [(1.1, 5, 5), (-0.1, 5, 5), (math.nan, 5, 5), (0.5, 0, 5), (0.5, 5, 0)])
+@pytest.mark.parametrize(
+    "arguments", [(1.1, 5, 5), (-0.1, 5, 5), (math.nan, 5, 5), (0.5, 0, 5), (0.5, 5, 0)]
+)
 def test_hanley_mcneil_rejects_impossible_input(arguments):
     with pytest.raises(InputError, match="hanley_mcneil"):
         hanley_mcneil(*arguments)
 
 
 def test_score_is_json_safe():
-    made = score(np.float64(0.5), np.int64(4), interval=(np.float64(0.1), np.float32(0.75)), reason="unused")
+    made = score(
+        np.float64(0.5), np.int64(4), interval=(np.float64(0.1), np.float32(0.75)), reason="unused"
+    )
     assert made == {"value": 0.5, "n": 4, "interval": [0.1, 0.75]}
     assert json.loads(json.dumps(made, allow_nan=False)) == made
 

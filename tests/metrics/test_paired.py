@@ -25,21 +25,28 @@ def test_mcnemar_is_the_binomial_test_for_few(a, b):
     test = mcnemar(*right(10, a, b, 3))
     expected = stats.binomtest(a, a + b).pvalue if a + b else 1
     assert test["p_value"] == pytest.approx(expected, abs=1e-12)
-    assert test["value"] == pytest.approx((a - b) / (13 + a + b)) and test["test"] == "McNemar, exact"
+    assert (
+        test["value"] == pytest.approx((a - b) / (13 + a + b)) and test["test"] == "McNemar, exact"
+    )
     assert (test["first_only"], test["second_only"]) == (a, b)
 
 
 def test_mcnemar_published_case():
     # A. Agresti's approval ratings: 86 and 150 discordant, z^2 = 17.36 without the correction.
     test = mcnemar(*right(794, 150, 86, 570))
-    assert test["p_value"] == pytest.approx(stats.chi2.sf(63**2 / 236, 1)) and test["p_value"] < 1e-4
+    assert (
+        test["p_value"] == pytest.approx(stats.chi2.sf(63**2 / 236, 1)) and test["p_value"] < 1e-4
+    )
     assert test["test"] == "McNemar, chi-square, corrected"
     assert mcnemar(*right(0, 20, 20, 0))["p_value"] == 1
 
 
 def test_mcnemar_exact_and_corrected_agree_where_they_meet():
-    exact, approximate = mcnemar(*right(0, 16, 8, 0))["p_value"], mcnemar(*right(0, 17, 8, 0))["p_value"]
-    assert exact == pytest.approx(0.1516, abs=1e-3) and approximate == pytest.approx(0.1096, abs=1e-3)
+    exact = mcnemar(*right(0, 16, 8, 0))["p_value"]
+    approximate = mcnemar(*right(0, 17, 8, 0))["p_value"]
+    assert exact == pytest.approx(0.1516, abs=1e-3) and approximate == pytest.approx(
+        0.1096, abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("pair", [([], []), ([True], [True, False]), ([1], [0])])
@@ -53,7 +60,9 @@ def brute(first, second, groups):
     found = []
     for flips in itertools.product([0, 1], repeat=groups.max() + 1):
         flip = np.array(flips)[groups] == 1
-        found.append(np.nanmean(np.where(flip, second, first)) - np.nanmean(np.where(flip, first, second)))
+        found.append(
+            np.nanmean(np.where(flip, second, first)) - np.nanmean(np.where(flip, first, second))
+        )
     return found[0], np.mean(np.abs(found) >= abs(found[0]) - 1e-12)
 
 
@@ -66,7 +75,9 @@ def test_exchange_of_patients_is_that_of_every_one_by_hand(seed, patients, each)
     both[1, rng.random(groups.size) < 0.2] = np.nan  # slices that only the first marks, say
     if np.isnan(both).any(1).all() or np.isnan(both[1]).all():
         return
-    test = paired_test(mean_of(np.concatenate(both)), [f"p{k}" for k in groups], np.ones(groups.size))
+    test = paired_test(
+        mean_of(np.concatenate(both)), [f"p{k}" for k in groups], np.ones(groups.size)
+    )
     assert test["test"].startswith("all exchanges")
     defined = ~np.isnan(both[1])
     if defined.all() or patients == 1:
@@ -79,8 +90,11 @@ def test_exchange_of_patients_is_that_of_every_one_by_hand(seed, patients, each)
 
 def test_the_smallest_p_is_two_in_all_exchanges():
     for patients in (1, 4, 5, 8, 13):
-        first, owners = np.linspace(0.8, 0.9, 2 * patients), [f"p{i // 2}" for i in range(2 * patients)]
-        test = paired_test(mean_of(np.concatenate([first, first - 0.3])), owners, np.ones(first.size))
+        first = np.linspace(0.8, 0.9, 2 * patients)
+        owners = [f"p{i // 2}" for i in range(2 * patients)]
+        test = paired_test(
+            mean_of(np.concatenate([first, first - 0.3])), owners, np.ones(first.size)
+        )
         assert test["p_value"] == pytest.approx(2 / 2**patients)
     many = [f"p{i}" for i in range(30)]
     test = paired_test(mean_of(np.repeat([0.9, 0.5], 30)), many, np.ones(30), flips=999)
@@ -91,7 +105,11 @@ def test_four_slices_of_one_patient_prove_nothing():
     """They gave p <0.001."""
     values = np.concatenate([np.full(4, 0.9), np.full(4, 0.5)])
     test = paired_test(mean_of(values), ["a"] * 4, np.ones(4))
-    assert test["p_value"] == 1 and "interval" not in test and test["no_interval"] == "1 patient: fewer than 5"
+    assert (
+        test["p_value"] == 1
+        and "interval" not in test
+        and test["no_interval"] == "1 patient: fewer than 5"
+    )
 
 
 def test_exchange_of_slices_is_mcnemar():
@@ -115,7 +133,9 @@ def test_equals_and_undefined():
 
 @pytest.mark.parametrize("patients", [5, 7, 20])
 def test_false_alarms(patients):
-    """p is below 0.05 in at most 5 % of comparisons of equals: of 300 at most 27, with 20 patients at least 5 too."""
+    """p is below 0.05 in at most 5 % of comparisons of equals: of 300 at most 27, with 20 patients
+    at least 5 too.
+    """
     share = false_alarms(patients, 300, flips=399)
     assert share <= 27 / 300 and (patients < 20 or share >= 5 / 300)
     assert patients != 5 or share == 0
@@ -126,4 +146,9 @@ def test_holm_by_hand():
     found = holm([0.04, 0.01, None, 0.03, 0.5])
     assert found[2] is None
     np.testing.assert_allclose(found[:2] + found[3:], [0.09, 0.04, 0.09, 0.5])
-    assert holm([0.7, 0.6]) == [1.0, 1.0] and holm([0.2]) == [0.2] and holm([None]) == [None] and holm([]) == []
+    assert (
+        holm([0.7, 0.6]) == [1.0, 1.0]
+        and holm([0.2]) == [0.2]
+        and holm([None]) == [None]
+        and holm([]) == []
+    )

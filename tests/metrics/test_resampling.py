@@ -26,19 +26,25 @@ def jackknife_means(x):
 def test_equals_scipy_on_the_same_resamples(seed):
     x = np.random.default_rng(seed).exponential(size=40)
     for method in ("percentile", "BCa"):
-        there = stats.bootstrap((x,), np.mean, n_resamples=999, method=method, rng=np.random.default_rng(seed))
+        there = stats.bootstrap(
+            (x,), np.mean, n_resamples=999, method=method, rng=np.random.default_rng(seed)
+        )
         drawn = there.bootstrap_distribution[:, None]
         if method == "percentile":
             got = percentile_limits(drawn)
         else:
-            got = bca_limits(drawn, np.array([x.mean()]), jackknife_means(x), np.array([0.025, 0.975]))
+            got = bca_limits(
+                drawn, np.array([x.mean()]), jackknife_means(x), np.array([0.025, 0.975])
+            )
         assert got[:, 0] == pytest.approx(tuple(there.confidence_interval), abs=1e-9)
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_agrees_with_scipy_on_its_own_resamples(method):
     x = np.random.default_rng(1).exponential(size=60)
-    there = stats.bootstrap((x,), np.mean, n_resamples=20_000, method={"bca": "BCa"}.get(method, method), rng=1)
+    there = stats.bootstrap(
+        (x,), np.mean, n_resamples=20_000, method={"bca": "BCa"}.get(method, method), rng=1
+    )
     low, high, text = bootstrap(mean_of(x), unknown(60), method=method, resamples=20_000)
     assert (low, high) == pytest.approx(tuple(there.confidence_interval), abs=0.02)
     assert text == f"{method} bootstrap over 60 images (patients unknown)"
@@ -62,7 +68,8 @@ def test_patients_are_drawn_whole():
 
 
 def test_chunks_do_not_change_the_draws(monkeypatch):
-    groups, statistic = np.arange(7), mean_of(np.arange(7.0))
+    groups = np.arange(7)
+    statistic = mean_of(np.arange(7.0))
     whole = resampled(statistic, groups, 300, 3)
     monkeypatch.setattr("covjax.metrics.resampling.CHUNK", 70)
     np.testing.assert_array_equal(resampled(statistic, groups, 300, 3), whole)
@@ -84,17 +91,27 @@ def test_units():
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_no_limits_where_there_is_nothing_to_draw(method):
     few = bootstrap(mean_of(np.arange(8.0)), list("aabbccdd"), method=method, resamples=50)
-    assert np.isnan(few.low) and np.isnan(few.high) and few.method == "none: 4 patients: fewer than 5"
+    assert (
+        np.isnan(few.low) and np.isnan(few.high) and few.method == "none: 4 patients: fewer than 5"
+    )
     same = bootstrap(mean_of(np.full(6, 0.25)), unknown(6), method=method, resamples=50)
-    assert np.isnan(same.low) and same.method == "none: all resamples of 6 images (patients unknown) agree"
+    assert (
+        np.isnan(same.low)
+        and same.method == "none: all resamples of 6 images (patients unknown) agree"
+    )
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=25))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=25
+    )
+)
 def test_weighted_areas_equal_repeated_cases(cases):
     labels, ranks, weights = np.array(sorted(cases, key=lambda c: -c[1])).T
     auc, precision = weighted_areas(weights[None].astype(float), labels == 1, ranks / 6)
-    labels, ranks = np.repeat(labels, weights), np.repeat(ranks, weights)
+    labels = np.repeat(labels, weights)
+    ranks = np.repeat(ranks, weights)
     if len(set(labels.tolist())) < 2:
         assert np.isnan(auc[0]) and np.isnan(precision[0])
     else:
@@ -104,12 +121,15 @@ def test_weighted_areas_equal_repeated_cases(cases):
 
 def test_weighted_scores_equal_scoring_every_resample():
     rng = np.random.default_rng(0)
-    labels, probability = rng.integers(0, 2, 30), rng.random(30)
+    labels = rng.integers(0, 2, 30)
+    probability = rng.random(30)
     order = np.argsort(-probability)
-    positive, p = labels[order] == 1, probability[order]
+    positive = labels[order] == 1
+    p = probability[order]
     cases = _Cases(positive, p, p, -np.log(np.where(positive, p, 1 - p)), p >= 0.5)
     for w in resampled(lambda w: w, np.arange(30), 60, 0).astype(int):
-        y, q = np.repeat(labels[order], w), np.repeat(probability[order], w)
+        y = np.repeat(labels[order], w)
+        q = np.repeat(probability[order], w)
         scores = _values(w[None].astype(float), cases)
         assert scores["mcc"][0] == pytest.approx(sk.matthews_corrcoef(y, q >= 0.5), abs=1e-9)
         assert scores["brier"][0] == pytest.approx(sk.brier_score_loss(y, q), abs=1e-9)
@@ -139,7 +159,8 @@ def covered(intervals, truth):
 
 
 def test_coverage_over_images():
-    rng, found = np.random.default_rng(0), {"percentile": [], "bca": []}
+    rng = np.random.default_rng(0)
+    found = {"percentile": [], "bca": []}
     for x in rng.beta(2, 1.5, (400, 60)):  # Dice-like
         for method, intervals in found.items():
             intervals.append(bootstrap(mean_of(x), unknown(60), method=method, resamples=600)[:2])
@@ -148,7 +169,9 @@ def test_coverage_over_images():
 
 
 def test_coverage_with_patients_needs_patients():
-    rng, by_patients, by_images = np.random.default_rng(1), [], []
+    rng = np.random.default_rng(1)
+    by_patients = []
+    by_images = []
     patients = [f"p{i // 8}" for i in range(30 * 8)]
     for _ in range(300):
         x = np.repeat(rng.normal(size=30), 8) + 0.5 * rng.normal(size=240)

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 def placements(labels, probability):
     """DeLong's structural components by all pairs."""
-    positive, negative = probability[labels == 1, None], probability[None, labels == 0]
+    positive = probability[labels == 1, None]
+    negative = probability[None, labels == 0]
     wins = (positive > negative) + 0.5 * (positive == negative)
     return wins.mean(1), wins.mean(0)
 
@@ -31,9 +32,9 @@ def draw(seed, n, shift=1.0, correlation=0.6):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=30).filter(
-        lambda cases: 2 <= sum(c[0] for c in cases) <= len(cases) - 2
-    )
+    st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=30
+    ).filter(lambda cases: 2 <= sum(c[0] for c in cases) <= len(cases) - 2)
 )
 def test_equals_all_pairs_with_ties(cases):
     labels, first, second = np.array(cases).T
@@ -49,12 +50,15 @@ def test_equals_all_pairs_with_ties(cases):
     assert half == pytest.approx(1.96 * spread, abs=1e-6)
     swapped = delong_test(labels, second, first)
     assert swapped["value"] == pytest.approx(-test["value"], abs=1e-12)
-    assert swapped["p_value"] == (None if test["p_value"] is None else pytest.approx(test["p_value"], abs=1e-9))
+    assert swapped["p_value"] == (
+        None if test["p_value"] is None else pytest.approx(test["p_value"], abs=1e-9)
+    )
 
 
 def test_hand_computed_case():
     # Positives 4, 3, 1; negatives 2, 0: shares won 1, 1, 1/2 and 2/3, 1.
-    labels, probability = np.array([1, 1, 1, 0, 0]), np.array([4, 3, 1, 2, 0])
+    labels = np.array([1, 1, 1, 0, 0])
+    probability = np.array([4, 3, 1, 2, 0])
     variance = np.var([1, 1, 0.5], ddof=1) / 3 + np.var([2 / 3, 1], ddof=1) / 2
     assert delong(labels, probability) == pytest.approx((5 / 6 - 1.96 * np.sqrt(variance), 1))
 

@@ -28,7 +28,8 @@ def values(confusions, classes=CLASSES):
 
 def masks(seed, n=5, k=3, side=6):
     rng = np.random.default_rng(seed)
-    truth, predicted = rng.integers(0, k, (n, side, side)), rng.integers(0, k, (n, side, side))
+    truth = rng.integers(0, k, (n, side, side))
+    predicted = rng.integers(0, k, (n, side, side))
     truth[rng.random(truth.shape) < 0.1] = 255
     return truth, predicted
 
@@ -72,8 +73,10 @@ def test_data_set_scores_equal_scikit_learn_on_pooled_pixels(seed):
     truth, predicted = masks(seed)
     got = values(np.asarray(confusion_matrix(truth, predicted, 3)), ("a", "b", "c"))
     kept = truth != 255
-    t, p = truth[kept], predicted[kept]
-    iou, dice = sk.jaccard_score(t, p, average=None), sk.f1_score(t, p, average=None)
+    t = truth[kept]
+    p = predicted[kept]
+    iou = sk.jaccard_score(t, p, average=None)
+    dice = sk.f1_score(t, p, average=None)
     recall = sk.recall_score(t, p, average=None)
     expected = {
         "global_accuracy": sk.accuracy_score(t, p),
@@ -91,13 +94,19 @@ def test_per_image_scores_equal_scikit_learn_image_by_image():
     truth, predicted = masks(7, n=4, k=2)
     confusions = np.asarray(confusion_matrix(truth, predicted, 2))
     pairs = [(t[t != 255], p[t != 255]) for t, p in zip(truth, predicted, strict=True)]
-    np.testing.assert_allclose(per_image_dice(confusions), [sk.f1_score(t, p) for t, p in pairs], atol=1e-9)
-    np.testing.assert_allclose(per_image_iou(confusions), [sk.jaccard_score(t, p) for t, p in pairs], atol=1e-9)
+    np.testing.assert_allclose(
+        per_image_dice(confusions), [sk.f1_score(t, p) for t, p in pairs], atol=1e-9
+    )
+    np.testing.assert_allclose(
+        per_image_iou(confusions), [sk.jaccard_score(t, p) for t, p in pairs], atol=1e-9
+    )
     np.testing.assert_allclose(
         per_image_dice(confusions, 0), [sk.f1_score(t, p, pos_label=0) for t, p in pairs], atol=1e-9
     )
     got = values(confusions)
-    assert got["dice_infected_per_image"] == pytest.approx(np.mean([sk.f1_score(t, p) for t, p in pairs]), abs=1e-9)
+    assert got["dice_infected_per_image"] == pytest.approx(
+        np.mean([sk.f1_score(t, p) for t, p in pairs]), abs=1e-9
+    )
     macro = np.mean([sk.jaccard_score(t, p, average="macro") for t, p in pairs])
     assert got["mean_iou_per_image"] == pytest.approx(macro, abs=1e-9)
 
@@ -122,7 +131,10 @@ def test_absent_class_is_left_out_per_image():
         "value": pytest.approx((1 + 7 / 9 / 2 + 5 / 9 / 2 + 1) / 4),
         "n": 4,
     }
-    assert scores["mean_accuracy_per_image"] == {"value": pytest.approx((1 + 7 / 9 + 1 / 2 + 1) / 4), "n": 4}
+    assert scores["mean_accuracy_per_image"] == {
+        "value": pytest.approx((1 + 7 / 9 + 1 / 2 + 1) / 4),
+        "n": 4,
+    }
     assert scores["dice_infected"]["n"] == 5
 
 
@@ -134,7 +146,10 @@ def test_class_absent_everywhere_is_undefined_with_a_reason():
         "reason": "infected is absent from truth and prediction",
     }
     assert scores["accuracy_infected"]["reason"] == "infected is absent from the truth"
-    assert scores["dice_infected_per_image"]["value"] is None and scores["dice_infected_per_image"]["n"] == 0
+    assert (
+        scores["dice_infected_per_image"]["value"] is None
+        and scores["dice_infected_per_image"]["n"] == 0
+    )
     for name in SHARED:
         assert scores[name]["value"] == 1 and scores[f"{name}_per_image"]["value"] == 1
 
@@ -152,7 +167,9 @@ def test_nothing_to_score(confusions):
 def test_ignored_pixels_change_nothing():
     truth, predicted = masks(1)
     flipped = np.where(truth == 255, (predicted + 1) % 3, predicted)
-    assert values(confusion_matrix(truth, predicted, 3), "abc") == values(confusion_matrix(truth, flipped, 3), "abc")
+    assert values(confusion_matrix(truth, predicted, 3), "abc") == values(
+        confusion_matrix(truth, flipped, 3), "abc"
+    )
 
 
 def test_int32_counts_are_summed_without_overflow():
@@ -176,7 +193,8 @@ def test_bounds_and_relations(confusions):
         assert (s["value"] is None) == ("reason" in s)
         assert s["value"] is None or 0 <= s["value"] <= 1 + 1e-12
     for cls, name in enumerate("abc"):
-        iou, dice = per_image_iou(confusions, cls), per_image_dice(confusions, cls)
+        iou = per_image_iou(confusions, cls)
+        dice = per_image_dice(confusions, cls)
         np.testing.assert_allclose(dice, 2 * iou / (1 + iou), atol=1e-12)
         mean = scores[f"dice_{name}_per_image"]
         assert mean["n"] == np.sum(~np.isnan(dice))
@@ -200,7 +218,11 @@ def test_symmetry_order_and_renaming(confusions, random):
         "dice_b",
         "dice_c_per_image",
     ):  # truth <-> prediction
-        assert swapped[name] == pytest.approx(plain[name], abs=1e-12) if plain[name] is not None else True
+        assert (
+            swapped[name] == pytest.approx(plain[name], abs=1e-12)
+            if plain[name] is not None
+            else True
+        )
     shuffled = confusions[random.sample(range(len(confusions)), len(confusions))]
     assert values(shuffled, ("a", "b", "c")) == pytest.approx(plain, abs=1e-12)
     turned = confusions[:, ::-1, ::-1]
@@ -212,7 +234,9 @@ def test_symmetry_order_and_renaming(confusions, random):
 def test_batch_size_does_not_matter(seed, size):
     truth, predicted = masks(seed, n=5)
     whole = confusion_matrix(truth, predicted, 3)
-    parts = [confusion_matrix(truth[i : i + size], predicted[i : i + size], 3) for i in range(0, 5, size)]
+    parts = [
+        confusion_matrix(truth[i : i + size], predicted[i : i + size], 3) for i in range(0, 5, size)
+    ]
     assert values(np.concatenate(parts), "abc") == values(whole, "abc")
 
 
@@ -240,10 +264,15 @@ def test_class_index_is_checked(function):
 
 def by_pixels(truth, predicted, cls):
     """Accuracy, IoU and Dice of a class over pixels that count; NaN where undefined."""
-    true, found = (truth == cls)[truth != 255], (predicted == cls)[truth != 255]
+    true = (truth == cls)[truth != 255]
+    found = (predicted == cls)[truth != 255]
     hit = (true & found).sum()
     with np.errstate(invalid="ignore"):
-        return np.array([hit, hit, 2 * hit]) / [true.sum(), (true | found).sum(), true.sum() + found.sum()]
+        return np.array([hit, hit, 2 * hit]) / [
+            true.sum(),
+            (true | found).sum(),
+            true.sum() + found.sum(),
+        ]
 
 
 @pytest.mark.parametrize("k", [3, 4])
@@ -251,7 +280,8 @@ def test_infection_as_a_whole_and_its_classes(k):
     truth, predicted = masks(k, n=6, k=k)
     predicted[0][predicted[0] == k - 1] = 0
     truth[0][truth[0] == k - 1] = 0  # absent from both
-    classes, patients = ("background", "a", "b", "c")[:k], ["p", "p", "q", "r", "s", "t"]
+    classes = ("background", "a", "b", "c")[:k]
+    patients = ["p", "p", "q", "r", "s", "t"]
     scores = infection_scores(np.asarray(confusion_matrix(truth, predicted, k)), classes, patients)
     lesion = np.where(truth == 255, 255, truth > 0)
     binary = np.asarray(confusion_matrix(lesion, (predicted > 0).astype(int), 2))
@@ -279,6 +309,8 @@ def test_infection_as_a_whole_and_its_classes(k):
 
 def test_two_classes_are_scored_as_ever():
     confusions = np.random.default_rng(0).integers(0, 9, (6, 2, 2)).astype(np.int32)
-    assert infection_scores(confusions, CLASSES, ["p"] * 6) == segmentation_scores(confusions, CLASSES, ["p"] * 6)
+    assert infection_scores(confusions, CLASSES, ["p"] * 6) == segmentation_scores(
+        confusions, CLASSES, ["p"] * 6
+    )
     np.testing.assert_array_equal(infected_or_not(confusions), confusions)
     assert infected_or_not(np.zeros((0, 4, 4), np.int32)).shape == (0, 2, 2)

@@ -23,7 +23,9 @@ def square(shape, top, left, side):
 
 def blobs(seed, n, shape, sigma):
     rng = np.random.default_rng(seed)
-    fields = np.stack([ndimage.gaussian_filter(rng.standard_normal(shape), sigma) for _ in range(2 * n)])
+    fields = np.stack(
+        [ndimage.gaussian_filter(rng.standard_normal(shape), sigma) for _ in range(2 * n)]
+    )
     masks = (fields > np.quantile(fields, rng.choice([0.3, 0.6, 0.9]))).astype(np.uint8)
     return masks[:n], masks[n:]
 
@@ -53,10 +55,12 @@ def test_margin_labelled_infected_and_several_classes():
 
 
 def test_shifted_square_by_hand():
-    # Boundaries of 5x5 squares 3 columns apart, 16 pixels each. From one to the other: the far column (5 pixels)
-    # is 3 away; of the others, two by two 2, 1, 0, 0 away; the near column ends on the other's rows (0) or lies
-    # inside it, by rows 1, 2, 1 away from them and 1 from its far side: 1 away.
-    truth, predicted = square((20, 20), 4, 4, 5), square((20, 20), 4, 7, 5)
+    # Boundaries of 5x5 squares 3 columns apart, 16 pixels each. From one to the other: the far
+    # column (5 pixels) is 3 away; of the others, two by two 2, 1, 0, 0 away; the near column ends
+    # on the other's rows (0) or lies inside it, by rows 1, 2, 1 away from them and 1 from its far
+    # side: 1 away.
+    truth = square((20, 20), 4, 4, 5)
+    predicted = square((20, 20), 4, 7, 5)
     distances = np.array([3] * 5 + [2] * 2 + [1] * 2 + [0] * 2 + [0, 1, 1, 1, 0])
     got = surface_scores(truth, predicted, tolerance=1)
     assert got["assd"][0, 1] == pytest.approx(distances.mean())
@@ -87,12 +91,20 @@ def test_mask_touching_the_border_has_a_boundary_there():
 
 def test_one_pixel_masks():
     got = surface_scores(square((9, 9), 1, 1, 1), square((9, 9), 5, 4, 1), tolerance=5)
-    assert (got["hd95"][0, 1], got["assd"][0, 1], got["nsd"][0, 1], got["bf_score"][0, 1]) == (5, 5, 1, 0)
+    assert (got["hd95"][0, 1], got["assd"][0, 1], got["nsd"][0, 1], got["bf_score"][0, 1]) == (
+        5,
+        5,
+        1,
+        0,
+    )
 
 
 def test_rule_for_empty_masks():
-    empty, some = np.zeros((1, 6, 8), np.uint8), square((6, 8), 2, 2, 2)
-    neither, missed, invented = (surface_scores(*pair) for pair in ((empty, empty), (some, empty), (empty, some)))
+    empty = np.zeros((1, 6, 8), np.uint8)
+    some = square((6, 8), 2, 2, 2)
+    neither, missed, invented = (
+        surface_scores(*pair) for pair in ((empty, empty), (some, empty), (empty, some))
+    )
     assert all(np.isnan(neither[name][0, 1]) for name in NAMES)
     assert all(neither[name][0, 0] == best for name, best in zip(NAMES, (1, 0, 0, 1), strict=True))
     assert [missed[name][0, 1] for name in NAMES] == [0, 10, 10, 0]
@@ -101,7 +113,8 @@ def test_rule_for_empty_masks():
 
 
 def test_ignored_pixels_belong_to_no_class():
-    truth, predicted = square((20, 20), 4, 4, 6), square((20, 20), 4, 4, 6)
+    truth = square((20, 20), 4, 4, 6)
+    predicted = square((20, 20), 4, 4, 6)
     truth[0, :, 8:] = 255
     predicted[0, 12:, 12:] = 1
     got = surface_scores(truth, predicted)
@@ -124,12 +137,18 @@ def test_properties(seed, height, width, share):
     got = surface_scores(truth, predicted)
     assert_same(got, surface_oracle.surface_scores(truth, predicted))
     np.testing.assert_array_equal(got["bf_score"], bf_score(truth, predicted))
-    swapped, itself = surface_scores(predicted, truth), surface_scores(truth, truth)
+    swapped = surface_scores(predicted, truth)
+    itself = surface_scores(truth, truth)
     for name in ("hd95", "assd", "nsd"):
         np.testing.assert_allclose(swapped[name], got[name], atol=1e-12)
     both = ~np.isnan(got["bf_score"]) & ~np.isnan(swapped["bf_score"])
     np.testing.assert_allclose(swapped["bf_score"][both], got["bf_score"][both], atol=1e-12)
-    for name, best, worst in (("bf_score", 1, 0), ("nsd", 1, 0), ("hd95", 0, None), ("assd", 0, None)):
+    for name, best, worst in (
+        ("bf_score", 1, 0),
+        ("nsd", 1, 0),
+        ("hd95", 0, None),
+        ("assd", 0, None),
+    ):
         defined = got[name][~np.isnan(got[name])]
         worst = math.hypot(height, width) if worst is None else worst
         assert np.all((defined >= min(best, worst)) & (defined <= max(best, worst)))
@@ -137,13 +156,16 @@ def test_properties(seed, height, width, share):
     order = rng.permutation(4)  # images do not depend on their neighbours in the batch
     one = [surface_scores(truth[i : i + 1], predicted[i : i + 1]) for i in order]
     for name in NAMES:
-        np.testing.assert_array_equal(np.concatenate([scores[name] for scores in one]), got[name][order])
+        np.testing.assert_array_equal(
+            np.concatenate([scores[name] for scores in one]), got[name][order]
+        )
 
 
 @pytest.mark.parametrize("turn", [lambda m: m[:, ::-1], lambda m: m.transpose(0, 2, 1)])
 def test_turning_both_masks_changes_nothing(turn):
     truth, predicted = blobs(5, 2, (40, 61), 3)
-    got, turned = surface_scores(truth, predicted), surface_scores(turn(truth), turn(predicted))
+    got = surface_scores(truth, predicted)
+    turned = surface_scores(turn(truth), turn(predicted))
     for name in NAMES:
         np.testing.assert_allclose(turned[name], got[name], atol=1e-12)
 

@@ -1,4 +1,6 @@
-"""Every chosen threshold fulfils its rule on its own cases as a stage calls them, and is stored as it is."""
+"""Every chosen threshold fulfils its rule on its own cases as a stage calls them, and is stored as
+it is.
+"""
 
 import json
 from types import SimpleNamespace
@@ -19,7 +21,9 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 FEW = st.lists(st.tuples(st.integers(0, 1), st.integers(-10, 10)), min_size=2, max_size=40)
 # As a network gives them: float32, and many so large that their probability is 1.
-WIDE = st.lists(st.tuples(st.integers(0, 1), st.floats(-120, 120, width=32)), min_size=2, max_size=40)
+WIDE = st.lists(
+    st.tuples(st.integers(0, 1), st.floats(-120, 120, width=32)), min_size=2, max_size=40
+)
 
 
 def both(cases):
@@ -50,16 +54,28 @@ def test_no_threshold_does_better(cases):
         got = values(labels, log_odds >= choose_threshold(labels, log_odds=log_odds, rule=rule))
         assert got[rule] == pytest.approx(max(c[rule] for c in candidates[:-1]), abs=1e-9)
     for rule, other in (("sensitivity", "specificity"), ("specificity", "sensitivity")):
-        got = values(labels, log_odds >= choose_threshold(labels, log_odds=log_odds, rule=f"{rule}:0.8"))
+        got = values(
+            labels, log_odds >= choose_threshold(labels, log_odds=log_odds, rule=f"{rule}:0.8")
+        )
         assert got[rule] >= 0.8
-        assert got[other] == pytest.approx(max(c[other] for c in candidates if c[rule] >= 0.8), abs=1e-12)
+        assert got[other] == pytest.approx(
+            max(c[other] for c in candidates if c[rule] >= 0.8), abs=1e-12
+        )
 
 
 @settings(max_examples=80, deadline=None)
-@given(WIDE.filter(both), st.floats(0.05, 20), st.floats(0.01, 1), st.sampled_from(["sensitivity", "specificity"]))
+@given(
+    WIDE.filter(both),
+    st.floats(0.05, 20),
+    st.floats(0.01, 1),
+    st.sampled_from(["sensitivity", "specificity"]),
+)
 def test_rules_hold_in_use(cases, temperature, level, rule):
-    """Fitted in float64 and applied to float32 probabilities, specificity:0.95 gave .82, at the probability 1 .70."""
-    labels, log_odds = np.array([c[0] for c in cases]), np.array([c[1] for c in cases], np.float32)
+    """Fitted in float64 and applied to float32 probabilities, specificity:0.95 gave .82, at the
+    probability 1 .70.
+    """
+    labels = np.array([c[0] for c in cases])
+    log_odds = np.array([c[1] for c in cases], np.float32)
     calibrated = stage(temperature).calibrated(log_odds)
     threshold = choose_threshold(labels, log_odds=calibrated, rule=f"{rule}:{level}")
     stored = json.loads(json.dumps(threshold_to_json(threshold), allow_nan=False))
@@ -69,11 +85,14 @@ def test_rules_hold_in_use(cases, temperature, level, rule):
     best = choose_threshold(labels, log_odds=calibrated, rule="youden")
     found = stage(temperature, threshold_from_json(threshold_to_json(best)))
     want = max(sum(rates(labels, calibrated >= t)) for t in np.unique(calibrated))
-    assert sum(rates(labels, found.calls(found.calibrated(log_odds)))) == pytest.approx(want, abs=1e-12)
+    assert sum(rates(labels, found.calls(found.calibrated(log_odds)))) == pytest.approx(
+        want, abs=1e-12
+    )
 
 
 def test_threshold_lies_halfway():
-    labels, log_odds = [0, 0, 1, 1], [-3, -1, 0, 2]
+    labels = [0, 0, 1, 1]
+    log_odds = [-3, -1, 0, 2]
     assert choose_threshold(labels, log_odds=log_odds, rule="mcc") == -0.5
     assert choose_threshold(labels, log_odds=log_odds, rule="sensitivity:0.5") == 1
     assert choose_threshold(labels, log_odds=log_odds, rule="specificity:0.5") == -2
@@ -108,10 +127,14 @@ def test_damaged_thresholds(stored):
 
 
 def test_configured_thresholds_are_probabilities():
-    assert stage().threshold == 0 and stage(configured=0.9).threshold == pytest.approx(special.logit(0.9))
+    assert stage().threshold == 0 and stage(configured=0.9).threshold == pytest.approx(
+        special.logit(0.9)
+    )
 
 
-@pytest.mark.parametrize("rule", ["fixed", "youden", "f1", "mcc", "sensitivity:0.95", "specificity:1"])
+@pytest.mark.parametrize(
+    "rule", ["fixed", "youden", "f1", "mcc", "sensitivity:0.95", "specificity:1"]
+)
 def test_rules_that_there_are(rule):
     check_rule("classifier.threshold_rule", rule)
 

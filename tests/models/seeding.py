@@ -1,4 +1,6 @@
-"""Weights for tests of networks that need no initialisation, and are the same in every framework and version."""
+"""Weights for tests of networks that need no initialisation, and are the same in every framework
+and version.
+"""
 
 import math
 import zlib
@@ -9,7 +11,9 @@ import numpy as np
 
 
 def seeded_array(name, shape):
-    """Values of a variable, a function of its name and shape alone; of a size that keeps activations near one."""
+    """Values of a variable, a function of its name and shape alone; of a size that keeps
+    activations near one.
+    """
     noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
     kind = name.rsplit("/", 1)[-1]
     if kind.endswith("kernel"):
@@ -26,7 +30,9 @@ def seeded_variables(model, channels):
     def fill(path, leaf):
         return jnp.asarray(seeded_array("/".join(entry.key for entry in path[1:]), leaf.shape))
 
-    return jax.tree_util.tree_map_with_path(fill, {k: shapes[k] for k in ("params", "batch_stats") if k in shapes})
+    return jax.tree_util.tree_map_with_path(
+        fill, {k: shapes[k] for k in ("params", "batch_stats") if k in shapes}
+    )
 
 
 def seeded_input(*shape):

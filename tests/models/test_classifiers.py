@@ -38,7 +38,9 @@ OPTIONS = [  # the same of other options
 def traced(model, *shape, train=False):
     """Shapes of the logits and of all variables, exposed ones too, for an input of this shape."""
     keys = {"params": jax.random.PRNGKey(0), "dropout": jax.random.PRNGKey(1)}
-    return jax.eval_shape(partial(model.init_with_output, train=train, mutable=True), keys, jnp.zeros(shape))
+    return jax.eval_shape(
+        partial(model.init_with_output, train=train, mutable=True), keys, jnp.zeros(shape)
+    )
 
 
 @cache
@@ -61,7 +63,9 @@ def test_parameter_counts_and_what_is_exposed(name):
     logits, variables = traced_as_published(name)
     assert count(variables) == PARAMETERS[name]
     assert logits.shape == (2, 1000) and logits.dtype == jnp.float32
-    (features,), (feature_map,) = (variables["intermediates"][kind] for kind in ("features", "feature_map"))
+    (features,), (feature_map,) = (
+        variables["intermediates"][kind] for kind in ("features", "feature_map")
+    )
     assert features.shape == (2, variables["params"][model.head[-1]]["kernel"].shape[0])
     assert feature_map.ndim == 4 and feature_map.shape[1] < 30
     assert any(path.startswith(model.stem) for path in variables["params"])
@@ -69,16 +73,22 @@ def test_parameter_counts_and_what_is_exposed(name):
 
 @pytest.mark.parametrize(("name", "options", "parameters"), OPTIONS)
 def test_parameter_counts_of_options(name, options, parameters):
-    assert count(traced(create_model(name, num_classes=1000, **options), 1, 96, 96, 3)[1]) == parameters
+    assert (
+        count(traced(create_model(name, num_classes=1000, **options), 1, 96, 96, 3)[1])
+        == parameters
+    )
 
 
 @pytest.mark.parametrize(("name", "heads"), [("googlenet", 2), ("inception_v3", 1)])
 def test_auxiliary_heads_speak_in_training_only(name, heads):
     for aux, train in ((True, True), (False, True)):
-        model, x = create_model(name, num_classes=3, aux=aux), jnp.zeros((2, 82, 82, 1))
+        model = create_model(name, num_classes=3, aux=aux)
+        x = jnp.zeros((2, 82, 82, 1))
         keys = {"params": jax.random.PRNGKey(0), "dropout": jax.random.PRNGKey(1)}
         variables = jax.eval_shape(model.init, keys, x)
-        apply = partial(model.apply, train=train, rngs=keys, mutable=["batch_stats", "intermediates"])
+        apply = partial(
+            model.apply, train=train, rngs=keys, mutable=["batch_stats", "intermediates"]
+        )
         spoken = jax.eval_shape(apply, variables, x)[1]["intermediates"].get("auxiliary", ())
         assert [logits.shape for logits in spoken] == [(2, 3)] * (heads if aux and train else 0)
 
@@ -88,8 +98,16 @@ def test_auxiliary_heads_speak_in_training_only(name, heads):
     [
         ("xception", {"padding": "kears"}, "model option padding: 'kears' .*did you mean 'keras'"),
         ("shufflenet_v1", {"groups": 5}, "model option groups: '?5'? .*use one of 1, 2, 3, 4, 8"),
-        ("shufflenet_v1", {"width": 0.3}, "width=0.3 gives 81.6 channels, which must exceed 24 and be divisible by 4"),
-        ("shufflenet_v1", {"bottleneck": 0}, "shufflenet_v1: bottleneck=0, give a whole number, 1 or more"),
+        (
+            "shufflenet_v1",
+            {"width": 0.3},
+            "width=0.3 gives 81.6 channels, which must exceed 24 and be divisible by 4",
+        ),
+        (
+            "shufflenet_v1",
+            {"bottleneck": 0},
+            "shufflenet_v1: bottleneck=0, give a whole number, 1 or more",
+        ),
     ],
 )
 def test_unfit_options_are_refused(name, options, message):
@@ -105,14 +123,21 @@ def test_the_set_up_of_the_paper_and_the_smallest_input(name):
         assert logits.shape == (2, 2) and logits.dtype == jnp.float32
     if model.smallest > 1:
         side = model.smallest - 1
-        with pytest.raises(InputError, match=rf"^model {name}: an input of {side}x99 is too small, use {side + 1} "):
+        with pytest.raises(
+            InputError, match=rf"^model {name}: an input of {side}x99 is too small, use {side + 1} "
+        ):
             traced(model, 1, side, 99, 1)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_variable_has_a_name_of_its_own_in_the_reference(name):
-    variables = {k: v for k, v in traced_as_published(name)[1].items() if k in ("params", "batch_stats")}
-    paths = [tuple(entry.key for entry in path[1:]) for path, _ in jax.tree_util.tree_leaves_with_path(variables)]
+    variables = {
+        k: v for k, v in traced_as_published(name)[1].items() if k in ("params", "batch_stats")
+    }
+    paths = [
+        tuple(entry.key for entry in path[1:])
+        for path, _ in jax.tree_util.tree_leaves_with_path(variables)
+    ]
     keys = {create_model(name).reference_key(path) for path in paths}
     assert len(keys) == len(paths) and not any(
         part in key for key in keys for part in ("kernel", "scale", "/", ".mean", ".var")

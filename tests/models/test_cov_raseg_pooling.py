@@ -1,4 +1,6 @@
-"""The four pooling fields of CoV-RASeg: every pair that fits builds, every name trains, learns and evaluates."""
+"""The four pooling fields of CoV-RASeg: every pair that fits builds, every name trains, learns and
+evaluates.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -37,19 +39,25 @@ def network(smoothing, pooling, unpooling, other, features=4):
 
 
 def counted(model):
-    shapes = jax.eval_shape(model.init, jax.random.PRNGKey(0), jnp.zeros((1, 304, 304, 3)))["params"]
+    shapes = jax.eval_shape(model.init, jax.random.PRNGKey(0), jnp.zeros((1, 304, 304, 3)))[
+        "params"
+    ]
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
 
 
 @pytest.mark.parametrize(("pooling", "unpooling"), PAIRS)
 def test_every_pair_builds_with_the_parameters_counted_by_hand(pooling, unpooling):
     want = 373_126
-    # What follows takes all channels in: conv1 of encoder 2, conv3 of both decoders, one of which sees encoder 2's.
+    # What follows takes all channels in: conv1 of encoder 2, conv3 of both decoders, one of which
+    # sees encoder 2's.
     growth = {"haar_bands": 4, "max_avg_concat": 2}.get(pooling, 1)
     consumers = 1 if (pooling, unpooling) == ("haar_bands", "haar") else 2
     want += consumers * (growth - 1) * 64 * 9 * 64
-    want += {"mixed": 2, "gated": 2 * 4 * 64, "lp": 2 * 64, "conv": 2 * (4 * 64 * 64 + 64)}.get(pooling, 0)
-    if unpooling == "transposed_conv":  # before decoder 2 as many channels as the pooling gives, before decoder 1 64
+    want += {"mixed": 2, "gated": 2 * 4 * 64, "lp": 2 * 64, "conv": 2 * (4 * 64 * 64 + 64)}.get(
+        pooling, 0
+    )
+    # before decoder 2 as many channels as the pooling gives, before decoder 1 64
+    if unpooling == "transposed_conv":
         want += 4 * (growth * 64) ** 2 + growth * 64 + 4 * 64 * 64 + 64
     assert counted(network("avg", pooling, unpooling, "none", features=64)) == want
 
@@ -69,7 +77,9 @@ def test_one_step_of_training_then_evaluation(names):
 
     def loss(params, batch_stats, key):
         variables = {"params": params, "batch_stats": batch_stats}
-        logits, updated = model.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"pooling": key})
+        logits, updated = model.apply(
+            variables, x, train=True, mutable=["batch_stats"], rngs={"pooling": key}
+        )
         return -(jax.nn.log_softmax(logits) * jax.nn.one_hot(truth, 2)).sum(-1).mean(), updated
 
     @jax.jit

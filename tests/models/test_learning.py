@@ -1,7 +1,9 @@
-"""Every classifier learns: on 64 phantom slices the training loss falls to half of what guessing costs.
+"""Every classifier learns: on 64 phantom slices the training loss falls to half of what guessing
+costs.
 
-Compiling most of them takes a minute, so the tests take one; for all, or those named, in both precisions, and in which
-epoch each gets there: python -m tests.models.test_learning [NAME ..] [--dtypes bfloat16] [--size 48]
+Compiling most of them takes a minute, so the tests take one; for all, or those named, in both
+precisions, and in which epoch each gets there: python -m tests.models.test_learning [NAME ..]
+[--dtypes bfloat16] [--size 48]
 """
 
 import argparse
@@ -24,7 +26,9 @@ from covjax.training.state import create_state
 from covjax.training.step import train_step
 
 HALF = np.log(2) / 2  # of what guessing costs
-EPOCHS, BATCH, SIZE = 40, 8, 82  # the paper's size
+EPOCHS = 40
+BATCH = 8
+SIZE = 82  # the paper's size
 RATES = {"vgg": 3e-5}  # of what has another rate than 1e-3, by how its name begins
 
 
@@ -41,17 +45,23 @@ def batches(size):
 
 
 def losses(name, dtype="float32", size=SIZE):
-    """Yields the mean training loss, that of auxiliary heads included, of one epoch after another."""
+    """Yields the mean training loss, that of auxiliary heads included, of one epoch after
+    another.
+    """
     config = common.classifier().unlock()
     options = model_options(name)
     if "dropout" in options:  # which only delays learning 64 slices by heart
         options["dropout"] = 0.0
     config.model = {"name": name, **options}
     config.update(dtype=dtype, batch_size=BATCH)
-    config.input.update(enhance="none", size=(size, size), slice_size=(size, size), normalize="standardize")
+    config.input.update(
+        enhance="none", size=(size, size), slice_size=(size, size), normalize="standardize"
+    )
     rate = next((rate for beginning, rate in RATES.items() if name.startswith(beginning)), 1e-3)
     config.optimizer.update(name="adamw", learning_rate=rate)
-    stage = make_stage("classifier", config, measure_statistics("classifier", config, batches(size)), AXIS)
+    stage = make_stage(
+        "classifier", config, measure_statistics("classifier", config, batches(size)), AXIS
+    )
     optimizer = make_optimizer(config.optimizer, lambda step: rate)
     step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))
     state = replicate(create_state(init_variables(stage.model, config, 0), optimizer, 0, ema=False))
@@ -59,7 +69,9 @@ def losses(name, dtype="float32", size=SIZE):
         epoch = []
         for batch in batches(size):
             state, metrics = step(state, shard(batch))
-            assert bool(metrics["finite"]), f"{name} in {dtype}: the loss or a parameter is not finite"
+            assert bool(metrics["finite"]), (
+                f"{name} in {dtype}: the loss or a parameter is not finite"
+            )
             epoch.append(float(metrics["loss"]))
         yield np.mean(epoch)
 
@@ -82,7 +94,9 @@ def test_the_loss_falls_by_half(name):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", default=list_models("classification"))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--size", type=int, default=SIZE, help="side of the slices, in pixels")
@@ -91,7 +105,8 @@ def main():
         for dtype in options.dtypes:
             begun = time.perf_counter()
             history = until_half(name, dtype, options.size)
-            seconds, outcome = time.perf_counter() - begun, "half" if history[-1] <= HALF else "NOT half"
+            seconds = time.perf_counter() - begun
+            outcome = "half" if history[-1] <= HALF else "NOT half"
             print(
                 f"{name:20} {dtype:9} {outcome} in epoch {len(history)}  {history[0]:.3f} -> {history[-1]:.3f}  "
                 f"{seconds:.0f} s",

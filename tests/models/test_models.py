@@ -1,4 +1,6 @@
-"""Both networks of the paper: exact parameter counts, sizes, options, and the order of layers in its release."""
+"""Both networks of the paper: exact parameter counts, sizes, options, and the order of layers in
+its release.
+"""
 
 from functools import partial
 
@@ -23,10 +25,15 @@ def variables_of(model, size, channels):
 
 
 def count(model, size, channels):
-    return sum(int(np.prod(p.shape)) for p in jax.tree.leaves(variables_of(model, size, channels)["params"]))
+    return sum(
+        int(np.prod(p.shape))
+        for p in jax.tree.leaves(variables_of(model, size, channels)["params"])
+    )
 
 
-@pytest.mark.parametrize(("name", "size", "parameters"), [("cov_ctnet", 82, 11_322_762), ("cov_raseg", 304, 373_126)])
+@pytest.mark.parametrize(
+    ("name", "size", "parameters"), [("cov_ctnet", 82, 11_322_762), ("cov_raseg", 304, 373_126)]
+)
 def test_parameter_counts(name, size, parameters):
     assert count(create_model(name), (size, size), CHANNELS[name]) == parameters
 
@@ -39,7 +46,9 @@ def test_output_shapes(name, size, train):
     variables = variables_of(model, size, CHANNELS[name])
     apply = partial(model.apply, train=train, mutable=["batch_stats"] if train else False)
     rngs = {"dropout": jax.random.PRNGKey(0)}
-    out = jax.eval_shape(lambda v, x: apply(v, x, rngs=rngs), variables, jnp.zeros((2, *size, CHANNELS[name])))
+    out = jax.eval_shape(
+        lambda v, x: apply(v, x, rngs=rngs), variables, jnp.zeros((2, *size, CHANNELS[name]))
+    )
     logits = out[0] if train else out
     assert logits.shape == ((2, 3) if name == "cov_ctnet" else (2, *size, 3))
     assert logits.dtype == jnp.float32
@@ -51,7 +60,8 @@ def test_bfloat16_computes_low_and_returns_float32(name, options, seeded):
     high, low = (create_model(name, dtype=dtype, **options) for dtype in ("float32", "bfloat16"))
     variables = seeded[0](low, CHANNELS[name])  # of the types that init gives
     assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    got, want = jax.jit(low.apply)(variables, x), jax.jit(high.apply)(variables, x)
+    got = jax.jit(low.apply)(variables, x)
+    want = jax.jit(high.apply)(variables, x)
     assert got.dtype == jnp.float32
     # On average, because a max-pool may choose another pixel where two are nearly alike.
     error = jnp.abs(got - want).mean() / jnp.abs(want).mean()
@@ -72,21 +82,26 @@ def test_remat_halves_activation_memory_and_changes_no_gradient(name, size, seed
         logits, updated = model.apply(state, x, train=True, mutable=["batch_stats"], rngs=keys)
         return jnp.square(logits).mean(), updated
 
-    outcome, memory = [], []
+    outcome = []
+    memory = []
     for remat in (False, True):
-        step = jax.jit(jax.value_and_grad(partial(loss, model=create_model(name, remat=remat)), has_aux=True))
+        step = jax.jit(
+            jax.value_and_grad(partial(loss, model=create_model(name, remat=remat)), has_aux=True)
+        )
         step = step.lower(variables["params"]).compile(users_fusions)
         memory.append(step.memory_analysis().temp_size_in_bytes)
         outcome.append(step(variables["params"]))
     chex.assert_trees_all_close(*outcome, rtol=1e-4, atol=1e-5)
-    if jax.__version_info__ >= (0, 12):  # before, XLA:CPU merged what was to be computed again with the first time
+    # before, XLA:CPU merged what was to be computed again with the first time
+    if jax.__version_info__ >= (0, 12):
         assert memory[1] < 0.6 * memory[0]
 
 
 @pytest.mark.parametrize("final", FINALS)
 def test_every_final_of_cov_raseg(final, seeded):
     model = create_model("cov_raseg", features=8, final=final)
-    x, variables = seeded[1](2, 21, 18, 3), seeded[0](model, 3)
+    x = seeded[1](2, 21, 18, 3)
+    variables = seeded[0](model, 3)
     logits = jax.jit(model.apply)(variables, x)
     assert logits.shape == (2, 21, 18, 2) and bool(jnp.isfinite(logits).all())
     if final == "relu":
@@ -95,7 +110,9 @@ def test_every_final_of_cov_raseg(final, seeded):
         assert logits.min() < 0
     if final == "sigmoid2x2":  # the softmax of (0, z) is the sigmoid of z
         assert (logits[..., 0] == 0).all()
-        np.testing.assert_allclose(jax.nn.softmax(logits)[..., 1], jax.nn.sigmoid(logits[..., 1]), rtol=1e-5)
+        np.testing.assert_allclose(
+            jax.nn.softmax(logits)[..., 1], jax.nn.sigmoid(logits[..., 1]), rtol=1e-5
+        )
         assert variables["params"]["final_kernel"].shape == (2, 2, 8, 1)
 
 
@@ -125,7 +142,8 @@ def test_order_of_layers_in_cov_raseg(monkeypatch):
     monkeypatch.setattr(nn, "relu", noting("relu", nn.relu))
     with nn.intercept_methods(intercept):
         variables_of(create_model("cov_raseg"), (304, 304), 3)
-    block, third = ["conv3x64", "bn", "relu"], ["conv3x64", "relu"]
+    block = ["conv3x64", "bn", "relu"]
+    third = ["conv3x64", "relu"]
     encoder = [*block, *block, "avg2/1", *third, "max2/2"]
     decoder = ["unpool indices", *third, "avg2/1", *block]
     assert seen == [*encoder, *encoder, *decoder, *block, *decoder, "conv3x2", "bn", "relu"]
@@ -137,46 +155,81 @@ def test_initial_values_are_glorot_and_zero():
     params = jax.jit(model.init)(jax.random.PRNGKey(0), jnp.zeros((1, 8, 8, 3)))["params"]
     kernel = np.asarray(params["encoder1_conv2"]["conv"]["kernel"])
     limit = np.sqrt(6 / (9 * 16 + 9 * 16))
-    assert 0.95 * limit < np.abs(kernel).max() <= limit and abs(kernel.std() - limit / np.sqrt(3)) < 0.05 * limit
+    assert (
+        0.95 * limit < np.abs(kernel).max() <= limit
+        and abs(kernel.std() - limit / np.sqrt(3)) < 0.05 * limit
+    )
     assert not np.asarray(params["encoder1_conv2"]["conv"]["bias"]).any()
 
 
 @pytest.mark.parametrize("head_relu", [False, True])
 def test_penultimate_features_of_cov_ctnet(head_relu, seeded):
     model = create_model("cov_ctnet", head_relu=head_relu)
-    x, variables = seeded[1](4, 40, 40, 1), seeded[0](model, 1)
+    x = seeded[1](4, 40, 40, 1)
+    variables = seeded[0](model, 1)
     logits, sown = jax.jit(partial(model.apply, mutable=["intermediates"]))(variables, x)
     (features,) = sown["intermediates"]["features"]
     assert features.shape == (4, 64) and (features.min() == 0) == head_relu
     last = variables["params"]["fc3"]
-    np.testing.assert_allclose(features @ last["kernel"] + last["bias"], logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        features @ last["kernel"] + last["bias"], logits, rtol=1e-4, atol=1e-4
+    )
     assert count(model, (82, 82), 1) == 11_322_762
 
 
 def test_tasks():
     assert list_models() == sorted(n for table in MODELS.values() for n in table)
-    assert "cov_ctnet" in list_models("classification") and "cov_raseg" not in list_models("classification")
+    assert "cov_ctnet" in list_models("classification") and "cov_raseg" not in list_models(
+        "classification"
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: create_model("cov_rasg"), "'cov_rasg' is unknown, use one of .*; did you mean 'cov_raseg'"),
-        (lambda: create_model("cov_raseg", task="classification"), "classification model: 'cov_raseg' is unknown"),
+        (
+            lambda: create_model("cov_rasg"),
+            "'cov_rasg' is unknown, use one of .*; did you mean 'cov_raseg'",
+        ),
+        (
+            lambda: create_model("cov_raseg", task="classification"),
+            "classification model: 'cov_raseg' is unknown",
+        ),
         (lambda: create_model("cov_raseg", task="segmentaton"), "did you mean 'segmentation'"),
-        (lambda: list_models("regression"), "task: 'regression' is unknown, use one of classification, segmentation"),
+        (
+            lambda: list_models("regression"),
+            "task: 'regression' is unknown, use one of classification, segmentation",
+        ),
         (lambda: create_model("cov_raseg", dtype="bfloat6"), "did you mean 'bfloat16'"),
-        (lambda: create_model("cov_raseg", fetures=8), "option of model cov_raseg: 'fetures'.*did you mean 'features'"),
-        (lambda: create_model("cov_raseg", head_relu=True), "'head_relu' is unknown, use one of .*features, final"),
+        (
+            lambda: create_model("cov_raseg", fetures=8),
+            "option of model cov_raseg: 'fetures'.*did you mean 'features'",
+        ),
+        (
+            lambda: create_model("cov_raseg", head_relu=True),
+            "'head_relu' is unknown, use one of .*features, final",
+        ),
         (lambda: create_model("cov_raseg", final="lineer"), "did you mean 'linear'"),
-        (lambda: create_model("cov_raseg", final="sigmoid2x2", num_classes=3), "'sigmoid2x2' is for 2 classes, not 3"),
-        (lambda: create_model("cov_raseg", encoder_pooling="har"), "encoder_pooling: 'har' .*did you mean 'haar'"),
+        (
+            lambda: create_model("cov_raseg", final="sigmoid2x2", num_classes=3),
+            "'sigmoid2x2' is for 2 classes, not 3",
+        ),
+        (
+            lambda: create_model("cov_raseg", encoder_pooling="har"),
+            "encoder_pooling: 'har' .*did you mean 'haar'",
+        ),
         (
             lambda: create_model("cov_raseg", encoder_pooling="avg"),
             "'indices' does not fit encoder_pooling 'avg', use n",
         ),
-        (lambda: create_model("cov_raseg", features=0), "cov_raseg: features=0, give a whole number, 1 or more"),
-        (lambda: create_model("cov_ctnet", num_classes=1), "cov_ctnet: num_classes=1, give a whole number, 2 or more"),
+        (
+            lambda: create_model("cov_raseg", features=0),
+            "cov_raseg: features=0, give a whole number, 1 or more",
+        ),
+        (
+            lambda: create_model("cov_ctnet", num_classes=1),
+            "cov_ctnet: num_classes=1, give a whole number, 2 or more",
+        ),
         (lambda: variables_of(create_model("cov_raseg"), (3, 9), 3), "smaller than the 2x2 window"),
     ],
 )

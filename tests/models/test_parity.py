@@ -1,4 +1,5 @@
-"""Networks against PyTorch builds written from the paper's description, and against logits those builds gave.
+"""Networks against PyTorch builds written from the paper's description, and against logits those
+builds gave.
 
 The golden logits need no PyTorch: weights and inputs are functions of their names. To make them again:
 python -m tests.models.test_parity
@@ -78,7 +79,9 @@ def test_golden_logits(name, options, shape, seeded):
     variables, inputs = seeded
     model = create_model(name, **options)
     logits = jax.jit(model.apply)(variables(model, shape[-1]), inputs(*shape))
-    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[NAMES[CASES.index((name, options, shape))]]
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[
+        NAMES[CASES.index((name, options, shape))]
+    ]
     assert_near(sampled(logits), np.array(golden, np.float32), 1e-4)
 
 
@@ -86,7 +89,8 @@ def test_golden_logits(name, options, shape, seeded):
 def test_torch_logits(name, options, shape, seeded):
     torch, peer = torch_or_skip()
     variables, inputs = seeded
-    model, x = create_model(name, **options), inputs(*shape)
+    model = create_model(name, **options)
+    x = inputs(*shape)
     net, _ = peer.build(name, options)
     with torch.no_grad():
         want = net.eval()(peer.to_torch(x)).numpy()
@@ -95,27 +99,42 @@ def test_torch_logits(name, options, shape, seeded):
 
 # Not all: compiling both gradients of a large network takes half a minute.
 SMALL = ("cov_ctnet", "cov_raseg", "segnet_plain", "unet")
-TRAINED = [case for case in CASES if case[0] in SMALL and "batch_norm" not in case[1] and case[2] != (2, 82, 82, 1)]
+TRAINED = [
+    case
+    for case in CASES
+    if case[0] in SMALL and "batch_norm" not in case[1] and case[2] != (2, 82, 82, 1)
+]
 
 
-@pytest.mark.parametrize(("name", "options", "shape"), TRAINED, ids=[NAMES[CASES.index(case)] for case in TRAINED])
+@pytest.mark.parametrize(
+    ("name", "options", "shape"), TRAINED, ids=[NAMES[CASES.index(case)] for case in TRAINED]
+)
 def test_torch_gradients_and_batch_statistics(name, options, shape, seeded, monkeypatch):
-    """In float64 on both sides: in float32 a ReLU or a max-pool goes the other way where values differ by rounding."""
+    """In float64 on both sides: in float32 a ReLU or a max-pool goes the other way where values
+    differ by rounding.
+    """
     torch, peer = torch_or_skip()
     for module in (cov_ctnet, unet):
         monkeypatch.setattr(module, "Dropout", lambda rate, axis_name: lambda x, train: x)
     variables, inputs = seeded
-    both, x = variables(create_model(name, **options), shape[-1]), inputs(*shape)
-    labels = np.random.default_rng(0).integers(0, 2, shape[:1] if name == "cov_ctnet" else shape[:3])
+    both = variables(create_model(name, **options), shape[-1])
+    x = inputs(*shape)
+    labels = np.random.default_rng(0).integers(
+        0, 2, shape[:1] if name == "cov_ctnet" else shape[:3]
+    )
 
     net, layers = peer.build(name, options)
     net = net.double()
     seen = {}
     for path, layer in layers.items():
         if path.endswith("/bn"):
-            layer.register_forward_hook(lambda _, given, out, path=path: seen.update({path: given[0]}))
+            layer.register_forward_hook(
+                lambda _, given, out, path=path: seen.update({path: given[0]})
+            )
     logits = net.train()(peer.to_torch(x).double())
-    torch.nn.functional.cross_entropy(logits.flatten(0, -2), torch.tensor(labels).flatten()).backward()
+    torch.nn.functional.cross_entropy(
+        logits.flatten(0, -2), torch.tensor(labels).flatten()
+    ).backward()
 
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), both)
@@ -123,15 +142,21 @@ def test_torch_gradients_and_batch_statistics(name, options, shape, seeded, monk
         out, updated, gradients = trained_once(model, wide, x, labels)
     assert_near(np.asarray(out), logits.detach().numpy(), 1e-5)
 
-    ours, before = flat(updated), flat(both.get("batch_stats", {}))
+    ours = flat(updated)
+    before = flat(both.get("batch_stats", {}))
     for path, given in seen.items():
-        for kind, want in (("mean", given.mean((0, 2, 3))), ("var", given.var((0, 2, 3), unbiased=False))):
-            # torch averages the unbiased variance, flax the biased one: compared is what went in, as torch saw it.
+        for kind, want in (
+            ("mean", given.mean((0, 2, 3))),
+            ("var", given.var((0, 2, 3), unbiased=False)),
+        ):
+            # torch averages the unbiased variance, flax the biased one: compared is what went in,
+            # as torch saw it.
             batch = (ours[f"{path}/{kind}"] - 0.9 * before[f"{path}/{kind}"]) / 0.1
             want = want.detach().numpy()
             assert_near(batch, want, 1e-5, scale=np.abs(want).max() + 1)
 
-    ours, compared = flat(gradients), set()
+    ours = flat(gradients)
+    compared = set()
     for path, layer in layers.items():
         weight = peer.our_layout(layer, layer.weight.grad)
         name = f"{path}/scale" if path.endswith("/bn") else f"{path}/kernel"
@@ -139,8 +164,14 @@ def test_torch_gradients_and_batch_statistics(name, options, shape, seeded, monk
         compared.add(name)
         if layer.bias is not None:
             bias = ours[f"{path}/bias"]
-            # Before a BatchNorm this gradient is zero but for rounding: measured against the kernel's.
-            assert_near(bias, layer.bias.grad.numpy(), 1e-5, scale=max(np.abs(weight).max(), np.abs(bias).max()))
+            # Before a BatchNorm this gradient is zero but for rounding: measured against the
+            # kernel's.
+            assert_near(
+                bias,
+                layer.bias.grad.numpy(),
+                1e-5,
+                scale=max(np.abs(weight).max(), np.abs(bias).max()),
+            )
             compared.add(f"{path}/bias")
     assert compared == ours.keys()
 
@@ -149,7 +180,9 @@ def trained_once(model, both, x, labels):
     """The logits, the batch statistics and the gradients of one training step."""
 
     def loss(params):
-        out, updated = model.apply({**both, "params": params}, x, train=True, mutable=["batch_stats"])
+        out, updated = model.apply(
+            {**both, "params": params}, x, train=True, mutable=["batch_stats"]
+        )
         chosen = jnp.take_along_axis(jax.nn.log_softmax(out), labels[..., None], -1)
         return -chosen.mean(), (out, updated.get("batch_stats", {}))
 

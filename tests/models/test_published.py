@@ -1,7 +1,9 @@
-"""Networks with published weights: parameters, logits and features as in torchvision, timm or the paper.
+"""Networks with published weights: parameters, logits and features as in torchvision, timm or the
+paper.
 
-The golden logits need no torch: weights and inputs are functions of their names. To make them again, and to compare
-every network at every size, too long for each run: python -m tests.models.test_published
+The golden logits need no torch: weights and inputs are functions of their names. To make them
+again, and to compare every network at every size, too long for each run: python -m
+tests.models.test_published
 """
 
 import importlib.util
@@ -35,13 +37,21 @@ NETWORKS = [
 ]
 COMPARED = [(name, options, side) for name, options, sides in NETWORKS for side in sides[1:]]
 GOLDENS = [(name, options, sides[0]) for name, options, sides in NETWORKS]
-TRAINED = ["efficientnet_lite0", "googlenet", "inception_v3", "shufflenet_v1", "shufflenet_v2_x1_0", "xception"]
+TRAINED = [
+    "efficientnet_lite0",
+    "googlenet",
+    "inception_v3",
+    "shufflenet_v1",
+    "shufflenet_v2_x1_0",
+    "xception",
+]
 BY_HAND = [*dict.fromkeys(name for name, *_ in NETWORKS), "vgg16_bn", "vgg19", "vgg19_bn"]
 CLASSES = 5
 
 
 def relative_error(got, want):
-    got, want = np.asarray(got), np.asarray(want)
+    got = np.asarray(got)
+    want = np.asarray(want)
     assert got.shape == want.shape
     return np.abs(got - want).max() / np.abs(want).max()
 
@@ -63,7 +73,9 @@ def evaluated(model, variables, x):
     return logits, kept["intermediates"]["features"][0]
 
 
-@pytest.mark.parametrize(("name", "options", "side"), GOLDENS, ids=[label(*case) for case in GOLDENS])
+@pytest.mark.parametrize(
+    ("name", "options", "side"), GOLDENS, ids=[label(*case) for case in GOLDENS]
+)
 def test_golden_logits_and_features(name, options, side):
     logits, features = evaluated(*make(name, options, side))
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[label(name, options, side)]
@@ -71,7 +83,9 @@ def test_golden_logits_and_features(name, options, side):
     assert relative_error(features[:, ::97], golden["features"]) <= 1e-4
 
 
-@pytest.mark.parametrize(("name", "options", "side"), COMPARED, ids=[label(*case) for case in COMPARED])
+@pytest.mark.parametrize(
+    ("name", "options", "side"), COMPARED, ids=[label(*case) for case in COMPARED]
+)
 def test_logits_and_features_of_torch(name, options, side):
     peer = torch_or_skip()
     model, variables, x = make(name, options, side)
@@ -87,19 +101,27 @@ def test_training_mode_of_torch(name):
 
 
 def training_error(peer, name, side):
-    """In float64 on both sides: with few pixels and samples BatchNorm enlarges the rounding of float32."""
+    """In float64 on both sides: with few pixels and samples BatchNorm enlarges the rounding of
+    float32.
+    """
     model, variables, x = make(name, {}, side)
     want, state = peer.trained(peer.network(model, name, variables), x)
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dropout, "__call__", lambda self, x, train: x)
         wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
-        step = partial(model.clone(dtype=jnp.float64).apply, train=True, mutable=["intermediates", "batch_stats"])
+        step = partial(
+            model.clone(dtype=jnp.float64).apply,
+            train=True,
+            mutable=["intermediates", "batch_stats"],
+        )
         logits, kept = jax.jit(step)(wide, x.astype(np.float64))
     ours = [logits, *kept["intermediates"].get("auxiliary", ())]
     errors = [relative_error(*pair) for pair in zip(ours, want, strict=True)]
     for path, leaf in jax.tree_util.tree_leaves_with_path(kept.get("batch_stats", {})):
         if path[-1].key == "mean":  # the variance torch keeps is the unbiased one
-            errors.append(relative_error(leaf, state[peer.key_of(model, tuple(entry.key for entry in path))]))
+            errors.append(
+                relative_error(leaf, state[peer.key_of(model, tuple(entry.key for entry in path))])
+            )
     return max(errors)
 
 
@@ -119,17 +141,23 @@ def write_golden():
     for name, options, side in GOLDENS:
         model, variables, x = make(name, options, side)
         logits, features = peer.evaluated(peer.network(model, name, variables), x)
-        rounded = [[[float(f"{v:.7g}") for v in row] for row in values] for values in (logits, features[:, ::97])]
+        rounded = [
+            [[float(f"{v:.7g}") for v in row] for row in values]
+            for values in (logits, features[:, ::97])
+        ]
         golden[label(name, options, side)] = dict(zip(("logits", "features"), rounded, strict=True))
     GOLDEN.write_text(json.dumps(golden), encoding="utf-8")
 
 
 def print_errors():
-    """The largest relative errors of logits and features: in evaluation at every size, and in training at 82 pixels."""
+    """The largest relative errors of logits and features: in evaluation at every size, and in
+    training at 82 pixels.
+    """
     peer = torch_or_skip()
     for name in BY_HAND:
         model, variables, _ = make(name, {}, 75)
-        net, found = peer.network(model, name, variables), []
+        net = peer.network(model, name, variables)
+        found = []
         for side in (75, 82, 224, 299):
             x = seeded_input(2, side, side, 3) / 50
             pairs = zip(evaluated(model, variables, x), peer.evaluated(net, x), strict=True)

@@ -1,7 +1,7 @@
 """Xception with Keras's padding, against Keras and against logits it gave; its names there.
 
-The golden logits need no Keras: weights and inputs are functions of their names. To make them again:
-KERAS_BACKEND=jax python -m tests.models.test_xception
+The golden logits need no Keras: weights and inputs are functions of their names. To make them
+again: KERAS_BACKEND=jax python -m tests.models.test_xception
 """
 
 import json
@@ -65,13 +65,21 @@ def keras_network(variables):
     import keras
 
     keras.backend.clear_session()  # numbers the layers of the shortcuts from the start
-    net = keras.applications.Xception(weights=None, include_top=False, pooling="avg", input_shape=(None, None, 3))
-    net = keras.Model(net.input, [keras.layers.Dense(CLASSES, name="predictions")(net.output), net.output])
-    left = {f"{layer.name}/{weight.name}": weight for layer in net.layers for weight in layer.weights}
+    net = keras.applications.Xception(
+        weights=None, include_top=False, pooling="avg", input_shape=(None, None, 3)
+    )
+    net = keras.Model(
+        net.input, [keras.layers.Dense(CLASSES, name="predictions")(net.output), net.output]
+    )
+    left = {
+        f"{layer.name}/{weight.name}": weight for layer in net.layers for weight in layer.weights
+    }
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         key = key_of(tuple(entry.key for entry in path[1:]))
         value = np.asarray(leaf)
-        left.pop(key).assign(value.transpose(0, 1, 3, 2) if key.endswith("depthwise_kernel") else value)
+        left.pop(key).assign(
+            value.transpose(0, 1, 3, 2) if key.endswith("depthwise_kernel") else value
+        )
     assert not left
     return net
 
@@ -79,30 +87,42 @@ def keras_network(variables):
 def key_of(path):
     """Returns the "layer/weight" of Keras's Xception that holds the variable at `path`.
 
-    Keras numbers the layers of the shortcuts, which it gives no names, in the order of the blocks: conv2d,
-    conv2d_1, and so on. Its depthwise kernels are [3, 3, C, 1] where ours are [3, 3, 1, C].
+    Keras numbers the layers of the shortcuts, which it gives no names, in the order of the blocks:
+    conv2d, conv2d_1, and so on. Its depthwise kernels are [3, 3, C, 1] where ours are [3, 3, 1, C].
     """
     module, *inner, leaf = path
     if module == "fc":
         return f"predictions/{leaf}"
     if inner and inner[0].startswith("skip"):
         order = STRIDED.index(int(module.removeprefix("block")))
-        layer = ("batch_normalization" if inner[0] == "skipbn" else "conv2d") + (f"_{order}" if order else "")
+        layer = ("batch_normalization" if inner[0] == "skipbn" else "conv2d") + (
+            f"_{order}" if order else ""
+        )
     else:
         layer = layer_of(module, inner)
     kind = inner[-1] if inner else ""
     if leaf == "kernel":
-        return layer + {"conv1": "/depthwise_kernel", "pointwise": "/pointwise_kernel"}.get(kind, "/kernel")
-    return layer + {"scale": "/gamma", "bias": "/beta", "mean": "/moving_mean", "var": "/moving_variance"}[leaf]
+        return layer + {"conv1": "/depthwise_kernel", "pointwise": "/pointwise_kernel"}.get(
+            kind, "/kernel"
+        )
+    return (
+        layer
+        + {"scale": "/gamma", "bias": "/beta", "mean": "/moving_mean", "var": "/moving_variance"}[
+            leaf
+        ]
+    )
 
 
 def layer_of(module, inner):
-    """Returns the Keras name of a layer off the shortcuts: block 1 are our first convolutions, block 14 our last."""
+    """Returns the Keras name of a layer off the shortcuts: block 1 are our first convolutions,
+    block 14 our last.
+    """
     number = int(re.sub(r"\D", "", module))
     if not module.startswith("block"):  # conv1 to conv4, bn1 to bn4
         layer = f"block1_conv{number}" if number <= 2 else f"block14_sepconv{number - 2}"
         return layer + ("_bn" if module.startswith("bn") else "")
-    position = int(inner[0].removeprefix("rep_")) + (module == "block1")  # which starts without a ReLU
+    # which starts without a ReLU
+    position = int(inner[0].removeprefix("rep_")) + (module == "block1")
     return f"block{number + 1}_sepconv{position // 3 + 1}" + ("_bn" if position % 3 == 2 else "")
 
 
@@ -111,7 +131,8 @@ def write_golden():
         return [[float(f"{v:.7g}") for v in row] for row in np.asarray(values)]
 
     variables = network("keras")[1]
-    net, golden = keras_network(variables), {}
+    net = keras_network(variables)
+    golden = {}
     for shape in SHAPES:
         logits, features = net(seeded_input(*shape))
         torch_style = logits_and_features(network("torch")[0], variables, seeded_input(*shape))[0]

@@ -1,4 +1,6 @@
-"""Both networks in PyTorch, from the paper's description: oracle of the parity tests, peer of the benchmark."""
+"""Both networks in PyTorch, from the paper's description: oracle of the parity tests, peer of the
+benchmark.
+"""
 
 import numpy as np
 import torch
@@ -12,7 +14,8 @@ def cov_raseg(final="relu", features=64, classes=2):
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv, self.bn = nn.ModuleDict(), nn.ModuleDict()
+            self.conv = nn.ModuleDict()
+            self.bn = nn.ModuleDict()
             for part in ("encoder1", "encoder2", "decoder2", "decoder1"):
                 for k in (1, 2, 3):
                     fan_in = 3 if (part, k) == ("encoder1", 1) else features
@@ -32,7 +35,8 @@ def cov_raseg(final="relu", features=64, classes=2):
             return F.avg_pool2d(F.pad(x, (0, 1, 0, 1)), 2, stride=1)
 
         def forward(self, x):
-            indices, sizes = [], []
+            indices = []
+            sizes = []
             for part in ("encoder1", "encoder2"):
                 x = self.smooth(self.full(self.full(x, f"{part}_conv1"), f"{part}_conv2"))
                 x = self.third(x, f"{part}_conv3")
@@ -60,12 +64,14 @@ def cov_ctnet():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.layers, self.plan = nn.ModuleDict(), []
+            self.layers = nn.ModuleDict()
+            self.plan = []
             self.add("stem", 1, 64, 7, 2)
             width = 64
             for stage, features in enumerate((64, 128, 256, 512), 1):
                 for unit in (1, 2):
-                    name, stride = f"stage{stage}_unit{unit}", 2 if stage > 1 and unit == 1 else 1
+                    name = f"stage{stage}_unit{unit}"
+                    stride = 2 if stage > 1 and unit == 1 else 1
                     self.add(f"{name}/first", width, features, 3, stride)
                     self.add(f"{name}/second", features, features, 3, 1)
                     if stride == 2:
@@ -76,7 +82,9 @@ def cov_ctnet():
                 self.layers[f"fc{k}"] = nn.Linear(fan_in, fan_out)
 
         def add(self, name, fan_in, fan_out, size, stride):
-            self.layers[f"{name}/conv"] = nn.Conv2d(fan_in, fan_out, size, stride, size // 2, bias=False)
+            self.layers[f"{name}/conv"] = nn.Conv2d(
+                fan_in, fan_out, size, stride, size // 2, bias=False
+            )
             self.layers[f"{name}/bn"] = nn.BatchNorm2d(fan_out, eps=1e-5)
 
         def run(self, name, x):
@@ -100,7 +108,9 @@ def cov_ctnet():
 
 
 def fill_conv(layer, name):
-    """Fills a convolution (HWIO -> OIHW), a transposed one (HWIO -> IOHW) or a dense layer ((I, O) -> (O, I))."""
+    """Fills a convolution (HWIO -> OIHW), a transposed one (HWIO -> IOHW) or a dense layer ((I, O)
+    -> (O, I)).
+    """
     kernel = seeded_array(f"{name}/kernel", our_layout(layer, layer.weight).shape)
     places = (1, 0) if isinstance(layer, nn.ConvTranspose2d) else (0, 1)
     layer.weight.copy_(torch.tensor(np.moveaxis(kernel, (-1, -2), places).copy()))
@@ -113,13 +123,17 @@ def our_layout(layer, weight):
     weight = weight.detach().numpy()
     if weight.ndim == 1:
         return weight
-    return np.moveaxis(weight, (1, 0) if isinstance(layer, nn.ConvTranspose2d) else (0, 1), (-1, -2))
+    return np.moveaxis(
+        weight, (1, 0) if isinstance(layer, nn.ConvTranspose2d) else (0, 1), (-1, -2)
+    )
 
 
 def fill_bn(layer, name):
     arrays = dict(weight="scale", bias="bias", running_mean="mean", running_var="var")
     for theirs, ours in arrays.items():
-        getattr(layer, theirs).copy_(torch.tensor(seeded_array(f"{name}/{ours}", tuple(layer.bias.shape))))
+        getattr(layer, theirs).copy_(
+            torch.tensor(seeded_array(f"{name}/{ours}", tuple(layer.bias.shape)))
+        )
 
 
 def build(name, options):

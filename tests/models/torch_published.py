@@ -1,4 +1,6 @@
-"""Networks of torchvision and timm, and a ShuffleNet V1, with our variables: oracles of the parity tests."""
+"""Networks of torchvision and timm, and a ShuffleNet V1, with our variables: oracles of the parity
+tests.
+"""
 
 import importlib.util
 
@@ -9,9 +11,11 @@ import torch
 from tests.models.torch_shufflenet import ShuffleNetV1
 
 for _package in ("timm", "torchvision"):
-    if importlib.util.find_spec(_package) is None:  # before anything is defined, which cannot be done twice
+    # before anything is defined, which cannot be done twice
+    if importlib.util.find_spec(_package) is None:
         raise ImportError(f"needs {_package}")
-if torch.version.cuda is None:  # of the operators for which torchvision needs its own PyTorch no classifier needs any
+# of the operators for which torchvision needs its own PyTorch no classifier needs any
+if torch.version.cuda is None:
     _operators = torch.library.Library("torchvision", "DEF")
     for _name in ("nms", "qnms"):
         _operators.define(_name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -20,11 +24,16 @@ import timm  # noqa: E402
 import torchvision  # noqa: E402
 
 IN_TIMM = {"xception": "legacy_xception", "efficientnet_lite0": "tf_efficientnet_lite0"}
-INCEPTIONS = {"googlenet": torchvision.models.GoogLeNet, "inception_v3": torchvision.models.Inception3}
+INCEPTIONS = {
+    "googlenet": torchvision.models.GoogLeNet,
+    "inception_v3": torchvision.models.Inception3,
+}
 
 
 def built(model, name, channels=3):
-    """The torch network of that name, of the model's classes and options, for 1 or 3 input channels."""
+    """The torch network of that name, of the model's classes and options, for 1 or 3 input
+    channels.
+    """
     classes = model.num_classes
     if name in INCEPTIONS:
         net = INCEPTIONS[name](classes, aux_logits=model.aux, init_weights=False)
@@ -38,7 +47,8 @@ def built(model, name, channels=3):
         net = torchvision.models.get_model(name, num_classes=classes)
     if channels == 1:
         first = next(module for module in net.modules() if isinstance(module, torch.nn.Conv2d))
-        first.in_channels, first.weight = 1, torch.nn.Parameter(first.weight.detach().sum(1, keepdim=True))
+        first.in_channels = 1
+        first.weight = torch.nn.Parameter(first.weight.detach().sum(1, keepdim=True))
     return net
 
 
@@ -56,10 +66,14 @@ def network(model, name, variables):
 
 
 def in_torch_layout(value, flattened):
-    """HWIO to OIHW, (I, O) to (O, I); the inputs of a layer that reads a flattened (C, H, W) in PyTorch's order."""
+    """HWIO to OIHW, (I, O) to (O, I); the inputs of a layer that reads a flattened (C, H, W) in
+    PyTorch's order.
+    """
     if value.ndim == 2 and flattened:
         channels, height, width = flattened
-        value = value.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(value.shape)
+        value = (
+            value.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(value.shape)
+        )
     return np.moveaxis(value, (-1, -2), (0, 1)).copy() if value.ndim > 1 else value
 
 
@@ -85,11 +99,15 @@ def evaluated(net, x):
 
 @torch.no_grad()
 def trained(net, x):
-    """([logits, those of auxiliary heads from the first], state) of a step in float64, without dropout."""
+    """([logits, those of auxiliary heads from the first], state) of a step in float64, without
+    dropout.
+    """
     net.double().train()
     for layer in net.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.eval()
     out = net(to_torch(x).double())
     logits = [out] if torch.is_tensor(out) else [out[0], *reversed(out[1:])]
-    return [values.numpy() for values in logits], {key: value.numpy() for key, value in net.state_dict().items()}
+    return [values.numpy() for values in logits], {
+        key: value.numpy() for key, value in net.state_dict().items()
+    }

@@ -1,4 +1,6 @@
-"""The segmentation networks in PyTorch, from the papers' descriptions: oracles of the parity tests."""
+"""The segmentation networks in PyTorch, from the papers' descriptions: oracles of the parity
+tests.
+"""
 
 from functools import partial
 
@@ -10,11 +12,14 @@ from tests.models.torch_networks import fill_bn, fill_conv
 
 
 class Blocks(nn.Module):
-    """Layers by the names they have in covjax; subclasses list convolutions in `__init__` and run them in `forward`."""
+    """Layers by the names they have in covjax; subclasses list convolutions in `__init__` and run
+    them in `forward`.
+    """
 
     def __init__(self, batch_norm=True):
         super().__init__()
-        self.layers, self.batch_norm = nn.ModuleDict(), batch_norm
+        self.layers = nn.ModuleDict()
+        self.batch_norm = batch_norm
 
     def conv(self, name, fan_in, fan_out, size=3, bare=False, **moves):
         moves = {"padding": size // 2, **moves}
@@ -64,7 +69,11 @@ class SegNet(Blocks):
             x = unpooled(x, *kept.pop())
             for k in range(len(self.plan[stage - 1]), 0, -1):
                 last = (stage, k) == (1, 1)
-                x = self.layers["decoder1_conv1"](x) if last else self.run(f"decoder{stage}_conv{k}", x)
+                x = (
+                    self.layers["decoder1_conv1"](x)
+                    if last
+                    else self.run(f"decoder{stage}_conv{k}", x)
+                )
         return x.permute(0, 2, 3, 1)
 
 
@@ -108,7 +117,9 @@ class UNet(Blocks):
         self.conv("bridge_conv1", bottom // 2, bottom)
         self.conv("bridge_conv2", bottom, bottom)
         for stage, (features, _) in enumerate(self.plan, 1):
-            self.layers[f"decoder{stage}_unpooling"] = nn.ConvTranspose2d(2 * features, features, 2, 2)
+            self.layers[f"decoder{stage}_unpooling"] = nn.ConvTranspose2d(
+                2 * features, features, 2, 2
+            )
             self.conv(f"decoder{stage}_conv2", 2 * features, features)
             self.conv(f"decoder{stage}_conv1", features, features)
         self.conv("logits", width, classes, 1, bare=True)
@@ -120,24 +131,40 @@ class UNet(Blocks):
             full, _ = kept.pop()
             up = self.layers[f"decoder{stage}_unpooling"]
             # Where a side was odd, its last row or column gets the bias alone.
-            fitting = [long - 2 * short for long, short in zip(full.shape[-2:], x.shape[-2:], strict=True)]
-            x = torch.cat([full, up(x, output_size=[2 * s + f for s, f in zip(x.shape[-2:], fitting, strict=True)])], 1)
+            fitting = [
+                long - 2 * short for long, short in zip(full.shape[-2:], x.shape[-2:], strict=True)
+            ]
+            x = torch.cat(
+                [
+                    full,
+                    up(
+                        x,
+                        output_size=[2 * s + f for s, f in zip(x.shape[-2:], fitting, strict=True)],
+                    ),
+                ],
+                1,
+            )
             x = self.run(f"decoder{stage}_conv1", self.run(f"decoder{stage}_conv2", x))
         return self.layers["logits"](x).permute(0, 2, 3, 1)
 
 
 class VGGSegmenter(Blocks):
-    """What FCN and DeepLab v1 share: VGG-16 with its layers named by their place in torchvision's list."""
+    """What FCN and DeepLab v1 share: VGG-16 with its layers named by their place in torchvision's
+    list.
+    """
 
     def __init__(self, hidden, batch_norm, last_dilation=1):
         super().__init__(batch_norm)
-        self.places, place, fan_in = [], 0, 3
+        self.places = []
+        place = 0
+        fan_in = 3
         for stage, widths in enumerate(VGG16, 1):
             self.places.append([])
             dilation = last_dilation if stage == 5 else 1
             for width in widths:
                 conv = nn.Conv2d(fan_in, width, 3, padding=dilation, dilation=dilation)
-                self.layers[f"features_{place}"], fan_in = conv, width
+                self.layers[f"features_{place}"] = conv
+                fan_in = width
                 self.places[-1].append(place)
                 if batch_norm:
                     self.layers[f"features_{place + 1}"] = nn.BatchNorm2d(width)
@@ -163,11 +190,16 @@ class FCN(VGGSegmenter):
         self.conv("score", hidden, classes, 1, bare=True)
         for stage, width in ((4, 512), (3, 256))[: {32: 0, 16: 1, 8: 2}[stride]]:
             self.conv(f"score_pool{stage}", width, classes, 1, bare=True)
-            self.layers[f"enlarge_pool{stage}"] = nn.ConvTranspose2d(classes, classes, 4, 2, 1, bias=False)
-        self.layers["enlarge"] = nn.ConvTranspose2d(classes, classes, 2 * stride, stride, stride // 2, bias=False)
+            self.layers[f"enlarge_pool{stage}"] = nn.ConvTranspose2d(
+                classes, classes, 4, 2, 1, bias=False
+            )
+        self.layers["enlarge"] = nn.ConvTranspose2d(
+            classes, classes, 2 * stride, stride, stride // 2, bias=False
+        )
 
     def forward(self, x):
-        size, pooled = x.shape[-2:], {}
+        size = x.shape[-2:]
+        pooled = {}
         for stage in range(1, 6):
             x = pooled[stage] = F.max_pool2d(self.stage(x, stage), 2, 2, ceil_mode=True)
         for name in ("fc6", "fc7"):
@@ -176,7 +208,12 @@ class FCN(VGGSegmenter):
         for stage in (4, 3):
             if f"score_pool{stage}" in self.layers:
                 finer = self.layers[f"score_pool{stage}"](pooled[stage])
-                x = finer + self.layers[f"enlarge_pool{stage}"](x)[..., : finer.shape[-2], : finer.shape[-1]]
+                x = (
+                    finer
+                    + self.layers[f"enlarge_pool{stage}"](x)[
+                        ..., : finer.shape[-2], : finer.shape[-1]
+                    ]
+                )
         return self.layers["enlarge"](x)[..., : size[0], : size[1]].permute(0, 2, 3, 1)
 
 

@@ -1,5 +1,6 @@
-"""DeepLab v3 and FCN of torchvision, DeepLab v3+ out of its and timm's parts, and the U-Net of segmentation_models:
-oracles of the parity tests. Without dropout."""
+"""DeepLab v3 and FCN of torchvision, DeepLab v3+ out of its and timm's parts, and the U-Net of
+segmentation_models: oracles of the parity tests. Without dropout.
+"""
 
 import pytest
 import torch
@@ -28,7 +29,9 @@ class ResNet50(nn.Module):
     def __init__(self, output_stride):
         super().__init__()
         dilate = [False, output_stride == 8, True]
-        self.body = published().torchvision.models.resnet50(weights=None, replace_stride_with_dilation=dilate)
+        self.body = published().torchvision.models.resnet50(
+            weights=None, replace_stride_with_dilation=dilate
+        )
         self.channels = 256, 2048
 
     def forward(self, x):
@@ -56,13 +59,18 @@ class Lite0(nn.Module):
 
 def blocks():
     counts = (1, 2, 2, 3, 3, 4, 1)
-    return [(), *((f"blocks_{stage}_{k}",) for stage, count in enumerate(counts) for k in range(count))]
+    return [
+        (),
+        *((f"blocks_{stage}_{k}",) for stage, count in enumerate(counts) for k in range(count)),
+    ]
 
 
 def parts(block):
     if not block:
         return ("stem",)
-    return ("depthwise", "project") if block == ("blocks_0_0",) else ("expand", "depthwise", "project")
+    return (
+        ("depthwise", "project") if block == ("blocks_0_0",) else ("expand", "depthwise", "project")
+    )
 
 
 class DeepLabPlus(nn.Module):
@@ -74,9 +82,19 @@ class DeepLabPlus(nn.Module):
         self.backbone = {"resnet50": ResNet50, "efficientnet_lite0": Lite0}[backbone](output_stride)
         first, last = self.backbone.channels
         self.aspp = deeplab.ASPP(last, RATES[output_stride])
-        self.low_level = nn.Sequential(nn.Conv2d(first, 48, 1, bias=False), nn.BatchNorm2d(48)) if decoder else None
-        self.fuse = nn.Sequential(nn.Conv2d(304, 256, 3, 1, 1, bias=False), nn.BatchNorm2d(256)) if decoder else None
-        self.top = nn.Sequential(*list(deeplab.DeepLabHead(last, classes, RATES[output_stride]).children())[1:])
+        self.low_level = (
+            nn.Sequential(nn.Conv2d(first, 48, 1, bias=False), nn.BatchNorm2d(48))
+            if decoder
+            else None
+        )
+        self.fuse = (
+            nn.Sequential(nn.Conv2d(304, 256, 3, 1, 1, bias=False), nn.BatchNorm2d(256))
+            if decoder
+            else None
+        )
+        self.top = nn.Sequential(
+            *list(deeplab.DeepLabHead(last, classes, RATES[output_stride]).children())[1:]
+        )
 
     def forward(self, x):
         size = x.shape[-2:]
@@ -92,7 +110,9 @@ class DeepLabPlus(nn.Module):
         """Layers by their names in covjax."""
         layers = self.backbone.named() | named_head(self.aspp, self.top)
         if self.fuse:
-            layers |= paired({"head/low_level": tuple(self.low_level), "head/fuse": tuple(self.fuse)})
+            layers |= paired(
+                {"head/low_level": tuple(self.low_level), "head/fuse": tuple(self.fuse)}
+            )
         return layers
 
 
@@ -142,15 +162,22 @@ class BackboneUNet(nn.Module):
         return self.net.segmentation_head(self.net.decoder(self.net.encoder(x))).permute(0, 2, 3, 1)
 
     def named(self):
-        encoder, pairs = self.net.encoder, {}
+        encoder = self.net.encoder
+        pairs = {}
         layers = named_resnet(encoder) if self.resnet else named_lite0(encoder.model)
         for stage, block in zip(range(5, 0, -1), self.net.decoder.blocks, strict=True):
-            pairs |= {f"decoder{stage}_conv{k}": tuple(getattr(block, f"conv{k}"))[:2] for k in (1, 2)}
+            pairs |= {
+                f"decoder{stage}_conv{k}": tuple(getattr(block, f"conv{k}"))[:2] for k in (1, 2)
+            }
         return layers | paired(pairs) | {"logits": self.net.segmentation_head[0]}
 
 
 def paired(pairs):
-    return {f"{name}/{kind}": layer for name, two in pairs.items() for kind, layer in zip(KINDS, two, strict=True)}
+    return {
+        f"{name}/{kind}": layer
+        for name, two in pairs.items()
+        for kind, layer in zip(KINDS, two, strict=True)
+    }
 
 
 def named_resnet(body):
@@ -158,7 +185,10 @@ def named_resnet(body):
     for stage in range(1, 5):
         for k, unit in enumerate(getattr(body, f"layer{stage}")):
             for j in (1, 2, 3) if hasattr(unit, "conv3") else (1, 2):
-                pairs[f"layer{stage}_{k}/conv{j}"] = getattr(unit, f"conv{j}"), getattr(unit, f"bn{j}")
+                pairs[f"layer{stage}_{k}/conv{j}"] = (
+                    getattr(unit, f"conv{j}"),
+                    getattr(unit, f"bn{j}"),
+                )
             if unit.downsample:
                 pairs[f"layer{stage}_{k}/downsample"] = tuple(unit.downsample)
     return paired(pairs)
@@ -166,12 +196,19 @@ def named_resnet(body):
 
 def named_lite0(body):
     """timm's names are those that our classifier gives for weight files."""
-    named = {n: layer for n, layer in body.named_modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)}
-    ours, classifier = {}, create_model("efficientnet_lite0")
+    named = {
+        n: layer
+        for n, layer in body.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
+    }
+    ours = {}
+    classifier = create_model("efficientnet_lite0")
     for block, part, kind in ((b, p, k) for b in blocks() for p in parts(b) for k in KINDS):
         path = (*block, part, kind)
         leaf = "kernel" if kind == "conv" else "scale"
-        ours["/".join(path)] = named.pop(classifier.reference_key((*path, leaf)).removesuffix(".weight"))
+        ours["/".join(path)] = named.pop(
+            classifier.reference_key((*path, leaf)).removesuffix(".weight")
+        )
     assert not named
     return ours
 

@@ -1,4 +1,6 @@
-"""Poolings and unpoolings as slow numpy loops over windows, straight from their definitions, in float64."""
+"""Poolings and unpoolings as slow numpy loops over windows, straight from their definitions, in
+float64.
+"""
 
 import math
 
@@ -34,13 +36,16 @@ def blend(share, pixels, there):
     return share * maximum(pixels, there, None) + (1 - share) * pixels.mean()
 
 
-# Of one channel's window: pixels (zeros where it reaches outside), which of them are there, the channel's parameters.
+# Of one channel's window: pixels (zeros where it reaches outside), which of them are there, the
+# channel's parameters.
 OF_A_WINDOW = {
     "max": maximum,
     "avg": lambda pixels, there, p: pixels.mean(),
     "max_avg_sum": lambda pixels, there, p: maximum(pixels, there, p) + pixels.mean(),
     "mixed": lambda pixels, there, p: blend(sigmoid(p["mix"]), pixels, there),
-    "gated": lambda pixels, there, p: blend(sigmoid((p["gate"].ravel() * pixels).sum()), pixels, there),
+    "gated": lambda pixels, there, p: blend(
+        sigmoid((p["gate"].ravel() * pixels).sum()), pixels, there
+    ),
     "stochastic": expected,
     "lp": lp,
     "soft": soft,
@@ -48,19 +53,28 @@ OF_A_WINDOW = {
 
 
 def windows(x, window, stride):
-    """Yields (index of the output, pixels, which are there): side by side, or padded to ceil(side / stride)."""
+    """Yields (index of the output, pixels, which are there): side by side, or padded to ceil(side /
+    stride).
+    """
     n, height, width, channels = x.shape
     before = 0 if stride == window else (window - 1) // 2
     for i, j in np.ndindex(*outputs(x, window, stride)):
-        rows, columns = (np.arange(k * stride - before, k * stride - before + window) for k in (i, j))
+        rows, columns = (
+            np.arange(k * stride - before, k * stride - before + window) for k in (i, j)
+        )
         there = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
-        part = x[:, rows.clip(0, height - 1)][:, :, columns.clip(0, width - 1)] * there[None, :, :, None]
+        part = (
+            x[:, rows.clip(0, height - 1)][:, :, columns.clip(0, width - 1)]
+            * there[None, :, :, None]
+        )
         for b, c in np.ndindex(n, channels):
             yield (b, i, j, c), part[b, :, :, c].ravel(), there.ravel()
 
 
 def outputs(x, window, stride):
-    return tuple(side // window if stride == window else math.ceil(side / stride) for side in x.shape[1:3])
+    return tuple(
+        side // window if stride == window else math.ceil(side / stride) for side in x.shape[1:3]
+    )
 
 
 def pool(x, kind, window, stride, parameters):
@@ -80,17 +94,24 @@ def pool(x, kind, window, stride, parameters):
             out[b, i, j] += pixels @ kernel[:, c]
         return out
     for (b, i, j, c), pixels, there in windows(x, window, stride):
-        own = {name: value if value.ndim == 0 else value[..., c] for name, value in parameters.items()}
+        own = {
+            name: value if value.ndim == 0 else value[..., c] for name, value in parameters.items()
+        }
         out[b, i, j, c] = OF_A_WINDOW[kind](pixels, there, own)
     return out
 
 
 def blur(x, sides, stride):
     """Weights 1 2 1 along both axes; outside the image its edge goes on."""
-    x, out = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge"), np.zeros((x.shape[0], *sides, x.shape[-1]))
+    x, out = (
+        np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge"),
+        np.zeros((x.shape[0], *sides, x.shape[-1])),
+    )
     weights = np.outer((1, 2, 1), (1, 2, 1)) / 16
     for i, j in np.ndindex(*sides):
-        out[:, i, j] = np.einsum("nhwc,hw->nc", x[:, i * stride : i * stride + 3, j * stride : j * stride + 3], weights)
+        out[:, i, j] = np.einsum(
+            "nhwc,hw->nc", x[:, i * stride : i * stride + 3, j * stride : j * stride + 3], weights
+        )
     return out
 
 
@@ -102,7 +123,8 @@ def unpool(x, kind, size, stride, parameters):
         return np.einsum("ia,jb,nabc->nijc", hats(size[0], h, stride), hats(size[1], w, stride), x)
     out = np.zeros((n, *size, channels))
     for i, j in np.ndindex(*size):
-        (a, row), (b, column) = divmod(i, stride), divmod(j, stride)
+        a, row = divmod(i, stride)
+        b, column = divmod(j, stride)
         if kind == "nearest":
             out[:, i, j] = x[:, min(a, h - 1), min(b, w - 1)]
         elif a < h and b < w:
@@ -111,6 +133,8 @@ def unpool(x, kind, size, stride, parameters):
 
 
 def hats(long, short, stride):
-    """How much of each old pixel goes into each new one: linear between centres, constant beyond the outer ones."""
+    """How much of each old pixel goes into each new one: linear between centres, constant beyond
+    the outer ones.
+    """
     centres = (np.minimum(np.arange(long), short * stride - 1) + 0.5) / stride - 0.5
     return np.maximum(0, 1 - np.abs(centres.clip(0, short - 1)[:, None] - np.arange(short)))

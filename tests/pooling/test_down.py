@@ -1,4 +1,6 @@
-"""Every pooling against numpy loops, with exact gradients, in bfloat16, on odd sizes, side by side and overlapping."""
+"""Every pooling against numpy loops, with exact gradients, in bfloat16, on odd sizes, side by side
+and overlapping.
+"""
 
 from functools import partial
 
@@ -29,7 +31,9 @@ def pooled(kind, x, parameters, grids):
 
 
 def value_and_gradients(kind, grid, x, parameters):
-    return jax.jit(jax.value_and_grad(lambda x, p: pool2d(x, kind, *grid, p)[0].sum(), (0, 1)))(x, parameters)
+    return jax.jit(jax.value_and_grad(lambda x, p: pool2d(x, kind, *grid, p)[0].sum(), (0, 1)))(
+        x, parameters
+    )
 
 
 def test_every_pooling_is_explained_with_its_source():
@@ -52,19 +56,30 @@ def test_against_loops_with_exact_gradients_and_in_bfloat16(kind):
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.default_rng(1).normal(size=(1, 5, 6, 2)))  # no ties
         several = jax.jit(lambda x, parameters: pooled(kind, x, parameters, GRIDS[:2]))
-        check_grads(several, (x, parameters), order=1, modes=["rev"], rtol=1e-6, atol=1e-6, eps=1e-5)
+        check_grads(
+            several, (x, parameters), order=1, modes=["rev"], rtol=1e-6, atol=1e-6, eps=1e-5
+        )
 
 
 @pytest.mark.parametrize("kind", ("max", "avg_then_max", "max_avg_sum", "mixed", "gated", "blur"))
 @pytest.mark.parametrize("grid", [(2, 2), (3, 2)])
 def test_the_gradient_of_a_tie_goes_to_the_first_maximum(kind, grid):
-    """All pixels alike: what the maximum passes on is the largest part of every gradient, and comes first."""
+    """All pixels alike: what the maximum passes on is the largest part of every gradient, and comes
+    first.
+    """
     parameters = {name: np.zeros(p.shape) for name, p in parameters_of(kind, grid[0], 1).items()}
     x = jnp.ones((1, 2, 2, 1)) if grid == (2, 2) else jnp.ones((1, 3, 3, 1))
-    value, gradient = jax.jit(jax.value_and_grad(lambda x: pool2d(x, kind, *grid, parameters)[0][0, 0, 0, 0]))(x)
-    assert float(gradient.sum()) == pytest.approx(float(value))  # every one of these is of degree one
-    assert gradient[0, 0, 0, 0] > 2 * jnp.abs(gradient).ravel()[1:].max() or kind in ("avg_then_max", "blur")
-    if kind == "avg_then_max":  # smoothed, only the first of the window is the mean of four ones, the others less
+    value, gradient = jax.jit(
+        jax.value_and_grad(lambda x: pool2d(x, kind, *grid, parameters)[0][0, 0, 0, 0])
+    )(x)
+    # every one of these is of degree one
+    assert float(gradient.sum()) == pytest.approx(float(value))
+    assert gradient[0, 0, 0, 0] > 2 * jnp.abs(gradient).ravel()[1:].max() or kind in (
+        "avg_then_max",
+        "blur",
+    )
+    # smoothed, only the first of the window is the mean of four ones, the others less
+    if kind == "avg_then_max":
         np.testing.assert_allclose(gradient[0, :2, :2, 0], gradient[0, 0, 0, 0])
 
 
@@ -78,10 +93,15 @@ def test_no_nan_vanishes(kind):
 @pytest.mark.parametrize("kind", ON_GRIDS)
 def test_no_gather_scatter_or_window_reduction_is_left(kind):
     def loss(x):
-        return sum(pool2d(x, kind, *grid, parameters_of(kind, grid[0], 2))[0].sum() for grid in GRIDS)
+        return sum(
+            pool2d(x, kind, *grid, parameters_of(kind, grid[0], 2))[0].sum() for grid in GRIDS
+        )
 
     text = jax.jit(jax.grad(loss)).lower(jnp.ones((1, 7, 6, 2))).as_text()
-    assert not any(f"stablehlo.{op}" in text for op in ("gather", "scatter", "reduce_window", "select_and_scatter"))
+    assert not any(
+        f"stablehlo.{op}" in text
+        for op in ("gather", "scatter", "reduce_window", "select_and_scatter")
+    )
 
 
 @pytest.mark.parametrize("kind", ["lp", "soft", "stochastic", "mixed", "gated"])
@@ -95,12 +115,19 @@ def test_large_values_and_empty_maps_stay_finite_with_their_gradients(kind):
 
 def test_lp_lies_between_the_mean_and_the_maximum():
     x = jnp.asarray(np.random.default_rng(0).random((1, 4, 4, 1)), jnp.float32)
-    mean, top = pool2d(x, "avg")[0], pool2d(x, "max")[0]
-    np.testing.assert_allclose(pool2d(x, "lp", parameters={"power": jnp.full(1, -30.0)})[0], mean, rtol=1e-5)
-    np.testing.assert_allclose(pool2d(x, "lp", parameters={"power": jnp.full(1, 3e3)})[0], top, rtol=1e-3)
+    mean = pool2d(x, "avg")[0]
+    top = pool2d(x, "max")[0]
+    np.testing.assert_allclose(
+        pool2d(x, "lp", parameters={"power": jnp.full(1, -30.0)})[0], mean, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        pool2d(x, "lp", parameters={"power": jnp.full(1, 3e3)})[0], top, rtol=1e-3
+    )
     start = parameter_shapes("lp", 2, 1)["power"][0](None, (1,), jnp.float32)
     want = (np.asarray(x).reshape(2, 2, 2, 2) ** 3).mean((1, 3)) ** (1 / 3)
-    np.testing.assert_allclose(pool2d(x, "lp", parameters={"power": start})[0][0, :, :, 0], want, rtol=1e-5)
+    np.testing.assert_allclose(
+        pool2d(x, "lp", parameters={"power": start})[0][0, :, :, 0], want, rtol=1e-5
+    )
 
 
 def test_a_stochastic_pooling_draws_in_proportion_and_gives_the_gradient_to_what_it_drew():
@@ -120,13 +147,20 @@ def test_a_stochastic_pooling_draws_in_proportion_and_gives_the_gradient_to_what
     np.testing.assert_array_equal(gradient[:, 1, 1], values == 3)
     assert gradient.sum() == n
     # Nothing above zero: every pixel that is there as often.
-    empty = np.asarray(pool2d(jnp.full_like(x, -1).at[:, 1, 1].set(-2), "stochastic", 3, 2, keys=keys)[0])
-    assert set(empty.ravel()) == {-1.0, -2.0} and abs((empty == -2).mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / n)
+    empty = np.asarray(
+        pool2d(jnp.full_like(x, -1).at[:, 1, 1].set(-2), "stochastic", 3, 2, keys=keys)[0]
+    )
+    assert set(empty.ravel()) == {-1.0, -2.0} and abs((empty == -2).mean() - 0.25) < 4 * np.sqrt(
+        0.25 * 0.75 / n
+    )
 
 
 def test_which_poolings_keep_switches():
     x = jnp.zeros((1, 6, 6, 2))
-    kept = {k: jax.eval_shape(partial(pool2d, kind=k, parameters=parameters_of(k, 2, 2)), x)[1] for k in ON_GRIDS}
+    kept = {
+        k: jax.eval_shape(partial(pool2d, kind=k, parameters=parameters_of(k, 2, 2)), x)[1]
+        for k in ON_GRIDS
+    }
     with_switches = {kind for kind, value in kept.items() if isinstance(value, Switches)}
     assert with_switches == {"max", "max_avg_sum", "avg_then_max", "mixed", "gated"}
     assert pool2d(x, "max", 3, 2)[1] is None  # a pixel may win two windows
@@ -135,7 +169,9 @@ def test_which_poolings_keep_switches():
 @pytest.mark.parametrize("kind", [kind for kind in SMOOTHINGS if kind != "none"])
 def test_smoothings_keep_size_and_channels(kind):
     x = jnp.zeros((1, 5, 4, 3))
-    got, _ = jax.eval_shape(partial(pool2d, kind=kind, window=2, stride=1, parameters=parameters_of(kind, 2, 3)), x)
+    got, _ = jax.eval_shape(
+        partial(pool2d, kind=kind, window=2, stride=1, parameters=parameters_of(kind, 2, 3)), x
+    )
     assert got.shape == x.shape
 
 

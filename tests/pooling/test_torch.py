@@ -1,4 +1,6 @@
-"""Poolings and unpoolings that PyTorch has, with their gradients, ties included; skipped without it."""
+"""Poolings and unpoolings that PyTorch has, with their gradients, ties included; skipped without
+it.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,9 @@ def nhwc(x):
 
 
 def compare(ours, theirs, x, *parameters):
-    """Values and the gradients of x and of parameters, which are of PyTorch's layout on both sides."""
+    """Values and the gradients of x and of parameters, which are of PyTorch's layout on both
+    sides.
+    """
     out = jax.eval_shape(ours, x, *parameters)
     weights = np.random.default_rng(9).integers(-3, 4, out.shape).astype(np.float32)
 
@@ -31,7 +35,8 @@ def compare(ours, theirs, x, *parameters):
         return out, pull(weights)
 
     out, got = both(weights, x, *parameters)
-    given, leaves = nchw(x), [torch.tensor(p, requires_grad=True) for p in parameters]
+    given = nchw(x)
+    leaves = [torch.tensor(p, requires_grad=True) for p in parameters]
     want = theirs(given, *leaves)
     np.testing.assert_allclose(out, nhwc(want), rtol=1e-5, atol=1e-5)
     want.backward(nchw(weights).detach())
@@ -42,7 +47,8 @@ def compare(ours, theirs, x, *parameters):
 
 @pytest.fixture(params=[(6, 8), (7, 9)], ids=str)
 def x(request):
-    return np.random.default_rng(0).integers(-2, 3, (2, *request.param, 3)).astype(np.float32)  # many ties
+    # many ties
+    return np.random.default_rng(0).integers(-2, 3, (2, *request.param, 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 3), (3, 2), (3, 1)])
@@ -60,7 +66,9 @@ def test_down(x, window, stride):
     kernel = np.random.default_rng(1).normal(size=(3, 3, window, window)).astype(np.float32)
     bias = np.arange(3, dtype=np.float32)
     compare(
-        lambda x, k, b: pool2d(x, "conv", window, stride, {"kernel": k.transpose(2, 3, 1, 0), "bias": b})[0],
+        lambda x, k, b: pool2d(
+            x, "conv", window, stride, {"kernel": k.transpose(2, 3, 1, 0), "bias": b}
+        )[0],
         lambda x, k, b: F.conv2d(x, k, b, stride, padding),
         x,
         kernel,
@@ -69,12 +77,15 @@ def test_down(x, window, stride):
 
 
 def test_indices(x):
-    size, n = x.shape[1:3], 2
+    size = x.shape[1:3]
+    n = 2
     pooled, switches = pool2d(jnp.asarray(x))
     flat = F.max_pool2d(nchw(x), 2, return_indices=True)[1]
     values = np.random.default_rng(1).normal(size=pooled.shape).astype(np.float32)
     compare(
-        lambda v: unpool2d(v, switches), lambda v: F.max_unpool2d(v, flat, n, output_size=size), values
+        lambda v: unpool2d(v, switches),
+        lambda v: F.max_unpool2d(v, flat, n, output_size=size),
+        values,
     )  # ties: the same pixels
 
 
@@ -85,7 +96,9 @@ def test_up(stride):
     bias = np.arange(3, dtype=np.float32)
     for kind, options in (("nearest", {}), ("bilinear", {"align_corners": False})):
         compare(
-            lambda x, kind=kind: unpool2d(x, None, kind, stride=stride, size=(3 * stride, 4 * stride)),
+            lambda x, kind=kind: unpool2d(
+                x, None, kind, stride=stride, size=(3 * stride, 4 * stride)
+            ),
             lambda x, kind=kind, o=options: F.interpolate(x, scale_factor=stride, mode=kind, **o),
             x,
         )
@@ -93,7 +106,12 @@ def test_up(stride):
         size = (3 * stride + more, 4 * stride + more)
         compare(
             lambda x, k, b, s=size: unpool2d(
-                x, None, "transposed_conv", s, stride, {"kernel": k.transpose(2, 3, 0, 1), "bias": b}
+                x,
+                None,
+                "transposed_conv",
+                s,
+                stride,
+                {"kernel": k.transpose(2, 3, 0, 1), "bias": b},
             ),
             lambda x, k, b, m=more: F.conv_transpose2d(x, k, b, stride, output_padding=m),
             x,

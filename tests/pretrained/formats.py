@@ -1,4 +1,6 @@
-"""The forms of torch.save, written by hand: independent of PyTorch, and free to write what it never would."""
+"""The forms of torch.save, written by hand: independent of PyTorch, and free to write what it never
+would.
+"""
 
 import io
 import struct
@@ -87,25 +89,38 @@ def strides_of(shape):
 def stored(array, kind):
     """The bytes of an array's values as a storage of this kind keeps them."""
     if kind == "bf16":
-        return (np.ascontiguousarray(array, np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+        return (
+            (np.ascontiguousarray(array, np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+        )
     return np.ascontiguousarray(array, f"<{kind}").tobytes()
 
 
 def tensor(key, kind, shape, *, size=None, offset=0, strides=None, view=()):
-    """`view` is the element that pickles before PyTorch 1.6 have more: (None,) or ((key, offset, size),)."""
+    """`view` is the element that pickles before PyTorch 1.6 have more: (None,) or ((key, offset,
+    size),).
+    """
     size = int(np.prod(shape, dtype=int)) if size is None else size
-    storage = Reference(("storage", Global("torch", KINDS.get(kind, kind)), key, "cpu", size, *view))
+    storage = Reference(
+        ("storage", Global("torch", KINDS.get(kind, kind)), key, "cpu", size, *view)
+    )
     strides = strides_of(shape) if strides is None else strides
-    return Call(Global("torch._utils", "_rebuild_tensor_v2"), (storage, offset, tuple(shape), strides, False, ORDERED))
+    return Call(
+        Global("torch._utils", "_rebuild_tensor_v2"),
+        (storage, offset, tuple(shape), strides, False, ORDERED),
+    )
 
 
 def kind_of(array, kind):
     return "i8" if array.dtype.kind == "i" else kind
 
 
-def zip_file(state, kind="f4", *, wrap=lambda s: s, contents=None, folder="archive", more=(), compression=0):
+def zip_file(
+    state, kind="f4", *, wrap=lambda s: s, contents=None, folder="archive", more=(), compression=0
+):
     """`contents` replaces the bytes of the storages."""
-    names = {name: tensor(str(k), kind_of(a, kind), a.shape) for k, (name, a) in enumerate(state.items())}
+    names = {
+        name: tensor(str(k), kind_of(a, kind), a.shape) for k, (name, a) in enumerate(state.items())
+    }
     if contents is None:
         contents = {str(k): stored(a, kind_of(a, kind)) for k, a in enumerate(state.values())}
     return zip_of(pickled(wrap(names)), contents, folder=folder, more=more, compression=compression)
@@ -125,7 +140,8 @@ def zip_of(pickle, contents=None, *, folder="archive", more=(), compression=0):
 
 
 def legacy_file(state, kind="f4", *, wrap=lambda s: s):
-    names, storages = {}, {}
+    names = {}
+    storages = {}
     for k, (name, array) in enumerate(state.items()):
         names[name] = tensor(str(k), kind_of(array, kind), array.shape, view=(None,))
         storages[str(k)] = struct.pack("<q", array.size) + stored(array, kind_of(array, kind))
@@ -140,18 +156,29 @@ def legacy_of(value, storages=None, *, little=True):
 
 
 def tar_file(state, kind="f4", *, wrap=lambda s: s, parameters=False):
-    storages, tensors, names = pickled(len(state)), pickled(len(state)), {}
+    storages = pickled(len(state))
+    tensors = pickled(len(state))
+    names = {}
     for k, (name, array) in enumerate(state.items()):
-        numbered, typed = 1000 + k, KINDS[kind_of(array, kind)]
+        numbered = 1000 + k
+        typed = KINDS[kind_of(array, kind)]
         storages += pickled((numbered, "cpu", Global("torch", typed)))
         storages += struct.pack("<q", array.size) + stored(array, kind_of(array, kind))
-        tensors += pickled((2000 + k, numbered, Global("torch", typed.replace("Storage", "Tensor"))))
-        tensors += struct.pack(f"<i4x{2 * array.ndim + 1}q", array.ndim, *array.shape, *strides_of(array.shape), 0)
+        tensors += pickled(
+            (2000 + k, numbered, Global("torch", typed.replace("Storage", "Tensor")))
+        )
+        tensors += struct.pack(
+            f"<i4x{2 * array.ndim + 1}q", array.ndim, *array.shape, *strides_of(array.shape), 0
+        )
         names[name] = Reference(str(2000 + k))
         if parameters:
             state_of_parameter = (names[name], None, ORDERED, True, False)
-            names[name] = Call(Global("torch.nn.parameter", "Parameter"), (), state_of_parameter, b"\x81")
-    return tar_of({"storages": storages + pickled([]), "tensors": tensors, "pickle": pickled(wrap(names))})
+            names[name] = Call(
+                Global("torch.nn.parameter", "Parameter"), (), state_of_parameter, b"\x81"
+            )
+    return tar_of(
+        {"storages": storages + pickled([]), "tensors": tensors, "pickle": pickled(wrap(names))}
+    )
 
 
 def tar_of(members):
@@ -159,7 +186,8 @@ def tar_of(members):
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, content in ({"sys_info": pickled({"little_endian": True})} | members).items():
             info = tarfile.TarInfo(name)
-            info.size, info.mtime = len(content), 1.5  # a time that needs a header of its own
+            info.size = len(content)
+            info.mtime = 1.5  # a time that needs a header of its own
             archive.addfile(info, io.BytesIO(content))
     return out.getvalue()
 

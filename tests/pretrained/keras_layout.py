@@ -1,4 +1,6 @@
-"""Keras' Xception: its layers in the order in which it makes them, and files of their weights by h5py."""
+"""Keras' Xception: its layers in the order in which it makes them, and files of their weights by
+h5py.
+"""
 
 import io
 
@@ -9,7 +11,9 @@ BLOCKS = {2: (64, 128), 3: (128, 256), 4: (256, 728), 13: (728, 1024)}
 
 
 def layers():
-    """Yields (layer, kind, channels in, channels out) of all layers with weights; "" for layers without a name."""
+    """Yields (layer, kind, channels in, channels out) of all layers with weights; "" for layers
+    without a name.
+    """
     yield from [("block1_conv1", "conv3", 3, 32), ("block1_conv1_bn", "norm", 32, 32)]
     yield from [("block1_conv2", "conv3", 32, 64), ("block1_conv2_bn", "norm", 64, 64)]
     for block in range(2, 15):
@@ -33,7 +37,10 @@ def arrays(kind, before, after, old=False):
     names = {
         "conv3": {"W" if old else "kernel": (3, 3, before, after)},
         "conv1": {"W" if old else "kernel": (1, 1, before, after)},
-        "separable": {"depthwise_kernel": (3, 3, before, 1), "pointwise_kernel": (1, 1, before, after)},
+        "separable": {
+            "depthwise_kernel": (3, 3, before, 1),
+            "pointwise_kernel": (1, 1, before, after),
+        },
         "dense": {"W" if old else "kernel": (before, after), "b" if old else "bias": (after,)},
         "norm": dict.fromkeys(
             ("gamma", "beta", "running_mean", "running_std")
@@ -46,14 +53,16 @@ def arrays(kind, before, after, old=False):
 
 
 def keras_file(values, *, style="keras2", top=True):
-    """The file of a network whose arrays are `values(layer, number, leaf, shape)`; number counts unnamed layers.
+    """The file of a network whose arrays are `values(layer, number, leaf, shape)`; number counts
+    unnamed layers.
 
-    style: keras2 (layer/layer/kernel:0), keras1 (layer/layer_W), keras3 (unnamed layers begin without a number), model
-    (as keras2, in a file of the whole model).
+    style: keras2 (layer/layer/kernel:0), keras1 (layer/layer_W), keras3 (unnamed layers begin
+    without a number), model (as keras2, in a file of the whole model).
     """
     import h5py
 
-    out, numbers = io.BytesIO(), {"conv1": 0, "norm": 0}
+    out = io.BytesIO()
+    numbers = {"conv1": 0, "norm": 0}
     with h5py.File(out, "w") as file:
         root = file.create_group("model_weights") if style == "model" else file
         for layer, kind, before, after in layers():

@@ -1,4 +1,6 @@
-"""A classifier's weights into the encoder of a segmentation network: which go where, and what starts anew."""
+"""A classifier's weights into the encoder of a segmentation network: which go where, and what
+starts anew.
+"""
 
 from types import SimpleNamespace
 
@@ -22,7 +24,8 @@ VGG19_BN = ((0, 3), (7, 10), (14, 17, 20, 23), (27, 30, 33, 36), (40, 43, 46, 49
 
 
 def shapes_of(name, channels=3, **options):
-    model, x = create_model(name, **options), jax.ShapeDtypeStruct((1, 64, 64, channels), jnp.float32)
+    model = create_model(name, **options)
+    x = jax.ShapeDtypeStruct((1, 64, 64, channels), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.PRNGKey(0), x)
     return model, {kind: shapes[kind] for kind in ("params", "batch_stats") if kind in shapes}
 
@@ -30,11 +33,18 @@ def shapes_of(name, channels=3, **options):
 def numbered(classifier):
     """Every array of a classifier's state full of a number of its own."""
     shapes = reference_shapes(*outline(classifier))
-    return {key: np.broadcast_to(np.float32(n), shape) for n, (key, shape) in enumerate(sorted(shapes.items()))}
+    return {
+        key: np.broadcast_to(np.float32(n), shape)
+        for n, (key, shape) in enumerate(sorted(shapes.items()))
+    }
 
 
 def decoder(convolutions, *more):
-    return {f"decoder{s}_conv{k}" for s, count in enumerate(convolutions, 1) for k in range(1, count + 1)} | {*more}
+    return {
+        f"decoder{s}_conv{k}"
+        for s, count in enumerate(convolutions, 1)
+        for k in range(1, count + 1)
+    } | {*more}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +80,12 @@ def decoder(convolutions, *more):
             {},
             "vgg16_bn",
             decoder((2, 2, 3), "logits"),
-            tuple(f"features.{n}." for stage in VGG16_BN[:3] for place in stage for n in (place, place + 1)),
+            tuple(
+                f"features.{n}."
+                for stage in VGG16_BN[:3]
+                for place in stage
+                for n in (place, place + 1)
+            ),
         ),
     ],
 )
@@ -110,10 +125,14 @@ def test_dense_layers_become_the_convolutions_of_fcn():
     assert fcn.encoder == "vgg16_bn"
     assert fcn.encoder_path(("fc6", "kernel")) == ("classifier_0", "kernel")
     assert fcn.encoder_path(("fc7", "bias")) == ("classifier_3", "bias")
-    rng, flattened = np.random.default_rng(0), SimpleNamespace(flattened={"classifier_0": (3, 4, 2)})
-    weight, x = rng.standard_normal((5, 24)), rng.standard_normal((4, 2, 3))
+    rng = np.random.default_rng(0)
+    flattened = SimpleNamespace(flattened={"classifier_0": (3, 4, 2)})
+    weight = rng.standard_normal((5, 24))
+    x = rng.standard_normal((4, 2, 3))
     kernel = _arranged(flattened, ("classifier_0", "kernel"), weight, (4, 2, 3, 5))
-    np.testing.assert_allclose(np.einsum("hwc,hwcf->f", x, kernel), weight @ x.transpose(2, 0, 1).ravel())
+    np.testing.assert_allclose(
+        np.einsum("hwc,hwcf->f", x, kernel), weight @ x.transpose(2, 0, 1).ravel()
+    )
     assert _arranged(flattened, ("classifier_0", "kernel"), weight, (2, 4, 3, 5)) is None
 
 
@@ -121,10 +140,18 @@ def test_what_is_recorded_told_and_refused(tmp_path, monkeypatch):
     state = {key: np.ones(array.shape, np.float32) for key, array in numbered("resnet18").items()}
     path = tmp_path / "resnet18.pth"
     path.write_bytes(zip_file(state))
-    variables, record = load_pretrained(*shapes_of("deeplab_v3", channels=1, backbone="resnet18"), path)
-    assert (variables["params"]["conv1"]["conv"]["kernel"] == 3).all() and record["summed"] == ["conv1.weight"]
+    variables, record = load_pretrained(
+        *shapes_of("deeplab_v3", channels=1, backbone="resnet18"), path
+    )
+    assert (variables["params"]["conv1"]["conv"]["kernel"] == 3).all() and record["summed"] == [
+        "conv1.weight"
+    ]
     assert (record["network"], record["fresh"], record["loaded"]) == ("resnet18", ["head"], 100)
-    assert record["unused"] == ["fc.bias", "fc.weight"] and record["input"]["mean"] == (0.485, 0.456, 0.406)
+    assert record["unused"] == ["fc.bias", "fc.weight"] and record["input"]["mean"] == (
+        0.485,
+        0.456,
+        0.406,
+    )
     line = "segmenter: 100 arrays of resnet18 from resnet18.pth; anew: head"
     assert told("segmenter", record, "pretrained") == line
     unlike = "; input.normalize is standardize, these weights expect pretrained"
@@ -133,12 +160,11 @@ def test_what_is_recorded_told_and_refused(tmp_path, monkeypatch):
     assert told("segmenter", record, "pretrained").endswith(
         "anew: x0, x1, x2, x3, x4, x5, x6, x7 and 1 more (see init_segmenter.json)"
     )
-    # Which network it looks like is found, and tested, elsewhere; it takes tracing those that end in the same layer.
+    # Which network it looks like is found, and tested, elsewhere; it takes tracing those that end
+    # in the same layer.
     monkeypatch.setitem(misfit.__globals__, "resembled", lambda state: "resnet18")
     for model, encoder in (("deeplab_v3", "resnet50"), ("u_segnet", "vgg16_bn")):
-        wrong = (
-            rf"does not fit the encoder of {model}, {encoder}, it looks like weights of resnet18: .* missing \(-\).*: -"
-        )
+        wrong = rf"does not fit the encoder of {model}, {encoder}, it looks like weights of resnet18: .* missing \(-\).*: -"
         with pytest.raises(InputError, match=wrong):
             load_pretrained(*shapes_of(model), path)
     with pytest.raises(InputError, match="model unet: there are no published weights for it"):

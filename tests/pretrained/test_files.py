@@ -1,4 +1,6 @@
-"""Every form of weight file, written by hand and by PyTorch, and everything else that is saved as one."""
+"""Every form of weight file, written by hand and by PyTorch, and everything else that is saved as
+one.
+"""
 
 import hashlib
 import io
@@ -9,7 +11,17 @@ import safetensors.numpy
 
 from covjax.errors import InputError
 from covjax.pretrained.files import read_weights
-from tests.pretrained.formats import FORMS, ORDERED, Call, Global, legacy_of, pickled, tar_file, tensor, zip_of
+from tests.pretrained.formats import (
+    FORMS,
+    ORDERED,
+    Call,
+    Global,
+    legacy_of,
+    pickled,
+    tar_file,
+    tensor,
+    zip_of,
+)
 
 RNG = np.random.default_rng(0)
 STATE = {
@@ -24,8 +36,16 @@ WRAPS = {
     "ordered": lambda state: Call(
         Global("collections", "OrderedDict"), (), state and {"_metadata": {"": {"version": 1}}}
     ),
-    "checkpoint": lambda state: {"epoch": 3, "state_dict": state, "best": 0.5, "lr": [0.1, None, (True, -5)]},
-    "nested": lambda state: {"model": {"state_dict": state}, "optimizer": {"state": {0: {"step": 1.0}}}},
+    "checkpoint": lambda state: {
+        "epoch": 3,
+        "state_dict": state,
+        "best": 0.5,
+        "lr": [0.1, None, (True, -5)],
+    },
+    "nested": lambda state: {
+        "model": {"state_dict": state},
+        "optimizer": {"state": {0: {"step": 1.0}}},
+    },
 }
 
 
@@ -40,7 +60,11 @@ def refused(path, content, *words):
     with pytest.raises(InputError) as error:
         read_weights(path)
     message = str(error.value)
-    assert message.startswith(f"{path}: ") and "\n" not in message and len(message) < 500 + len(str(path)), message
+    assert (
+        message.startswith(f"{path}: ")
+        and "\n" not in message
+        and len(message) < 500 + len(str(path))
+    ), message
     assert message.isascii() and message.isprintable(), message
     assert all(word in message for word in words), message
 
@@ -78,9 +102,20 @@ def test_ordered_dictionaries_with_state(tmp_path):
     from tests.pretrained.formats import Raw, _encoded, stored
 
     item = tensor("0", "f4", (2, 2))
-    body = _encoded(ORDERED) + b"(" + _encoded("w") + _encoded(item) + b"u" + _encoded({"_metadata": {}}) + b"b"
+    body = (
+        _encoded(ORDERED)
+        + b"("
+        + _encoded("w")
+        + _encoded(item)
+        + b"u"
+        + _encoded({"_metadata": {}})
+        + b"b"
+    )
     content = np.arange(4, dtype=np.float32).reshape(2, 2)
-    same(read(tmp_path / "w.pth", zip_of(pickled(Raw(body)), {"0": stored(content, "f4")})), {"w": content})
+    same(
+        read(tmp_path / "w.pth", zip_of(pickled(Raw(body)), {"0": stored(content, "f4")})),
+        {"w": content},
+    )
 
 
 def test_parameters_of_old_files(tmp_path):
@@ -97,12 +132,16 @@ def test_views_of_one_storage(tmp_path):
     same(state, {"transposed": base[12:].reshape(3, 4).T, "last": base[22:]})
     storage = ("0", 12, 12)
     older = {"w": tensor("0", "f4", (3,), size=24, offset=2, view=(("7", *storage[1:]),))}
-    state = read(tmp_path / "w.pth", legacy_of(older, {"0": (24).to_bytes(8, "little") + base.tobytes()}))
+    state = read(
+        tmp_path / "w.pth", legacy_of(older, {"0": (24).to_bytes(8, "little") + base.tobytes()})
+    )
     same(state, {"w": base[14:17]})
 
 
 def test_big_endian_zip(tmp_path):
-    content = zip_of(pickled({"w": tensor("0", "f4", (3,))}), {"0": np.arange(3, dtype=">f4").tobytes()})
+    content = zip_of(
+        pickled({"w": tensor("0", "f4", (3,))}), {"0": np.arange(3, dtype=">f4").tobytes()}
+    )
     content = content.replace(b"little", b"bigend")  # checksums are of the former
     refused(tmp_path / "w.pth", content, "checksum of 'archive/byteorder'")
     import tests.pretrained.formats as formats
@@ -113,7 +152,9 @@ def test_big_endian_zip(tmp_path):
         archive.writestr("a/byteorder", "big")
         archive.writestr("a/data/0", np.arange(3, dtype=">f4").tobytes())
     same(read(tmp_path / "w.pth", out.getvalue()), {"w": np.arange(3, dtype=np.float32)})
-    refused(tmp_path / "w.pth", legacy_of({"w": tensor("0", "f4", (1,))}, little=False), "big-endian")
+    refused(
+        tmp_path / "w.pth", legacy_of({"w": tensor("0", "f4", (1,))}, little=False), "big-endian"
+    )
 
 
 def test_safetensors(tmp_path):
@@ -122,7 +163,12 @@ def test_safetensors(tmp_path):
     half = {name: array.astype(np.float16) for name, array in floats.items()}
     same(read(tmp_path / "m.safetensors", safetensors.numpy.save(half)), floats, KINDS["f2"])
     refused(tmp_path / "m.safetensors", safetensors.numpy.save({}), "no weights")
-    refused(tmp_path / "m.safetensors", safetensors.numpy.save({"w": np.zeros(2, np.uint16)}), "'w'", "'U16'")
+    refused(
+        tmp_path / "m.safetensors",
+        safetensors.numpy.save({"w": np.zeros(2, np.uint16)}),
+        "'w'",
+        "'U16'",
+    )
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
@@ -135,25 +181,39 @@ def test_safetensors_by_pytorch(tmp_path, kind):
     same(read_weights(tmp_path / "w.safetensors").state, {"w": want["w"].float().numpy()})
 
 
-@pytest.mark.parametrize("options", [{}, {"_use_new_zipfile_serialization": False}], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    "options", [{}, {"_use_new_zipfile_serialization": False}], ids=["zip", "legacy"]
+)
 def test_files_of_pytorch(tmp_path, options):
     torch = pytest.importorskip("torch")
-    layer = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2))
+    layer = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2)
+    )
     shared = torch.arange(20.0)
     cases = [
         layer.state_dict(),
         dict(layer.named_parameters()),
         {name: value.half() for name, value in layer.state_dict().items()},
         {name: value.bfloat16() for name, value in layer.named_parameters()},
-        {"nhwc": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last), "view": shared[5:9], "whole": shared},
+        {
+            "nhwc": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+            "view": shared[5:9],
+            "whole": shared,
+        },
     ]
     for case in cases:
         for wrapped in (
             case,
-            {"state_dict": case, "best": np.float64(0.5), "optimizer": {"lr": 0.1, "size": torch.Size([1])}},
+            {
+                "state_dict": case,
+                "best": np.float64(0.5),
+                "optimizer": {"lr": 0.1, "size": torch.Size([1])},
+            },
         ):
             torch.save(wrapped, tmp_path / "w.pth", **options)
-            floats = {k: v.detach().float().numpy() for k, v in case.items() if not k.endswith("tracked")}
+            floats = {
+                k: v.detach().float().numpy() for k, v in case.items() if not k.endswith("tracked")
+            }
             same(read_weights(tmp_path / "w.pth").state, floats)
     torch.save(layer, tmp_path / "w.pth", **options)
     with pytest.raises(InputError, match="save the weights alone"):
@@ -175,16 +235,31 @@ def test_checksum_in_the_name(tmp_path):
 
 OTHERS = {
     "empty": (b"", "is empty"),
-    "page": (b"\n<!DOCTYPE html><html><body>404</body></html>", "web page, not weights; download it again"),
+    "page": (
+        b"\n<!DOCTYPE html><html><body>404</body></html>",
+        "web page, not weights; download it again",
+    ),
     "xml": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "web page"),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "Git LFS pointer"),
+    "lfs": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+        "Git LFS pointer",
+    ),
     "text": (b"Not Found", "is no weight file"),
     "picture": (b"\x89PNG\r\n\x1a\n" + bytes(300), "is no weight file"),
     "no weights": (zip_of(pickled({"epoch": 3})), "holds no weights by name"),
-    "list": (zip_of(pickled([tensor("0", "f4", (1,))]), {"0": bytes(4)}), "holds no weights by name"),
-    "another zip": (FORMS["zip"](STATE).replace(b"data.pkl", b"data.pkx"), "no weights of torch.save"),
+    "list": (
+        zip_of(pickled([tensor("0", "f4", (1,))]), {"0": bytes(4)}),
+        "holds no weights by name",
+    ),
+    "another zip": (
+        FORMS["zip"](STATE).replace(b"data.pkl", b"data.pkx"),
+        "no weights of torch.save",
+    ),
     "program": (zip_of(pickled({}), more=[("archive/code/a.py", "")]), "TorchScript"),
-    "another tar": (FORMS["tar"](STATE).replace(b"tensors\0", b"tensorz\0"), "no weights of torch.save"),
+    "another tar": (
+        FORMS["tar"](STATE).replace(b"tensors\0", b"tensorz\0"),
+        "no weights of torch.save",
+    ),
     "another pickle": (pickled({"w": 1}), "not of torch.save"),
     "not finite": (
         FORMS["zip"]({"w": np.array([1, np.nan], np.float32)}),

@@ -1,4 +1,6 @@
-"""One grey channel in place of three equal colours, each normalised by ImageNet's own mean and deviation."""
+"""One grey channel in place of three equal colours, each normalised by ImageNet's own mean and
+deviation.
+"""
 
 from types import SimpleNamespace
 
@@ -17,7 +19,9 @@ from covjax.pretrained.convert import match_state, reference_shapes
 from covjax.pretrained.misfit import name_of, outline
 from tests.pretrained.test_load import SHAPES, SIDE, Small, state_of
 
-NETWORKS = {  # stems of 3 and 7 pixels, padded alike, with and without BatchNorm, in a classifier and in an encoder
+# stems of 3 and 7 pixels, padded alike, with and without BatchNorm, in a classifier and in an
+# encoder
+NETWORKS = {
     "resnet18": {},
     "shufflenet_v2_x1_0": {},
     "xception": {},
@@ -27,7 +31,12 @@ NETWORKS = {  # stems of 3 and 7 pixels, padded alike, with and without BatchNor
 
 def settings(channels, size):
     return SimpleNamespace(
-        size=size, slice_size=size, channels=channels, enhance="none", gain="unit", normalize="pretrained"
+        size=size,
+        slice_size=size,
+        channels=channels,
+        enhance="none",
+        gain="unit",
+        normalize="pretrained",
     )
 
 
@@ -35,7 +44,9 @@ def seen(model, slices, channels):
     """What the network sees of slices [N, H, W] in 0..255."""
     mean, std, _ = published(model).pretrained_input
     config = settings(channels, slices.shape[1:])
-    found = network_input(jnp.asarray(slices), config, pretrained_normalization(mean, std, channels))
+    found = network_input(
+        jnp.asarray(slices), config, pretrained_normalization(mean, std, channels)
+    )
     assert found.shape[-1] == network_channels(config) == (2 if channels == 1 else 3)
     return found
 
@@ -43,15 +54,22 @@ def seen(model, slices, channels):
 def after_the_first_layer(model, slices, channels, state):
     """The output of the first convolution, all its borders included."""
     x = seen(model, slices, channels)
-    reference, place = published(model), getattr(model, "encoder_path", lambda path: path)
+    reference = published(model)
+    place = getattr(model, "encoder_path", lambda path: path)
     shapes = jax.eval_shape(model.init, jax.random.PRNGKey(0), x)
-    fresh = {kind: jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes[kind]) for kind in shapes}
+    fresh = {
+        kind: jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes[kind]) for kind in shapes
+    }
     names = reference_shapes(*outline(name_of(reference)))
     variables, match = match_state(model, state, fresh, constant=channels == 1, known=names)
     assert match.fits and len(match.summed) == (channels == 1)
 
     def first(module, _):
-        return bool(module.path) and "kernel" in module.variables.get("params", {}) and is_stem(module.path)
+        return (
+            bool(module.path)
+            and "kernel" in module.variables.get("params", {})
+            and is_stem(module.path)
+        )
 
     def is_stem(path):
         there = place((*path, "kernel"))
@@ -59,7 +77,9 @@ def after_the_first_layer(model, slices, channels, state):
 
     @jax.jit
     def run(variables):
-        _, kept = model.apply(variables, x, train=False, capture_intermediates=first, mutable=["intermediates"])
+        _, kept = model.apply(
+            variables, x, train=False, capture_intermediates=first, mutable=["intermediates"]
+        )
         return jax.tree.leaves(kept["intermediates"])
 
     return np.concatenate([np.ravel(leaf) for leaf in run(variables)])
@@ -72,7 +92,9 @@ def test_a_grey_slice_gives_what_three_equal_channels_give(name):
     shapes = reference_shapes(*outline(name_of(published(model))))
     rng = np.random.default_rng(1)  # of the first convolution alone, what follows is not looked at
     state = {
-        key: rng.standard_normal(shape).astype(np.float32) / 10 if shape[1:2] == (3,) else np.zeros(shape, np.float32)
+        key: rng.standard_normal(shape).astype(np.float32) / 10
+        if shape[1:2] == (3,)
+        else np.zeros(shape, np.float32)
         for key, shape in shapes.items()
     }
     three, one = (after_the_first_layer(model, slices, channels, state) for channels in (3, 1))
@@ -89,7 +111,9 @@ def test_logits_of_a_whole_network_from_a_file(tmp_path):
         x = seen(Small(), slices, channels)
         shapes = jax.eval_shape(Small().init, jax.random.PRNGKey(0), x)
         fresh = jax.tree.map(lambda s: np.ones(s.shape, s.dtype), shapes)
-        variables, record = load_pretrained(Small(), fresh, tmp_path / "w.safetensors", constant=channels == 1)
+        variables, record = load_pretrained(
+            Small(), fresh, tmp_path / "w.safetensors", constant=channels == 1
+        )
         assert record["summed"] == (["conv1.weight"] if channels == 1 else [])
         found[channels] = Small().apply(variables, x)
     scale = np.abs(found[3]).max()
@@ -106,7 +130,9 @@ def test_without_the_constant_no_grey_kernels_can_do_that():
         padded = np.pad(image, 1)
         return sum(kernel[i, j] * padded[i : i + 6, j : j + 6] for i in range(3) for j in range(3))
 
-    want = sum(convolved((grey - m) / s, kernel) for m, s, kernel in zip(mean, std, kernels, strict=True))
+    want = sum(
+        convolved((grey - m) / s, kernel) for m, s, kernel in zip(mean, std, kernels, strict=True)
+    )
     folded = np.einsum("chw,c->hw", kernels, std.mean() / std)
     missing = want - convolved((grey - mean.mean()) / std.mean(), folded)
     assert np.ptp(missing[1:-1, 1:-1]) < 1e-9 and np.ptp(missing) > 1e-3
@@ -127,7 +153,9 @@ def test_what_are_no_arguments(arguments, says):
         load_pretrained(*arguments)
 
 
-@pytest.mark.parametrize("options", [{"skip": "fc.*"}, {"skip": [1]}, {"first": "sums"}, {"first": None}])
+@pytest.mark.parametrize(
+    "options", [{"skip": "fc.*"}, {"skip": [1]}, {"first": "sums"}, {"first": None}]
+)
 def test_what_are_no_options(options):
     with pytest.raises(InputError, match=f"^{next(iter(options))}: "):
         load_pretrained(Small(), {"params": {}}, "w.pth", **options)

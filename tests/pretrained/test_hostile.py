@@ -1,4 +1,6 @@
-"""Files made to do harm: nothing in them runs, they get one line, and no more memory than they fill."""
+"""Files made to do harm: nothing in them runs, they get one line, and no more memory than they
+fill.
+"""
 
 import builtins
 import os
@@ -46,7 +48,9 @@ def shell(path):
 
 
 def calls(path):
-    """Pickles that make Python's own unpickler create the file `path`, or that go on to what they built."""
+    """Pickles that make Python's own unpickler create the file `path`, or that go on to what they
+    built.
+    """
     evil = f"open({str(path)!r}, 'w').close()"
     evaluated = Call(Global("builtins", "eval"), (evil,))
     return {
@@ -55,18 +59,31 @@ def calls(path):
         "eval": evaluated,
         "exec of Python 2": Call(Global("__builtin__", "exec"), (evil,)),
         "subprocess": Call(Global("subprocess", "call"), (["touch", str(path)],)),
-        "nested": Call(Call(Global("builtins", "getattr"), (Global("os", "_wrap_close"), "__init__")), (1,)),
+        "nested": Call(
+            Call(Global("builtins", "getattr"), (Global("os", "_wrap_close"), "__init__")), (1,)
+        ),
         "as a value": {"w": tensor("0", "f4", (4,)), "x": evaluated},
         "as an argument": Call(
             Global("torch._utils", "_rebuild_tensor_v2"), (evaluated, 0, (1,), (1,), False, ORDERED)
         ),
         "as a state": Call(Global("collections", "OrderedDict"), (), evaluated),
-        "as a hook": Call(Global("torch._utils", "_rebuild_parameter"), (tensor("0", "f4", (4,)), True, evaluated)),
+        "as a hook": Call(
+            Global("torch._utils", "_rebuild_parameter"), (tensor("0", "f4", (4,)), True, evaluated)
+        ),
         "as a reference": {"w": Reference(evaluated)},
-        "as a type of storage": {"w": Reference(("storage", Global("os", "system"), "0", "cpu", 4))},
+        "as a type of storage": {
+            "w": Reference(("storage", Global("os", "system"), "0", "cpu", 4))
+        },
         "object": Call(Global("subprocess", "Popen"), (["touch", str(path)],), None, b"\x81"),
-        "instance": Raw(b"(" + b"X" + struct.pack("<I", len(evil)) + evil.encode() + b"ibuiltins\neval\n"),
-        "stack": Raw(b"\x8c\x08builtins\x8c\x04eval\x93X" + struct.pack("<I", len(evil)) + evil.encode() + b"\x85R"),
+        "instance": Raw(
+            b"(" + b"X" + struct.pack("<I", len(evil)) + evil.encode() + b"ibuiltins\neval\n"
+        ),
+        "stack": Raw(
+            b"\x8c\x08builtins\x8c\x04eval\x93X"
+            + struct.pack("<I", len(evil))
+            + evil.encode()
+            + b"\x85R"
+        ),
         "dotted": Raw(b"\x8c\x0bcollections\x8c\x1aOrderedDict.__init_subclass\x93)R"),
         "a way round the list": Call(Global("torch._utils", "_rebuild_tensor_v2.__globals__"), ()),
         "extension": Raw(b"\x82\x01"),
@@ -112,14 +129,19 @@ def test_the_attacks_are_real(tmp_path, name):
 
 def test_what_is_named_is_said(tmp_path):
     refused(
-        tmp_path / "w.pth", zip_of(pickled(shell("x"))), "'os.system'", "is not run", "torch.save(model.state_dict()"
+        tmp_path / "w.pth",
+        zip_of(pickled(shell("x"))),
+        "'os.system'",
+        "is not run",
+        "torch.save(model.state_dict()",
     )
     odd = Call(Global("os\x1b[2J\x07", "a" * 5000), ())
     refused(tmp_path / "w.pth", zip_of(pickled(odd)), "is not run")
 
 
 W = tensor("0", "f4", (4,))
-SHARED = b"".join(b"q%ch%c\x86" % (k, k) for k in range(60))  # pairs of the same pair, 60 deep: 2^60 to hash
+# pairs of the same pair, 60 deep: 2^60 to hash
+SHARED = b"".join(b"q%ch%c\x86" % (k, k) for k in range(60))
 ODD = {
     "reference to a text": {"w": Reference("0")},
     "reference to a number": {"w": Reference(3)},
@@ -193,7 +215,9 @@ def with_views(value):
 
 
 def bounded(path, content, share=6, floor=3_000_000):
-    """Reads; returns the message or the weights. Memory must stay below `share` times the file's length, or `floor`."""
+    """Reads; returns the message or the weights. Memory must stay below `share` times the file's
+    length, or `floor`.
+    """
     path.write_bytes(content)
     tracemalloc.start()
     try:
@@ -208,7 +232,8 @@ def bounded(path, content, share=6, floor=3_000_000):
 
 
 def test_memory_of_declared_sizes(tmp_path):
-    many = {f"w{k}": tensor("0", "f4", (1000,)) for k in range(1000)}  # each is all of the one storage
+    # each is all of the one storage
+    many = {f"w{k}": tensor("0", "f4", (1000,)) for k in range(1000)}
     halves = {name: with_type(value, "HalfStorage") for name, value in many.items()}
     attacks = {
         "one storage as many": zip_of(pickled(many), {"0": bytes(4000)}),
@@ -242,12 +267,18 @@ def test_archives(tmp_path):
         twice = zip_file(w, more=[("archive/data.pkl", pickled({}))])
     refused(path, twice, "'archive/data.pkl' twice")
     refused(path, zip_file(w, more=[("other/data.pkl", pickled({}))]), "no weights of torch.save")
-    slipping = zip_file(w, more=[("../../escaped", b"x"), ("/tmp/escaped", b"x")], folder="../../up")
+    slipping = zip_file(
+        w, more=[("../../escaped", b"x"), ("/tmp/escaped", b"x")], folder="../../up"
+    )
     path.write_bytes(slipping)  # names lead nowhere
     np.testing.assert_array_equal(read_weights(path).state["w"], w["w"])
     assert [p.name for p in tmp_path.iterdir()] == ["w.pth"]
     content = zip_file(w)
-    refused(path, content.replace(np.float32([0, 1, 2, 3]).tobytes(), np.float32([0, 1, 2, 4]).tobytes()), "checksum")
+    refused(
+        path,
+        content.replace(np.float32([0, 1, 2, 3]).tobytes(), np.float32([0, 1, 2, 4]).tobytes()),
+        "checksum",
+    )
     tar = FORMS["tar"](w)
     path.write_bytes(tar + tar)  # what follows the end is not read
     np.testing.assert_array_equal(read_weights(path).state["w"], w["w"])
@@ -257,22 +288,31 @@ def test_archives(tmp_path):
 
 
 CONTENTS = {name: form(STATE) for name, form in FORMS.items()}
-CONTENTS["safetensors"] = safetensors.numpy.save({k: v for k, v in STATE.items() if v.dtype == np.float32})
+CONTENTS["safetensors"] = safetensors.numpy.save(
+    {k: v for k, v in STATE.items() if v.dtype == np.float32}
+)
 
 
 @pytest.mark.parametrize("form", CONTENTS)
 def test_truncated(tmp_path, form):
     content = CONTENTS[form]
-    end = len(content.rstrip(b"\0")) if form == "tar" else len(content)  # a tar archive ends in empty blocks
+    # a tar archive ends in empty blocks
+    end = len(content.rstrip(b"\0")) if form == "tar" else len(content)
     for length in np.linspace(0, end - 1, 50).astype(int):
         assert isinstance(bounded(tmp_path / "w.pth", content[:length]), str), length
 
 
 @pytest.mark.parametrize("form", CONTENTS)
 @settings(max_examples=150, deadline=None)
-@given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=4))
+@given(
+    flips=st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=4
+    )
+)
 def test_flipped_bits(tmp_path_factory, form, flips):
-    """One line, or weights of the same size: a flip within a value, or in the name of one, cannot be seen."""
+    """One line, or weights of the same size: a flip within a value, or in the name of one, cannot
+    be seen.
+    """
     content = bytearray(CONTENTS[form])
     for place, bit in flips:
         content[int(place * len(content))] ^= 1 << bit
@@ -291,7 +331,19 @@ def test_any_bytes_as_a_pickle(tmp_path_factory, content, form):
 
 def test_legacy_storages(tmp_path):
     content = legacy_file({"w": np.arange(4, dtype=np.float32)})
-    refused(tmp_path / "w.pth", content.replace(struct.pack("<q", 4), struct.pack("<q", 5)), "another size")
-    refused(tmp_path / "w.pth", legacy_of({"w": tensor("0", "f4", (4,), view=(None,))}, {"1": bytes(24)}), "damaged")
+    refused(
+        tmp_path / "w.pth",
+        content.replace(struct.pack("<q", 4), struct.pack("<q", 5)),
+        "another size",
+    )
+    refused(
+        tmp_path / "w.pth",
+        legacy_of({"w": tensor("0", "f4", (4,), view=(None,))}, {"1": bytes(24)}),
+        "damaged",
+    )
     outside = {"w": tensor("0", "f4", (4,), view=(("9", 3, 4),))}
-    refused(tmp_path / "w.pth", legacy_of(outside, {"0": struct.pack("<q", 4) + bytes(16)}), "beyond its storage")
+    refused(
+        tmp_path / "w.pth",
+        legacy_of(outside, {"0": struct.pack("<q", 4) + bytes(16)}),
+        "beyond its storage",
+    )

@@ -1,4 +1,6 @@
-"""Keras' files: names and layouts, and files that point elsewhere or declare more than they hold."""
+"""Keras' files: names and layouts, and files that point elsewhere or declare more than they
+hold.
+"""
 
 import io
 import sys
@@ -28,7 +30,8 @@ def thin(layer, number, name, shape):
 def test_names(tmp_path, style):
     (tmp_path / "x.h5").write_bytes(keras_file(thin, style=style))
     file = read_weights(tmp_path / "x.h5")
-    assert file.form == "keras" and len(file.state) == 236  # timm's state dict less num_batches_tracked
+    # timm's state dict less num_batches_tracked
+    assert file.form == "keras" and len(file.state) == 236
     values = {
         "conv1.weight": ("block1_conv1", None, "kernel"),
         "bn2.weight": ("block1_conv2_bn", None, "gamma"),
@@ -53,19 +56,27 @@ def test_layouts(tmp_path):
     kept = {}
 
     def values(layer, number, name, shape):
-        kept[layer, number, name] = rng.standard_normal([min(n, 5 - k) for k, n in enumerate(shape)]).astype("f4")
+        kept[layer, number, name] = rng.standard_normal(
+            [min(n, 5 - k) for k, n in enumerate(shape)]
+        ).astype("f4")
         return kept[layer, number, name]
 
     (tmp_path / "x.h5").write_bytes(keras_file(values))
     state = read_weights(tmp_path / "x.h5").state
-    np.testing.assert_array_equal(state["conv1.weight"], kept["block1_conv1", None, "kernel"].transpose(3, 2, 0, 1))
+    np.testing.assert_array_equal(
+        state["conv1.weight"], kept["block1_conv1", None, "kernel"].transpose(3, 2, 0, 1)
+    )
     depthwise = kept["block2_sepconv1", None, "depthwise_kernel"]  # (3, 3, C, 1) -> (C, 1, 3, 3)
-    np.testing.assert_array_equal(state["block1.rep.0.conv1.weight"], depthwise.transpose(2, 3, 0, 1))
+    np.testing.assert_array_equal(
+        state["block1.rep.0.conv1.weight"], depthwise.transpose(2, 3, 0, 1)
+    )
     np.testing.assert_array_equal(state["fc.weight"], kept["predictions", None, "kernel"].T)
 
 
 def test_without_top(tmp_path):
-    (tmp_path / "xception_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(keras_file(thin, top=False))
+    (tmp_path / "xception_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(
+        keras_file(thin, top=False)
+    )
     state = read_weights(next(tmp_path.iterdir())).state
     assert len(state) == 234 and not [key for key in state if key.startswith("fc")]
 
@@ -86,9 +97,13 @@ def virtual(file):
 @pytest.mark.parametrize("top", [True, False])
 def test_into_xception(tmp_path, top):
     path = tmp_path / "xception.h5"
-    path.write_bytes(keras_file(lambda layer, number, name, shape: np.ones(shape, np.float32), top=top))
+    path.write_bytes(
+        keras_file(lambda layer, number, name, shape: np.ones(shape, np.float32), top=top)
+    )
     model = create_model("xception", num_classes=2, padding="keras")
-    variables = jax.eval_shape(model.init, jax.random.PRNGKey(0), np.zeros((1, 82, 82, 1), np.float32))
+    variables = jax.eval_shape(
+        model.init, jax.random.PRNGKey(0), np.zeros((1, 82, 82, 1), np.float32)
+    )
     with pytest.raises(InputError, match="set the model's padding to keras"):
         load_pretrained(create_model("xception", padding="torch"), variables, path)
     if not top:

@@ -1,4 +1,6 @@
-"""From a weight file into a network: names, layouts, the first and the last layer, and what does not fit."""
+"""From a weight file into a network: names, layouts, the first and the last layer, and what does
+not fit.
+"""
 
 import json
 from typing import ClassVar
@@ -20,7 +22,8 @@ from covjax.pretrained.misfit import outline, resembled
 from covjax.pretrained.spellings import respelled
 from tests.pretrained.formats import zip_file
 
-SIDE, EPSILON = 6, 1e-5
+SIDE = 6
+EPSILON = 1e-5
 
 
 class Small(nn.Module):
@@ -67,22 +70,31 @@ AUXILIARY = {"aux1.weight": (5, 8), "aux1.bias": (5,)}
 
 def state_of(shapes, seed=0):
     rng = np.random.default_rng(seed)
-    return {k: (rng.random(s) + 0.5 if "var" in k else rng.standard_normal(s)).astype("f4") for k, s in shapes.items()}
+    return {
+        k: (rng.random(s) + 0.5 if "var" in k else rng.standard_normal(s)).astype("f4")
+        for k, s in shapes.items()
+    }
 
 
 def reference_logits(state, x):
-    """The network in PyTorch's layout, straight from the definition of its layers; x is [N, C, H, W]."""
+    """The network in PyTorch's layout, straight from the definition of its layers; x is [N, C, H,
+    W].
+    """
 
     def conv(x, w, groups=1):
         padding = [(w.shape[2] // 2,) * 2] * 2
         numbers = ("NCHW", "OIHW", "NCHW")
-        return lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=numbers, feature_group_count=groups)
+        return lax.conv_general_dilated(
+            x, w, (1, 1), padding, dimension_numbers=numbers, feature_group_count=groups
+        )
 
     def at(name):
         return state[name].reshape(-1, 1, 1)
 
     x = conv(x, state["conv1.weight"])
-    x = (x - at("bn1.running_mean")) / np.sqrt(at("bn1.running_var") + EPSILON) * at("bn1.weight") + at("bn1.bias")
+    x = (x - at("bn1.running_mean")) / np.sqrt(at("bn1.running_var") + EPSILON) * at(
+        "bn1.weight"
+    ) + at("bn1.bias")
     x = conv(np.maximum(x, 0), state["layer1.0.weight"], groups=4)
     x = np.maximum(conv(x, state["layer1.1.weight"]) + at("layer1.1.bias"), 0)
     x = np.maximum(x.reshape(len(x), -1) @ state["fc.0.weight"].T + state["fc.0.bias"], 0)
@@ -116,16 +128,21 @@ def near(got, want):
         lambda state: state,
         lambda state: {f"module.{name}": array for name, array in state.items()},
         lambda state: {f"module._orig_mod.{name}": array for name, array in state.items()},
-        lambda state: state | {"layer1.1.weight": state["layer1.1.weight"][:, :, 0, 0]},  # a 1x1 convolution as matrix
-        lambda state: state | {"fc.0.weight": state["fc.0.weight"].reshape(7, 8, SIDE, SIDE)},  # and the reverse
+        # a 1x1 convolution as matrix
+        lambda state: state | {"layer1.1.weight": state["layer1.1.weight"][:, :, 0, 0]},
+        # and the reverse
+        lambda state: state | {"fc.0.weight": state["fc.0.weight"].reshape(7, 8, SIDE, SIDE)},
     ],
     ids=["plain", "DataParallel", "compiled", "matrix", "convolution"],
 )
 def test_logits(tmp_path, spelled):
-    state, x = state_of(SHAPES), pictures(3)
+    state = state_of(SHAPES)
+    x = pictures(3)
     variables, record = load(tmp_path, spelled(state), Small())
     near(Small().apply(variables, x), reference_logits(state, x.transpose(0, 3, 1, 2)))
-    assert record["loaded"] == len(SHAPES) and not any(record[k] for k in ("skipped", "replaced", "unused", "summed"))
+    assert record["loaded"] == len(SHAPES) and not any(
+        record[k] for k in ("skipped", "replaced", "unused", "summed")
+    )
     assert record["file"] == "small.pth" and len(record["sha256"]) == 64
     assert json.loads(json.dumps(record))["input"] == {
         **IMAGENET._asdict(),
@@ -136,7 +153,8 @@ def test_logits(tmp_path, spelled):
 
 
 def test_one_channel_sums_the_colours(tmp_path):
-    state, x = state_of(SHAPES), pictures(1)
+    state = state_of(SHAPES)
+    x = pictures(1)
     variables, record = load(tmp_path, state, Small(), channels=1)
     grey_as_rgb = np.repeat(x, 3, -1).transpose(0, 3, 1, 2)
     near(Small().apply(variables, x), reference_logits(state, grey_as_rgb))
@@ -147,7 +165,9 @@ def test_one_channel_sums_the_colours(tmp_path):
 def test_fresh_first_layer(tmp_path, channels):
     variables, record = load(tmp_path, state_of(SHAPES), Small(), channels=channels, first="fresh")
     kernel = variables["params"]["conv1"]["conv"]["kernel"]
-    np.testing.assert_array_equal(kernel, fresh(Small(), channels)["params"]["conv1"]["conv"]["kernel"])
+    np.testing.assert_array_equal(
+        kernel, fresh(Small(), channels)["params"]["conv1"]["conv"]["kernel"]
+    )
     assert record["replaced"] == ["conv1.weight"] and not record["summed"]
 
 
@@ -160,7 +180,9 @@ def test_first_layer_that_fits_is_kept(tmp_path):
 
 
 def test_other_numbers_of_channels(tmp_path):
-    with pytest.raises(InputError, match=r"~conv1.weight \[4, 3, 3, 3\] in the file, \[4, 2, 3, 3\] here"):
+    with pytest.raises(
+        InputError, match=r"~conv1.weight \[4, 3, 3, 3\] in the file, \[4, 2, 3, 3\] here"
+    ):
         load(tmp_path, state_of(SHAPES), Small(), channels=2)
     with pytest.raises(InputError, match=r"^first: 'mean' is unknown, use one of fresh, sum"):
         load(tmp_path, state_of(SHAPES), Small(), first="mean")
@@ -191,12 +213,17 @@ def test_what_does_not_fit(tmp_path):
     with pytest.raises(InputError) as error:
         load(tmp_path, state, Small())
     message = str(error.value)
-    assert message.startswith(f"{tmp_path / 'small.pth'}: does not fit Small, ") and message.isprintable()
+    assert (
+        message.startswith(f"{tmp_path / 'small.pth'}: does not fit Small, ")
+        and message.isprintable()
+    )
     assert "2 missing (-), 2 left over (+), 1 of another shape (~): " in message
     assert message.endswith(
         "-bn1.weight, -fc.3.bias, +se.weight, +x\\x1b[2J\\n, ~layer1.1.bias [9] in the file, [8] here"
     )
-    _, record = load(tmp_path, state, Small(), skip=["bn1.*", "fc.3.bias", "se.*", "x*", "layer1.1.bias"])
+    _, record = load(
+        tmp_path, state, Small(), skip=["bn1.*", "fc.3.bias", "se.*", "x*", "layer1.1.bias"]
+    )
     assert record["skipped"] == ["bn1.bias", "bn1.running_mean", "bn1.running_var", "bn1.weight", "fc.3.bias"] + [
         "layer1.1.bias", "se.weight", "x\x1b[2J\n"
     ]  # fmt: skip
@@ -205,10 +232,13 @@ def test_what_does_not_fit(tmp_path):
 def test_long_lists_are_cut_and_kept_for_debugging(tmp_path):
     state = state_of(SHAPES) | state_of({f"more.{k:02}": (1,) for k in range(30)})
     with pytest.raises(
-        InputError, match=r"30 left over \(\+\): \+more.00, .*, \+more.09 and 20 more \(see --debug\)$"
+        InputError,
+        match=r"30 left over \(\+\): \+more.00, .*, \+more.09 and 20 more \(see --debug\)$",
     ) as error:
         load(tmp_path, state, Small())
-    assert "+more.29" in str(error.value.__cause__) and len(str(error.value)) < 400 + len(str(tmp_path))
+    assert "+more.29" in str(error.value.__cause__) and len(str(error.value)) < 400 + len(
+        str(tmp_path)
+    )
 
 
 def test_skipped_stay_as_they_were(tmp_path):
@@ -216,7 +246,13 @@ def test_skipped_stay_as_they_were(tmp_path):
     before = fresh(Small())["params"]
     for name in ("layer1_0", "layer1_1"):
         jax.tree.map(np.testing.assert_array_equal, variables["params"][name], before[name])
-    assert record["skipped"] == ["fc.0.bias", "fc.3.bias", "layer1.0.weight", "layer1.1.bias", "layer1.1.weight"]
+    assert record["skipped"] == [
+        "fc.0.bias",
+        "fc.3.bias",
+        "layer1.0.weight",
+        "layer1.1.bias",
+        "layer1.1.weight",
+    ]
     with pytest.raises(InputError, match="the pattern 'layer9.*' skips nothing"):
         load(tmp_path, state_of(SHAPES), Small(), skip=["layer9.*"])
     with pytest.raises(InputError, match="all its weights are skipped"):
@@ -227,7 +263,9 @@ def test_networks_without_published_weights(tmp_path):
     model = create_model("cov_ctnet")
     with pytest.raises(InputError, match="model cov_ctnet: there are no published weights for it"):
         load_pretrained(model, {}, tmp_path / "none.pth")
-    with pytest.raises(InputError, match="no package holds its weights, only those of efficientnet_lite0"):
+    with pytest.raises(
+        InputError, match="no package holds its weights, only those of efficientnet_lite0"
+    ):
         load_pretrained(create_model("resnet18"), {}, "package")
 
 
@@ -237,7 +275,9 @@ def test_package_that_is_not_installed(monkeypatch):
         load_pretrained(create_model("efficientnet_lite0"), {}, "package")
 
 
-PUBLISHED = [name for name in list_models("classification") if hasattr(model_class(name), "reference_key")]
+PUBLISHED = [
+    name for name in list_models("classification") if hasattr(model_class(name), "reference_key")
+]
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith("vgg")])
@@ -252,24 +292,40 @@ def test_every_published_network_fits_itself_and_is_recognised(tmp_path, name):
 
 
 def test_another_architecture_is_named(tmp_path):
-    state = {key: np.zeros(shape, np.float32) for key, shape in reference_shapes(*outline("resnet18")).items()}
+    state = {
+        key: np.zeros(shape, np.float32)
+        for key, shape in reference_shapes(*outline("resnet18")).items()
+    }
     (tmp_path / "net.pth").write_bytes(zip_file(state))
     model, variables = outline("resnet50")
-    with pytest.raises(InputError, match="does not fit resnet50, it looks like weights of resnet18: 165 missing"):
+    with pytest.raises(
+        InputError, match="does not fit resnet50, it looks like weights of resnet18: 165 missing"
+    ):
         load_pretrained(model, variables, tmp_path / "net.pth")
 
 
 def test_old_names():
     zero = np.zeros(1)
     old = [
-        ("features.denseblock1.denselayer1.norm.1.weight", "features.denseblock1.denselayer1.norm1.weight"),
-        ("features.denseblock4.denselayer32.conv.2.weight", "features.denseblock4.denselayer32.conv2.weight"),
+        (
+            "features.denseblock1.denselayer1.norm.1.weight",
+            "features.denseblock1.denselayer1.norm1.weight",
+        ),
+        (
+            "features.denseblock4.denselayer32.conv.2.weight",
+            "features.denseblock4.denselayer32.conv2.weight",
+        ),
         ("features.transition1.norm.weight", "features.transition1.norm.weight"),
         ("last_linear.bias", "fc.bias"),
         ("layer1.0.bn1.weight", "layer1.0.bn1.weight"),
     ]
     assert list(respelled({name: zero for name, _ in old})) == [name for _, name in old]
-    vgg = {"features.0.weight": 1, "pre_logits.fc1.weight": 2, "pre_logits.fc2.bias": 3, "head.fc.weight": 4}
+    vgg = {
+        "features.0.weight": 1,
+        "pre_logits.fc1.weight": 2,
+        "pre_logits.fc2.bias": 3,
+        "head.fc.weight": 4,
+    }
     new = ["features.0.weight", "classifier.0.weight", "classifier.3.bias", "classifier.6.weight"]
     assert list(respelled(vgg)) == new
     assert list(respelled({"head.fc.weight": 4})) == ["head.fc.weight"]

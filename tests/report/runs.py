@@ -1,4 +1,6 @@
-"""Runs made up for the tests of the report, written file by file as training and evaluation write them."""
+"""Runs made up for the tests of the report, written file by file as training and evaluation write
+them.
+"""
 
 import csv
 import json
@@ -9,7 +11,10 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 PATIENTS = ["P01", "P02", "P03"]
-SLICES = [{"id": f"P0{i % 3 + 1}_{i:04d}", "patient": PATIENTS[i % 3], "label": int(i >= 80)} for i in range(166)]
+SLICES = [
+    {"id": f"P0{i % 3 + 1}_{i:04d}", "patient": PATIENTS[i % 3], "label": int(i >= 80)}
+    for i in range(166)
+]
 COLUMNS = ("probability", "called", "dice", "iou", "true_share", "predicted_share", "framework_dice",
            "framework_predicted_share")  # fmt: skip
 
@@ -29,14 +34,22 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 def write_stage(workdir: Path, split: str, stage: str, section: dict) -> None:
     """Adds the section of a stage to the summary of a part."""
     path = workdir / "results" / split / "summary.json"
-    summary = json.loads(path.read_text()) if path.is_file() else {"definitions": 1, "split": split, "options": {}}
+    summary = (
+        json.loads(path.read_text())
+        if path.is_file()
+        else {"definitions": 1, "split": split, "options": {}}
+    )
     write_json(path, summary | {stage: section})
 
 
-def write_images(workdir: Path, split: str, columns: dict[str, list], seen: slice = slice(None)) -> None:
+def write_images(
+    workdir: Path, split: str, columns: dict[str, list], seen: slice = slice(None)
+) -> None:
     """Adds columns of the slices that a stage saw to the table of a part."""
     path = workdir / "results" / split / "per_image.csv"
-    rows = [row | {"truth": f"{k:08x}"} | dict.fromkeys(COLUMNS, "") for k, row in enumerate(SLICES)]
+    rows = [
+        row | {"truth": f"{k:08x}"} | dict.fromkeys(COLUMNS, "") for k, row in enumerate(SLICES)
+    ]
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -73,14 +86,19 @@ def write_arrays(workdir: Path, split: str = "test", first_id: str = "P01_0001")
 
 
 def write_run(workdir: Path, source: str = "prlab21", by: str = "patient") -> None:
-    """Writes what is known before any score: configuration, environment, splits, training history, timing."""
+    """Writes what is known before any score: configuration, environment, splits, training history,
+    timing.
+    """
     write_json(
         workdir / "config.json",
         {
             "seed": 7,
             "data": {"source": source, "path": "slices"},
             "split": {"by": by, "shares": [0.6, 0.2, 0.2]},
-            "classifier": {"model": "classifier (cov_ctnet), segmenter (cov_raseg), framework", "epochs": 12},
+            "classifier": {
+                "model": "classifier (cov_ctnet), segmenter (cov_raseg), framework",
+                "epochs": 12,
+            },
             "segmenter": {"model": {"name": "cov_raseg"}, "epochs": 12},
         },
     )
@@ -116,7 +134,10 @@ def write_run(workdir: Path, source: str = "prlab21", by: str = "patient") -> No
         },
     )
     lines = []
-    for stage, score, ending in (("classifier", "mcc", ""), ("segmenter", "dice_infected", "_at_network_size")):
+    for stage, score, ending in (
+        ("classifier", "mcc", ""),
+        ("segmenter", "dice_infected", "_at_network_size"),
+    ):
         for epoch in range(1, 13):
             lines.append(
                 json.dumps(
@@ -174,7 +195,11 @@ def write_classifier(workdir: Path, split: str = "test") -> tuple[np.ndarray, np
                 },
                 "sensitivity": {"value": confusion[1][1] / 86, "n": 86, "interval": [0.72, 0.88]},
                 "specificity": {"value": confusion[0][0] / 80, "n": 80, "interval": [0.7, 0.87]},
-                "roc_auc": {"value": roc_auc_score(label, probability), "n": 166, "interval": [0.86, 0.95]},
+                "roc_auc": {
+                    "value": roc_auc_score(label, probability),
+                    "n": 166,
+                    "interval": [0.86, 0.95],
+                },
                 "mcc": {"value": 0.6138, "n": 166},
                 "f1_infected": {"value": 0.88, "n": 166},
                 "brier": {"value": None, "n": 0, "reason": "no <valid> probabilities"},
@@ -193,7 +218,11 @@ def write_classifier(workdir: Path, split: str = "test") -> tuple[np.ndarray, np
             },
         },
     )
-    write_images(workdir, split, {"probability": probability.tolist(), "called": predicted.astype(int).tolist()})
+    write_images(
+        workdir,
+        split,
+        {"probability": probability.tolist(), "called": predicted.astype(int).tolist()},
+    )
     return label, probability
 
 
@@ -225,14 +254,18 @@ def write_segmenter(workdir: Path, split: str = "test", first_id: str = "P01_000
     )
     true = random.uniform(0.005, 0.2, 86)
     columns = {
-        "dice": ["" if index == 3 else f"{dice:.4f}" for index, dice in enumerate(random.beta(6, 2, 86))],
+        "dice": [
+            "" if index == 3 else f"{dice:.4f}" for index, dice in enumerate(random.beta(6, 2, 86))
+        ],
         "true_share": true.tolist(),
         "predicted_share": (true * random.normal(1, 0.2, 86)).tolist(),
     }
     write_images(workdir, split, columns, slice(80, None))
     ranks = ["best", "best", "best", "median", "median", "median", "worst", "worst", "worst"]
     lung = 0.2 + 0.5 * (~disc((50, 28), 20) & ~disc((50, 68), 20)) * disc((48, 48), 46)
-    image = np.stack([(255 * np.clip(lung + random.normal(0, 0.04, lung.shape), 0, 1)).astype(np.uint8)] * 9)
+    image = np.stack(
+        [(255 * np.clip(lung + random.normal(0, 0.04, lung.shape), 0, 1)).astype(np.uint8)] * 9
+    )
     truth = np.stack([disc((52, 26), 9)] * 9).astype(np.uint8)
     truth[4] = 0
     shift = [0, 1, 1, 3, 3, 4, 8, 12, 60]
@@ -272,7 +305,9 @@ def write_framework(workdir: Path, split: str = "test", patient: str = "P01") ->
     label = np.array([row["label"] for row in SLICES])
     called = (label == 1) != (np.arange(166) % 11 == 0)
     true = label * random.uniform(0.005, 0.2, 166)
-    predicted = called * np.where(label, true * random.normal(1, 0.2, 166), random.uniform(0, 0.02, 166))
+    predicted = called * np.where(
+        label, true * random.normal(1, 0.2, 166), random.uniform(0, 0.02, 166)
+    )
     columns = {
         "called": called.astype(int).tolist(),
         "framework_dice": [0.8 if infected else "" for infected in label],
@@ -310,20 +345,28 @@ def write_full(workdir: Path) -> None:
 
 
 class Page(HTMLParser):
-    """Collects the headings, links, resources and visible text of a page and checks that its tags nest."""
+    """Collects the headings, links, resources and visible text of a page and checks that its tags
+    nest.
+    """
 
     VOID = {"meta", "img", "br", "link", "input", "hr"}
 
     def __init__(self, path: Path):
         super().__init__()
-        self.open, self.headings, self.targets, self.ids, self.texts = [], [], [], [], []
+        self.open = []
+        self.headings = []
+        self.targets = []
+        self.ids = []
+        self.texts = []
         self.html = path.read_text(encoding="utf-8")
         self.feed(self.html)
         assert not self.open
         self.text = " ".join(" ".join(self.texts).split())
 
     def handle_starttag(self, tag, attrs):
-        self.targets += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+        self.targets += [
+            value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")
+        ]
         self.ids += [value for name, value in attrs if name == "id"]
         if tag not in self.VOID:
             self.open.append(tag)

@@ -22,16 +22,22 @@ def write(folder, name="s", patient="p", faults=True):
     rng = np.random.default_rng(0)
     slices = []
     for i in range(24):
-        image, mask = rng.integers(30, 200, (40, 36), np.uint8), np.zeros((40, 36), np.uint8)
+        image = rng.integers(30, 200, (40, 36), np.uint8)
+        mask = np.zeros((40, 36), np.uint8)
         mask[5:9, 5:9] = i % 2
         slices.append(Slice(f"{name}{i}", image, mask, i % 2, f"{patient}{i // 4}", ""))
     if faults:
-        slices[20] = slices[20]._replace(image=slices[1].image, mask=slices[1].mask)  # infected, called healthy
-        slices[3] = slices[3]._replace(mask=np.zeros((40, 36), np.uint8), image=np.full((40, 36), 9, np.uint8))
+        # infected, called healthy
+        slices[20] = slices[20]._replace(image=slices[1].image, mask=slices[1].mask)
+        slices[3] = slices[3]._replace(
+            mask=np.zeros((40, 36), np.uint8), image=np.full((40, 36), 9, np.uint8)
+        )
         slices[5] = slices[5]._replace(mask=np.ones((40, 36), np.uint8), patient="")
         slices[7] = slices[7]._replace(image=rng.integers(30, 200, (400, 90), np.uint8), mask=None)
-        figure, labelled = np.full((40, 36), 255, np.uint8), np.ones((40, 36), np.uint8)
-        figure[8:30, 8:30], labelled[8:30, 8:30] = slices[9].image[:22, :22], 0
+        figure = np.full((40, 36), 255, np.uint8)
+        labelled = np.ones((40, 36), np.uint8)
+        figure[8:30, 8:30] = slices[9].image[:22, :22]
+        labelled[8:30, 8:30] = 0
         slices[9] = slices[9]._replace(image=figure, mask=labelled)
     ids = [s.id for s in slices] + [f"{name}bad"] * faults
 
@@ -45,7 +51,12 @@ def write(folder, name="s", patient="p", faults=True):
     if faults:
         parts[0] = "test"
     write_audit(
-        folder, m, find(m, parts), parts, {"by": "patient", "seed": 0}, dict(zip(ids, slices, strict=False)).get
+        folder,
+        m,
+        find(m, parts),
+        parts,
+        {"by": "patient", "seed": 0},
+        dict(zip(ids, slices, strict=False)).get,
     )
     return json.loads((folder / "audit.json").read_text())
 
@@ -58,7 +69,9 @@ def test_page_shows_every_finding(tmp_path):
     assert len(found) >= 10
     for finding in told["findings"]:
         assert escape(finding["title"]) in text
-        assert ("<h2 id" in text) and ((f">{escape(finding['title'])}</h2>" in text) == (finding["severity"] != "ok"))
+        assert ("<h2 id" in text) and (
+            (f">{escape(finding['title'])}</h2>" in text) == (finding["severity"] != "ok")
+        )
     assert not re.search(r'(src|href)="(?!data:|#)', text)
     figures = {p.stem for p in tmp_path.glob("audit_*.png")}
     assert text.count("data:image/png") >= len(figures) > 10
@@ -89,7 +102,10 @@ def test_figures_of_an_earlier_audit_are_gone(tmp_path):
     build_audit_page(tmp_path)
     write(tmp_path, faults=False)
     build_audit_page(tmp_path)
-    assert {p.name for p in tmp_path.glob("audit_*.png")} == {"audit_patients.png", "audit_labels.png"}
+    assert {p.name for p in tmp_path.glob("audit_*.png")} == {
+        "audit_patients.png",
+        "audit_labels.png",
+    }
 
 
 def test_hostile_names(tmp_path):

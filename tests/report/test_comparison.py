@@ -1,4 +1,6 @@
-"""Runs side by side: what the page says of them, which it warns about, and the differences slice by slice."""
+"""Runs side by side: what the page says of them, which it warns about, and the differences slice by
+slice.
+"""
 
 import json
 import shutil
@@ -18,7 +20,15 @@ from covjax.errors import InputError
 from covjax.evaluation.paired import paired_differences
 from covjax.report import build_comparison, comparison_table
 from covjax.report.compared import groups, incomparable, read_runs
-from tests.report.runs import Page, read_rows, write_classifier, write_csv, write_full, write_json, write_run
+from tests.report.runs import (
+    Page,
+    read_rows,
+    write_classifier,
+    write_csv,
+    write_full,
+    write_json,
+    write_run,
+)
 
 
 def change(path: Path, **fields) -> None:
@@ -58,7 +68,10 @@ def three(original: Path, tmp_path: Path) -> list[Path]:
 
 def test_page_shows_every_run_and_repetitions_together(three, tmp_path):
     output = tmp_path / "out"
-    assert build_comparison(three, "test", output, paired_differences(three, "test")) == output / "index.html"
+    assert (
+        build_comparison(three, "test", output, paired_differences(three, "test"))
+        == output / "index.html"
+    )
     shown = Page(output / "index.html")
     assert shown.headings == [
         "Runs", "Classifier", "Segmenter", "Framework (classifier, then segmenter)", "Paired differences",
@@ -74,11 +87,17 @@ def test_page_shows_every_run_and_repetitions_together(three, tmp_path):
     ):
         assert text in shown.text, text
     runs = read_rows(output / "classifier_test_runs_mcc.csv")
-    assert [(row["run"], float(row["value"])) for row in runs] == [("base", 0.5), ("more_0", 0.6), ("more_1", 0.7)]
+    assert [(row["run"], float(row["value"])) for row in runs] == [
+        ("base", 0.5),
+        ("more_0", 0.6),
+        ("more_1", 0.7),
+    ]
     together = read_rows(output / "classifier_test_groups_mcc.csv")
     assert [row["configuration"] for row in together] == ["base", "classifier.epochs=99"]
     assert [row["runs"] for row in together] == ["1", "2"]
-    assert [float(together[1][name]) for name in ("min", "mean", "max")] == pytest.approx([0.6, 0.65, 0.7])
+    assert [float(together[1][name]) for name in ("min", "mean", "max")] == pytest.approx(
+        [0.6, 0.65, 0.7]
+    )
     for path in output.glob("*.png"):
         with Image.open(path) as image:
             image.verify()
@@ -94,7 +113,9 @@ def test_table_for_the_terminal(three):
 
 
 def differences(runs):
-    return {(one["run"], one["stage"], one["what"]): one for one in paired_differences(runs, "test")}
+    return {
+        (one["run"], one["stage"], one["what"]): one for one in paired_differences(runs, "test")
+    }
 
 
 WHAT = [("classifier", "ROC AUC"), ("classifier", "accuracy"), ("segmenter", "Dice, per slice"),
@@ -104,9 +125,12 @@ WHAT = [("classifier", "ROC AUC"), ("classifier", "accuracy"), ("segmenter", "Di
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6))
 def test_differences_are_those_of_the_scores_that_are_shown(tmp_path_factory, seed):
-    """Slices on which only one run raised a false alarm were left out: .779 against .408, but -.004 (p .58)."""
+    """Slices on which only one run raised a false alarm were left out: .779 against .408, but -.004
+    (p .58).
+    """
     rng = np.random.default_rng(seed)
-    runs, dice = [tmp_path_factory.mktemp("runs") / name for name in ("first", "other")], []
+    runs = [tmp_path_factory.mktemp("runs") / name for name in ("first", "other")]
+    dice = []
     for run in runs:
         write_full(run)
         path = run / "results" / "test" / "per_image.csv"
@@ -156,7 +180,9 @@ def test_differences_of_classifiers_are_above_0_where_the_other_run_is_better(th
     write_csv(three[1] / "results" / "test" / "per_image.csv", rows)
     area, accuracy, *_ = paired_differences(three, "test")
     label = [int(row["label"]) for row in rows]
-    assert area["value"] == pytest.approx(1 - roc_auc_score(label, first)) and area["p_value"] < 0.001
+    assert (
+        area["value"] == pytest.approx(1 - roc_auc_score(label, first)) and area["p_value"] < 0.001
+    )
     assert accuracy["value"] == pytest.approx(1 - before) and accuracy["p_value"] < 0.001
     assert area["test"] == accuracy["test"] == "random exchanges of 16 patients"
     assert area["p_holm"] == pytest.approx(8 * area["p_value"])  # of the 8 tests of the table
@@ -170,10 +196,15 @@ def test_no_difference_where_the_truth_is_not_the_same(three, tmp_path, undrawn,
     write_csv(path, rows)
     none = differences(three)[1, stage, "all scores"]
     assert none["value"] is None and none["p_value"] is None
-    assert none["reason"] == f"the truth of 1 slices is not the same in both, the first is {rows[100]['id']}"
+    assert (
+        none["reason"]
+        == f"the truth of 1 slices is not the same in both, the first is {rows[100]['id']}"
+    )
     if stage == "segmenter":  # of which the page says nothing: such runs are refused
         return
-    shown = Page(build_comparison(three, "test", tmp_path / "out", paired_differences(three, "test")))
+    shown = Page(
+        build_comparison(three, "test", tmp_path / "out", paired_differences(three, "test"))
+    )
     assert f"undefined ({none['reason']})" in shown.text and "1 training each" in shown.text
 
 
@@ -192,20 +223,28 @@ def test_runs_that_cannot_be_compared_are_named(three, tmp_path, undrawn):
     change(second / "config.json", data={"classes": "1:a,2:b"})
     (_, text), *_ = incomparable(read_runs(three, "test"), "test")
     assert text.endswith("scores of the infected region can.")
-    assert found["Other slices"].startswith("more_1: not the slices of the test part that base was scored on")
+    assert found["Other slices"].startswith(
+        "more_1: not the slices of the test part that base was scored on"
+    )
     shown = Page(build_comparison(three, "test", tmp_path / "out"))
     for what, text in found.items():
         assert f"{what}: {text}" in shown.text
     assert comparison_table(three, "test").count("warning: ") == 4
 
 
-def test_runs_scored_on_other_masks_are_refused_and_the_others_compared_without(three, tmp_path, undrawn):
+def test_runs_scored_on_other_masks_are_refused_and_the_others_compared_without(
+    three, tmp_path, undrawn
+):
     path = three[1] / "results" / "test" / "per_image.csv"
     rows = read_rows(path)
     write_csv(path, [*rows[:-1], rows[-1] | {"truth": "beefbeef"}])
-    for call in (lambda: read_runs(three, "test"), lambda: build_comparison(three, "test", tmp_path / "out")):
+    for call in (
+        lambda: read_runs(three, "test"),
+        lambda: build_comparison(three, "test", tmp_path / "out"),
+    ):
         with pytest.raises(
-            InputError, match=f"more_0 was scored on other masks than base .slice {rows[-1]['id']}.*leave"
+            InputError,
+            match=f"more_0 was scored on other masks than base .slice {rows[-1]['id']}.*leave",
         ):
             call()
     assert not (tmp_path / "out").exists()
@@ -218,7 +257,10 @@ def test_other_input_sizes_are_no_reason_against_comparing(three, tmp_path, undr
     change(three[1] / "config.json", segmenter={"input": {"size": [192, 192]}})
     assert not incomparable(read_runs(three, "test"), "test")
     shown = Page(build_comparison(three, "test", tmp_path / "out"))
-    assert "in each slice's own size: runs whose networks take other sizes can be compared" in shown.text
+    assert (
+        "in each slice's own size: runs whose networks take other sizes can be compared"
+        in shown.text
+    )
 
 
 def test_a_stage_scored_on_other_slices_is_named_alone(three):
@@ -258,10 +300,15 @@ def test_names_of_runs_are_escaped(original, tmp_path):
 
 
 def test_command(three, tmp_path):
-    output, root = tmp_path / "out", Path(report.__file__).parents[2]
+    output = tmp_path / "out"
+    root = Path(report.__file__).parents[2]
     runs = map(str, (three[0], three[1], "--output", output, three[2]))
     done = subprocess.run(
-        [sys.executable, "eval.py", "--compare", *runs], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "eval.py", "--compare", *runs],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["stage", "score", "base", "more_0", "more_1"]
@@ -270,7 +317,8 @@ def test_command(three, tmp_path):
 
 def test_refused_comparisons_leave_the_output_alone(three, tmp_path):
     output = tmp_path / "out"
-    nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
+    nowhere = tmp_path / "nowhere"
+    empty = tmp_path / "empty"
     write_run(empty)
     for runs, part, message in (
         (three[:1], "test", "two runs or more"),

@@ -1,4 +1,6 @@
-"""The report: what it shows, what it refuses, and that it depends on nothing but the result files."""
+"""The report: what it shows, what it refuses, and that it depends on nothing but the result
+files.
+"""
 
 import errno
 import json
@@ -100,7 +102,8 @@ def test_page_is_self_contained_and_figures_are_files_too(built):
     assert images and all(target.startswith("data:image/png;base64,") for target in images)
     assert not re.search(r"https?://|@import|url\(|<script", shown.html)
     files = sorted((built / "report").glob("*.png"))
-    # 4 training curves, 3 confusion matrices, ROC, PR, calibration, features, 2 heat maps, Dice, 2 shares, 9 examples
+    # 4 training curves, 3 confusion matrices, ROC, PR, calibration, features, 2 heat maps, Dice, 2
+    # shares, 9 examples
     assert len(files) == len(images) == 25
     for file in files:
         with Image.open(file) as image:
@@ -123,11 +126,16 @@ def test_numbers_of_the_figures_are_those_of_the_results(built):
     assert [int(row["slices"]) for row in numbers("segmenter_test_dice")] == counts.tolist()
     shares = {row["id"]: row for row in numbers("framework_test_share")}
     assert all(
-        float(shares[row["id"]]["predicted_share"]) == pytest.approx(float(row["framework_predicted_share"]), rel=1e-8)
+        float(shares[row["id"]]["predicted_share"])
+        == pytest.approx(float(row["framework_predicted_share"]), rel=1e-8)
         for row in images
     )
     agreement = numbers("framework_test_agreement")
-    infected = {row["id"] for row in images if float(row["true_share"]) or float(row["framework_predicted_share"])}
+    infected = {
+        row["id"]
+        for row in images
+        if float(row["true_share"]) or float(row["framework_predicted_share"])
+    }
     assert {row["id"] for row in agreement} == infected
     difference = np.array([float(row["difference"]) for row in agreement])
     assert float(agreement[0]["bias"]) == pytest.approx(difference.mean())
@@ -151,7 +159,8 @@ def test_numbers_of_the_figures_are_those_of_the_results(built):
 
 
 def test_probabilities_at_the_edges_of_bins():
-    label, probability = np.array([0, 1, 1, 0]), np.array([0.0, 0.5, 0.999, 1.0])
+    label = np.array([0, 1, 1, 0])
+    probability = np.array([0.0, 0.5, 0.999, 1.0])
     predicted, observed, counts = reliability_bins(label, probability, np.array([0.0, 0.5, 1.0]))
     assert counts.tolist() == [2, 2]
     np.testing.assert_allclose(predicted, [0.25, 0.9995])
@@ -161,10 +170,13 @@ def test_probabilities_at_the_edges_of_bins():
 
 def test_diagram_and_calibration_error_use_the_same_bins():
     rng = np.random.default_rng(0)
-    label, probability = rng.integers(0, 2, 500), rng.integers(0, 21, 500) / 20  # many on edges
+    label = rng.integers(0, 2, 500)
+    probability = rng.integers(0, 21, 500) / 20  # many on edges
     predicted, observed, counts = reliability_bins(label, probability, np.linspace(0, 1, 11))
     gap = np.nansum(counts * np.abs(predicted - observed)) / counts.sum()
-    assert gap == pytest.approx(classification_scores(label, probability)["ece"]["value"], abs=1e-12)
+    assert gap == pytest.approx(
+        classification_scores(label, probability)["ece"]["value"], abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("shape", [(40, 12), (12, 40), (3, 2), (2, 3)])
@@ -180,7 +192,8 @@ def test_principal_components_match_sklearn(shape):
 
 
 def test_error_map_counts_and_colours_every_pixel_once():
-    truth, predicted = np.array([[0, 1, 1, 0, 255, 255]]), np.array([[0, 1, 0, 1, 1, 0]])
+    truth = np.array([[0, 1, 1, 0, 255, 255]])
+    predicted = np.array([[0, 1, 0, 1, 1, 0]])
     assert pictures.error_counts(truth, predicted) == {
         "true_positive": 1, "false_positive": 1, "false_negative": 1, "true_negative": 1,
     }  # fmt: skip
@@ -212,7 +225,12 @@ def test_report_never_imports_jax(tmp_path):
     [
         (
             [write_classifier],
-            ["Scores", "Confusion matrix", "ROC and precision-recall curves", "Calibration and features"],
+            [
+                "Scores",
+                "Confusion matrix",
+                "ROC and precision-recall curves",
+                "Calibration and features",
+            ],
         ),
         ([write_segmenter], ["Scores", "Confusion matrix", "Slice by slice", "Example slices"]),
         ([write_framework], ["Scores", "Confusion matrix", "Slice by slice", "Patient by patient"]),
@@ -264,8 +282,9 @@ def test_strings_from_files_are_escaped(tmp_path):
     )
     shown = Page(build_report(tmp_path))
     assert "<script" not in shown.html and "&lt;script&gt;alert(1)" in shown.html
-    # source (title, h1, dl), example and heat map id, patient, reason twice, interval method, options (name and value)
-    # in the header and on every table, environment name, value and device, config
+    # source (title, h1, dl), example and heat map id, patient, reason twice, interval method,
+    # options (name and value) in the header and on every table, environment name, value and device,
+    # config
     assert shown.text.count("<script>alert(1)</script>") >= 20
 
 
@@ -276,18 +295,36 @@ def test_names_in_any_script_and_of_any_length_are_drawn(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build_report(tmp_path)
-    assert read_rows(tmp_path / "report" / "classifier_test_confusion.csv")[1]["predicted"] == names[1]
+    assert (
+        read_rows(tmp_path / "report" / "classifier_test_confusion.csv")[1]["predicted"] == names[1]
+    )
 
 
 def test_fitted_threshold_and_temperature_and_other_thresholds_are_reported(tmp_path, undrawn):
     write_classifier(tmp_path)
     assert "other thresholds" not in Page(build_report(tmp_path)).text
     section = json.loads((tmp_path / "results" / "test" / "summary.json").read_text())["classifier"]
-    row = {"threshold": 0.35, "tp": 80, "fp": 1_000, "fn": 6, "tn": 60, "sensitivity": 80 / 86, "precision": None}
-    fitted = {"threshold": 0.35, "threshold_rule": "youden", "calibration": "temperature", "temperature": 1.2}
+    row = {
+        "threshold": 0.35,
+        "tp": 80,
+        "fp": 1_000,
+        "fn": 6,
+        "tn": 60,
+        "sensitivity": 80 / 86,
+        "precision": None,
+    }
+    fitted = {
+        "threshold": 0.35,
+        "threshold_rule": "youden",
+        "calibration": "temperature",
+        "temperature": 1.2,
+    }
     write_stage(tmp_path, "test", "classifier", section | fitted | {"thresholds": [row]})
     shown = Page(build_report(tmp_path)).text
-    assert "threshold 0.350 (chosen on the validation part: youden), temperature 1.200 (fitted" in shown
+    assert (
+        "threshold 0.350 (chosen on the validation part: youden), temperature 1.200 (fitted"
+        in shown
+    )
     assert "0.350 80 1,000 6 60 0.930 undefined undefined undefined undefined" in shown
 
 
@@ -296,9 +333,16 @@ def test_evaluation_options_and_interval_methods_are_reported(tmp_path, undrawn)
     write_classifier(tmp_path)
     path = tmp_path / "results" / "test" / "summary.json"
     summary = json.loads(path.read_text())
-    summary["classifier"]["scores"]["mcc"] |= {"interval": [0.5, 0.7], "interval_method": "bootstrap of patients"}
+    summary["classifier"]["scores"]["mcc"] |= {
+        "interval": [0.5, 0.7],
+        "interval_method": "bootstrap of patients",
+    }
     assert "Evaluation options" not in Page(build_report(tmp_path)).text
-    write_json(path, summary | {"options": {"tta": ["flip", 0.9], "min_size": 12, "lung_mask": True, "off": None}})
+    write_json(
+        path,
+        summary
+        | {"options": {"tta": ["flip", 0.9], "min_size": 12, "lung_mask": True, "off": None}},
+    )
     shown = Page(build_report(tmp_path))
     said = "tta flip and 0.9, min_size 12, lung_mask"
     assert f"test part: {said}" in shown.text and f"threshold 0.500, with {said}" in shown.text
@@ -307,7 +351,10 @@ def test_evaluation_options_and_interval_methods_are_reported(tmp_path, undrawn)
     summary["classifier"]["scores"]["accuracy"]["interval_method"] = "Wilson"
     write_json(path, summary)
     shown = Page(build_report(tmp_path))
-    assert "0.500 to 0.700 bootstrap of patients" in shown.text and "0.741 to 0.860 Wilson" in shown.text
+    assert (
+        "0.500 to 0.700 bootstrap of patients" in shown.text
+        and "0.741 to 0.860 Wilson" in shown.text
+    )
 
 
 @pytest.mark.parametrize(
@@ -328,7 +375,10 @@ def test_notes_on_slices_are_on_the_page(tmp_path, undrawn):
     write_run(tmp_path)
     assert "To note" not in Page(build_report(tmp_path)).text
     splits = json.loads((tmp_path / "splits.json").read_text())
-    write_json(tmp_path / "splits.json", splits | {"notes": {"train": {"tilted <b>": 1200}, "test": {"tilted <b>": 3}}})
+    write_json(
+        tmp_path / "splits.json",
+        splits | {"notes": {"train": {"tilted <b>": 1200}, "test": {"tilted <b>": 3}}},
+    )
     assert "To note: tilted <b> (1,200 training, 3 test slices" in Page(build_report(tmp_path)).text
 
 
@@ -337,7 +387,10 @@ def test_patients_in_two_parts_raise_a_banner_whatever_the_rule(tmp_path, undraw
     splits = json.loads((tmp_path / "splits.json").read_text())
     home = next(part for part in ("train", "test") if "P01" in splits["patients"][part])
     splits["patients"] |= {"val": ["P01", ""]}
-    for part, effect in (("train", "those of test are not"), ("test", "so the scores are optimistic")):
+    for part, effect in (
+        ("train", "those of test are not"),
+        ("test", "so the scores are optimistic"),
+    ):
         patients = splits["patients"] | {home: [], part: [*splits["patients"][part], "P01"]}
         write_json(tmp_path / "splits.json", splits | {"patients": patients})
         shown = Page(build_report(tmp_path)).text
@@ -349,8 +402,12 @@ def test_patients_in_two_parts_raise_a_banner_whatever_the_rule(tmp_path, undraw
 def test_published_parts_without_patients_say_that_nothing_was_checked(tmp_path, undrawn):
     write_run(tmp_path, by="source")
     splits = json.loads((tmp_path / "splits.json").read_text())
-    write_json(tmp_path / "splits.json", splits | {"patients": {part: [] for part in splits["patients"]}})
-    assert "nothing here can tell whether a patient is in several" in Page(build_report(tmp_path)).text
+    write_json(
+        tmp_path / "splits.json", splits | {"patients": {part: [] for part in splits["patients"]}}
+    )
+    assert (
+        "nothing here can tell whether a patient is in several" in Page(build_report(tmp_path)).text
+    )
 
 
 def test_patients_that_are_not_known_are_not_counted_as_none(tmp_path, undrawn):
@@ -384,7 +441,12 @@ def test_score_text(score, text):
 
 def test_interval_text():
     assert interval_text({"interval": [0.81, 0.9125]}) == "0.810 to 0.912"
-    assert interval_text({"interval": None}) == interval_text({}) == interval_text({"interval": [None, 1.0]}) == ""
+    assert (
+        interval_text({"interval": None})
+        == interval_text({})
+        == interval_text({"interval": [None, 1.0]})
+        == ""
+    )
 
 
 def test_all_null_scores(tmp_path, undrawn):
@@ -396,7 +458,10 @@ def test_all_null_scores(tmp_path, undrawn):
             "n": 0,
             "confusion": [[0, 0], [0, 0]],
             "classes": ["healthy", "infected"],
-            "scores": {name: {"value": None, "n": 0, "reason": "no slices"} for name in ("accuracy", "roc_auc", "mcc")},
+            "scores": {
+                name: {"value": None, "n": 0, "reason": "no slices"}
+                for name in ("accuracy", "roc_auc", "mcc")
+            },
             "curves": {
                 "roc": {
                     "false_positive_rate": [None, None],
@@ -420,13 +485,18 @@ def test_areas_without_scores_match_sklearn(tmp_path, monkeypatch):
     del section["scores"]["roc_auc"]
     write_stage(tmp_path, "test", "classifier", section)
     drawn = {}
-    monkeypatch.setattr(plots, "roc", lambda x, y, area, point: drawn.update(roc=area, at=point) or b"")
-    monkeypatch.setattr(plots, "precision_recall", lambda x, y, area, *rest: drawn.update(pr=area, rest=rest) or b"")
+    monkeypatch.setattr(
+        plots, "roc", lambda x, y, area, point: drawn.update(roc=area, at=point) or b""
+    )
+    monkeypatch.setattr(
+        plots, "precision_recall", lambda x, y, area, *rest: drawn.update(pr=area, rest=rest) or b""
+    )
     build_report(tmp_path)
     assert drawn["roc"] == pytest.approx(roc_auc_score(label, probability), abs=1e-9)
     assert drawn["pr"] == pytest.approx(average_precision_score(label, probability), abs=1e-9)
     called = probability >= 0.5
-    recall, precision = np.mean(called[label == 1]), np.mean(label[called] == 1)
+    recall = np.mean(called[label == 1])
+    precision = np.mean(label[called] == 1)
     assert drawn["at"] == pytest.approx((np.mean(called[label == 0]), recall))
     prevalence, point = drawn["rest"]
     assert prevalence == pytest.approx(86 / 166) and point == pytest.approx((recall, precision))
@@ -434,16 +504,22 @@ def test_areas_without_scores_match_sklearn(tmp_path, monkeypatch):
 
 def test_results_of_the_former_layout_ask_for_another_evaluation(tmp_path):
     write_run(tmp_path)
-    write_json(tmp_path / "results" / "classifier_test.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}})
+    write_json(
+        tmp_path / "results" / "classifier_test.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}}
+    )
     for make in (build_report, summary_table):
-        with pytest.raises(InputError, match=r"results: .* older covjax, run eval.py --workdir .* again"):
+        with pytest.raises(
+            InputError, match=r"results: .* older covjax, run eval.py --workdir .* again"
+        ):
             make(tmp_path)
 
 
 def test_missing_results_are_named(tmp_path):
     for workdir in (tmp_path, tmp_path / "nowhere"):
         for make in (build_report, summary_table):
-            with pytest.raises(InputError, match=f"^{re.escape(str(workdir))}: .*train or evaluate first"):
+            with pytest.raises(
+                InputError, match=f"^{re.escape(str(workdir))}: .*train or evaluate first"
+            ):
                 make(workdir)
     assert not (tmp_path / "report").exists()
     write_run(tmp_path)
@@ -474,11 +550,15 @@ def test_damaged_files_are_named_and_leave_the_report_alone(full, name, content,
     (full / name).write_bytes(content)
     with pytest.raises(InputError, match=re.escape(name)):
         build_report(full)
-    assert {path.name: path.read_bytes() for path in (full / "report").iterdir()} == {"index.html": b"earlier"}
+    assert {path.name: path.read_bytes() for path in (full / "report").iterdir()} == {
+        "index.html": b"earlier"
+    }
 
 
 @pytest.mark.parametrize(("module", "function"), [(Path, "replace"), (os, "fsync")])
-def test_failure_while_writing_leaves_the_report_alone(tmp_path, monkeypatch, module, function, undrawn):
+def test_failure_while_writing_leaves_the_report_alone(
+    tmp_path, monkeypatch, module, function, undrawn
+):
     write_classifier(tmp_path)
     assert build_report(tmp_path) == tmp_path / "report" / "index.html"
     before = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
@@ -487,7 +567,10 @@ def test_failure_while_writing_leaves_the_report_alone(tmp_path, monkeypatch, mo
     def full_disk(*arguments):
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"\.png: cannot be written \(no space"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match=r"\.png: cannot be written \(no space"),
+    ):
         patch.setattr(module, function, full_disk)
         build_report(tmp_path)
     assert {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()} == before
@@ -504,31 +587,45 @@ def test_figures_of_an_earlier_report_go_and_other_files_stay(tmp_path, undrawn)
     assert left == {"my_notes.png", "index.html"} | {
         f"training_{curve}.{kind}"
         for kind in ("png", "csv")
-        for curve in ("classifier_loss", "classifier_mcc", "segmenter_loss", "segmenter_dice_infected_at_network_size")
+        for curve in (
+            "classifier_loss",
+            "classifier_mcc",
+            "segmenter_loss",
+            "segmenter_dice_infected_at_network_size",
+        )
     }
 
 
 def test_history_of_a_resumed_and_running_training(tmp_path, undrawn):
     rows = [
-        {"stage": "classifier", "epoch": epoch, "val/mcc": value} for epoch, value in ((1, 0.1), (2, 0.2), (2, 0.3))
+        {"stage": "classifier", "epoch": epoch, "val/mcc": value}
+        for epoch, value in ((1, 0.1), (2, 0.2), (2, 0.3))
     ]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"stage": "classi')
+    (tmp_path / "metrics.jsonl").write_text(
+        "\n".join(map(json.dumps, rows)) + '\n{"stage": "classi'
+    )
     history = read_results(tmp_path).history["classifier"]
     assert [(row["epoch"], row["val/mcc"]) for row in history] == [(1, 0.1), (2, 0.3)]
     build_report(tmp_path)
-    assert [path.name for path in (tmp_path / "report").glob("*.png")] == ["training_classifier_mcc.png"]
+    assert [path.name for path in (tmp_path / "report").glob("*.png")] == [
+        "training_classifier_mcc.png"
+    ]
 
 
 def test_example_outline_colours_are_where_the_masks_are(tmp_path):
     blank = np.zeros((64, 64), np.uint8)
-    truth, predicted = blank.copy(), blank.copy()
-    truth[8:24, 8:24], predicted[40:56, 40:56] = 1, 1
+    truth = blank.copy()
+    predicted = blank.copy()
+    truth[8:24, 8:24] = 1
+    predicted[40:56, 40:56] = 1
     truth[0, :] = 255  # ignored pixels are no infection
     (tmp_path / "slice.png").write_bytes(pictures.example_slice(blank, truth, predicted))
     pixels = np.asarray(Image.open(tmp_path / "slice.png").convert("RGB")).astype(int)
     scale = len(pixels) / 64
-    middle = pixels[:, round(1.02 * 64 * scale) : round(2.02 * 64 * scale)]  # of three panels, 2 % apart
-    blue, red = middle[..., 2] - middle[..., 0] > 80, middle[..., 0] - middle[..., 2] > 80
+    # of three panels, 2 % apart
+    middle = pixels[:, round(1.02 * 64 * scale) : round(2.02 * 64 * scale)]
+    blue = middle[..., 2] - middle[..., 0] > 80
+    red = middle[..., 0] - middle[..., 2] > 80
     for mask, low, high in ((blue, 8, 24), (red, 40, 56)):
         rows, columns = np.nonzero(mask)
         assert np.allclose([rows.min(), columns.min()], low * scale, atol=1.2 * scale)
@@ -544,7 +641,8 @@ def test_summary_table(built):
         next(line for line in lines if "per_image" in line),
     )
     assert any(
-        re.fullmatch(r"framework +val +86 +missed_infected_slices +0\.105 +0\.056 to 0\.187", line) for line in lines
+        re.fullmatch(r"framework +val +86 +missed_infected_slices +0\.105 +0\.056 to 0\.187", line)
+        for line in lines
     )
     column = lines[0].index("value")
     assert all(line[column - 1] == " " and line[column] != " " for line in lines[2:])
@@ -557,14 +655,25 @@ def test_classes_that_are_kept_apart(tmp_path):
     path = tmp_path / "results" / "test" / "summary.json"
     summary = json.loads(path.read_text())
     section = summary["segmenter"]
-    section |= {"classes": ["background", "ground_glass", "<b>"], "confusion": np.diag([9, 5, 3]).tolist()}
+    section |= {
+        "classes": ["background", "ground_glass", "<b>"],
+        "confusion": np.diag([9, 5, 3]).tolist(),
+    }
     for name in ("ground_glass", "<b>"):
         for score in ("dice_{}", "iou_{}", "dice_{}_per_image", "iou_{}_per_image"):
-            section["scores"][score.format(name)] = {"value": 0.625, "n": 41, "interval": [0.5, 0.75]}
+            section["scores"][score.format(name)] = {
+                "value": 0.625,
+                "n": 41,
+                "interval": [0.5, 0.75],
+            }
     section["scores"]["mean_dice"] = {"value": 0.5, "n": 86}
     path.write_text(json.dumps(summary))
     page = Page(build_report(tmp_path))
-    assert "Class by class" in page.text and "Dice, mean over classes" in page.text and "<b>" not in page.html
+    assert (
+        "Class by class" in page.text
+        and "Dice, mean over classes" in page.text
+        and "<b>" not in page.html
+    )
     assert page.text.count("0.500 to 0.750; n = 41") == 8 and "Ground glass" in page.text
     assert "its classes as marked and as predicted" in page.text and "#56B4E9" in page.html
     assert re.search(r"segmenter +test +41 +dice_ground_glass +0.625", summary_table(tmp_path))
@@ -572,6 +681,11 @@ def test_classes_that_are_kept_apart(tmp_path):
 
 def test_class_colours():
     mask = np.array([[0, 1, 2, 255]], np.uint8)
-    alpha, shown = class_colours(mask)[..., 3], class_colours(mask)[..., :3] * 255
+    alpha = class_colours(mask)[..., 3]
+    shown = class_colours(mask)[..., :3] * 255
     assert alpha.tolist() == [[0, 0.75, 0.75, 0]]
-    assert shown[0, 1].round().tolist() == [213, 94, 0] and shown[0, 2].round().tolist() == [86, 180, 233]
+    assert shown[0, 1].round().tolist() == [213, 94, 0] and shown[0, 2].round().tolist() == [
+        86,
+        180,
+        233,
+    ]

@@ -10,7 +10,12 @@ from covjax.report import build_study_page, study_table
 
 
 def score(value, low, high):
-    return {"value": value, "n": 40, "interval": [low, high], "interval_method": "percentile bootstrap over 8 patients"}
+    return {
+        "value": value,
+        "n": 40,
+        "interval": [low, high],
+        "interval_method": "percentile bootstrap over 8 patients",
+    }
 
 
 def difference(value, low, high, p, adjusted):
@@ -23,8 +28,18 @@ def variant(name, value, differences=None, runs=2):
          "train_seconds": 90.0, "dice_infected": value + k / 50, "dice_infected_per_image": None if k else value}
         for k in range(runs)
     ]  # fmt: skip
-    scores = {"dice_infected_per_image": score(value, 0.1, 0.7), "dice_infected": score(value + 0.1, 0.2, 0.8)}
-    one = {"name": name, "fields": {}, "planned": 2, "runs": made, "scores": scores, "ms_per_slice": 12.34}
+    scores = {
+        "dice_infected_per_image": score(value, 0.1, 0.7),
+        "dice_infected": score(value + 0.1, 0.2, 0.8),
+    }
+    one = {
+        "name": name,
+        "fields": {},
+        "planned": 2,
+        "runs": made,
+        "scores": scores,
+        "ms_per_slice": 12.34,
+    }
     return one | ({"differences": differences} if differences else {})
 
 
@@ -53,7 +68,10 @@ def folder(tmp_path):
 def test_text(folder):
     head, _, paper, other = study_table(folder).splitlines()
     assert head.split("  ")[0] == "Variant" and "Minus paper" in head
-    assert " ".join(paper.split()) == "paper 0.500 (0.100 to 0.700) 0.600 (0.200 to 0.800) 373,126 12.3 2"
+    assert (
+        " ".join(paper.split())
+        == "paper 0.500 (0.100 to 0.700) 0.600 (0.200 to 0.800) 373,126 12.3 2"
+    )
     assert "-0.050 (-0.120 to 0.010)  0.080  0.160" in other
 
 
@@ -65,15 +83,20 @@ def test_differences_of_several_seeds_are_told_one_by_one(folder, undrawn):
             one["by_seed"] = seeds
         path.write_text(json.dumps(study))
         page = build_study_page(folder)
-        markdown, text = (page.parent / "table.md").read_text(), study_table(folder)
+        markdown = (page.parent / "table.md").read_text()
+        text = study_table(folder)
         assert [made.count("By seed") for made in (markdown, text)] == ([2, 1] if told else [0, 0])
         assert len({len(line.split(" | ")) for line in markdown.splitlines()}) == 1
         assert ("Each small dot is one seed" in page.read_text()) == bool(told)
         if told:
-            assert told in markdown and f"{told}  0.080" in text and page.read_text().count(told) == 2
+            assert (
+                told in markdown and f"{told}  0.080" in text and page.read_text().count(told) == 2
+            )
 
 
-@pytest.mark.parametrize(("folds", "told"), [(2, "2 (every slice is tested once per seed)"), (0, "none, one split")])
+@pytest.mark.parametrize(
+    ("folds", "told"), [(2, "2 (every slice is tested once per seed)"), (0, "none, one split")]
+)
 def test_page_of_all_folds(folder, undrawn, folds, told):
     path = folder / "study.json"
     study = json.loads(path.read_text())
@@ -86,13 +109,25 @@ def test_page_of_all_folds(folder, undrawn, folds, told):
 def test_page_and_files(folder, undrawn):
     page = build_study_page(folder)
     text = page.read_text()
-    assert "max|&lt;b&gt;" in text and "<b>" not in text and "&lt;0.001" in text and "nan" not in text
-    assert "64 x 48" in text and "1,370" in text and "<dt>Folds</dt><dd>2</dd><dt>Folds run</dt><dd>0</dd>" in text
+    assert (
+        "max|&lt;b&gt;" in text and "<b>" not in text and "&lt;0.001" in text and "nan" not in text
+    )
+    assert (
+        "64 x 48" in text
+        and "1,370" in text
+        and "<dt>Folds</dt><dd>2</dd><dt>Folds run</dt><dd>0</dd>" in text
+    )
     rows = list(csv.DictReader((page.parent / "table.csv").read_text().splitlines()))
     assert [row["variant"] for row in rows] == ["paper", "max|<b>"]
     assert float(rows[1]["dice_infected_per_image_difference_low"]) == -0.12
-    assert rows[0]["dice_infected_p_holm"] == "" and float(rows[1]["dice_infected_p_holm"]) == 0.0002
-    assert (rows[1]["parameters"], rows[1]["runs"], float(rows[1]["ms_per_slice"])) == ("373126", "2", 12.34)
+    assert (
+        rows[0]["dice_infected_p_holm"] == "" and float(rows[1]["dice_infected_p_holm"]) == 0.0002
+    )
+    assert (rows[1]["parameters"], rows[1]["runs"], float(rows[1]["ms_per_slice"])) == (
+        "373126",
+        "2",
+        12.34,
+    )
     markdown = (page.parent / "table.md").read_text().splitlines()
     assert len(markdown) == 4 and {line.replace("\\|", "").count("|") for line in markdown} == {13}
     for name in ("study_dice_infected", "study_differences_dice_infected_per_image"):
@@ -119,7 +154,9 @@ def test_what_has_no_interval_says_why_wherever_it_is_read(folder, undrawn):
     assert [row["dice_infected_trainings"] for row in rows] == ["", "1"]
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"variants": 3}', '{"variants": [{"name": "a"}]}'])
+@pytest.mark.parametrize(
+    "content", [None, "{", "[]", '{"variants": 3}', '{"variants": [{"name": "a"}]}']
+)
 def test_no_study(tmp_path, content):
     if content is not None:
         (tmp_path / "study.json").write_text(content)

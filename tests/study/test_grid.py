@@ -26,11 +26,13 @@ def fields(value):
 def test_every_study_can_be_run(name, tmp_path):
     runs = planned_runs(study.get_config(name), tmp_path)
     variants = list(study.STUDIES[name]()[1])
-    assert [run.variant for run in runs] == variants * 8  # two seeds of four folds, all variants of each in turn
+    # two seeds of four folds, all variants of each in turn
+    assert [run.variant for run in runs] == variants * 8
     assert len({run.workdir for run in runs}) == len(runs)
     base = fields(settled(study.get_config(name)))
     for run in runs:
-        assert fields(run.config) == fields(settled(run.config))  # nothing is left open: it is what the run records
+        # nothing is left open: it is what the run records
+        assert fields(run.config) == fields(settled(run.config))
         differs = {k for k, v in fields(run.config).items() if base.get(k, v) != v}
         given = {f"segmenter.{k}" for k in flat_fields(study.STUDIES[name]()[1][run.variant])}
         assert differs <= given | {"seed", "split.fold"} and "study" not in run.config
@@ -68,7 +70,10 @@ def test_a_model_of_another_name_takes_no_options_over():
         ({"seeds": ()}, "study.seeds: empty"),
         ({"seeds": (1, 1)}, "study.seeds: .* different whole numbers"),
         ({"folds": (-1,)}, "study.folds: .* 0 or more"),
-        ({"folds": (4,)}, "study.folds: 4 is not one of the folds 0 to split.folds - 1, split.folds is 4"),
+        (
+            {"folds": (4,)},
+            "study.folds: 4 is not one of the folds 0 to split.folds - 1, split.folds is 4",
+        ),
     ],
 )
 def test_grids_refused(change, words):
@@ -80,10 +85,22 @@ def test_grids_refused(change, words):
 @pytest.mark.parametrize(
     ("variant", "words"),
     [
-        ({"segmenter": {"loss": {"nam": "dice"}}}, "variants.odd.segmenter.loss: 'nam' is unknown.*'name'"),
-        ({"segmenter": {"loss": {"name": "dise"}}}, "study.variants.odd: segmenter.loss.name: 'dise' is unknown"),
-        ({"segmenter": {"epochs": "many"}}, "study.variants.odd.segmenter.epochs: many does not fit"),
-        ({"segmenter": {"epochs": {"a": 1}}}, "study.variants.odd.segmenter.epochs: 'a' is unknown"),
+        (
+            {"segmenter": {"loss": {"nam": "dice"}}},
+            "variants.odd.segmenter.loss: 'nam' is unknown.*'name'",
+        ),
+        (
+            {"segmenter": {"loss": {"name": "dise"}}},
+            "study.variants.odd: segmenter.loss.name: 'dise' is unknown",
+        ),
+        (
+            {"segmenter": {"epochs": "many"}},
+            "study.variants.odd.segmenter.epochs: many does not fit",
+        ),
+        (
+            {"segmenter": {"epochs": {"a": 1}}},
+            "study.variants.odd.segmenter.epochs: 'a' is unknown",
+        ),
     ],
 )
 def test_variants_refused(variant, words):

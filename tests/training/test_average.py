@@ -1,4 +1,6 @@
-"""The average of the parameters, against its definition in float64: the initial parameters count nothing."""
+"""The average of the parameters, against its definition in float64: the initial parameters count
+nothing.
+"""
 
 from functools import partial
 
@@ -35,7 +37,8 @@ def definition(history, decay):
 def test_the_average_is_the_one_of_its_definition(decay, count, seed, far):
     rng = np.random.default_rng(seed)
     history = rng.normal(1, 0.3, (count, 20)).astype(np.float32)
-    average = jnp.asarray(far * rng.normal(size=20), jnp.float32)  # the initial parameters, near or far
+    # the initial parameters, near or far
+    average = jnp.asarray(far * rng.normal(size=20), jnp.float32)
     for k, parameters in enumerate(history):
         average = update(average, parameters, decay, jnp.int32(k + 1))
         if k == 0:
@@ -47,7 +50,8 @@ def test_the_average_is_the_one_of_its_definition(decay, count, seed, far):
 def test_a_long_average_forgets_at_its_rate():
     decay = 0.98
     history = np.where(np.arange(400) < 200, 1.0, 0.0).astype(np.float32)
-    average, step = jnp.float32(77), jax.jit(lambda a, p, n: averaged(a, p, decay, n))
+    average = jnp.float32(77)
+    step = jax.jit(lambda a, p, n: averaged(a, p, decay, n))
     for k, parameter in enumerate(history):
         average = step(average, parameter, k + 1)
     assert float(average) == pytest.approx(float(definition(history, decay)), abs=1e-6)
@@ -55,14 +59,17 @@ def test_a_long_average_forgets_at_its_rate():
 
 @pytest.mark.parametrize("freeze", ["", BUT_DECODER])
 def test_what_is_evaluated_is_the_average_of_the_steps_taken(freeze):
-    """Of real steps: the weights that validation, the best checkpoint and the finalising of BatchNorm use."""
+    """Of real steps: the weights that validation, the best checkpoint and the finalising of
+    BatchNorm use.
+    """
     config = segmenter(ema=0.98, freeze=freeze, learning_rate=0.05)
     stage = stage_of(config)
     optimizer = make_optimizer(config.optimizer, lambda step: config.optimizer.learning_rate)
     start = jax.device_get(init_variables(stage.model, config, 0))
     state = replicate(create_state(start, optimizer, 0, True, freeze))
     step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))
-    jax.tree.map(np.testing.assert_array_equal, eval_variables(state)["params"], start["params"])  # of step 0
+    # of step 0
+    jax.tree.map(np.testing.assert_array_equal, eval_variables(state)["params"], start["params"])
     history = []
     for _ in range(5):
         state, _ = step(state, shard(batch()))

@@ -31,7 +31,10 @@ def finalised(name, options):
     config.segmenter.input.update(size=SIZE, slice_size=SIZE, enhance="none")
     config.segmenter.model = ConfigDict({"name": name} | options)
     stage = make_stage(
-        "segmenter", config.segmenter, measure_statistics("segmenter", config.segmenter, [batch()]), AXIS
+        "segmenter",
+        config.segmenter,
+        measure_statistics("segmenter", config.segmenter, [batch()]),
+        AXIS,
     )
     variables = init_variables(stage.model, config.segmenter, 0)
     statistics = make_finaliser(stage)(variables["params"], variables["batch_stats"], [batch()])
@@ -48,8 +51,11 @@ def test_of_one_batch_evaluation_gives_what_the_batch_itself_gives(name):
     def by_batch(variables):
         with without_dropout():
             return jax.pmap(
-                lambda x: stage.logits(variables, x, train=True, mutable=["batch_stats"])[0], axis_name=AXIS
+                lambda x: stage.logits(variables, x, train=True, mutable=["batch_stats"])[0],
+                axis_name=AXIS,
             )(images[None])[0]
 
     evaluated = jax.jit(lambda v: stage.logits(v, images))(variables)
-    np.testing.assert_allclose(evaluated, by_batch(variables), rtol=2e-3, atol=2e-3 * np.abs(evaluated).max())
+    np.testing.assert_allclose(
+        evaluated, by_batch(variables), rtol=2e-3, atol=2e-3 * np.abs(evaluated).max()
+    )

@@ -1,4 +1,6 @@
-"""Checkpoints: whatever happens to a file on disk, what comes back is exactly what was saved, or nothing."""
+"""Checkpoints: whatever happens to a file on disk, what comes back is exactly what was saved, or
+nothing.
+"""
 
 import shutil
 
@@ -13,7 +15,11 @@ from covjax.training.checkpoint import KEEP, Checkpoints, digest
 
 def tree(step):
     rng = np.random.default_rng(step)
-    return {"w": jnp.asarray(rng.normal(size=(64, 65)), jnp.float32), "step": jnp.int32(step), "none": None}
+    return {
+        "w": jnp.asarray(rng.normal(size=(64, 65)), jnp.float32),
+        "step": jnp.int32(step),
+        "none": None,
+    }
 
 
 def written(folder, steps=(1, 2)):
@@ -68,9 +74,14 @@ def test_nothing_written_is_none(tmp_path):
     assert restored(tmp_path / "latest", write=True) is None
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of orbax's, about reads it gave up
+# of orbax's, about reads it gave up
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_damage_to_every_file_is_harmless_or_noticed(intact, tmp_path, caplog):
-    names = [p.relative_to(intact) for p in sorted((intact / "2").rglob("*")) if p.is_file() and p.stat().st_size]
+    names = [
+        p.relative_to(intact)
+        for p in sorted((intact / "2").rglob("*"))
+        if p.is_file() and p.stat().st_size
+    ]
     noticed = 0
     for kind, damage in DAMAGES.items():
         for k, name in enumerate(names):
@@ -113,7 +124,11 @@ def test_all_damaged_is_an_error_every_time(intact, tmp_path, write):
     folder = tmp_path / "latest"
     shutil.copytree(intact, folder)
     for step in ("1", "2"):
-        flip(max((folder / step / "state").rglob("*"), key=lambda p: p.is_file() and p.stat().st_size))
+        flip(
+            max(
+                (folder / step / "state").rglob("*"), key=lambda p: p.is_file() and p.stat().st_size
+            )
+        )
     for _ in range(2):
         with pytest.raises(RunError, match="every checkpoint is damaged"):
             restored(folder, write=write)

@@ -30,13 +30,16 @@ class Slices:
     """Dark slices with a bright blob, as a prepared data set holds them."""
 
     def __init__(self, count):
-        self.ids, self.labels = [f"slice{k}" for k in range(count)], np.ones(count, np.int32)
+        self.ids = [f"slice{k}" for k in range(count)]
+        self.labels = np.ones(count, np.int32)
         self.spacings = [None] * count
 
     def decode(self, i):
         rng = np.random.default_rng(i)
         y, x = np.indices(SIZE)
-        mask = ((y - rng.integers(4, 12)) ** 2 + (x - rng.integers(4, 16)) ** 2 < 12).astype(np.uint8)
+        mask = ((y - rng.integers(4, 12)) ** 2 + (x - rng.integers(4, 16)) ** 2 < 12).astype(
+            np.uint8
+        )
         return (rng.integers(0, 60, SIZE) + 150 * mask).astype(np.uint8), mask
 
 
@@ -56,7 +59,9 @@ def run(tmp_path):
         config.segmenter.update(epochs=2, batch_size=batch_size, checkpoint_every=1)
         readers = {"train": reader(9), "val": reader(5)}
         items = [readers["train"][k] for k in range(9)]
-        batch = {k: np.stack([item[k] for item in items]) for k in items[0]} | {"valid": np.ones(9, bool)}
+        batch = {k: np.stack([item[k] for item in items]) for k in items[0]} | {
+            "valid": np.ones(9, bool)
+        }
         statistics = measure_statistics("segmenter", config.segmenter, [batch])
         stage = make_stage("segmenter", config.segmenter, statistics, AXIS)
         return start(stage, readers, config, workdir, verbose=False)
@@ -65,13 +70,18 @@ def run(tmp_path):
 
 
 def records(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def tensorboard_records(path):
-    content, found = path.read_bytes(), []
+    content = path.read_bytes()
+    found = []
     while content:
-        (length,) = struct.unpack("<Q", content[:8])  # then a checksum, the record and another checksum
+        # then a checksum, the record and another checksum
+        (length,) = struct.unpack("<Q", content[:8])
         found.append(content[12 : 12 + length])
         content = content[12 + length + 4 :]
     return found
@@ -82,9 +92,19 @@ def test_what_a_training_leaves(run, tmp_path):
     workdir = tmp_path / "run"
     assert (timing["epochs"], timing["steps"]) == (2, 4)
     lines = records(workdir)
-    assert [(r["stage"], r["epoch"], r["step"]) for r in lines] == [("segmenter", 1, 2), ("segmenter", 2, 4)]
+    assert [(r["stage"], r["epoch"], r["step"]) for r in lines] == [
+        ("segmenter", 1, 2),
+        ("segmenter", 2, 4),
+    ]
     best = "val/dice_infected_at_network_size"
-    assert {"train/loss", "val/loss", best, "learning_rate", "seconds", "slices_per_second"} <= lines[0].keys()
+    assert {
+        "train/loss",
+        "val/loss",
+        best,
+        "learning_rate",
+        "seconds",
+        "slices_per_second",
+    } <= lines[0].keys()
     assert timing["best_score"] == max(r[best] for r in lines)
     folder = workdir / "checkpoints" / "segmenter"
     latest, best = ({p.name for p in (folder / kind).iterdir()} for kind in ("latest", "best"))
@@ -95,9 +115,12 @@ def test_what_a_training_leaves(run, tmp_path):
 
 def test_parameters_that_overflow_after_a_finite_loss_are_never_saved(run, tmp_path):
     with pytest.raises(RunError) as error:
-        run(learning_rate=3e38, weight_decay=100.0)  # the first loss is finite, the first update is not
+        # the first loss is finite, the first update is not
+        run(learning_rate=3e38, weight_decay=100.0)
     message = str(error.value)
-    assert message.startswith("segmenter: the loss or the parameters are not finite at step 1 (slices slice")
+    assert message.startswith(
+        "segmenter: the loss or the parameters are not finite at step 1 (slices slice"
+    )
     assert "last good checkpoint: none was written yet" in message and "\n" not in message
     assert not list((tmp_path / "run" / "checkpoints").glob("segmenter/*/[0-9]*"))
 
@@ -108,7 +131,8 @@ def test_last_good_checkpoint_is_named(run, tmp_path, monkeypatch):
     original = loop.pmap_train
 
     def broken_at_the_third_step(step):
-        mapped, calls = original(step), []
+        mapped = original(step)
+        calls = []
 
         def call(state, batch):
             calls.append(1)
@@ -120,13 +144,17 @@ def test_last_good_checkpoint_is_named(run, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "pmap_train", broken_at_the_third_step)
     with pytest.raises(RunError, match="at step 3") as error:
         run()
-    assert f"last good checkpoint: {tmp_path / 'run/checkpoints/segmenter/latest/2'};" in str(error.value)
+    assert f"last good checkpoint: {tmp_path / 'run/checkpoints/segmenter/latest/2'};" in str(
+        error.value
+    )
 
 
 def test_a_run_that_goes_on_initialises_nothing(run, monkeypatch):
     with pytest.raises(Interrupted):
         run(start=lambda *args, verbose: _Training(*args, None, verbose).run([signal.SIGTERM]))
-    monkeypatch.setattr("covjax.training.loop.init_variables", lambda *_: pytest.fail("compiled for nothing"))
+    monkeypatch.setattr(
+        "covjax.training.loop.init_variables", lambda *_: pytest.fail("compiled for nothing")
+    )
     assert run()["steps"] == 4
 
 
@@ -135,13 +163,17 @@ def test_a_signal_before_the_first_step_is_not_lost(run):
         run(start=lambda *args, verbose: _Training(*args, None, verbose).run([signal.SIGTERM]))
     assert stop.value.signal_number == signal.SIGTERM and "stopped at step 0" in str(stop.value)
     run()  # and goes on from there
-    with pytest.raises(Interrupted, match="stopped at step 4"):  # nor is one that finds everything done
+    # nor is one that finds everything done
+    with pytest.raises(Interrupted, match="stopped at step 4"):
         run(start=lambda *args, verbose: _Training(*args, None, verbose).run([signal.SIGINT]))
 
 
 def test_signals_are_deferred_and_a_second_one_stops_at_once():
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(Interrupted, match="stopped without saving; run the same") as stop, deferred_signals() as got:
+    with (
+        pytest.raises(Interrupted, match="stopped without saving; run the same") as stop,
+        deferred_signals() as got,
+    ):
         os.kill(os.getpid(), signal.SIGTERM)
         assert got == [signal.SIGTERM]
         os.kill(os.getpid(), signal.SIGINT)
@@ -172,7 +204,9 @@ def test_a_network_that_returns_no_number_in_validation_stops_the_run(run, monke
 
 def test_batch_that_devices_cannot_share(run, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 4)
-    with pytest.raises(InputError, match="segmenter.batch_size: 6 is not a multiple of the 4 devices"):
+    with pytest.raises(
+        InputError, match="segmenter.batch_size: 6 is not a multiple of the 4 devices"
+    ):
         run(batch_size=6)
 
 
@@ -184,7 +218,9 @@ def test_batch_larger_than_the_training_part(run):
 def test_rewind_drops_later_records_of_its_stage_and_cut_lines(tmp_path):
     path = tmp_path / "metrics.jsonl"
     kept = ['{"stage": "a", "step": 2}\n', '{"stage": "b", "step": 9}\n']
-    path.write_text(kept[0] + '{"stage": "a", "step": 4}\n' + kept[1] + '{"stage": "a", "st', encoding="utf-8")
+    path.write_text(
+        kept[0] + '{"stage": "a", "step": 4}\n' + kept[1] + '{"stage": "a", "st', encoding="utf-8"
+    )
     rewind(path, "a", 2)
     assert path.read_text(encoding="utf-8") == "".join(kept)
     rewind(tmp_path / "nothing.jsonl", "a", 0)
@@ -195,7 +231,9 @@ def test_what_is_not_finite_is_null(tmp_path):
     history = History(tmp_path, "a", 0)
     history.write(1, 2, {"x": float("nan"), "y": 1.5, "z": None})
     history.close()
-    assert records(tmp_path) == [{"stage": "a", "epoch": 1, "step": 2, "x": None, "y": 1.5, "z": None}]
+    assert records(tmp_path) == [
+        {"stage": "a", "epoch": 1, "step": 2, "x": None, "y": 1.5, "z": None}
+    ]
 
 
 def test_tensorboard_keeps_the_epoch_it_resumes_from(tmp_path, monkeypatch):
@@ -205,4 +243,5 @@ def test_tensorboard_keeps_the_epoch_it_resumes_from(tmp_path, monkeypatch):
         lambda folder, purge_step: opened.append(purge_step) or SimpleNamespace(close=lambda: None),
     )
     History(tmp_path, "a", 40).close()
-    assert opened == [41]  # TensorBoard hides this step and all after it; step 40 is the last finished epoch
+    # TensorBoard hides this step and all after it; step 40 is the last finished epoch
+    assert opened == [41]

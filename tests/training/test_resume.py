@@ -1,4 +1,6 @@
-"""Resuming with real processes and real kills: the result is the same to the bit as if nothing had happened."""
+"""Resuming with real processes and real kills: the result is the same to the bit as if nothing had
+happened.
+"""
 
 import json
 import shutil
@@ -33,8 +35,8 @@ FLAGS = [
 ]
 STEPS = {"classifier": 10, "segmenter": 6}  # 5 and 2 steps an epoch
 
-# Sends the process a signal right before or after the n-th call of a function of the training loop: a real kill, at a
-# moment that does not depend on the speed of the machine.
+# Sends the process a signal right before or after the n-th call of a function of the training loop:
+# a real kill, at a moment that does not depend on the speed of the machine.
 DRIVER = """
 import os, signal
 from covjax.training import checkpoint, history, loop
@@ -52,14 +54,15 @@ def counted(*args, **kwargs):
     return result
 setattr(owners[name], name, counted)
 """
-# shard: a training step; collect: a validation; write: the record of an epoch; save: a checkpoint (still being written
-# when the call returns). Counted from the start of each process.
+# shard: a training step; collect: a validation; write: the record of an epoch; save: a checkpoint
+# (still being written when the call returns). Counted from the start of each process.
 KILLS = [
     ("before shard 2 SIGKILL", "classifier"),  # nothing saved yet
     ("before shard 2 SIGTERM", "classifier"),  # inside an epoch
     ("after save 1 SIGKILL", "classifier"),  # while a checkpoint is being written
     ("before collect 1 SIGINT", "classifier"),  # between the last step and validation
-    ("after write 3 SIGKILL", "segmenter"),  # recorded, but not yet saved: the record must not come twice
+    # recorded, but not yet saved: the record must not come twice
+    ("after write 3 SIGKILL", "segmenter"),
 ]
 STATUS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}
 
@@ -100,16 +103,27 @@ def arrays(workdir, stage, kind):
 
 def assert_same_checkpoints(workdir, reference, stage):
     for kind in ("latest", "best"):
-        (got, step), (want, want_step) = arrays(workdir, stage, kind), arrays(reference, stage, kind)
+        got, step = arrays(workdir, stage, kind)
+        want, want_step = arrays(reference, stage, kind)
         assert (step, got.keys()) == (want_step, want.keys())
-        different = [k for k in want if got[k].dtype != want[k].dtype or got[k].tobytes() != want[k].tobytes()]
+        different = [
+            k
+            for k in want
+            if got[k].dtype != want[k].dtype or got[k].tobytes() != want[k].tobytes()
+        ]
         assert not different, f"{stage} {kind}: {different}"
 
 
 def records(workdir):
     """The records of all epochs but for the clock."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "slices_per_second")} for line in lines]
+    lines = [
+        json.loads(line)
+        for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "slices_per_second")}
+        for line in lines
+    ]
 
 
 def timing(workdir):
@@ -160,7 +174,10 @@ def test_killed_runs_end_with_the_same_bits(whole, start, train, tmp_path):
         assert (workdir / "checkpoints" / "segmenter").exists() == (stage == "segmenter"), kill
         if kind != "SIGKILL":
             last = done.stderr.strip().splitlines()[-1]
-            assert last.startswith(f"{stage}: stopped at step") and "run the same command to resume" in last
+            assert (
+                last.startswith(f"{stage}: stopped at step")
+                and "run the same command to resume" in last
+            )
     done = train(workdir, config="framework", flags=FLAGS)
     assert "segmenter: resuming at step" in done.stdout
     assert records(workdir) == records(whole)
@@ -184,10 +201,17 @@ def test_finished_run_is_not_trained_again(small, train, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(small, workdir)
     done = train(workdir)
-    assert f"segmenter: resuming at step {STEPS['segmenter']} of {STEPS['segmenter']}" in done.stdout
+    assert (
+        f"segmenter: resuming at step {STEPS['segmenter']} of {STEPS['segmenter']}" in done.stdout
+    )
     assert (workdir / "metrics.jsonl").read_bytes() == (small / "metrics.jsonl").read_bytes()
-    assert timing(workdir)["segmenter"]["train_seconds"] == timing(small)["segmenter"]["train_seconds"]
-    assert timing(workdir)["segmenter"]["compile_seconds"] >= timing(small)["segmenter"]["compile_seconds"]
+    assert (
+        timing(workdir)["segmenter"]["train_seconds"] == timing(small)["segmenter"]["train_seconds"]
+    )
+    assert (
+        timing(workdir)["segmenter"]["compile_seconds"]
+        >= timing(small)["segmenter"]["compile_seconds"]
+    )
 
 
 def test_damaged_checkpoints(small, start, train, tmp_path):
@@ -196,7 +220,10 @@ def test_damaged_checkpoints(small, start, train, tmp_path):
     latest = workdir / "checkpoints" / "segmenter" / "latest"
     damage(latest / str(STEPS["segmenter"]))
     done = train(workdir)
-    assert f"{latest / '6'}: damaged checkpoint" in done.stderr and "going back to the one before" in done.stderr
+    assert (
+        f"{latest / '6'}: damaged checkpoint" in done.stderr
+        and "going back to the one before" in done.stderr
+    )
     assert "segmenter: resuming at step 5 of 6" in done.stdout
     assert records(workdir) == records(small)
     assert_same_checkpoints(workdir, small, "segmenter")
@@ -206,7 +233,11 @@ def test_damaged_checkpoints(small, start, train, tmp_path):
     before = sorted((workdir / "checkpoints").rglob("*"))
     done = start(workdir)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {latest}: every checkpoint is damaged")
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith(f"error: {latest}: every checkpoint is damaged")
+    )
     assert "Traceback" not in done.stderr
     assert sorted((workdir / "checkpoints").rglob("*")) == before
     assert records(workdir) == records(small)
@@ -219,7 +250,9 @@ def test_absurd_learning_rate_stops_with_one_line_and_keeps_no_broken_state(star
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: segmenter: the loss or the parameters are not finite at step ")
-    assert "(slices " in last and "last good checkpoint: " in last and "Traceback" not in done.stderr
+    assert (
+        "(slices " in last and "last good checkpoint: " in last and "Traceback" not in done.stderr
+    )
     for kind in ("latest", "best"):
         for folder in (workdir / "checkpoints" / "segmenter" / kind).iterdir():
             with ocp.StandardCheckpointer() as reader:

@@ -1,10 +1,13 @@
-"""One training step, and several, on one device and on four: the same batch gives the same result."""
+"""One training step, and several, on one device and on four: the same batch gives the same
+result.
+"""
 
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.slow  # two processes that compile both networks
-STAGES, STEPS = ("classifier", "segmenter"), 5
+STAGES = ("classifier", "segmenter")
+STEPS = 5
 
 
 def of(found, prefix):
@@ -25,11 +28,17 @@ def test_the_devices_are_really_there(on_devices):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_loss_and_state_with_dropout_augmentation_and_padding(on_devices, stage):
-    one, four = on_devices[1], on_devices[4]
-    assert_same(of(one, f"{stage} before"), of(four, f"{stage} before"), 0)  # nor does the start depend on them
+    one = on_devices[1]
+    four = on_devices[4]
+    # nor does the start depend on them
+    assert_same(of(one, f"{stage} before"), of(four, f"{stage} before"), 0)
     for k in range(1, STEPS + 1):
         # The loss after a step inherits what test_gradients says of max-pooling.
-        assert_same(of(one, f"{stage} step{k} metrics"), of(four, f"{stage} step{k} metrics"), 1e-5 if k == 1 else 1e-4)
+        assert_same(
+            of(one, f"{stage} step{k} metrics"),
+            of(four, f"{stage} step{k} metrics"),
+            1e-5 if k == 1 else 1e-4,
+        )
         assert_same(of(one, f"{stage} step{k}["), of(four, f"{stage} step{k}["), 1e-5)
     losses = {float(one[f"{stage} step{k} metrics['loss']"]) for k in range(1, STEPS + 1)}
     assert len(losses) == STEPS  # fresh augmentation and dropout every step
@@ -41,9 +50,12 @@ def test_gradients(on_devices, stage):
     for k in range(1, STEPS + 1):
         one, four = (of(on_devices[n], f"{stage} step{k} gradient") for n in (1, 4))
         assert one.keys() == four.keys() and len(one) > 20
-        one, four = (np.concatenate([g[name].ravel() for name in one]).astype(float) for g in (one, four))
+        one, four = (
+            np.concatenate([g[name].ravel() for name in one]).astype(float) for g in (one, four)
+        )
         errors.append(np.linalg.norm(four - one) / np.linalg.norm(one))
-    # Where two pixels of a max-pool are alike but for rounding, the gradient of that step may go to either.
+    # Where two pixels of a max-pool are alike but for rounding, the gradient of that step may go to
+    # either.
     assert np.median(errors) <= 1e-5 and max(errors) < 0.1, errors
 
 
@@ -73,7 +85,9 @@ def test_a_batch_that_devices_cannot_share_is_an_error(on_devices):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_steps_are_finite(on_devices, stage):
-    assert all(bool(on_devices[1][f"{stage} step{k} metrics['finite']"]) for k in range(1, STEPS + 1))
+    assert all(
+        bool(on_devices[1][f"{stage} step{k} metrics['finite']"]) for k in range(1, STEPS + 1)
+    )
 
 
 def test_a_stochastic_pooling_draws_by_the_place_in_the_global_batch(on_devices):
