@@ -29,7 +29,7 @@ from covjax.metrics import (
     infection_scores,
     surface_summary,
 )
-from covjax.metrics.segmentation import SURFACE_SCORES
+from covjax.metrics.registry import OUTLINES, WHILE_TRAINING, checkpoint_scores
 from covjax.models import create_model, list_models, model_options
 
 Batch = dict[str, jax.Array]
@@ -85,9 +85,9 @@ def _segmentation_scores(
     rows: Rows, _: float, patients: Sequence[str] | None, classes: tuple[str, ...]
 ) -> dict[str, dict]:
     scores = infection_scores(rows["confusion"], classes, patients)
-    if SURFACE_SCORES[0] in rows:
+    if OUTLINES[0] in rows:
         scores |= surface_summary(
-            {name: rows[name] for name in SURFACE_SCORES}, SEGMENTATION_CLASSES, patients
+            {name: rows[name] for name in OUTLINES}, SEGMENTATION_CLASSES, patients
         )
     return scores
 
@@ -119,8 +119,8 @@ def segmentation_task(classes: tuple[str, ...] = SEGMENTATION_CLASSES) -> Task:
         truth=_segmentation_truth,
         rows=_segmentation_rows,
         scores=partial(_segmentation_scores, classes=classes),
-        best="dice_infected" if len(classes) == 2 else "mean_dice",
-        while_training="_at_network_size",
+        best=checkpoint_scores("segmenter")[len(classes) > 2],
+        while_training=WHILE_TRAINING["segmenter"],
     )
 
 
@@ -131,7 +131,7 @@ TASKS = {
         truth=_classification_truth,
         rows=_classification_rows,
         scores=_classification_scores,
-        best="mcc",
+        best=checkpoint_scores("classifier")[0],
     ),
     "segmenter": segmentation_task(),
 }

@@ -23,7 +23,7 @@ from covjax.metrics import (
     threshold_table,
 )
 from covjax.metrics.classification import THRESHOLDS
-from covjax.metrics.segmentation import DISTANCES, SURFACE_SCORES
+from covjax.metrics.registry import OUTLINES, find
 from covjax.metrics.surface import THETA, TOLERANCE
 from covjax.metrics.thresholds import threshold_to_json
 from covjax.stages import CLASSIFICATION_CLASSES, Rows, Stage
@@ -95,7 +95,7 @@ def evaluate_segmenter(stage: Stage, rows: Rows, data: Prepared, indices: np.nda
     infection = infected_or_not(confusion)
     scores = scores_of(stage, rows, patients_of(data, indices))
     for name in scores:
-        if name.startswith(DISTANCES):
+        if find("segmenter", name).unit == "distance":
             scores[name]["unit"] = data.unit
     section = {
         **heading(stage.config.model.name, classes, data, indices),
@@ -109,7 +109,7 @@ def evaluate_segmenter(stage: Stage, rows: Rows, data: Prepared, indices: np.nda
     _, predicted = shares(infection)
     columns = {
         "dice": per_image_dice(infection), "iou": per_image_iou(infection),
-        **{in_unit(name, data.unit): rows[name][:, 1] for name in SURFACE_SCORES},
+        **{in_unit(name, data.unit): rows[name][:, 1] for name in OUTLINES},
         "predicted_share": predicted, **{name: rows[name] for name in LESION_ROWS},
         "segmenter_loss": _slice_loss(rows),
     }  # fmt: skip
@@ -119,10 +119,9 @@ def evaluate_segmenter(stage: Stage, rows: Rows, data: Prepared, indices: np.nda
 
 
 def in_unit(name: str, unit: str) -> str:
-    """Returns the column of an outline's score: distances are named with their unit, mm or pixels
-    of the slice.
-    """
-    return f"{name}_{unit}" if name in DISTANCES else name
+    """Returns the column of an outline's score, a distance with its unit: mm or pixels."""
+    score = find("segmenter", f"{name}_infected_per_image")
+    return f"{name}_{unit}" if score.unit == "distance" else name
 
 
 def _lesions(rows: Rows, stage: Stage) -> dict[str, Any]:

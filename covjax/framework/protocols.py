@@ -24,6 +24,7 @@ from covjax.framework.run import train_run
 from covjax.framework.slices import view_settings
 from covjax.framework.trained import load_trained
 from covjax.metrics import segmentation_scores
+from covjax.metrics.registry import PROTOCOLS
 from covjax.parallel import round_up
 from covjax.stages import SEGMENTATION_CLASSES
 
@@ -42,7 +43,6 @@ ROWS = {
     "margin_ignored": ("margin_ignored", "ignore_margin"),
     "honest": ("honest", "ct"),
 }
-SCORES = ("iou_infected", "iou_background", "dice_infected", "dice_infected_per_image")
 
 
 def run_protocols(config: Any, output: Path) -> None:
@@ -105,7 +105,7 @@ def _row(name: str, config: Any, workdir: Path, frame: str, run: str | None) -> 
         "name": name, "run": run, "frame": frame, "split": config.split.by, "slices": len(reader),
         "patients": len({reader.data.patients[i] for i in reader.indices}),
         "unseen": not set(splits["patients"]["train"]) & set(splits["patients"]["test"]),
-        "scores": {key: scores[key] for key in SCORES},
+        "scores": {key: scores[key] for key in PROTOCOLS},
     }  # fmt: skip
 
 

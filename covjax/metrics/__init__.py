@@ -1,30 +1,56 @@
-"""Scores as formulas over mergeable counts: counts on the device, scores in float64 on the host."""
+"""Scores as formulas over mergeable counts: counts on the device, scores in float64 on the host.
 
-from covjax.metrics.calibration import fit_temperature
-from covjax.metrics.classification import classification_scores, threshold_table
-from covjax.metrics.counts import confusion_matrix
-from covjax.metrics.curves import precision_recall_curve, roc_curve
-from covjax.metrics.intervals import hanley_mcneil, score, wilson
-from covjax.metrics.masks import mask_scores
-from covjax.metrics.paired import holm, mcnemar, paired_test
-from covjax.metrics.resampling import bootstrap, mean_of
-from covjax.metrics.roc_area import delong, delong_test
-from covjax.metrics.segmentation import (
-    infected_or_not,
-    infection_scores,
-    per_image_dice,
-    per_image_iou,
-    segmentation_scores,
-    surface_summary,
-)
-from covjax.metrics.surface import bf_score, surface_scores
-from covjax.metrics.thresholds import choose_threshold
+Names are imported when they are first used: the registry of scores is read without jax or scipy.
+"""
 
-# Version of the definitions of all scores; it goes up whenever a score of the same predictions
-# changes. 2: boundary and calibration scores added; intervals resample patients, DeLong in place of
-# Hanley-McNeil. 3: ranks and losses from log-odds; t intervals over patients; overlap and outlines
-# of the delivered mask, in each slice's own size, distances in mm where known.
-DEFINITIONS = 3
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from covjax.metrics.registry import DEFINITIONS
+
+if TYPE_CHECKING:
+    from covjax.metrics.calibration import fit_temperature
+    from covjax.metrics.classification import classification_scores, threshold_table
+    from covjax.metrics.counts import confusion_matrix
+    from covjax.metrics.curves import precision_recall_curve, roc_curve
+    from covjax.metrics.intervals import hanley_mcneil, score, wilson
+    from covjax.metrics.masks import mask_scores
+    from covjax.metrics.paired import holm, mcnemar, paired_test
+    from covjax.metrics.resampling import bootstrap, mean_of
+    from covjax.metrics.roc_area import delong, delong_test
+    from covjax.metrics.segmentation import (
+        infected_or_not,
+        infection_scores,
+        per_image_dice,
+        per_image_iou,
+        segmentation_scores,
+        surface_summary,
+    )
+    from covjax.metrics.surface import bf_score, surface_scores
+    from covjax.metrics.thresholds import choose_threshold
+
+_MODULES = {
+    "calibration": ("fit_temperature",),
+    "classification": ("classification_scores", "threshold_table"),
+    "counts": ("confusion_matrix",),
+    "curves": ("precision_recall_curve", "roc_curve"),
+    "intervals": ("hanley_mcneil", "score", "wilson"),
+    "masks": ("mask_scores",),
+    "paired": ("holm", "mcnemar", "paired_test"),
+    "resampling": ("bootstrap", "mean_of"),
+    "roc_area": ("delong", "delong_test"),
+    "segmentation": (
+        "infected_or_not",
+        "infection_scores",
+        "per_image_dice",
+        "per_image_iou",
+        "segmentation_scores",
+        "surface_summary",
+    ),
+    "surface": ("bf_score", "surface_scores"),
+    "thresholds": ("choose_threshold",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "DEFINITIONS",
@@ -55,3 +81,13 @@ __all__ = [
     "threshold_table",
     "wilson",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'covjax.metrics' has no attribute '{name}'")
+    return getattr(import_module(f"covjax.metrics.{_MODULE_OF[name]}"), name)

@@ -13,6 +13,7 @@ from covjax.metrics.checks import as_array, check_patients, check_real
 from covjax.metrics.curves import check_binary, weighted_areas
 from covjax.metrics.intervals import wilson
 from covjax.metrics.jackknife import Limits, limited, share_limits, t_intervals
+from covjax.metrics.registry import SCORES
 from covjax.metrics.resampling import ratio
 from covjax.metrics.roc_area import delong
 
@@ -26,10 +27,7 @@ PROPORTIONS = {
     "specificity": ((1, 0, 0, 0), (1, 1, 0, 0)),
     "precision": ((0, 0, 0, 1), (0, 1, 0, 1)),
 }
-SCALE_OF = dict.fromkeys((*PROPORTIONS, "f1", "balanced_accuracy"), "share") | {
-    "mcc": "correlation", "kappa": "correlation", "roc_auc": "share", "average_precision": "share", "brier": "share",
-    "log_loss": "amount",
-}  # fmt: skip
+SCALE_OF = {score.name: score.scale for score in SCORES["classifier"] if score.scale}
 # undefined with one class
 TWO_CLASS = ("balanced_accuracy", "mcc", "kappa", "roc_auc", "average_precision")
 

@@ -11,12 +11,10 @@ import numpy as np
 from covjax.errors import InputError
 from covjax.metrics.checks import as_array, check_names, check_patients
 from covjax.metrics.jackknife import Limits, limited, t_intervals
+from covjax.metrics.registry import OUTLINES, OVERALL, find
 from covjax.metrics.resampling import mean_of, ratio
 
-SURFACE_SCORES = ("bf_score", "hd95", "assd", "nsd")
 TWO_MASKS = " (two masks are compared by covjax.metrics.mask_scores(truth, predicted))"
-DISTANCES = ("hd95", "assd")  # of them, in mm or pixels
-SHARED = ("global_accuracy", "mean_accuracy", "mean_iou", "weighted_iou")  # of all classes together
 
 
 def segmentation_scores(
@@ -84,7 +82,7 @@ def infection_scores(
         return scores
     reasons = {"mean_dice": "no class is in truth or prediction"}
     reasons |= {
-        name: reason for name, reason in _reasons(classes[1:]).items() if name not in SHARED
+        name: reason for name, reason in _reasons(classes[1:]).items() if name not in OVERALL
     }
 
     def of_classes(confusions):
@@ -158,7 +156,7 @@ def _fraction_weights(
     both = true + predicted
     total = true.sum(1)
     rarest = int(np.argmin(np.where(both.sum(0) > 0, both.sum(0), np.iinfo(np.int64).max)))
-    of = {name: total for name in SHARED} | {
+    of = {name: total for name in OVERALL} | {
         "mean_dice": both[:, rarest],
         "mean_iou": both[:, rarest],
     }
@@ -194,7 +192,7 @@ def surface_summary(
     n = len(values["bf_score"])
     names = [f"bf_score_{name}_per_image" for name in classes]
     columns = [values["bf_score"]]
-    for kind in SURFACE_SCORES[1:]:
+    for kind in OUTLINES[1:]:
         names += [f"{kind}_{name}_per_image" for name in classes[1:]]
         columns.append(values[kind][:, 1:])
     columns = np.concatenate(columns, 1)
@@ -215,12 +213,9 @@ def surface_summary(
     reasons.append("no class is in the truth of any image")
     values = statistic(np.ones((1, n)))[0]
     weights = np.concatenate([defined, defined[:, : len(classes)].any(1)[:, None]], 1)
-    scales = ["amount" if name.startswith(("hd95", "assd")) else "share" for name in names] + [
-        "share"
-    ]
-    return _scored(
-        [*names, "mean_bf_score"], values, counts, reasons, statistic, patients, weights, scales
-    )
+    names.append("mean_bf_score")
+    scales = [find("segmenter", name).scale for name in names]
+    return _scored(names, values, counts, reasons, statistic, patients, weights, scales)
 
 
 def _scored(
@@ -321,7 +316,7 @@ def _mean_over_classes(values: np.ndarray) -> np.ndarray:
 
 
 def _reasons(classes: tuple[str, ...]) -> dict[str, str]:
-    reasons = dict.fromkeys(SHARED, "no pixel is counted")
+    reasons = dict.fromkeys(OVERALL, "no pixel is counted")
     for name in classes:
         reasons[f"accuracy_{name}"] = f"{name} is absent from the truth"
         reasons[f"iou_{name}"] = reasons[f"dice_{name}"] = (
@@ -332,11 +327,10 @@ def _reasons(classes: tuple[str, ...]) -> dict[str, str]:
 
 def _surface_values(values: Any, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Returns the boundary scores as arrays [N, K]."""
-    if not isinstance(values, Mapping) or not set(SURFACE_SCORES) <= values.keys():
-        raise InputError(f"values: give what surface_scores returned, {', '.join(SURFACE_SCORES)}")
+    if not isinstance(values, Mapping) or not set(OUTLINES) <= values.keys():
+        raise InputError(f"values: give what surface_scores returned, {', '.join(OUTLINES)}")
     arrays = {
-        name: as_array(f"values['{name}']", values[name], "scores [N, K]")
-        for name in SURFACE_SCORES
+        name: as_array(f"values['{name}']", values[name], "scores [N, K]") for name in OUTLINES
     }
     shapes = [array.shape for array in arrays.values()]
     if len(set(shapes)) != 1 or len(shapes[0]) != 2:

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from covjax.arrays import check_count
 from covjax.errors import InputError
 from covjax.metrics.checks import as_array, check_labels
+from covjax.metrics.registry import OUTLINES
 
 THETA = 0.0075  # of the image diagonal: tolerance of the BF score
 # mm where the spacing is known, else pixels: tolerance of the normalised surface Dice
@@ -67,10 +68,7 @@ def surface_scores(
         )
     sides = _sides(spacing)
     truth, predicted = _check(truth, predicted, num_classes, ignore)
-    scores = {
-        name: np.full((len(truth), num_classes), np.nan)
-        for name in ("bf_score", "hd95", "assd", "nsd")
-    }
+    scores = {name: np.full((len(truth), num_classes), np.nan) for name in OUTLINES}
     diagonal = math.hypot(
         *(pixels * side for pixels, side in zip(truth.shape[1:], sides, strict=True))
     )

@@ -1,0 +1,188 @@
+"""The names of all scores: in files, on pages, and which of them is shown where.
+
+A new score of a stage is one row here and its value in what the stage's task returns.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# Version of the definitions of all scores; it goes up whenever a score of the same predictions
+# changes. 2: boundary and calibration scores added; intervals resample patients, DeLong in place of
+# Hanley-McNeil. 3: ranks and losses from log-odds; t intervals over patients; overlap and outlines
+# of the delivered mask, in each slice's own size, distances in mm where known.
+DEFINITIONS = 3
+
+Scale = Literal["share", "correlation", "amount", "difference"]
+ABBREVIATIONS = {name.lower(): name for name in ("IoU", "F1", "BF", "HD95", "ASSD", "NSD")}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of a stage. Of a class it stands here as that of "infected", see `find`."""
+
+    name: str  # in summary.json
+    label: str  # on pages
+    meaning: str = ""  # how to read it
+    higher_is_better: bool = True
+    unit: Literal["", "distance"] = ""  # a distance is in mm where the spacing is known, or pixels
+    scale: Scale | None = "share"  # on which its interval is made; None: it has none
+    headline: bool = False  # in the first table of a page; the others are its details
+    in_terminal: bool = False
+    selects_checkpoint: bool = False  # on validation data
+
+    @property
+    def reading(self) -> str:
+        """How to read the score, with its better end where that is the lower one."""
+        return self.meaning if self.higher_is_better else f"{self.meaning}; lower is better"
+
+
+def words(name: str) -> str:
+    """Returns the name of a score in words, as a label."""
+    text = " ".join(ABBREVIATIONS.get(word, word) for word in name.split("_"))
+    return text[:1].upper() + text[1:]
+
+
+def _plain(*names: str) -> tuple[Score, ...]:
+    return tuple(Score(name, words(name)) for name in names)
+
+
+OVERALL = ("global_accuracy", "mean_accuracy", "mean_iou", "weighted_iou")  # of all classes at once
+OUTLINES = ("bf_score", "hd95", "assd", "nsd")  # what is measured of an outline, slice by slice
+_OVERLAP = _plain(
+    *OVERALL,
+    "accuracy_infected",
+    *(f"{name}_per_image" for name in (*OVERALL, "accuracy_infected", "iou_infected")),
+)
+
+# Section of summary.json -> its scores, in the order in which pages show those in front.
+SCORES: dict[str, tuple[Score, ...]] = {
+    "classifier": (
+        Score(
+            "accuracy", "Accuracy", "share of slices called correctly",
+            headline=True, in_terminal=True,
+        ),
+        Score(
+            "sensitivity", "Sensitivity", "share of infected slices called infected", headline=True
+        ),
+        Score(
+            "specificity", "Specificity", "share of healthy slices called healthy", headline=True
+        ),
+        Score(
+            "roc_auc", "ROC AUC", "0.5 is chance, 1 is perfect", headline=True, in_terminal=True
+        ),
+        Score(
+            "mcc", "MCC", "correlation of call and truth, 0 is chance, 1 is perfect",
+            scale="correlation", headline=True, in_terminal=True, selects_checkpoint=True,
+        ),
+        Score(
+            "ece", "Calibration error", "mean gap between probability and share infected",
+            higher_is_better=False, scale=None, headline=True,
+        ),
+        *_plain("precision", "f1", "balanced_accuracy", "average_precision"),
+        Score("kappa", "Kappa", scale="correlation"),
+        Score("brier", "Brier", higher_is_better=False),
+        Score("log_loss", "Log loss", higher_is_better=False, scale="amount"),
+    ),
+    "segmenter": (
+        Score(
+            "dice_infected", "Dice, pooled",
+            "overlap of the infected pixels of all slices together",
+            headline=True, in_terminal=True, selects_checkpoint=True,
+        ),
+        Score(
+            "dice_infected_per_image", "Dice, per slice",
+            "mean over slices, each slice counts the same", headline=True, in_terminal=True,
+        ),
+        Score(
+            "iou_infected", "IoU, pooled", "intersection over union of the infected pixels",
+            headline=True, in_terminal=True,
+        ),
+        Score(
+            "mean_dice", "Dice, mean over classes",
+            "overlap of the pixels of each class, pooled, averaged",
+            headline=True, selects_checkpoint=True,
+        ),
+        Score(
+            "bf_score_infected_per_image", "BF score, per slice",
+            "agreement of the outlines, 1 is perfect", headline=True,
+        ),
+        Score(
+            "hd95_infected_per_image", "HD95, per slice",
+            "distance that 95% of the outlines keep within",
+            higher_is_better=False, unit="distance", scale="amount", headline=True,
+        ),
+        *_OVERLAP,
+        *_plain("mean_dice_per_image", "mean_bf_score", "nsd_infected_per_image"),
+        Score(
+            "assd_infected_per_image", "ASSD infected per image",
+            higher_is_better=False, unit="distance", scale="amount",
+        ),
+    ),
+    "framework": (
+        Score(
+            "dice_infected", "Dice, pooled", "overlap over all slices, healthy ones included",
+            headline=True, in_terminal=True,
+        ),
+        Score(
+            "dice_infected_per_image", "Dice, per slice",
+            "mean over slices, each slice counts the same", headline=True,
+        ),
+        Score(
+            "missed_infected_slices", "Missed infected slices",
+            "share of infected slices called healthy",
+            higher_is_better=False, headline=True, in_terminal=True,
+        ),
+        Score(
+            "false_alarm_slices", "False alarm slices", "share of healthy slices called infected",
+            higher_is_better=False, headline=True,
+        ),
+        Score(
+            "share_mean_absolute_error", "Infected share, mean absolute error",
+            "as a part of the slice, 0 to 1",
+            higher_is_better=False, scale="amount", headline=True,
+        ),
+        *_OVERLAP,
+        *_plain("iou_infected"),
+    ),
+}  # fmt: skip
+
+# Ending of the names of a stage's validation scores where these are not those of an evaluation.
+WHILE_TRAINING = {"segmenter": "_at_network_size"}
+STUDY = ("dice_infected_per_image", "dice_infected")  # of a study; the first is the one it ranks by
+PROTOCOLS = {  # of the protocols' table, both classes beside each other
+    "iou_infected": "IoU infected",
+    "iou_background": "IoU background",
+    "dice_infected": "Dice, pooled",
+    "dice_infected_per_image": "Dice, per slice",
+}
+
+
+def find(stage: str, name: str) -> Score:
+    """Returns a score of a stage by its name in summary.json; one without a row is in words alone.
+
+    A score of another class is that of "infected" under its own name, and none of those in front.
+    """
+    table = SCORES.get(stage, ())
+    for score in table:
+        if score.name == name:
+            return score
+    alike = [score for score in table if _of_another_class(score.name, name)]
+    if not alike:
+        return Score(name, words(name))
+    like = max(alike, key=lambda score: len(score.name))
+    return Score(name, words(name), "", like.higher_is_better, like.unit, like.scale)
+
+
+def _of_another_class(pattern: str, name: str) -> bool:
+    start, infected, end = pattern.partition("infected")
+    return bool(infected) and bool(start) and name.startswith(start) and name.endswith(end)
+
+
+def headlines(stage: str) -> dict[str, Score]:
+    """Returns the scores of a stage that pages show in front, by their names, in order."""
+    return {score.name: score for score in SCORES.get(stage, ()) if score.headline}
+
+
+def checkpoint_scores(stage: str) -> tuple[str, ...]:
+    """Returns the scores that may select the best checkpoint: of two classes, and of several."""
+    return tuple(score.name for score in SCORES.get(stage, ()) if score.selects_checkpoint)
