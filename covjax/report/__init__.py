@@ -6,9 +6,9 @@ Nothing here imports jax: a report can be drawn on any machine that has numpy an
 
 from covjax.report.audit import audit_table, build_audit_page
 from covjax.report.comparison import build_comparison, comparison_table
-from covjax.report.page import build_report
 from covjax.report.pictures import augmentation_grid
 from covjax.report.protocols import build_protocols_page, protocols_table
+from covjax.report.run import build_report
 from covjax.report.screening import build_screening
 from covjax.report.study import build_study_page, study_table
 from covjax.report.summary import summary_table

@@ -24,7 +24,7 @@ def patients(results: Results) -> Section:
     split = next(iter(results.options), None)
     path = results.file(split, "per_patient.csv") if split else None
     columns = read_table(path, ["patient"], PATIENT_COLUMNS) if split else None
-    if columns is None or not columns["patient"]:
+    if columns is None or not len(columns["patient"]):
         return Section("Patient by patient", [])
     shown = {
         name: form

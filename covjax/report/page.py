@@ -1,182 +1,147 @@
-"""The HTML page of a report: what was run, then the sections whose files are there, in reading
-order.
-"""
+"""What every page shares: the values that its templates show, and the files it is written as."""
 
-from html import escape
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from covjax.report import by_patient, classifier, figures, left_out, slices, tables
-from covjax.report.html import banner, bullets, write_page
-from covjax.report.parts import split_title
-from covjax.report.results import STAGES, Results, options_text, read_results
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-SPLIT_RULES = {
-    "patient": "by patient: all slices of a patient are in one part",
-    "slice": "by slice: slices of one patient may be in several parts",
-    "block": "by block: runs of slices that follow each other by id; a patient may be in two parts at their borders",
-    "source": "as given by the data source",
-    "file": "as listed in a file",
-    "held_out": "test as held out by the data source, slices of test patients left out of train and val",
-}
-NAMED = 10  # shared patients that a page names
-SECTIONS = (
-    tables.data,
-    tables.scores,
-    figures.training,
-    figures.confusion,
-    classifier.curves,
-    classifier.probabilities,
-    classifier.explanations,
-    slices.slices,
-    slices.examples,
-    by_patient.patients,
-    left_out.of_run,
-    tables.environment,
-    tables.configuration,
+from covjax.files import encode_table, write_together
+
+# Figures of an earlier page would pass for this one's, so a new page removes them; other files
+# stay.
+FIGURES = re.compile(r"(training|classifier|segmenter|framework|audit)_.*\.(png|csv)")
+TEMPLATES = Environment(
+    loader=PackageLoader("covjax.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 
-def build_report(workdir: Path) -> Path:
-    """Writes WORKDIR/report/index.html, every figure as PNG and its numbers as CSV, and returns the
-    page's path.
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a page, its file NAME.png and its numbers, NAME.csv.
 
-    Raises InputError, and leaves an earlier report as it was, if the workdir holds no results or a
-    damaged file.
+    The caption is `lead`, which stands out, and `text`.
     """
-    results = read_results(workdir)
-    title = f"covjax report: {_source(results)}"
-    version = str(results.environment.get("covjax", ""))
-    sections = [make(results) for make in SECTIONS]
-    return write_page(results.workdir / "report", title, _header(results), sections, version)
+
+    name: str
+    png: bytes
+    lead: str
+    text: str
+    alt: str
+    numbers: Mapping[str, Iterable[Any]]  # columns of one length
+
+    @property
+    def base64(self) -> str:
+        """The file, as a page embeds it."""
+        return base64.b64encode(self.png).decode()
+
+    def files(self) -> dict[str, bytes]:
+        """Returns the files that the picture is written as."""
+        rows = list(zip(*self.numbers.values(), strict=True))
+        table = encode_table(tuple(self.numbers), rows)
+        return {f"{self.name}.png": self.png, f"{self.name}.csv": table}
 
 
-def _source(results: Results) -> str:
-    data = results.config.get("data") or {}
-    return str(results.splits.get("source") or data.get("source") or "unknown source")
+class Cell(NamedTuple):
+    """A cell of a table: its text, small lines under it, and how it is shown."""
+
+    text: str
+    notes: Sequence[str] = ()
+    strong: bool = False
+    wide: bool = False
+    link: str = ""
 
 
-def _split_rule(results: Results) -> str:
-    rule = str(
-        results.splits.get("by") or (results.config.get("split") or {}).get("by") or "not recorded"
-    )
-    return SPLIT_RULES.get(rule, rule)
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell heads its row, `numbers` aligns the others right.
 
-
-def _is_phantom(results: Results) -> bool:
-    data = results.config.get("data") or {}
-    return "phantom" in (results.splits.get("source"), data.get("source"))
-
-
-def _shared_patients(results: Results) -> dict[str, list[str]]:
-    """Returns {patient: the parts it is in} of those in more than one."""
-    where: dict[str, list[str]] = {}
-    for part, patients in (results.splits.get("patients") or {}).items():
-        for patient in set(patients) - {""}:  # "" is an unknown patient
-            where.setdefault(patient, []).append(part)
-    return {patient: parts for patient, parts in sorted(where.items()) if len(parts) > 1}
-
-
-def _shared_text(shared: dict[str, list[str]]) -> str:
-    """Names patients in several parts, the first few of them, and says what that does to which
-    scores.
+    With a `summary` it is folded under that line, `intro` above it.
     """
-    listed = ", ".join(
-        f"{patient} ({' and '.join(parts)})" for patient, parts in list(shared.items())[:NAMED]
-    )
-    listed += f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
-    tested = any("test" in parts for parts in shared.values())
-    effect = (
-        "so the scores are optimistic"
-        if tested
-        else "so scores of val, which chose the epoch, are optimistic; those of test are not"
-    )
-    return f"{len(shared)} of the patients are in more than one part, {effect}: {listed}."
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    caption: str = ""
+    kind: str = ""
+    numbers: bool = True
+    foot: Sequence[str] = ()
+    summary: str = ""
+    intro: str = ""
 
 
-def _patients_unknown(results: Results) -> bool:
-    """Whether parts were made elsewhere and nobody can check whether they share patients."""
-    patients = results.splits.get("patients")
-    return (
-        results.splits.get("by") in ("source", "held_out", "file")
-        and patients is not None
-        and not any(patients.values())
-    )
+@dataclass(frozen=True)
+class Section:
+    """A section of a page, shown by a template, in this order if it has none of its own.
 
-
-def _stage(results: Results, stage: str) -> str:
-    model = (results.config.get(stage) or {}).get("model")
-    name = model.get("name") if isinstance(model, dict) else model
-    return f"{stage} ({name})" if name else stage
-
-
-def _header(results: Results) -> str:
-    stages = [
-        _stage(results, stage)
-        for stage in STAGES
-        if stage in results.scores or stage in results.history
-    ]
-    seed = results.config.get("seed", results.splits.get("seed", "not recorded"))
-    facts = {
-        "Source": _source(results),
-        "Split": _split_rule(results),
-        "Seed": seed,
-        "Stages": ", ".join(stages),
-        **_evaluation(results),
-    }
-    listed = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
-    )
-    return (
-        f"<h1>Lung CT screening: {escape(_source(results))}</h1>"
-        f'<p class="soft">Research software, not a medical device.</p>{warnings(results)}<dl>{listed}</dl>'
-    )
-
-
-def _evaluation(results: Results) -> dict[str, str]:
-    """Says which evaluation options each part was scored with, if any part was."""
-    if not any(results.options.values()):
-        return {}
-    parts = (
-        f"{split_title(s)} part: {options_text(options) or 'none'}"
-        for s, options in results.options.items()
-    )
-    return {"Evaluation options": "; ".join(parts)}
-
-
-def _notes(results: Results) -> list[str]:
-    """Returns a line of HTML for each note on slices of the data: of how many slices of which parts
-    it is.
+    `figures` are groups of pictures, each with the heading above it ("" for none); `slices` says
+    that they are of slices, not charts. What else a template reads lies in `values`.
     """
-    counts: dict[str, dict[str, int]] = {}
-    for split, notes in (results.splits.get("notes") or {}).items():
-        for note, count in notes.items():
-            counts.setdefault(str(note), {})[split] = int(count)
-    return [
-        f"{escape(note)} ({', '.join(f'{n:,} {escape(split_title(split))}' for split, n in some.items())} slices; "
-        "which, says per_image.csv)"
-        for note, some in counts.items()
-    ]
+
+    title: str
+    intro: str = ""
+    tables: Sequence[Table] = ()
+    figures: Sequence[tuple[str, Sequence[Picture]]] = ()
+    slices: bool = False
+    note: str = ""
+    template: str = "section.html"
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def anchor(self) -> str:
+        """The name that a link leads to."""
+        return re.sub("[^a-z]+", "-", self.title.lower())
 
 
-def warnings(results: Results) -> str:
-    """Returns banners about the data and their split that nobody overlooks; '' where there is
-    nothing to warn of.
+class Banner(NamedTuple):
+    """A warning that nobody overlooks: its kind, and a text, a list of lines, or both."""
+
+    kind: str
+    text: str = ""
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: what its header says, and its sections; None is a section with nothing to show."""
+
+    title: str
+    heading: str
+    version: str  # of covjax
+    facts: Mapping[str, object]
+    sections: Sequence[Section | None]
+    banners: Sequence[Banner] = ()
+    note: str = ""
+    template: str = "page.html"
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def render(self) -> bytes:
+        """Returns the HTML, which needs no network."""
+        sections = [section for section in self.sections if section]
+        text = TEMPLATES.get_template(self.template).render(page=self, sections=sections)
+        return text.encode("utf-8", errors="xmlcharrefreplace")
+
+
+def write_page(folder: Path, page: Page, beside: Mapping[str, bytes] | None = None) -> Path:
+    """Writes FOLDER/index.html and the files of all figures; returns the page's path.
+
+    `beside` are further files, written together with them. Everything is made and written beside
+    the previous page before any of it is replaced, so a failure leaves that one as it was.
     """
-    banners = []
-    if _is_phantom(results):
-        banners.append(banner("Synthetic data", "these numbers say nothing about patients."))
-    shared = _shared_patients(results)
-    if _split_rule(results) == SPLIT_RULES["slice"]:
-        text = (
-            "neighbouring slices of one patient are in the training and the test part, so the scores are optimistic. "
-            "Split by patient for an honest estimate."
-        )
-        banners.append(banner("Split by slice", text))
-    elif shared:
-        banners.append(banner("Shared patients", _shared_text(shared)))
-    if _patients_unknown(results):
-        text = "the parts were made elsewhere, and nothing here can tell whether a patient is in several of them."
-        banners.append(banner("Unknown patients", text))
-    if notes := _notes(results):
-        banners.append(banner("To note", bullets(notes)))
-    return "".join(banners)
+    files = dict(beside or {})
+    for section in filter(None, page.sections):
+        for _, pictures in section.figures:
+            for picture in pictures:
+                files |= picture.files()
+    files["index.html"] = page.render()
+    write_together({folder / name: content for name, content in files.items()})
+    for old in folder.iterdir():
+        if FIGURES.fullmatch(old.name) and old.name not in files:
+            old.unlink()
+    return folder / "index.html"

@@ -1,9 +1,6 @@
-"""The page and the text table of the paper's protocol beside honest ones, from
-OUTPUT/protocols.json.
-"""
+"""The page and the text table of the paper's protocol beside honest ones."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +8,10 @@ import numpy as np
 
 from covjax.errors import InputError
 from covjax.report import audit_plots
-from covjax.report.html import write_page
-from covjax.report.parts import Picture, Section, table
-from covjax.report.results import number, read_json, score_text
+from covjax.report.page import Cell, Page, Picture, Section, Table, write_page
+from covjax.report.reading import read_json
+from covjax.report.scores import PROTOCOL_SCORES
+from covjax.report.text import number, score_text, text_table
 
 FRAMES = {
     "full": "whole figure, margin labelled infected",
@@ -27,127 +25,113 @@ TITLES = {
     "margin_ignored": "Margin ignored, split by slice",
     "honest": "CT only, split by patient",
 }
-SCORES = {
-    "iou_infected": "IoU infected",
-    "iou_background": "IoU background",
-    "dice_infected": "Dice, pooled",
-    "dice_infected_per_image": "Dice, per slice",
-}
+Row = Mapping[str, Any]
 
 
 def protocols_table(folder: Path) -> str:
-    """Returns the table of all protocols as aligned plain text. Raises InputError as
-    `build_protocols_page`.
-    """
-    rows = _read(Path(folder))["rows"]
-    lines = [("", *SCORES.values(), "slices", "patients", "split")]
-    lines += [
-        (TITLES[r["name"]], *_values(r), str(r["slices"]), str(r["patients"]), r["split"])
-        for r in rows
-    ]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    cells = [
-        [
-            c.ljust(w) if k == 0 else c.rjust(w)
-            for k, (c, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in lines
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in cells)
+    """Returns all protocols as aligned plain text. Raises InputError as `build_protocols_page`."""
+    lines = [["", *PROTOCOL_SCORES.values(), "slices", "patients", "split"]]
+    for row in _read(Path(folder))["rows"]:
+        counts = [str(row["slices"]), str(row["patients"]), row["split"]]
+        lines.append([TITLES[row["name"]], *_values(row), *counts])
+    return text_table(lines, right=range(1, len(lines[0])), rule=False)
 
 
 def build_protocols_page(folder: Path) -> Path:
-    """Writes FOLDER/index.html, self-contained, with its figure beside it, and returns the page's
-    path.
+    """Writes FOLDER/index.html from protocols.json, its figure beside it; returns the page's path.
 
     Raises InputError if the folder holds no comparison of protocols or a damaged one.
     """
-    told = _read(Path(folder))
-    size, epochs, seed = (told["settings"].get(key) for key in ("size", "epochs", "seed"))
+    protocols = _read(Path(folder))
+    size, epochs, seed = (protocols["settings"].get(key) for key in ("size", "epochs", "seed"))
     facts = {
         "Data": "prlab21: the paper's 829 slices of 8 patients",
         "Network input": " x ".join(map(str, size or ["not recorded"])),
         "Epochs": epochs,
         "Seed": seed,
     }
-    listed = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
+    rows = protocols["rows"]
+    why = Section(
+        "Why 98.7 % IoU means little", intro=explanation(rows), figures=[("", [_bars(rows)])]
     )
-    header = f"<h1>The paper's protocol and honest ones</h1><dl>{listed}</dl>"
-    why = [f"<p>{escape(explanation(told['rows']))}</p>", [_bars(told["rows"])]]
-    sections = [Section("Why 98.7 % IoU means little", why), _scores(told["rows"])]
-    return write_page(
-        Path(folder), "covjax: protocols", header, sections, str(told.get("covjax", ""))
-    )
+    heading = "The paper's protocol and honest ones"
+    version = str(protocols.get("covjax", ""))
+    page = Page("covjax: protocols", heading, version, facts, [why, _scores(rows)])
+    return write_page(Path(folder), page)
 
 
-def explanation(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Two sentences: what the margin is worth, and what slices of the same patients are."""
-    score = {(r["name"], key): number(r["scores"][key]["value"]) for r in rows for key in SCORES}
+def explanation(rows: Sequence[Row]) -> str:
+    """Returns two sentences: what the margin is worth, and what slices of the same patients are."""
+    score = {
+        row["name"]: {key: number(row["scores"][key]["value"]) for key in PROTOCOL_SCORES}
+        for row in rows
+    }
+    honest = score["honest"]
 
     def both(name: str) -> str:
-        return f"IoU {score[name, 'iou_infected']:.1%} / {score[name, 'iou_background']:.1%}"
+        found = score[name]
+        return f"IoU {found['iou_infected']:.1%} / {found['iou_background']:.1%}"
 
     return (
-        "The figure's margin, 38 to 40 % of every picture, is labelled infected: calling it infected without a look at "
-        f"the CT scores {both('margin_is_infected')} (infected / background), and of a network's {both('paper')} a "
-        f"lesion IoU of {score['paper_inside_ct', 'iou_infected']:.1%} is left where only the CT counts. "
-        "The split by slice besides tests on near-duplicates of training slices, where "
-        f"{score['margin_ignored', 'iou_infected']:.1%} is reached with the margin ignored; on patients never seen, "
-        f"with the CT cut out, lesion IoU is {score['honest', 'iou_infected']:.1%}, Dice "
-        f"{score['honest', 'dice_infected']:.3f} over all pixels and "
-        f"{score['honest', 'dice_infected_per_image']:.3f} per slice."
+        "The figure's margin, 38 to 40 % of every picture, is labelled infected: calling it "
+        f"infected without a look at the CT scores {both('margin_is_infected')} (infected / "
+        f"background), and of a network's {both('paper')} a lesion IoU of "
+        f"{score['paper_inside_ct']['iou_infected']:.1%} is left where only the CT counts. The "
+        "split by slice besides tests on near-duplicates of training slices, where "
+        f"{score['margin_ignored']['iou_infected']:.1%} is reached with the margin ignored; on "
+        f"patients never seen, with the CT cut out, lesion IoU is {honest['iou_infected']:.1%}, "
+        f"Dice {honest['dice_infected']:.3f} over all pixels and "
+        f"{honest['dice_infected_per_image']:.3f} per slice."
     )
 
 
-def _values(row: Mapping[str, Any]) -> list[str]:
-    return [score_text(row["scores"][key]) for key in SCORES]
+def _values(row: Row) -> list[str]:
+    return [score_text(row["scores"][key]) for key in PROTOCOL_SCORES]
 
 
-def _scores(rows: Sequence[Mapping[str, Any]]) -> Section:
-    head = ["Protocol", *SCORES.values(), "Slices", "Patients"]
+def _scores(rows: Sequence[Row]) -> Section:
+    head = ["Protocol", *PROTOCOL_SCORES.values(), "Slices", "Patients"]
     cells = []
-    for r in rows:
-        seen = "patients not seen in training" if r["unseen"] else "patients seen in training"
-        seen = "nothing is trained" if r["run"] is None else f"split by {r['split']}: {seen}"
-        note = f"<small>{escape(FRAMES.get(r['frame'], r['frame']))}; {escape(seen)}</small>"
-        cells.append(
-            [
-                f'<div class="wide">{escape(TITLES[r["name"]])}{note}</div>',
-                *_values(r),
-                f"{r['slices']:,}",
-                f"{r['patients']:,}",
-            ]
-        )
-    return Section("Scores", [table(head, cells, caption="Infected slices of the test part")])
+    for row in rows:
+        known = "patients not seen in training" if row["unseen"] else "patients seen in training"
+        how = "nothing is trained" if row["run"] is None else f"split by {row['split']}: {known}"
+        note = f"{FRAMES.get(row['frame'], row['frame'])}; {how}"
+        counts = [f"{row['slices']:,}", f"{row['patients']:,}"]
+        cells.append([Cell(TITLES[row["name"]], [note], wide=True), *_values(row), *counts])
+    table = Table(head, cells, caption="Infected slices of the test part")
+    return Section("Scores", tables=[table])
 
 
-def _bars(rows: Sequence[Mapping[str, Any]]) -> Picture:
-    values = {key: np.array([number(r["scores"][key]["value"]) for r in rows]) for key in SCORES}
-    names = [TITLES[r["name"]] for r in rows]
-    png = audit_plots.grouped_bars(
-        names, {SCORES[key]: values[key] for key in ("iou_infected", "dice_infected_per_image")}
-    )
+def _bars(rows: Sequence[Row]) -> Picture:
+    values = {
+        key: np.array([number(row["scores"][key]["value"]) for row in rows])
+        for key in PROTOCOL_SCORES
+    }
+    names = [TITLES[row["name"]] for row in rows]
+    drawn = {
+        PROTOCOL_SCORES[key]: values[key] for key in ("iou_infected", "dice_infected_per_image")
+    }
     caption = (
         "Overlap of the infected region under each protocol; only the last is on unseen patients."
     )
-    return Picture(
-        "protocols", png, caption, "Bars: IoU and Dice per protocol", {"protocol": names, **values}
-    )
+    numbers = {"protocol": names, **values}
+    png = audit_plots.grouped_bars(names, drawn)
+    return Picture("protocols", png, "", caption, "Bars: IoU and Dice per protocol", numbers)
 
 
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / "protocols.json"
-    told = read_json(path)
-    if not told:
+    protocols = read_json(path, "run eval.py --protocols again")
+    if not protocols:
         raise InputError(f"{folder}: holds no protocols.json, run eval.py --protocols first")
-    rows = told.get("rows")
     try:
         found = [
-            row["name"] for row in rows if all("value" in row["scores"][key] for key in SCORES)
+            row["name"]
+            for row in protocols["rows"]
+            if all("value" in row["scores"][key] for key in PROTOCOL_SCORES)
         ]
     except (TypeError, KeyError):
         found = []
-    if found != list(TITLES) or not isinstance(told.get("settings"), dict):
+    if found != list(TITLES) or not isinstance(protocols.get("settings"), dict):
         raise InputError(f"{path}: damaged, run eval.py --protocols again")
-    return told
+    return protocols

@@ -14,9 +14,16 @@ from covjax.errors import InputError
 from covjax.files import encode_table
 from covjax.report import plots
 from covjax.report.html import banner, write_page
-from covjax.report.page import SPLIT_RULES, warnings
 from covjax.report.parts import Picture, Section, details, score_label, table
-from covjax.report.results import interval_text, number, read_json, read_results, score_text
+from covjax.report.results import (
+    SPLIT_RULES,
+    interval_text,
+    number,
+    read_json,
+    read_results,
+    score_text,
+)
+from covjax.report.run import warnings
 from covjax.report.tables import interval_methods, trainings_text
 
 STAGE = "segmenter"

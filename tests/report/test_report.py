@@ -502,18 +502,6 @@ def test_areas_without_scores_match_sklearn(tmp_path, monkeypatch):
     assert prevalence == pytest.approx(86 / 166) and point == pytest.approx((recall, precision))
 
 
-def test_results_of_the_former_layout_ask_for_another_evaluation(tmp_path):
-    write_run(tmp_path)
-    write_json(
-        tmp_path / "results" / "classifier_test.json", {"scores": {"mcc": {"value": 0.5, "n": 2}}}
-    )
-    for make in (build_report, summary_table):
-        with pytest.raises(
-            InputError, match=r"results: .* older covjax, run eval.py --workdir .* again"
-        ):
-            make(tmp_path)
-
-
 def test_missing_results_are_named(tmp_path):
     for workdir in (tmp_path, tmp_path / "nowhere"):
         for make in (build_report, summary_table):

@@ -1,0 +1,89 @@
+"""Reads result files; every problem with one is an InputError that names the file."""
+
+import csv
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covjax.errors import InputError
+
+EVALUATE = "run the evaluation again"
+Columns = dict[str, NDArray[Any]]
+
+
+def read_json(path: Path, remedy: str = EVALUATE) -> dict[str, Any]:
+    """Returns the JSON object in a file, {} if the file does not exist."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is not valid JSON ({error}), {remedy}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold a JSON object, {remedy}")
+    return content
+
+
+def read_rows(path: Path, columns: Iterable[str], remedy: str = EVALUATE) -> list[dict[str, str]]:
+    """Returns the rows of a CSV file, which must have the given columns, '' for a missing cell."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            reader = csv.DictReader(file, restval="")
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(f"{path}: column '{missing[0]}' is missing, {remedy}")
+            return list(reader)
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}), {remedy}") from error
+
+
+def read_table(
+    path: Path, text: Iterable[str], numbers: Iterable[str], remedy: str = EVALUATE
+) -> Columns | None:
+    """Returns the columns of a CSV file, or None if the file does not exist.
+
+    Args:
+      path: the file; its first row names the columns.
+      text: columns to return as arrays of str, [rows].
+      numbers: columns to return as float64 arrays, [rows], NaN where a cell is empty.
+      remedy: what to do about a damaged file.
+    """
+    text = list(text)
+    numbers = list(numbers)
+    if not path.is_file():
+        return None
+    rows = read_rows(path, [*text, *numbers], remedy)
+    columns: Columns = {name: np.array([row[name] for row in rows], object) for name in text}
+    for name in numbers:
+        try:
+            columns[name] = np.array([float(row[name] or "nan") for row in rows])
+        except ValueError as error:
+            raise InputError(f"{path}: column '{name}' is not numeric, {remedy}") from error
+    return columns
+
+
+def read_arrays(
+    path: Path, dimensions: Mapping[str, int], remedy: str = EVALUATE
+) -> Columns | None:
+    """Returns arrays of a file by name, or None if it does not exist.
+
+    All must have the given number of dimensions and agree in the first one, those of three
+    dimensions (an image and its masks) in all.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in dimensions}
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: damaged or of another kind ({error}), {remedy}") from error
+    wrong = [name for name, array in arrays.items() if array.ndim != dimensions[name]]
+    shapes = {array.shape for array in arrays.values() if array.ndim == 3}
+    if wrong or len({len(array) for array in arrays.values()}) != 1 or len(shapes) > 1:
+        raise InputError(f"{path}: its arrays do not fit each other, {remedy}")
+    return arrays
