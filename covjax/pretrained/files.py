@@ -1,8 +1,7 @@
-"""Weight files of any form, read into arrays by name. Nothing in one is executed; none gets more
-memory than it fills.
+"""Weight files of any form, read into arrays by name.
 
-Of Keras files (HDF5) the parsing is the C library's: it runs no code of the file either, but has
-not the same proof.
+Nothing in one is executed; none gets more memory than it fills. Of Keras files (HDF5) the parsing
+is the C library's: it runs no code of the file either, but has not the same proof.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ import numpy as np
 import safetensors
 
 from covjax.errors import InputError
-from covjax.pretrained.torch_files import from_bfloat16, read_legacy, read_tar, read_zip
+from covjax.pretrained.torch_files import read_legacy, read_tar, read_zip
 from covjax.pretrained.unpickle import Unreadable, shown
 
 BEGINNING = 512  # bytes in which the form shows
@@ -40,6 +39,16 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+TELLING = (ValueError, zipfile.BadZipFile, safetensors.SafetensorError)  # whose text says why
+NOT_WEIGHTS = {
+    (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--"): (
+        "is a web page, not weights; download it again, and look at it in a browser if that fails"
+    ),
+    (b"version https://git-lfs",): (
+        "is a Git LFS pointer, not the weights; fetch them with git lfs pull, or download the file"
+    ),
+}
+# Two unsigned bytes stand for a bfloat16, as in `covjax.pretrained.unpickle`.
 SAFETENSORS_TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -53,11 +62,9 @@ State = dict[str, np.ndarray]
 
 
 class WeightFile(NamedTuple):
-    """`state` holds arrays by name, float32 (float64, half and bfloat16 converted; integers as they
-    are).
+    """Arrays by name, in names and layouts of the file; of Keras files, PyTorch's.
 
-    Names and layouts are those of the file; of Keras files, PyTorch's. num_batches_tracked is left
-    out.
+    Floating-point numbers are float32, integers as they are; num_batches_tracked is left out.
     """
 
     state: State
@@ -79,16 +86,17 @@ def read_weights(path: Path) -> WeightFile:
     try:
         form, read = _reader(data)
         _check_name(path, digest)
-        return WeightFile(_floats(read(data)), form, digest)
+        state = read(data)
+        if sum(array.size for array in state.values()) > len(data):  # a value takes a byte or more
+            raise Unreadable(
+                "its tensors declare more values than it holds, get it from another place"
+            )
+        return WeightFile(_floats(state), form, digest)
     except Unreadable as error:
         raise InputError(f"{path}: {error}") from None
     except DAMAGE as error:
-        told = (
-            str(error)
-            if isinstance(error, (ValueError, zipfile.BadZipFile, safetensors.SafetensorError))
-            else ""
-        )
-        reason = " ".join(ascii(told)[1:-1].split())[:200] or "it breaks off or makes no sense"
+        said = ascii(str(error))[1:-1].split() if isinstance(error, TELLING) else []
+        reason = " ".join(said)[:200] or "it breaks off or makes no sense"
         raise InputError(f"{path}: damaged or truncated ({reason}), download it again") from None
 
 
@@ -107,81 +115,81 @@ def _content(path: Path) -> bytes:
         ) from None
 
 
+def _check_name(path: Path, digest: str) -> None:
+    """Raises Unreadable if the digits at the end of a published file's name are not its sha256's."""
+    named = re.search(r"-([0-9a-f]{8,64})\.[a-z0-9]+$", path.name)
+    if named and not digest.startswith(named[1]):
+        raise Unreadable(
+            f"its name says that its sha256 starts with {named[1]}, "
+            f"but it starts with {digest[: len(named[1])]}: damaged or another file; "
+            "download it again, or rename it if those digits mean something else"
+        )
+
+
 def _reader(data: bytes) -> tuple[str, Callable[[bytes], State]]:
-    """Returns the form of a file of this content and what reads it. Raises Unreadable if nothing
-    does.
+    """Returns the form of a file of this content and what reads it.
+
+    Raises Unreadable if nothing does.
     """
-    start = data[:BEGINNING].lstrip().lower()
     if not data:
         raise Unreadable("the file is empty, download it again")
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
-        raise Unreadable(
-            "is a web page, not weights; download it again, and look at it in a browser if that fails"
-        )
-    if start.startswith(b"version https://git-lfs"):
-        raise Unreadable(
-            "is a Git LFS pointer, not the weights; fetch them with git lfs pull, or download the file"
-        )
-    if data.startswith(b"PK"):
-        return "torch", read_zip
-    if data.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "keras", _keras_reader()
-    if data[257:262] == b"ustar":
-        return "torch", read_tar
-    if data.startswith(b"\x80"):
-        return "torch", read_legacy
-    if data[8:9] == b"{":
-        return "safetensors", _read_safetensors
+    start = data[:BEGINNING].lstrip().lower()
+    for beginnings, reason in NOT_WEIGHTS.items():
+        if start.startswith(beginnings):
+            raise Unreadable(reason)
+    for place, mark, form, read in FORMS:
+        if data.startswith(mark, place):
+            return form, read
     raise Unreadable(
-        "is no weight file (.safetensors, .pth of torch.save, Keras .h5), or a damaged one; download it"
+        "is no weight file (.safetensors, .pth of torch.save, Keras .h5), or a damaged one; "
+        "download it"
     )
 
 
-def _keras_reader() -> Callable[[bytes], State]:
+def _read_keras(data: bytes) -> State:
     try:
         from covjax.pretrained.keras_files import read_keras
     except ImportError:
         raise Unreadable(
             "is a Keras file, and reading it needs h5py: pip install 'covjax[h5]'"
         ) from None
-    return read_keras
-
-
-def _check_name(path: Path, digest: str) -> None:
-    """Raises Unreadable if the name ends, as published files' do, in other digits than the sha256
-    starts with.
-    """
-    named = re.search(r"-([0-9a-f]{8,64})\.[a-z0-9]+$", path.name)
-    if named and not digest.startswith(named[1]):
-        raise Unreadable(
-            f"its name says that its sha256 starts with {named[1]}, but it starts with {digest[: len(named[1])]}: "
-            "damaged or another file; download it again, or rename it if those digits mean something else"
-        )
+    return read_keras(data)
 
 
 def _read_safetensors(data: bytes) -> State:
     state = {}
     for name, entry in safetensors.deserialize(data):
-        kind = entry["dtype"]
-        if kind not in SAFETENSORS_TYPES:
+        if entry["dtype"] not in SAFETENSORS_TYPES:
             raise Unreadable(
-                f"{shown(name)} in it is of type {shown(kind)}, save the weights as float32"
+                f"{shown(name)} in it is of type {shown(entry['dtype'])}, "
+                "save the weights as float32"
             )
-        array = np.frombuffer(entry["data"], SAFETENSORS_TYPES[kind]).reshape(entry["shape"])
-        state[name] = from_bfloat16(array) if kind == "BF16" else array
-    if not state:
-        raise Unreadable("holds no weights")
+        values = np.frombuffer(entry["data"], SAFETENSORS_TYPES[entry["dtype"]])
+        state[name] = values.reshape(entry["shape"])
     return state
 
 
+# where in a file which bytes say that it is of a form, and what reads it
+FORMS = (
+    (0, b"PK", "torch", read_zip),
+    (0, b"\x89HDF\r\n\x1a\n", "keras", _read_keras),
+    (257, b"ustar", "torch", read_tar),
+    (0, b"\x80", "torch", read_legacy),
+    (8, b"{", "safetensors", _read_safetensors),
+)
+
+
 def _floats(state: State) -> State:
-    """Returns the state in float32, without counts of batches. Raises Unreadable for a value that
-    is not finite.
+    """Returns the state in float32, without counts of batches.
+
+    Raises Unreadable for a value that is not finite, or if nothing is left.
     """
-    converted = {}
+    floats = {}
     for name, array in state.items():
         if name.endswith("num_batches_tracked"):
             continue
+        if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+            array = (array.astype(np.uint32) << 16).view(np.float32)
         if array.dtype.kind == "f":
             with np.errstate(over="ignore"):
                 array = np.asarray(array, np.float32)
@@ -189,5 +197,7 @@ def _floats(state: State) -> State:
                 raise Unreadable(
                     f"{shown(name)} in it holds values that are not finite, use another file"
                 )
-        converted[name] = array
-    return converted
+        floats[name] = array
+    if not floats:
+        raise Unreadable("holds no weights")
+    return floats

@@ -1,5 +1,4 @@
-"""The weights of Keras' Xception, as Keras 1 to 3 write them (.h5), under the names and in the
-layout of PyTorch.
+"""The weights of Keras' Xception (.h5 of Keras 1 to 3), by PyTorch's names and in its layout.
 
 Only arrays are read: not the description of the model beside them, in which Keras keeps code. A
 file cannot lead to another one: links, external and virtual arrays are refused, as are compressed
@@ -8,7 +7,7 @@ ones, whose size says nothing.
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import h5py
 import numpy as np
@@ -20,55 +19,47 @@ MAX_DEPTH = 8
 # Last part of an array's name: Keras 2 and 3, or Keras 1. What Keras 1 called running_std is the
 # variance.
 LEAVES = {
-    r"depthwise_kernel": "depthwise",
-    r"pointwise_kernel": "pointwise",
+    r"depthwise_kernel": "conv1.weight",
+    r"pointwise_kernel": "pointwise.weight",
     r"kernel|W": "weight",
     r"bias|b|beta": "bias",
     r"gamma": "weight",
     r"moving_mean|running_mean": "running_mean",
     r"moving_variance|running_std": "running_var",
 }
-# blocks with a convolution beside them, which Keras only numbers
+# Blocks with a convolution beside them: these and their BatchNorm are the layers that Keras only
+# numbers.
 SKIPS = ("block1", "block2", "block3", "block12")
+NUMBERED = {r"conv2d|convolution2d": "skip", r"batch_?normalization": "skipbn"}
 
 
 def read_keras(data: bytes) -> dict[str, np.ndarray]:
-    """Reads weights, or the weights of a model; "top" (the classifier) may be left out, as in a
-    _notop file.
+    """Reads weights, or the weights of a model; "top" (the classifier) may be left out (_notop).
 
-    Raises Unreadable, or what a damaged file makes h5py raise.
+    Raises Unreadable, or what files.DAMAGE lists.
     """
-    layers: dict[str, dict[str, np.ndarray]] = {}
     with h5py.File(io.BytesIO(data), "r") as file:
-        root = (
-            file["model_weights"]
-            if file.get("model_weights", getclass=True) is h5py.Group
-            else file
-        )
-        for path, array in _arrays(root, len(data)):
-            layer, *_, name = path.split("/")
-            leaf = next(
-                (new for old, new in LEAVES.items() if re.fullmatch(rf"(.*_)?({old})(:0)?", name)),
-                None,
-            )
-            if leaf is None or leaf in layers.setdefault(layer, {}):
-                raise Unreadable(
-                    f"{shown(path)} in it is no array of Keras' Xception, the one Keras network read here"
-                )
-            layers[layer][leaf] = array
-    names = _names(layers)
+        model = file.get("model_weights", getclass=True) is h5py.Group
+        arrays = dict(_arrays(file["model_weights"] if model else file, len(data), "", []))
+    names = _layer_names({path.split("/")[0] for path in arrays})
     state = {}
-    for layer, arrays in layers.items():
-        for leaf, array in arrays.items():
-            state[_key(names[layer], leaf)] = _as_in_torch(array, leaf)
-    if not state:
-        raise Unreadable("holds no weights")
+    for path, array in arrays.items():
+        layer, *_, name = path.split("/")
+        leaves = [new for old, new in LEAVES.items() if re.fullmatch(rf"(.*_)?({old})(:0)?", name)]
+        key = f"{names[layer]}.{leaves[0]}" if leaves else ""
+        if not leaves or key in state:
+            raise Unreadable(
+                f"{shown(path)} in it is no array of Keras' Xception, "
+                "the one Keras network read here"
+            )
+        state[key] = _as_in_torch(array, leaves[0])
     return state
 
 
-def _arrays(group: h5py.Group, length: int, prefix: str = "", seen: list | None = None) -> Iterator:
-    """Yields path and content of every array below a group."""
-    seen = [] if seen is None else seen
+def _arrays(
+    group: h5py.Group, length: int, prefix: str, seen: list[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields path and content of every array below a group; `seen` takes the paths."""
     for name in group:
         path = f"{prefix}{name}"
         seen.append(path)
@@ -97,65 +88,48 @@ def _content(path: str, array: h5py.Dataset, length: int) -> np.ndarray:
         )
     if array.nbytes > length or array.id.get_storage_size() != array.nbytes:
         raise Unreadable(
-            f"{shown(path)} in it declares more values than the file holds, get it from another place"
+            f"{shown(path)} in it declares more values than the file holds, "
+            "get it from another place"
         )
     return array[()]
 
 
-def _names(layers: dict[str, dict]) -> dict[str, str]:
-    """Returns timm's name of every layer of Keras' Xception. Raises Unreadable if there are
-    others.
+def _layer_names(layers: Collection[str]) -> dict[str, str]:
+    """Returns timm's name of every layer of Keras' Xception.
+
+    Raises Unreadable if one of `layers` is another.
     """
-    names = {}
-    numbered: dict[str, list[tuple[int, str]]] = {"conv": [], "norm": []}
-    for layer in layers:
-        if other := re.fullmatch(
-            r"(?:conv2d|convolution2d|batch_?normalization)(?:_(\d+))?", layer
-        ):
-            kind = "conv" if layer.startswith("conv") else "norm"
-            numbered[kind].append((int(other[1] or 0), layer))
-        elif (name := _name(layer)) is None:
+    names = {"predictions": "fc"}
+    outer = ("block1_conv1", "block1_conv2", "block14_sepconv1", "block14_sepconv2")
+    for number, layer in enumerate(outer, 1):
+        names |= {layer: f"conv{number}", f"{layer}_bn": f"bn{number}"}
+    for block in range(1, 13):
+        for number in range(3):
+            layer = f"block{block + 1}_sepconv{number + 1}"
+            # timm counts a ReLU before every convolution but the first of block 1.
+            place = 3 * number + (block > 1)
+            names[layer] = f"block{block}.rep.{place}"
+            names[f"{layer}_bn"] = f"block{block}.rep.{place + 1}"
+    for pattern, kind in NUMBERED.items():
+        found = [re.fullmatch(rf"(?:{pattern})(?:_(\d+))?", layer) for layer in layers]
+        numbered = sorted((int(match[1] or 0), match[0]) for match in found if match)
+        if len(numbered) not in (0, len(SKIPS)):
             raise Unreadable(
-                f"its layer {shown(layer)} is none of Keras' Xception, the one Keras network read here"
+                f"{len(numbered)} unnamed layers where Keras' Xception has {len(SKIPS)}"
             )
-        else:
-            names[layer] = name
-    for kind, skip in (("conv", "skip"), ("norm", "skipbn")):
-        if len(numbered[kind]) not in (0, len(SKIPS)):
-            raise Unreadable(
-                f"{len(numbered[kind])} unnamed layers where Keras' Xception has {len(SKIPS)}"
-            )
-        for block, (_, layer) in zip(SKIPS, sorted(numbered[kind]), strict=False):
-            names[layer] = f"{block}.{skip}"
+        for block, (_, layer) in zip(SKIPS, numbered, strict=False):
+            names[layer] = f"{block}.{kind}"
+    others = sorted(set(layers) - names.keys())
+    if others:
+        raise Unreadable(
+            f"its layer {shown(others[0])} is none of Keras' Xception, "
+            "the one Keras network read here"
+        )
     return names
-
-
-def _name(layer: str) -> str | None:
-    if layer == "predictions":
-        return "fc"
-    first = re.fullmatch(r"block1_conv([12])(_bn)?", layer)
-    last = re.fullmatch(r"block14_sepconv([12])(_bn)?", layer)
-    if first or last:
-        number, norm = (first or last).groups()
-        return f"{'bn' if norm else 'conv'}{int(number) + (2 if last else 0)}"
-    if within := re.fullmatch(r"block([2-9]|1[0-3])_sepconv([123])(_bn)?", layer):
-        block = int(within[1]) - 1
-        number = int(within[2])
-        # timm counts the layers of a block, a ReLU before every convolution but the first of block
-        # 1.
-        position = 3 * (number - 1) + (block > 1) + bool(within[3])
-        return f"block{block}.rep.{position}"
-    return None
-
-
-def _key(name: str, leaf: str) -> str:
-    return (
-        f"{name}.{ {'depthwise': 'conv1.weight', 'pointwise': 'pointwise.weight'}.get(leaf, leaf) }"
-    )
 
 
 def _as_in_torch(array: np.ndarray, leaf: str) -> np.ndarray:
     """HWIO -> OIHW; depthwise (h, w, C, 1) -> (C, 1, h, w); dense [in, out] -> [out, in]."""
-    if leaf == "depthwise":
+    if leaf == "conv1.weight":
         return array.transpose(2, 3, 0, 1)
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T

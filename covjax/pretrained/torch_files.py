@@ -7,7 +7,6 @@ file's own bytes, so a file cannot ask for memory that it does not fill.
 """
 
 import io
-import math
 import struct
 import zipfile
 import zlib
@@ -17,29 +16,26 @@ from typing import Any
 import numpy as np
 
 from covjax.pretrained.unpickle import (
+    DTYPES,
     MAX_DIMENSIONS,
-    Parameter,
-    Storage,
-    StorageType,
-    Tensor,
+    Holder,
     Unreadable,
     read_pickle,
     shown,
+    tensor,
+    text,
     whole,
 )
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
-PROTOCOL = 1001
 # keys under which checkpoints keep the weights
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
-MAX_PICKLE = 1 << 26
+ORDERS = {b"little": "<", b"big": ">"}
 BLOCK = 512
 
 
 def read_zip(data: bytes) -> dict[str, np.ndarray]:
-    """Reads what torch.save writes. Raises Unreadable, or what a damaged file makes the parsers
-    raise.
-    """
+    """Reads what torch.save writes. Raises Unreadable, or what files.DAMAGE lists."""
     members = _zip_members(data)
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -51,22 +47,19 @@ def read_zip(data: bytes) -> dict[str, np.ndarray]:
         raise Unreadable(
             "a TorchScript program, save the weights alone: torch.save(model.state_dict(), PATH)"
         )
-    if len(members[pickles[0]]) > MAX_PICKLE:
-        raise Unreadable("its pickle is longer than that of any state dict, save the weights alone")
-    order = bytes(members.get(f"{folder}byteorder", b"little"))
-    if order not in (b"little", b"big"):
-        raise ValueError("an unknown byte order")
+    order = ORDERS[bytes(members.get(f"{folder}byteorder", b"little"))]
 
-    def content(storage: Storage) -> memoryview:
-        return members[f"{folder}data/{storage.key}"]
+    def storage(saved_id: Any) -> np.ndarray:
+        dtype, key, size = _declared(saved_id)
+        return np.frombuffer(members[f"{folder}data/{key}"], dtype.newbyteorder(order), size)
 
-    found = read_pickle(io.BytesIO(members[pickles[0]]), _storage_of_id)
-    return _arrays(_state_dict(found), content, len(data), "<" if order == b"little" else ">")
+    return _state_dict(read_pickle(io.BytesIO(members[pickles[0]]), storage))
 
 
 def _zip_members(data: bytes) -> dict[str, memoryview]:
-    """Returns the content of every member, not copied. Raises Unreadable for what torch.save never
-    writes.
+    """Returns the content of every member, not copied.
+
+    Raises Unreadable for what torch.save never writes.
     """
     view = memoryview(data)
     members = {}
@@ -74,88 +67,79 @@ def _zip_members(data: bytes) -> dict[str, memoryview]:
         for info in archive.infolist():
             if info.filename in members:
                 raise Unreadable(f"holds {shown(info.filename)} twice, get it from another place")
-            if (
-                info.compress_type != zipfile.ZIP_STORED
-                or info.flag_bits & 1
-                or info.file_size != info.compress_size
-            ):
+            stored = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
+            if not stored or info.file_size != info.compress_size:
                 raise Unreadable(
                     f"{shown(info.filename)} in it is compressed, save it again with torch.save"
                 )
-            members[info.filename] = _zip_content(view, info)
+            # A header of 30 bytes goes before, which ends in the lengths of two names after it.
+            start = info.header_offset + 30
+            start += sum(struct.unpack("<2H", view[start - 4 : start]))
+            content = view[start : start + info.file_size]
+            if zlib.crc32(content) != info.CRC:
+                raise ValueError(f"the checksum of {shown(info.filename)} is wrong")
+            members[info.filename] = content
     return members
 
 
-def _zip_content(view: memoryview, info: zipfile.ZipInfo) -> memoryview:
-    header = struct.unpack("<4s5H3L2H", view[info.header_offset : info.header_offset + 30])
-    start = info.header_offset + 30 + header[-2] + header[-1]
-    content = view[start : start + info.file_size]
-    if header[0] != b"PK\3\4" or len(content) != info.file_size:
-        raise ValueError(f"{shown(info.filename)} is cut off")
-    if zlib.crc32(content) != info.CRC:
-        raise ValueError(f"the checksum of {shown(info.filename)} is wrong")
-    return content
-
-
 def read_legacy(data: bytes) -> dict[str, np.ndarray]:
-    """Reads pickles one after another: magic number, protocol, system, object, keys of storages;
-    then the storages.
+    """Reads pickles one after another, then the storages.
 
-    Raises Unreadable, or what a damaged file makes the parsers raise.
+    The pickles: magic number, protocol, system, object, keys of the storages. Their types are in
+    the object, which is read twice: for the types, and with the storages.
+
+    Raises Unreadable, or what files.DAMAGE lists.
     """
     stream = io.BytesIO(data)
-    contents = {}
-    if read_pickle(stream) != MAGIC_NUMBER or read_pickle(stream) != PROTOCOL:
+    if read_pickle(stream) != MAGIC_NUMBER:
         raise Unreadable(
             "a pickle, but not of torch.save; save it again: torch.save(model.state_dict(), PATH)"
         )
+    read_pickle(stream)  # a protocol, of which there is one
     if read_pickle(stream).get("little_endian") is not True:
         raise Unreadable(
             "written on a big-endian machine, save it again in the zip form of PyTorch 1.6 or newer"
         )
-    storages: dict[str, Storage] = {}
+    start = stream.tell()
+    declared: dict[str, tuple[np.dtype, int]] = {}
+    contents: dict[str, np.ndarray] = {}
 
-    def persistent(saved_id: Any) -> Storage:
-        *first, view = saved_id
-        storage = _storage_of_id(tuple(first))
-        root = storages.setdefault(storage.key, storage)
-        if (root.dtype, root.size) != (storage.dtype, storage.size):
-            raise ValueError(f"storage {shown(storage.key)} of two kinds")
-        return root if view is None else _view_of(root, *view)
+    def unread(saved_id: Any) -> np.ndarray:
+        dtype, key, size = _declared(saved_id[:5])
+        if declared.setdefault(key, (dtype, size)) != (dtype, size):
+            raise ValueError(f"storage {shown(key)} of two kinds")
+        return np.frombuffer(data, dtype, size)
 
-    found = read_pickle(stream, persistent)
-    keys = read_pickle(stream)
-    if sorted(keys) != sorted(storages):
-        raise ValueError("the storages are not those of the tensors")
-    for key in keys:
-        contents[key] = _storage_content(data, stream, storages[key])
-    return _arrays(_state_dict(found), lambda storage: contents[storage.key], len(data))
+    def storage(saved_id: Any) -> np.ndarray:
+        whole_storage = contents[saved_id[2]]
+        return whole_storage if saved_id[5] is None else _part(whole_storage, *saved_id[5][1:])
+
+    read_pickle(stream, unread)
+    for key in read_pickle(stream):
+        contents[key] = _numbers(data, stream, *declared[text(key)])
+    stream.seek(start)
+    return _state_dict(read_pickle(stream, storage))
 
 
 def read_tar(data: bytes) -> dict[str, np.ndarray]:
-    """Reads a tar archive of "storages", "tensors" and "pickle", which refers to the tensors by
-    number.
+    """Reads a tar archive of "storages", "tensors" and "pickle", which numbers the tensors.
 
-    Raises Unreadable, or what a damaged file makes the parsers raise.
+    Raises Unreadable, or what files.DAMAGE lists.
     """
-    members: dict[str, bytes] = {}
-    for name, content in _tar_members(data):
-        if name in members:
-            raise Unreadable(f"holds {shown(name)} twice, get it from another place")
-        members[name] = content
+    members = dict(_tar_members(data))
     if not {"storages", "tensors", "pickle"} <= members.keys():
         raise Unreadable(
             "a tar archive but no weights of torch.save, unpack it and name the weight file in it"
         )
-    storages, contents = _tar_storages(members["storages"])
-    tensors = _tar_tensors(members["tensors"], storages)
-    found = read_pickle(io.BytesIO(members["pickle"]), lambda key: tensors[str(key)])
-    return _arrays(_state_dict(found), lambda storage: contents[storage.key], len(data))
+    tensors = _tar_tensors(members["tensors"], _tar_storages(members["storages"]))
+    found = read_pickle(io.BytesIO(members["pickle"]), lambda saved_id: tensors[int(saved_id)])
+    return _state_dict(found)
 
 
 def _tar_members(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yields name and content of every plain file; by hand, because what tarfile also knows is no
-    use here.
+    """Yields name and content of every plain file.
+
+    By hand, because tarfile also knows links, sparse files and headers without end.
     """
     position = 0
     while len(header := data[position : position + BLOCK]) == BLOCK and header.strip(b"\0"):
@@ -164,157 +148,82 @@ def _tar_members(data: bytes) -> Iterator[tuple[str, bytes]]:
         if size < 0 or position + size > len(data):
             raise ValueError("a member is cut off")
         if header[156:157] in (b"0", b"\0"):
-            yield (
-                header[:100].rstrip(b"\0").decode("ascii").removeprefix("./"),
-                data[position : position + size],
-            )
+            yield header[:100].rstrip(b"\0").decode("ascii"), data[position : position + size]
         position += -(-size // BLOCK) * BLOCK
 
 
-def _tar_storages(member: bytes) -> tuple[dict[str, Storage], dict[str, memoryview]]:
+def _tar_storages(member: bytes) -> dict[int, np.ndarray]:
     stream = io.BytesIO(member)
     storages = {}
-    contents = {}
     for _ in range(whole(read_pickle(stream))):
         key, _, kind = read_pickle(stream)
-        size = struct.unpack("<q", member[stream.tell() : stream.tell() + 8])[0]
-        storage = _storage(kind, str(key), size)
-        contents[storage.key] = _storage_content(member, stream, storage)
-        storages[storage.key] = storage
-    for target, root, start, size in read_pickle(stream):
-        storages[str(target)] = _view_of(storages[str(root)], target, start, size)
-    return storages, contents
+        storages[whole(key)] = _numbers(member, stream, DTYPES[text(kind)])
+    for key, root, start, size in read_pickle(stream):
+        storages[whole(key)] = _part(storages[whole(root)], start, size)
+    return storages
 
 
-def _tar_tensors(member: bytes, storages: Mapping[str, Storage]) -> dict[str, Tensor]:
+def _tar_tensors(member: bytes, storages: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
     stream = io.BytesIO(member)
     tensors = {}
     for _ in range(whole(read_pickle(stream))):
         key, storage, _ = read_pickle(stream)
-        dimensions = struct.unpack("<i4x", stream.read(8))[0]
+        (dimensions,) = struct.unpack("<i4x", stream.read(8))
         if not 0 <= dimensions <= MAX_DIMENSIONS:
             raise ValueError(f"a tensor of {dimensions} dimensions")
-        numbers = struct.unpack(f"<{2 * dimensions + 1}q", stream.read(16 * dimensions + 8))
-        shape = numbers[:dimensions]
-        strides = numbers[dimensions:-1]
-        tensors[str(key)] = Tensor(storages[str(storage)], numbers[-1], shape, strides)
+        *numbers, offset = struct.unpack(
+            f"<{2 * dimensions + 1}q", stream.read(16 * dimensions + 8)
+        )
+        shape = tuple(numbers[:dimensions])
+        strides = tuple(numbers[dimensions:])
+        tensors[whole(key)] = tensor(storages[whole(storage)], offset, shape, strides)
     return tensors
 
 
-def _storage(kind: Any, key: Any, size: Any) -> Storage:
-    if not isinstance(kind, StorageType) or not isinstance(key, str):
-        raise ValueError("a storage of unknown type")
-    return Storage(key, kind.dtype, whole(size))
-
-
-def _storage_of_id(saved_id: Any) -> Storage:
-    """Returns the storage that ("storage", type, key, location, size) stands for."""
+def _declared(saved_id: Any) -> tuple[np.dtype, str, int]:
+    """Returns type, key and size of what ("storage", type, key, location, size) stands for."""
     if not isinstance(saved_id, tuple) or len(saved_id) != 5 or saved_id[0] != "storage":
         raise Unreadable(
-            "refers to something other than numbers; save the weights alone: torch.save(model.state_dict(), PATH)"
+            "refers to something other than numbers; "
+            "save the weights alone: torch.save(model.state_dict(), PATH)"
         )
     _, kind, key, _, size = saved_id
-    return _storage(kind, key, size)
+    return DTYPES[text(kind)], text(key), whole(size)
 
 
-def _view_of(root: Storage, _: Any, start: Any, size: Any) -> Storage:
-    if whole(start) + whole(size) > root.size:
+def _part(storage: np.ndarray, start: Any, size: Any) -> np.ndarray:
+    if whole(start) + whole(size) > storage.size:
         raise ValueError("a view beyond its storage")
-    return Storage(root.key, root.dtype, size, root.start + start)
+    return storage[start : start + size]
 
 
-def _storage_content(data: bytes, stream: io.BytesIO, storage: Storage) -> memoryview:
-    """Returns the bytes of a storage, which follow their number (of values) where the stream
-    stands.
-    """
-    if len(count := stream.read(8)) != 8 or struct.unpack("<q", count)[0] != storage.size:
-        raise ValueError(f"storage {shown(storage.key)} has another size than its tensors say")
-    length = storage.size * _item_size(storage.dtype)
-    content = memoryview(data)[stream.tell() : stream.tell() + length]
-    stream.seek(length, io.SEEK_CUR)
-    return content
+def _numbers(
+    data: bytes, stream: io.BytesIO, dtype: np.dtype, declared: int | None = None
+) -> np.ndarray:
+    """Returns the numbers that follow their count where the stream stands, and goes past them."""
+    (count,) = struct.unpack("<q", stream.read(8))
+    if declared not in (None, count):
+        raise ValueError("a storage has another size than its tensors say")
+    numbers = np.frombuffer(data, dtype, whole(count), stream.tell())
+    stream.seek(numbers.nbytes, io.SEEK_CUR)
+    return numbers
 
 
-def _state_dict(found: Any) -> dict[str, Tensor]:
-    """Returns the tensors by name of a state dict, which may lie within a checkpoint.
+def _state_dict(found: Any) -> dict[str, np.ndarray]:
+    """Returns the arrays by name of a state dict, which may lie within a checkpoint.
 
     Raises Unreadable if there are none.
     """
     for _ in range(3):
-        if not isinstance(found, dict):
-            break
-        for key in WRAPPERS:
-            if isinstance(found.get(key), dict):
-                found = found[key]
-                break
-        else:
-            break
-    tensors = {}
+        inner = [found[key] for key in WRAPPERS if isinstance(found, dict) and key in found]
+        found = next((value for value in inner if isinstance(value, dict)), found)
+    state = {}
     for name, value in found.items() if isinstance(found, dict) else ():
-        value = value.data if isinstance(value, Parameter) else value
-        if isinstance(value, Tensor) and isinstance(name, str):
-            tensors[name] = value
-    if not tensors:
+        array = value.array if isinstance(value, Holder) else value
+        if isinstance(array, np.ndarray) and isinstance(name, str):
+            state[name] = array
+    if not state:
         raise Unreadable(
             "holds no weights by name; save the weights alone: torch.save(model.state_dict(), PATH)"
         )
-    return tensors
-
-
-def _arrays(
-    tensors: Mapping[str, Tensor], content: Any, length: int, order: str = "<"
-) -> dict[str, np.ndarray]:
-    """Returns the values of tensors. `content(storage)` gives the bytes of a storage; `length` is
-    that of the file.
-    """
-    arrays = {}
-    values = 0
-    for name, tensor in tensors.items():
-        try:
-            array = _array(tensor, content, order)
-        except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{shown(name)}: {error}") from None
-        values += array.size
-        if values > length:  # a value takes two bytes or more; converted, four
-            raise Unreadable(
-                "its tensors declare more values than it holds, get it from another place"
-            )
-        arrays[name] = array
-    return arrays
-
-
-def _array(tensor: Tensor, content: Any, order: str) -> np.ndarray:
-    storage = tensor.storage
-    shape = tensor.shape
-    strides = tensor.strides
-    if not isinstance(storage, Storage):
-        raise ValueError("a tensor without storage")
-    if not isinstance(shape, tuple) or not isinstance(strides, tuple) or len(shape) != len(strides):
-        raise ValueError("shape and strides differ in length")
-    if len(shape) > MAX_DIMENSIONS:
-        raise ValueError(f"a tensor of {len(shape)} dimensions")
-    last = whole(tensor.offset) + sum(
-        (whole(n) - 1) * whole(stride) for n, stride in zip(shape, strides, strict=True)
-    )
-    size = math.prod(shape)
-    if not 0 < size <= storage.size or last >= storage.size:
-        raise ValueError("a tensor beyond its storage")
-    item = _item_size(storage.dtype)
-    flat = content(storage)
-    if len(flat) < (storage.start + storage.size) * item:
-        raise ValueError("cut off")
-    dtype = np.dtype(order + ("u2" if storage.dtype == "bf16" else storage.dtype))
-    flat = np.frombuffer(flat, dtype, storage.size, storage.start * item)[tensor.offset :]
-    array = np.lib.stride_tricks.as_strided(
-        flat, shape, [stride * item for stride in strides], writeable=False
-    )
-    return from_bfloat16(array) if storage.dtype == "bf16" else array
-
-
-def from_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """Returns the float32 values whose upper halves are `bits` uint16."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def _item_size(dtype: str) -> int:
-    return 2 if dtype == "bf16" else int(dtype[1:])
+    return state

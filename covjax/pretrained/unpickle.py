@@ -1,29 +1,38 @@
-"""A reader of pickles that can build dictionaries of tensors and nothing else.
+"""A reader of pickles that can build dictionaries of arrays and nothing else.
 
 Python's own unpickler imports and calls whatever a file names. This one interprets the instructions
-itself: a name in a file is looked up in the short table below, whose entries are functions of this
+itself: a name in a file is looked up in the short tables below, whose entries are functions of this
 module that only keep numbers. There is no way from a file to any other code, and what is built is
 bounded by the length of the pickle.
 """
 
+import math
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import numpy as np
+
 MAX_INSTRUCTIONS = 1_000_000  # a state dict takes some 40 for each tensor
 MAX_DIMENSIONS = 8
-STORAGE_TYPES = {
-    "DoubleStorage": "f8",
-    "FloatStorage": "f4",
-    "HalfStorage": "f2",
-    "BFloat16Storage": "bf16",
-    "LongStorage": "i8",
-    "IntStorage": "i4",
-    "ShortStorage": "i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "u1",
+# The names of storages, by the type of their numbers. Two unsigned bytes stand for a bfloat16, which
+# numpy does not have; `covjax.pretrained.files` turns them into float32.
+DTYPES = {
+    f"{module}.{kind}Storage": np.dtype(dtype)
+    for module in ("torch", "torch.cuda")
+    for kind, dtype in {
+        "Double": "<f8",
+        "Float": "<f4",
+        "Half": "<f2",
+        "BFloat16": "<u2",
+        "Long": "<i8",
+        "Int": "<i4",
+        "Short": "<i2",
+        "Char": "i1",
+        "Byte": "u1",
+        "Bool": "u1",
+    }.items()
 }
 
 
@@ -32,43 +41,10 @@ class Unreadable(Exception):
 
 
 @dataclass(eq=False)
-class StorageType:
-    dtype: str
+class Holder:
+    """An object of PyTorch or numpy: its array, or None if it holds none."""
 
-
-@dataclass(eq=False)
-class Storage:
-    """`size` numbers of type `dtype`, kept elsewhere in the file under `key`, from number `start`
-    on.
-    """
-
-    key: str
-    dtype: str
-    size: int
-    start: int = 0
-
-
-@dataclass(eq=False)
-class Tensor:
-    """A view of a storage: first number, and shape and strides in numbers; all of it as the file
-    says, unchecked.
-    """
-
-    storage: Any = None
-    offset: Any = 0
-    shape: Any = ()
-    strides: Any = ()
-
-
-@dataclass(eq=False)
-class Parameter:
-    """What PyTorch before 0.4 saved instead of a tensor."""
-
-    data: Any = None
-
-
-class Ignored:
-    """Stands for a numpy number, which training loops keep beside the weights."""
+    array: Any = None
 
 
 def shown(name: object) -> str:
@@ -84,161 +60,171 @@ def whole(value: object) -> int:
     return value
 
 
-def _rebuild_tensor(storage, offset, shape, strides, *_):
-    return Tensor(storage, offset, shape, strides)
+def text(value: object) -> str:
+    """Returns a text out of a file. Raises ValueError for anything else.
+
+    What is no text may be a tuple of tuples, which take for ever to hash, print or compare.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} where a name belongs")
+    return value
+
+
+def tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.ndarray:
+    """Returns a view of a storage, a flat array, after checking that the storage holds it.
+
+    Args:
+      offset: number of the first value.
+      shape, strides: tuples, strides in values.
+
+    Raises ValueError for a view that goes beyond the storage or is none.
+    """
+    # A view of a view with strides could reach beyond the memory.
+    if not isinstance(storage, np.ndarray) or storage.ndim != 1 or not storage.flags.c_contiguous:
+        raise ValueError("a tensor without storage")
+    if not isinstance(shape, tuple) or not isinstance(strides, tuple) or len(shape) != len(strides):
+        raise ValueError("shape and strides differ in length")
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"a tensor of {len(shape)} dimensions")
+    if 0 in shape:
+        return storage[:0]  # not weights, but what a checkpoint may hold beside them
+    last = whole(offset) + sum(
+        (whole(n) - 1) * whole(stride) for n, stride in zip(shape, strides, strict=True)
+    )
+    if max(last + 1, math.prod(shape)) > storage.size:
+        raise ValueError("a tensor beyond its storage")
+    in_bytes = [stride * storage.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(storage[offset:], shape, in_bytes, writeable=False)
 
 
 # Nothing in it may do more than keep its arguments.
-CALLABLES: dict[str, Callable[..., Any]] = {
+CALLABLES: dict[str, Callable[..., object]] = {
     "collections.OrderedDict": lambda: {},
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor": tensor,
+    "torch._utils._rebuild_tensor_v2": tensor,
     "torch._utils._rebuild_parameter": lambda data, *_: data,
-    "torch.nn.parameter.Parameter": lambda data=None, *_: Parameter(data),
+    "torch.nn.parameter.Parameter": lambda data=None, *_: Holder(data),
     "torch.Size": lambda sizes=(): sizes,
-    **{f"torch.{name.replace('Storage', 'Tensor')}": lambda: Tensor() for name in STORAGE_TYPES},
-    **{f"numpy.{core}.multiarray.scalar": lambda *_: Ignored() for core in ("core", "_core")},
-    "numpy.dtype": lambda *_: Ignored(),
-    "_codecs.encode": lambda *_: Ignored(),  # how bytes of such a number are written
+    **{name.replace("Storage", "Tensor"): lambda: Holder() for name in DTYPES},
+    # numpy's numbers, which training loops keep beside the weights, and how their bytes are written
+    **{f"numpy.{core}.multiarray.scalar": lambda *_: Holder() for core in ("core", "_core")},
+    "numpy.dtype": lambda *_: Holder(),
+    "_codecs.encode": lambda *_: Holder(),
 }
 
 
-def _named(module: str, name: str) -> Any:
-    if module in ("torch", "torch.cuda") and name in STORAGE_TYPES:
-        return StorageType(STORAGE_TYPES[name])
-    if f"{module}.{name}" not in CALLABLES:
+def _named(module: object, name: object) -> str:
+    full = f"{text(module)}.{text(name)}"
+    if full not in CALLABLES and full not in DTYPES:
         raise Unreadable(
-            f"holds {shown(f'{module}.{name}')}, which is no weight and is not run; "
+            f"holds {shown(full)}, which is no weight and is not run; "
             "save the weights alone: torch.save(model.state_dict(), PATH)"
         )
-    return CALLABLES[f"{module}.{name}"]
-
-
-def _build(target: Any, state: Any) -> None:
-    """Gives an object its state, as far as it is weights."""
-    if isinstance(target, Tensor):
-        target.storage, target.offset, target.shape, target.strides = state
-    elif isinstance(target, Parameter):
-        target.data = state[0]  # data, gradient, hooks, ...
-    elif not isinstance(target, (dict, Ignored)):  # the former has versions of modules as state
-        raise ValueError("a state where none belongs")
-
-
-def _call(function: Any, arguments: Any) -> Any:
-    if function not in CALLABLES.values() or not isinstance(arguments, tuple):
-        raise ValueError("a call of what is no function")
-    return function(*arguments)
-
-
-def _set_items(target: Any, items: list) -> None:
-    if not isinstance(target, dict) or len(items) % 2:
-        raise ValueError("items of what is no dictionary")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        # Hashing a deep or shared tuple may take for ever.
-        if not isinstance(key, (str, int, float)) and key is not None:
-            raise ValueError("a key that is no name")
-        if key in target:
-            raise ValueError(f"{shown(key)} twice")
-        target[key] = value
-
-
-def _extend(target: Any, items: list) -> None:
-    if not isinstance(target, list):
-        raise ValueError("elements of what is no list")
-    target.extend(items)
+    return full
 
 
 class _Machine:
-    """Stack and memo of one pickle."""
+    """Stack and memo of one pickle; `outer` holds the stacks below each open mark."""
 
     def __init__(self, persistent: Callable[[Any], Any]):
         self.stack: list[Any] = []
-        self.marks: list[int] = []
+        self.outer: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.persistent = persistent
 
-    def pop(self) -> Any:
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise ValueError("nothing on the stack")
-        return self.stack.pop()
+    def mark(self) -> None:
+        self.outer.append(self.stack)
+        self.stack = []
 
-    def pop_mark(self) -> list[Any]:
-        start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
+    def since_mark(self) -> list[Any]:
+        items = self.stack
+        self.stack = self.outer.pop()
         return items
 
-    def last(self, count: int) -> tuple:
-        return tuple(reversed([self.pop() for _ in range(count)]))
+    def last(self, count: int) -> list[Any]:
+        return [self.stack.pop() for _ in range(count)][::-1]
 
-    def call(self, _) -> Any:
+    def call(self) -> object:
         function, arguments = self.last(2)
-        return _call(function, arguments)
+        if not isinstance(arguments, tuple):
+            raise ValueError("a call without arguments")
+        return CALLABLES[text(function)](*arguments)
 
-    def dictionary(self, _) -> dict:
-        target: dict = {}
-        _set_items(target, self.pop_mark())
-        return target
+    def set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict) or len(items) % 2:
+            raise ValueError("items of what is no dictionary")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if not isinstance(key, (str, int, float)) and key is not None:
+                raise ValueError("a key that is no name")  # see `text`
+            if key in target:
+                raise ValueError(f"{shown(key)} twice")
+            target[key] = value
 
-    def global_on_stack(self, _) -> Any:
-        module, name = self.last(2)
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a name that is no text")
-        return _named(module, name)
+    def extend(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], list):
+            raise ValueError("elements of what is no list")
+        self.stack[-1].extend(items)
+
+    def build(self) -> None:
+        """Gives an object its state, as PyTorch's own objects take it."""
+        target, state = self.last(2)
+        match target, state:
+            case Holder(), (storage, offset, shape, strides):
+                target.array = tensor(storage, offset, shape, strides)
+            case Holder(), (data, _, _, _, _):  # a Parameter before PyTorch 0.1.10
+                target.array = data
+            case ((Holder() | dict()), _):  # hooks, or the versions of modules
+                pass
+            case _:
+                raise ValueError("a state where none belongs")
+        self.stack.append(target)
 
 
-def _value(_, argument: Any) -> Any:
-    return argument
-
-
-# What puts one value on the stack.
-_PUSHES: dict[str, Callable[[_Machine, Any], Any]] = {
+# What puts one value on the stack; instructions are those of protocols 2 to 5.
+_PUSHES: dict[str, Callable[[_Machine, Any], object]] = {
     "NONE": lambda m, _: None,
     "NEWTRUE": lambda m, _: True,
     "NEWFALSE": lambda m, _: False,
     **dict.fromkeys(
-        ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"), _value
+        (
+            *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+            *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
+            *("BINUNICODE", "SHORT_BINUNICODE"),
+        ),
+        lambda m, argument: argument,
     ),
-    **dict.fromkeys(
-        ("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"), _value
-    ),
-    **dict.fromkeys(("UNICODE", "BINUNICODE", "SHORT_BINUNICODE"), _value),
     "EMPTY_DICT": lambda m, _: {},
     "EMPTY_LIST": lambda m, _: [],
     "EMPTY_TUPLE": lambda m, _: (),
-    "DICT": _Machine.dictionary,
-    "LIST": lambda m, _: m.pop_mark(),
-    "TUPLE": lambda m, _: tuple(m.pop_mark()),
-    "TUPLE1": lambda m, _: m.last(1),
-    "TUPLE2": lambda m, _: m.last(2),
-    "TUPLE3": lambda m, _: m.last(3),
+    "TUPLE": lambda m, _: tuple(m.since_mark()),
+    "TUPLE1": lambda m, _: tuple(m.last(1)),
+    "TUPLE2": lambda m, _: tuple(m.last(2)),
+    "TUPLE3": lambda m, _: tuple(m.last(3)),
     "GLOBAL": lambda m, names: _named(*names.split(" ", 1)),
-    "STACK_GLOBAL": _Machine.global_on_stack,
-    "REDUCE": _Machine.call,
-    "NEWOBJ": _Machine.call,
-    "PERSID": lambda m, key: m.persistent(key),
-    "BINPERSID": lambda m, _: m.persistent(m.pop()),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda m, index: m.memo[index]),
+    "STACK_GLOBAL": lambda m, _: _named(*m.last(2)),
+    "REDUCE": lambda m, _: m.call(),
+    "NEWOBJ": lambda m, _: m.call(),
+    "BINPERSID": lambda m, _: m.persistent(m.stack.pop()),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda m, index: m.memo[index]),
 }
 # What only changes what is there.
-_CHANGES: dict[str, Callable[[_Machine, Any], Any]] = {
-    "PROTO": lambda m, _: None,
-    "FRAME": lambda m, _: None,
-    "STOP": lambda m, _: None,
-    "MARK": lambda m, _: m.marks.append(len(m.stack)),
+_CHANGES: dict[str, Callable[[_Machine, Any], None]] = {
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda m, _: None),
+    "MARK": lambda m, _: m.mark(),
     **dict.fromkeys(
-        ("PUT", "BINPUT", "LONG_BINPUT"), lambda m, index: m.memo.update({index: m.stack[-1]})
+        ("BINPUT", "LONG_BINPUT"), lambda m, index: m.memo.update({index: m.stack[-1]})
     ),
     "MEMOIZE": lambda m, _: m.memo.update({len(m.memo): m.stack[-1]}),
-    "SETITEM": lambda m, _: (lambda items: _set_items(m.stack[-1], list(items)))(m.last(2)),
-    "SETITEMS": lambda m, _: (lambda items: _set_items(m.stack[-1], items))(m.pop_mark()),
-    "APPEND": lambda m, _: (lambda items: _extend(m.stack[-1], list(items)))(m.last(1)),
-    "APPENDS": lambda m, _: (lambda items: _extend(m.stack[-1], items))(m.pop_mark()),
-    "BUILD": lambda m, _: (lambda state: _build(m.stack[-1], state))(m.pop()),
+    "SETITEM": lambda m, _: m.set_items(m.last(2)),
+    "SETITEMS": lambda m, _: m.set_items(m.since_mark()),
+    "APPEND": lambda m, _: m.extend(m.last(1)),
+    "APPENDS": lambda m, _: m.extend(m.since_mark()),
+    "BUILD": lambda m, _: m.build(),
 }
 
 
-def no_persistent(_) -> Any:
+def no_persistent(_: object) -> object:
     raise ValueError("a reference to outside the pickle")
 
 
@@ -248,17 +234,19 @@ def read_pickle(stream: BinaryIO, persistent: Callable[[Any], Any] = no_persiste
     Args:
       persistent: turns what the pickle says of an object kept outside it into that object.
 
-    Returns dictionaries, lists, tuples, numbers, texts, Storage and Tensor. Raises Unreadable if
-    the pickle names anything else, ValueError, LookupError or TypeError if it is damaged.
+    Returns dictionaries, lists, tuples, numbers, texts, arrays and their holders. Raises
+    Unreadable if the pickle names anything else; if it is damaged, what files.DAMAGE lists.
     """
     machine = _Machine(persistent)
     for count, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
         if count >= MAX_INSTRUCTIONS:
             raise Unreadable(
-                f"its pickle has more than {MAX_INSTRUCTIONS:,} instructions, no state dict is that long"
+                f"its pickle has more than {MAX_INSTRUCTIONS:,} instructions, "
+                "no state dict is that long"
             )
         if instruction.name in _PUSHES:
-            machine.stack.append(_PUSHES[instruction.name](machine, argument))
+            value = _PUSHES[instruction.name](machine, argument)
+            machine.stack.append(value)
         elif instruction.name in _CHANGES:
             _CHANGES[instruction.name](machine, argument)
         else:
@@ -266,6 +254,6 @@ def read_pickle(stream: BinaryIO, persistent: Callable[[Any], Any] = no_persiste
                 f"its pickle uses {instruction.name}, which no state dict needs; "
                 "save the weights alone: torch.save(model.state_dict(), PATH)"
             )
-    if len(machine.stack) != 1 or machine.marks:
+    if len(machine.stack) != 1 or machine.outer:
         raise ValueError("a pickle that ends in the middle")
     return machine.stack[0]

@@ -16,6 +16,7 @@ from tests.pretrained.formats import (
     ORDERED,
     Call,
     Global,
+    Reference,
     legacy_of,
     pickled,
     tar_file,
@@ -120,6 +121,32 @@ def test_ordered_dictionaries_with_state(tmp_path):
 
 def test_parameters_of_old_files(tmp_path):
     same(read(tmp_path / "w.pth", tar_file(STATE, parameters=True)), STATE)
+
+
+STORED = Reference(("storage", Global("torch", "FloatStorage"), "0", "cpu", 2, None))
+STATES = {
+    "tensor before 0.1.12": Call(Global("torch", "FloatTensor"), (), (STORED, 0, (2,), (1,))),
+    "parameter before 0.1.10": Call(
+        Global("torch.nn.parameter", "Parameter"), (), (STORED, None, ORDERED, True, False), b"\x81"
+    ),
+    "parameter before 0.4": Call(
+        Global("torch.nn.parameter", "Parameter"), (STORED,), (True, False, ORDERED)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+def test_states_of_old_objects(tmp_path, kind):
+    """As torch.Tensor.__setstate__ takes them."""
+    storage = (2).to_bytes(8, "little") + np.float32([1, 2]).tobytes()
+    content = legacy_of({"w": STATES[kind]}, {"0": storage})
+    same(read(tmp_path / "w.pth", content), {"w": np.float32([1, 2])})
+
+
+def test_an_empty_tensor_beside_the_weights(tmp_path):
+    names = {"model": {"w": tensor("0", "f4", (1,))}, "empty": tensor("1", "f4", (0,))}
+    content = zip_of(pickled(names), {"0": np.float32([5]).tobytes(), "1": b""})
+    same(read(tmp_path / "w.pth", content), {"w": np.float32([5])})
 
 
 def test_views_of_one_storage(tmp_path):

@@ -3,6 +3,7 @@ fill.
 """
 
 import builtins
+import encodings.cp437  # noqa: F401  zipfile imports it late, by exec, which a test forbids
 import os
 import pickle
 import struct
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from covjax.errors import InputError
 from covjax.pretrained.files import read_weights
+from covjax.pretrained.torch_files import read_legacy, read_tar
 from tests.pretrained.formats import (
     FORMS,
     ORDERED,
@@ -175,6 +177,13 @@ ODD = {
     "deep tuples as a key": Raw(b"}N" + b"\x85" * 50_000 + b"Ns"),
     "deep lists": Raw(b"]" * 50_000 + b"a" * 49_999),
     "shared tuples as a key": Raw(b"}N\x85" + SHARED + b"Ns"),
+    "shared tuples as a reference": Raw(b"}X\1\0\0\0wN\x85" + SHARED + b"Qs"),
+    "shared tuples as a key of a storage": {"w": tensor(Raw(b"N\x85" + SHARED), "f4", (4,))},
+    "shared tuples as a type": {"w": Reference(("storage", Raw(b"N\x85" + SHARED), "0", "cpu", 4))},
+    "shared tuples as a name": Raw(b"N\x85" + SHARED + b"X\1\0\0\0w\x93"),
+    "tensor as a storage": {"w": Call(W.function, (
+        tensor("0", "f4", (4,), strides=(0,)), 0, (4,), (1,), False, ORDERED
+    ))},
     "great memo": Raw(b"Nr\xff\xff\xff\xff"),
     "unfilled memo": Raw(b"h\x07"),
     "great text": Raw(b"X\xff\xff\xff\x7fab"),
@@ -327,6 +336,36 @@ def test_any_bytes_as_a_pickle(tmp_path_factory, content, form):
     value = Raw(content)
     whole = pickled(value) if form == "bare" else CONTAINERS[form](value)
     bounded(tmp_path_factory.getbasetemp() / "any.pth", whole)
+
+
+def test_tuples_in_other_places():
+    """Of archives of old: what is no number and no name is not hashed, printed or compared."""
+    endless = Raw(b"N\x85" + SHARED)
+    float_type = Global("torch", "FloatStorage")
+    one = struct.pack("<q", 1) + bytes(4)
+
+    def tar(key=1, kind=float_type, root=1, part=2, name=3, storage=1):
+        storages = pickled(1) + pickled((key, "cpu", kind)) + one + pickled([(part, root, 0, 1)])
+        tensors = pickled(1) + pickled((name, storage, float_type))
+        tensors += struct.pack("<i4x3q", 1, 1, 1, 0)
+        return tar_of(
+            {
+                "storages": storages,
+                "tensors": tensors,
+                "pickle": pickled({"w": Reference("3")}),
+            }
+        )
+
+    assert read_tar(tar())["w"] == [0]
+    for place in ("key", "kind", "root", "part", "name", "storage"):
+        with pytest.raises(ValueError, match="tuple where a"):
+            read_tar(tar(**{place: endless}))
+    weights = {"w": tensor("0", "f4", (1,), view=(None,))}
+    content = legacy_of(weights, {"0": one})
+    assert read_legacy(content)["w"] == [0]
+    keys = pickled(["0"])
+    with pytest.raises(ValueError, match="tuple where a name belongs"):
+        read_legacy(content.replace(keys, pickled([endless])))
 
 
 def test_legacy_storages(tmp_path):
