@@ -11,7 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from covjax.pretrained.unpickle import (
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 # keys under which checkpoints keep the weights
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
-ORDERS = {b"little": "<", b"big": ">"}
+ORDERS: dict[bytes, Literal["<", ">"]] = {b"little": "<", b"big": ">"}
 BLOCK = 512
 
 
