@@ -1,11 +1,11 @@
-"""Names under which published files keep the same weights, turned into those of today's torchvision
-and timm.
-"""
+"""Names of weights in published files, turned into those of today's torchvision and timm."""
 
 import re
 from collections.abc import Mapping
 
 import numpy as np
+
+from covjax.pretrained.unpickle import Unreadable
 
 # What wrappers (DataParallel, torch.compile, a training module) put before every name.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
@@ -34,7 +34,7 @@ TIMM_FIRST = ("", "", "conv_dw", "bn1", "conv_pw", "bn2")  # of the block that d
 
 
 def respelled(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the state under today's names. Raises ValueError if two names become one."""
+    """Returns the state under today's names. Raises Unreadable if two names become one."""
     while prefix := next(
         (p for p in PREFIXES if state and all(name.startswith(p) for name in state)), None
     ):
@@ -46,12 +46,11 @@ def respelled(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     lite = _lite_names() if "_conv_stem.weight" in state else {}
     for name, array in state.items():
         module, _, leaf = name.rpartition(".")
-        name = f"{lite[module]}.{leaf}" if module in lite else name
-        new = next(
-            (found.expand(to) for old, to in rules if (found := re.fullmatch(old, name))), name
-        )
+        new = f"{lite[module]}.{leaf}" if module in lite else name
+        for old, to in rules:
+            new = re.sub(rf"^{old}$", to, new)
         if new in renamed:
-            raise ValueError(f"{name} and another name for {new}")
+            raise Unreadable(f"holds {name} and another name for {new}, use another file")
         renamed[new] = array
     return renamed
 
