@@ -44,6 +44,7 @@ class Match(NamedTuple):
 
     @property
     def fits(self) -> bool:
+        """Whether the weights are all that the network needs, and nothing else."""
         return not (self.missing or self.left_over or self.misshapen)
 
 

@@ -116,7 +116,7 @@ def _content(path: Path) -> bytes:
 
 
 def _check_name(path: Path, digest: str) -> None:
-    """Raises Unreadable if the digits at the end of a published file's name are not its sha256's."""
+    """Raises Unreadable if digits at the end of a file's name are not those of its sha256."""
     named = re.search(r"-([0-9a-f]{8,64})\.[a-z0-9]+$", path.name)
     if named and not digest.startswith(named[1]):
         raise Unreadable(

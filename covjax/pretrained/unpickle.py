@@ -16,8 +16,8 @@ import numpy as np
 
 MAX_INSTRUCTIONS = 1_000_000  # a state dict takes some 40 for each tensor
 MAX_DIMENSIONS = 8
-# The names of storages, by the type of their numbers. Two unsigned bytes stand for a bfloat16, which
-# numpy does not have; `covjax.pretrained.files` turns them into float32.
+# The types of storages by name. Two unsigned bytes stand for a bfloat16, which numpy does not have;
+# `covjax.pretrained.files` turns them into float32.
 DTYPES = {
     f"{module}.{kind}Storage": np.dtype(dtype)
     for module in ("torch", "torch.cuda")
