@@ -18,15 +18,19 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from covjax import cli, report
-from covjax.config import read_config
-from covjax.data.deep_pictures import BITS
-from covjax.data.hounsfield import INTENSITIES
+from covjax import report
+from covjax.commands import cli
+from covjax.data.formats.deep_pictures import BITS
+from covjax.data.formats.hounsfield import INTENSITIES
 from covjax.evaluation.options import Options, make_options
 from covjax.evaluation.paired import paired_differences
-from covjax.framework import audit_run, audit_source, evaluate_run, pool_runs, run_protocols, screen
-from covjax.framework.screening import MASKS, ON_ERROR
+from covjax.runs.audit import audit_run, audit_source
+from covjax.runs.evaluate import evaluate_run
+from covjax.runs.pool import pool_runs
+from covjax.runs.protocols import run_protocols
 from covjax.runtime import use_xla_flags
+from covjax.screening.screen import MASKS, ON_ERROR, screen
+from covjax.settings.config import read_config
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string(

@@ -13,10 +13,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from covjax import cli
+from covjax.commands import cli
 from covjax.errors import InputError
 from covjax.files import write_whole
-from covjax.framework import preview_augmentation, train_run
 from covjax.report import (
     augmentation_grid,
     build_report,
@@ -24,6 +23,8 @@ from covjax.report import (
     study_table,
     summary_table,
 )
+from covjax.runs.preview import preview_augmentation
+from covjax.runs.train import train_run
 from covjax.runtime import use_xla_flags
 from covjax.study import run_study
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from covjax.config import read_config
-from covjax.enhance import enhance
+from covjax.preprocess.enhance import enhance
+from covjax.settings.config import read_config
 
 ROOT = Path(__file__).parents[1]
 TRUE = "#56B4E9"

@@ -91,7 +91,7 @@ def prepare(argv, before, limit, environment, folder):
 if __name__ == "__main__":
     os.chdir(ROOT)
     sys.path[0] = str(ROOT)
-    import covjax.cli
+    import covjax.commands.cli
     import covjax.framework
     import covjax.report
     import covjax.study  # noqa: F401

@@ -4,7 +4,6 @@ import gc
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,8 +11,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.commands import FEW_COLLECTIONS, Commands
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 ON_DEVICES = ("evaluation/test_predict.py", "training/test_program.py", "training/test_step.py")
 # Compiling is most of the work, and few programs run more than once. XLA_FLAGS= runs the tests with
 # what users run.
@@ -41,7 +40,7 @@ def pytest_xdist_make_scheduler(config, log):
             name = nodeid.split("::")[0]
             if name.endswith(ON_DEVICES):
                 return "devices"
-            return "framework" if "/framework/" in name else name
+            return "trained" if "/runs/" in name or "/screening/" in name else name
 
     return ByFile(config, log)
 
@@ -88,3 +87,15 @@ def on_devices(tmp_path_factory):
         running[count] = subprocess.Popen(command, env=environment)
     assert {count: process.wait() for count, process in running.items()} == {1: 0, 4: 0}
     return {count: dict(np.load(folder / f"{count}.npz")) for count in running}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """(workdir, config) of a finished run of both stages."""
+    from covjax.runs.train import train_run
+    from tests.trained import tiny_config
+
+    folder = tmp_path_factory.mktemp("run")
+    config = tiny_config(folder)
+    train_run(config, folder / "workdir")
+    return folder / "workdir", config

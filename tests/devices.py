@@ -20,11 +20,11 @@ from covjax.data.views import Native, whole_view
 from covjax.errors import InputError
 from covjax.evaluation.options import make_options
 from covjax.evaluation.predict import collect, make_predictor
-from covjax.inputs import Normalization, slice_size
-from covjax.optimizer import make_optimizer, make_schedule
+from covjax.nn.pooling import Pool
+from covjax.optim.optimizer import make_optimizer, make_schedule
 from covjax.parallel import AXIS, pmap_eval, pmap_train, replicate, round_up, shard, unshard
-from covjax.pooling import Pool
-from covjax.stages import Statistics, init_variables, make_model, make_stage
+from covjax.preprocess.network_input import Normalization, slice_size
+from covjax.stages.stage import Statistics, init_variables, make_model, make_stage
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.state import create_state
 from covjax.training.step import train_step

@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from configs import classify
-from covjax.config import check_config, settled
 from covjax.errors import InputError
 from covjax.models import list_models, model_class
+from covjax.settings.config import check_config, settled
 
 NETWORKS = list_models("classification")
 PUBLISHED = [name for name in NETWORKS if hasattr(model_class(name), "pretrained_input")]

@@ -6,15 +6,14 @@ import os
 import subprocess
 import sys
 import zlib
-from pathlib import Path
 
 import pytest
 
 from covjax import runtime
 from covjax.errors import InputError
 from covjax.runtime import XLA_FLAGS, use_xla_flags
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 # What train.py does until its run begins, then whether jax has started, then whether it does with
 # these flags.
 START = """

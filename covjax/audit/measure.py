@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from covjax.data.source import IGNORE, Slice, infected
+from covjax.data.label_map import IGNORE, infected
+from covjax.data.sources.source import Slice
 from covjax.errors import InputError
 
 SIDE = 64  # of the thumbnails that are compared
@@ -25,7 +26,7 @@ CONSTANT = 0.9  # share of the whole border in its grey; less, and it is a part 
 class Measured:
     """Every readable slice of a data set in numbers. `M` slices, in the order of the source.
 
-    The fields up to `notes` are what `covjax.data.splits.make_splits` needs of a data set.
+    The fields up to `notes` are what `covjax.data.splits.splits.splits.make_splits` needs of a data set.
     """
 
     source: str

@@ -14,7 +14,7 @@ from PIL import Image
 import covjax
 from covjax.audit.findings import Finding
 from covjax.audit.measure import Measured
-from covjax.data.source import Slice
+from covjax.data.sources.source import Slice
 from covjax.files import encode_table, write_together
 
 LONGEST = 320  # pixels of a side of a stored picture

@@ -1,1 +1,1 @@
-"""Sources, splits, transforms and loaders of CT slices."""
+"""CT slices: their file formats, sources, prepared copies, splits and batches."""

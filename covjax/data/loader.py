@@ -11,8 +11,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from covjax.data.lungs import Box
-from covjax.data.prepared import Prepared
+from covjax.data.lungs.fields import Box
+from covjax.data.prepared.dataset import Prepared
 from covjax.data.views import Native, ViewSettings, make_view, seen_crop
 from covjax.errors import InputError
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from covjax.data.images import MAX_PIXELS, MIN_SIDE
+from covjax.data.formats.images import MAX_PIXELS, MIN_SIDE
 from covjax.errors import InputError
 
 SPACINGS = (0.1, 10.0)  # mm, least and most

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from covjax.data.lungs import Box, Crop, find_crop
+from covjax.data.label_map import IGNORE
+from covjax.data.lungs.fields import Box, Crop, find_crop
 from covjax.data.resizing import Shape, box_at, padded, resize, scaled_shape
-from covjax.data.source import IGNORE
 
 Spacing = tuple[float, ...] | None  # mm between rows and columns, and perhaps between slices before
 

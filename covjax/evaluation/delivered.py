@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from covjax.data.source import infected
+from covjax.data.label_map import infected
 from covjax.data.views import Native, View
 from covjax.evaluation.postprocess import remove_small
 from covjax.metrics import surface_scores
-from covjax.stages import Rows
+from covjax.stages.stage import Rows
 
 _TOUCHING = np.ones((3, 3))  # lesions touch by a side or a corner
 

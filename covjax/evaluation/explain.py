@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from covjax.enhance import places_of
-from covjax.enhance.placement import read_at, resized_places
 from covjax.errors import InputError
-from covjax.stages import Stage
+from covjax.preprocess.enhance import places_of
+from covjax.preprocess.placement import read_at, resized_places
+from covjax.stages.stage import Stage
 
 OUTCOMES = ("tp", "fp", "fn", "tn")
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from covjax.data.source import IGNORE
+from covjax.data.label_map import IGNORE
 from covjax.errors import InputError
 
 # 8-connected in each mask, never from one mask to the next.

@@ -16,7 +16,7 @@ from covjax.evaluation.delivered import delivered_rows
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.tta import averaged_outputs
 from covjax.parallel import pmap_eval, shard, unshard
-from covjax.stages import Rows, Stage
+from covjax.stages.stage import Rows, Stage
 
 INPUTS = ("image", "mask", "label", "valid")
 # rows that are kept only where `keep` names them

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit, logit
 
-from covjax.config import encode_json
 from covjax.data.loader import SliceReader
-from covjax.data.prepared import Prepared
+from covjax.data.prepared.dataset import Prepared
 from covjax.evaluation.predict import scores_of
 from covjax.files import encode_table, write_together
 from covjax.metrics import (
@@ -26,7 +25,8 @@ from covjax.metrics.classification import THRESHOLDS
 from covjax.metrics.registry import OUTLINES, find
 from covjax.metrics.surface import THETA, TOLERANCE
 from covjax.metrics.thresholds import threshold_to_json
-from covjax.stages import CLASSIFICATION_CLASSES, Rows, Stage
+from covjax.settings.config import encode_json
+from covjax.stages.stage import CLASSIFICATION_CLASSES, Rows, Stage
 
 LESION_ROWS = ("lesions", "lesions_lost", "unseen")  # of a segmenter, see `delivered.lesion_rows`
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from covjax.config import stage_names
-from covjax.enhance import enhance
 from covjax.errors import InputError
-from covjax.stages import Stage, make_model
+from covjax.preprocess.enhance import enhance
+from covjax.settings.config import stage_names
+from covjax.stages.stage import Stage, make_model
 
 SCALES = (0.75, 1.0, 1.25)
 FLIPS = ((False, False), (True, False), (False, True), (True, True))  # along height, along width

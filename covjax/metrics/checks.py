@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from covjax.arrays import shown
 from covjax.errors import InputError
+from covjax.ops.checks import shown
 
 
 def as_array(name: str, values: Any, wanted: str) -> np.ndarray:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from covjax.arrays import shown
 from covjax.errors import InputError
 from covjax.metrics.checks import as_array, check_patients, check_real
 from covjax.metrics.curves import check_binary, weighted_areas
@@ -16,6 +15,7 @@ from covjax.metrics.jackknife import Limits, limited, share_limits, t_intervals
 from covjax.metrics.registry import SCORES
 from covjax.metrics.resampling import ratio
 from covjax.metrics.roc_area import delong
+from covjax.ops.checks import shown
 
 BINS = 10  # of the expected calibration error
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of the threshold table

@@ -6,9 +6,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from covjax.arrays import check_count
 from covjax.errors import InputError
 from covjax.metrics.checks import as_array
+from covjax.ops.checks import check_count
 
 
 def confusion_matrix(

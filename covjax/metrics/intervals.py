@@ -3,9 +3,9 @@
 import math
 import numbers
 
-from covjax.arrays import check_count
 from covjax.errors import InputError
 from covjax.metrics.checks import check_real, finite_number
+from covjax.ops.checks import check_count
 
 
 def score(

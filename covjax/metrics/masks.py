@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from covjax.arrays import check_count
 from covjax.errors import InputError
 from covjax.metrics.checks import as_array, check_labels, check_names
 from covjax.metrics.segmentation import infection_scores, surface_summary
 from covjax.metrics.surface import surface_scores
+from covjax.ops.checks import check_count
 
 TWO = ("background", "infected")
 IGNORED = 255  # of `surface_scores`

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.stats import binom, chi2
 
-from covjax.arrays import check_count, shown
 from covjax.errors import InputError
 from covjax.metrics.checks import as_array, check_real, check_statistic
 from covjax.metrics.intervals import score
 from covjax.metrics.jackknife import limited, t_intervals
 from covjax.metrics.resampling import CHUNK, Statistic, Units, units_of
+from covjax.ops.checks import check_count, shown
 
 EXACT_BELOW = 25  # discordant pairs
 EXACT_UNITS = 13  # patients: up to 8,192 exchanges

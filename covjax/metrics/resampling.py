@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from covjax.arrays import check_count
 from covjax.errors import InputError
 from covjax.metrics.checks import as_array, check_real, check_statistic
+from covjax.ops.checks import check_count
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 

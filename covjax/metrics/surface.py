@@ -10,10 +10,10 @@ from functools import lru_cache
 import numpy as np
 from scipy.spatial import cKDTree
 
-from covjax.arrays import check_count
 from covjax.errors import InputError
 from covjax.metrics.checks import as_array, check_labels
 from covjax.metrics.registry import OUTLINES
+from covjax.ops.checks import check_count
 
 THETA = 0.0075  # of the image diagonal: tolerance of the BF score
 # mm where the spacing is known, else pixels: tolerance of the normalised surface Dice

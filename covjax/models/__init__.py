@@ -9,7 +9,7 @@ training. Class attributes say what is known of the network:
 - `smallest`: side in pixels of the smallest input (1 if it has none);
 - `stem`, `head`: module names of the first convolution and of the layers, a tuple, whose shape depends on num_classes;
 - `auxiliary_weight`: of the loss of each auxiliary head;
-- `pretrained_input`, `reference_key`, `flattened`, `package`: what published weights expect, see `covjax.models.reference`;
+- `pretrained_input`, `reference_key`, `flattened`: what published weights expect, see `covjax.models.reference`;
 - `encoder`, `encoder_path`: of a segmentation network that begins as a classifier with published weights does, the name
   of that classifier, and a function of a variable's path: its path in the classifier, or None if it has none there.
 """
@@ -23,26 +23,26 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.arrays import check_name, is_whole, shown
 from covjax.errors import InputError
-from covjax.models.cov_ctnet import CovCTNet
-from covjax.models.cov_raseg import CovRASeg
-from covjax.models.deeplab_v1 import DeepLabV1
-from covjax.models.deeplab_v3 import DeepLabV3
-from covjax.models.densenet import DenseNet
-from covjax.models.efficientnet_lite import EfficientNetLite0
-from covjax.models.fcn import FCN, FCNResNet50
-from covjax.models.googlenet import GoogLeNet
-from covjax.models.inception_v3 import InceptionV3
-from covjax.models.resnet import ResNet
-from covjax.models.segnet import PlainSegNet, SegNet
-from covjax.models.shufflenet_v1 import ShuffleNetV1
-from covjax.models.shufflenet_v2 import ShuffleNetV2
-from covjax.models.u_segnet import USegNet
-from covjax.models.unet import UNet
-from covjax.models.unet_backbone import BackboneUNet
-from covjax.models.vgg import VGG
-from covjax.models.xception import Xception
+from covjax.models.classification.cov_ctnet import CovCTNet
+from covjax.models.classification.densenet import DenseNet
+from covjax.models.classification.efficientnet_lite import EfficientNetLite0
+from covjax.models.classification.googlenet import GoogLeNet
+from covjax.models.classification.inception_v3 import InceptionV3
+from covjax.models.classification.resnet import ResNet
+from covjax.models.classification.shufflenet_v1 import ShuffleNetV1
+from covjax.models.classification.shufflenet_v2 import ShuffleNetV2
+from covjax.models.classification.vgg import VGG
+from covjax.models.classification.xception import Xception
+from covjax.models.segmentation.cov_raseg import CovRASeg
+from covjax.models.segmentation.deeplab_v1 import DeepLabV1
+from covjax.models.segmentation.deeplab_v3 import DeepLabV3
+from covjax.models.segmentation.fcn import FCN, FCNResNet50
+from covjax.models.segmentation.segnet import PlainSegNet, SegNet
+from covjax.models.segmentation.u_segnet import USegNet
+from covjax.models.segmentation.unet import UNet
+from covjax.models.segmentation.unet_backbone import BackboneUNet
+from covjax.ops.checks import check_name, is_whole, shown
 
 MODELS = {
     "classification": {

@@ -7,7 +7,7 @@ the side.
 from functools import partial
 
 from covjax.errors import unknown
-from covjax.models import efficientnet_lite, resnet
+from covjax.models.classification import efficientnet_lite, resnet
 
 BACKBONES = {
     "efficientnet_lite0": efficientnet_lite.feature_maps,

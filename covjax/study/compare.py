@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import covjax
-from covjax.config import flat_fields
-from covjax.framework.evaluate import rows_from_arrays
-from covjax.framework.pool import read_arrays
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test, per_image_dice, score
 from covjax.metrics.jackknife import limited, t_intervals
 from covjax.metrics.resampling import Statistic, ratio
+from covjax.runs.evaluate import rows_from_arrays
+from covjax.runs.pool import read_arrays
+from covjax.settings.config import flat_fields
 from covjax.study.grid import STAGE, Run, variant_names
 
 # Fields that tell what was studied, beside the variants'.

@@ -10,8 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from covjax.config import check_config, settled
 from covjax.errors import InputError, unknown
+from covjax.settings.config import check_config, settled
 
 STAGE = "segmenter"
 

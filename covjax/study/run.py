@@ -12,14 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from covjax.config import claim_workdir, write_json
-from covjax.data.prepared import prepare
-from covjax.data.splits import make_splits
+from covjax.data.prepared.dataset import prepare
+from covjax.data.splits.splits import make_splits
 from covjax.errors import InputError, RunError
-from covjax.framework import train_run
-from covjax.framework.trained import load_trained
-from covjax.inputs import slice_size
 from covjax.metrics import DEFINITIONS
+from covjax.preprocess.network_input import slice_size
+from covjax.runs.train import train_run
+from covjax.runs.trained import load_trained
+from covjax.settings.config import claim_workdir, write_json
 from covjax.study.compare import compare_variants
 from covjax.study.grid import STAGE, Run, planned_runs
 

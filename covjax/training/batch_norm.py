@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from covjax.freezing import overlay, split_statistics
-from covjax.layers import BATCH_NORM_MOMENTUM, Dropout
+from covjax.nn.layers import BATCH_NORM_MOMENTUM, Dropout
+from covjax.optim.freezing import overlay, split_statistics
 from covjax.parallel import pmap_train, replicate, shard
-from covjax.stages import Stage
+from covjax.stages.stage import Stage
 
 
 def make_finaliser(stage: Stage) -> Callable[[Any, Any, Iterable[dict[str, np.ndarray]]], Any]:

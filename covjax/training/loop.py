@@ -14,11 +14,11 @@ from tqdm import tqdm
 from covjax.data.loader import SliceReader, eval_batches, steps_per_epoch, train_batches
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.evaluation.predict import NotFinite, collect, make_predictor, mean_loss, scores_of
-from covjax.freezing import split_frozen
-from covjax.optimizer import make_optimizer, make_schedule
+from covjax.optim.freezing import split_frozen
+from covjax.optim.optimizer import make_optimizer, make_schedule
 from covjax.parallel import pmap_train, replicate, round_up, shard
 from covjax.runtime import compile_seconds, peak_memory_mb
-from covjax.stages import Stage, init_variables, variable_shapes
+from covjax.stages.stage import Stage, init_variables, variable_shapes
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.checkpoint import Checkpoints
 from covjax.training.history import History

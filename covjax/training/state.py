@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from covjax.freezing import overlay, split_frozen
+from covjax.optim.freezing import overlay, split_frozen
 
 
 @struct.dataclass
@@ -30,7 +30,7 @@ def create_state(
     variables: Any, optimizer: optax.GradientTransformation, seed: int, ema: bool, freeze: str = ""
 ) -> TrainState:
     """Returns the state before the first step; `freeze` names the parameters that do not train
-    (covjax.freezing).
+    (covjax.optim.freezing).
 
     Until a step is taken the average is the initial parameters, so that a checkpoint of step 0 can
     be evaluated.

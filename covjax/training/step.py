@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from covjax.augment import Augmentation, augment_batch
-from covjax.freezing import overlay, split_frozen
-from covjax.layers import global_positions
+from covjax.nn.layers import global_positions
+from covjax.optim.freezing import overlay, split_frozen
 from covjax.parallel import AXIS, sum_over_devices
-from covjax.stages import Batch, Stage
+from covjax.preprocess.augment import Augmentation, augment_batch
+from covjax.stages.stage import Batch, Stage
 from covjax.training.state import TrainState
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from covjax.audit import measure
-from covjax.data.source import Slice
+from covjax.data.sources.source import Slice
 
 
 def chest(seed, size=(60, 50)):

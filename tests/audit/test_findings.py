@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from covjax.audit import find
 from covjax.audit.findings import blind_iou
-from covjax.data.source import IGNORE
+from covjax.data.label_map import IGNORE
 from covjax.errors import InputError
 from tests.audit.planted import chest, healthy_set, lesion, measured, parts_by_patient
 

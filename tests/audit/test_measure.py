@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covjax.audit.measure import inner_box
-from covjax.data.source import IGNORE
+from covjax.data.label_map import IGNORE
 from covjax.errors import InputError
 from tests.audit.planted import chest, lesion, measured
 

@@ -58,11 +58,11 @@ def covjax_parts(network, dtype, batch_size):
 
     from configs import common
     from covjax.evaluation.predict import make_predictor
-    from covjax.inputs import Normalization
     from covjax.models import model_options
-    from covjax.optimizer import make_optimizer
+    from covjax.optim.optimizer import make_optimizer
     from covjax.parallel import AXIS, pmap_train, replicate
-    from covjax.stages import Statistics, init_variables, make_stage
+    from covjax.preprocess.network_input import Normalization
+    from covjax.stages.stage import Statistics, init_variables, make_stage
     from covjax.training.state import create_state
     from covjax.training.step import train_step
 

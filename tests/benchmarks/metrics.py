@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from configs import common
-from covjax.data.sources import open_source
+from covjax.data.sources.registry import open_source
 from covjax.metrics import classification_scores, segmentation_scores, surface_scores
 from tests.metrics import surface_oracle
 

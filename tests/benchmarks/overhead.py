@@ -109,13 +109,13 @@ def run(source, path, folder):
 
     from configs import cov_ctnet
     from covjax.data.loader import SliceReader, eval_batches
-    from covjax.data.prepared import prepare
+    from covjax.data.prepared.dataset import prepare
     from covjax.data.views import ViewSettings
     from covjax.evaluation.predict import collect, make_predictor, scores_of
-    from covjax.inputs import Normalization, slice_size
     from covjax.parallel import AXIS, replicate
+    from covjax.preprocess.network_input import Normalization, slice_size
     from covjax.runtime import enable_compilation_cache
-    from covjax.stages import Statistics, init_variables, make_stage
+    from covjax.stages.stage import Statistics, init_variables, make_stage
     from covjax.training import loop
 
     enable_compilation_cache()

@@ -26,7 +26,9 @@ import torch
 from jax import lax
 from torch.nn import functional as F
 
-from covjax.pooling import FITS, POOLINGS, Pool, Unpool, pool2d, unpool2d
+from covjax.nn.pooling import Pool, Unpool
+from covjax.ops.pool import POOLINGS, pool2d
+from covjax.ops.unpool import FITS, unpool2d
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 

@@ -24,8 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.benchmarks.contenders import COVJAX_MODES, NETWORKS, TORCH_MODES
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 WHAT = ("train", "eval")
 # Least ratio to the fastest PyTorch mode of the same precision.
 FLOORS = {

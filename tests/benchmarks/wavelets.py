@@ -28,8 +28,8 @@ import ptwt
 import pywt
 import torch
 
-from covjax import subbands
-from covjax.wavelets import HEIGHT, WIDTH, _forward_axes, wavedec2, waverec2
+from covjax.ops import subbands
+from covjax.ops.wavelets import HEIGHT, WIDTH, _forward_axes, wavedec2, waverec2
 
 CASES = (("haar", 1), ("db4", 1), ("haar", 2))
 WHAT = ("forward", "inverse", "gradient")

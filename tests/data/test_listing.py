@@ -20,11 +20,11 @@ from pydicom.uid import (
     XRayRadiationDoseSRStorage,
 )
 
-from covjax.data.dicom_kinds import is_dicom
+from covjax.data.formats.dicom_kinds import is_dicom
+from covjax.data.formats.scans import find_scans
 from covjax.data.listing import LeftOuts, list_files, stop
-from covjax.data.scans import find_scans
-from covjax.data.screened import find_screened
 from covjax.errors import InputError
+from covjax.screening.inputs import find_screened
 from tests.data.written import dicom_slice, save, scan, write_nifti, write_series
 
 

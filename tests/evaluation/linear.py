@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from covjax.inputs import Normalization
-from covjax.layers import expose
-from covjax.stages import TASKS, Stage, Statistics
+from covjax.nn.layers import expose
+from covjax.preprocess.network_input import Normalization
+from covjax.stages.stage import TASKS, Stage, Statistics
 
 KERNEL = np.array([[0.3, -0.2, 0.5], [0.1, 0.9, -0.4], [-0.6, 0.2, 0.7]], np.float32) / 100
 

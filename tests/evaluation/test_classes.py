@@ -14,7 +14,7 @@ from covjax.evaluation.postprocess import remove_small
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.evaluation.results import evaluate_segmenter
 from covjax.metrics import confusion_matrix, per_image_dice, surface_scores
-from covjax.stages import segmentation_task
+from covjax.stages.stage import segmentation_task
 from tests.evaluation.linear import stage
 
 CLASSES = ("background", "consolidation", "effusion")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from covjax.data.source import truth_digest
+from covjax.data.sources.source import truth_digest
 from covjax.data.views import (
     Native,
     View,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from covjax.enhance import PRESETS
 from covjax.errors import InputError
 from covjax.evaluation.explain import grad_cam, most_confident
-from covjax.layers import expose
 from covjax.models import create_model
+from covjax.nn.layers import expose
+from covjax.preprocess.enhance import PRESETS
 from tests.evaluation.linear import ConvClassifier, LinearClassifier, stage
 
 SIZE = (13, 18)

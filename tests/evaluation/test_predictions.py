@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covjax.data.picture_masks import read_mask
+from covjax.data.formats.picture_masks import read_mask
 from covjax.errors import InputError
 from covjax.evaluation.predictions import file_of, saved_predictions
 

@@ -15,7 +15,7 @@ from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options, make_options
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.evaluation.tta import SCALES, averaged_outputs, check_tta
-from covjax.stages import Calibration
+from covjax.stages.stage import Calibration
 from tests.evaluation.linear import KERNEL, LinearClassifier, LinearSegmenter, stage
 
 SIZE = (21, 32)

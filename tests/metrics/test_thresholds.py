@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 from covjax.errors import InputError
 from covjax.metrics import choose_threshold
 from covjax.metrics.thresholds import check_rule, threshold_from_json, threshold_to_json
-from covjax.stages import Calibration, Stage
+from covjax.stages.stage import Calibration, Stage
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from covjax.models import create_model
-from covjax.pooling import FITS, POOLINGS, SMOOTHINGS
+from covjax.ops.pool import POOLINGS, SMOOTHINGS
+from covjax.ops.unpool import FITS
 
 PAIRS = [(pooling, unpooling) for unpooling, poolings in FITS.items() for pooling in poolings]
 # Every pooling once, every unpooling and every smoothing on either side at least once.

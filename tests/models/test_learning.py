@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from configs import common
-from covjax.data.phantom import phantom_slice
+from covjax.data.sources.phantom import phantom_slice
 from covjax.models import list_models, model_options
-from covjax.optimizer import make_optimizer
+from covjax.optim.optimizer import make_optimizer
 from covjax.parallel import AXIS, pmap_train, replicate, shard
-from covjax.stages import init_variables, make_stage
-from covjax.statistics import measure_statistics
+from covjax.stages.stage import init_variables, make_stage
+from covjax.stages.statistics import measure_statistics
 from covjax.training.state import create_state
 from covjax.training.step import train_step
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-import covjax.models.cov_raseg as cov_raseg
+import covjax.models.segmentation.cov_raseg as cov_raseg
 from covjax.errors import InputError
-from covjax.layers import BatchNorm
 from covjax.models import MODELS, create_model, list_models
-from covjax.models.cov_raseg import FINALS
+from covjax.models.segmentation.cov_raseg import FINALS
+from covjax.nn.layers import BatchNorm
 
 CHANNELS = {"cov_ctnet": 1, "cov_raseg": 3}
 

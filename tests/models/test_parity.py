@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import covjax.models.cov_ctnet as cov_ctnet
-import covjax.models.unet as unet
+import covjax.models.classification.cov_ctnet as cov_ctnet
+import covjax.models.segmentation.unet as unet
 from covjax.models import create_model
 from tests.models.seeding import seeded_input
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from covjax.layers import Dropout
 from covjax.models import create_model
+from covjax.nn.layers import Dropout
 from tests.models.seeding import seeded_input, seeded_variables
 
 GOLDEN = Path(__file__).with_name("golden_published.json")

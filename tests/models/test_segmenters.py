@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from covjax.errors import InputError
 from covjax.models import create_model, list_models, model_options
-from covjax.models.fcn import Enlarge
+from covjax.models.segmentation.fcn import Enlarge
 
 VGG16 = (2, 2, 3, 3, 3)
 VGG19 = (2, 2, 4, 4, 4)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from covjax.models import create_model
-from covjax.models.xception import STRIDED
+from covjax.models.classification.xception import STRIDED
 from tests.models.seeding import seeded_input, seeded_variables
 
 GOLDEN = Path(__file__).with_name("golden_keras.json")

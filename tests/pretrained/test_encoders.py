@@ -11,11 +11,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from covjax.errors import InputError
-from covjax.framework.start import told
 from covjax.models import create_model
 from covjax.pretrained import load_pretrained
 from covjax.pretrained.convert import _arranged, match_state, reference_shapes
 from covjax.pretrained.misfit import misfit, outline
+from covjax.runs.initialise import told
 from tests.pretrained.formats import zip_file
 
 # Places of the convolutions, stage by stage, in torchvision's lists of layers.

@@ -11,12 +11,16 @@ import pytest
 import safetensors.numpy
 
 from covjax.errors import InputError
-from covjax.inputs import network_channels, network_input, pretrained_normalization
 from covjax.models import create_model, published
 from covjax.models.reference import IMAGENET
+from covjax.preprocess.network_input import (
+    network_channels,
+    network_input,
+    pretrained_normalization,
+)
 from covjax.pretrained import load_pretrained
-from covjax.pretrained.convert import match_state, name_of, reference_shapes
-from covjax.pretrained.misfit import outline
+from covjax.pretrained.convert import match_state, reference_shapes
+from covjax.pretrained.misfit import name_of, outline
 from tests.pretrained.test_load import SHAPES, SIDE, Small, state_of
 
 # stems of 3 and 7 pixels, padded alike, with and without BatchNorm, in a classifier and in an

@@ -13,9 +13,9 @@ from flax import linen as nn
 from jax import lax
 
 from covjax.errors import InputError
-from covjax.layers import Conv, ConvBN, Dtype
 from covjax.models import create_model, list_models, model_class
 from covjax.models.reference import IMAGENET, torch_key
+from covjax.nn.layers import Conv, ConvBN, Dtype
 from covjax.pretrained import load_pretrained
 from covjax.pretrained.convert import match_state, reference_shapes
 from covjax.pretrained.misfit import outline, resembled

@@ -10,7 +10,7 @@ import pytest
 
 from covjax.audit import find, write_audit
 from covjax.audit.measure import measure
-from covjax.data.source import Slice
+from covjax.data.sources.source import Slice
 from covjax.errors import InputError
 from covjax.report import audit_table, build_audit_page
 

@@ -7,8 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import study
-from covjax.config import flat_fields, settled
 from covjax.errors import InputError
+from covjax.settings.config import flat_fields, settled
 from covjax.study.grid import planned_runs, variant_config
 
 

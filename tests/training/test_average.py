@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covjax.freezing import split_frozen
-from covjax.optimizer import make_optimizer
+from covjax.optim.freezing import split_frozen
+from covjax.optim.optimizer import make_optimizer
 from covjax.parallel import pmap_train, replicate, shard
-from covjax.stages import init_variables
+from covjax.stages.stage import init_variables
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.state import create_state, eval_variables
 from covjax.training.step import averaged, train_step
-from tests.test_freezing import BUT_DECODER, batch, segmenter, stage_of
+from tests.optim.test_freezing import BUT_DECODER, batch, segmenter, stage_of
 
 update = jax.jit(averaged, static_argnums=2)
 

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from configs import cov_raseg
 from covjax.parallel import AXIS
-from covjax.stages import init_variables, make_stage
-from covjax.statistics import measure_statistics
+from covjax.stages.stage import init_variables, make_stage
+from covjax.stages.statistics import measure_statistics
 from covjax.training.batch_norm import make_finaliser, without_dropout
 
 SIZE = (32, 32)

@@ -17,8 +17,8 @@ from covjax.data.views import ViewSettings
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.evaluation.predict import NotFinite
 from covjax.parallel import AXIS
-from covjax.stages import make_stage
-from covjax.statistics import measure_statistics
+from covjax.stages.stage import make_stage
+from covjax.stages.statistics import measure_statistics
 from covjax.training.history import History, rewind
 from covjax.training.loop import _Training, train_stage
 from covjax.training.signals import deferred_signals

@@ -1,0 +1,1 @@
+"""The commands: one job each, its flags, and what they print."""

@@ -1,0 +1,89 @@
+"""Shows what the enhancement makes of a slice: `python -m covjax.commands.enhance SLICE.png --preset=prlab21
+--output=OUT.png`.
+
+Without a preset, a picture of all of them side by side; without a slice, one of the synthetic
+phantom.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+from PIL import Image
+
+from covjax.commands import cli
+from covjax.data.formats.deep_pictures import BITS
+from covjax.data.formats.hounsfield import INTENSITIES
+from covjax.data.formats.images import read_picture
+from covjax.data.intensity import eight_bit, parse_window
+from covjax.data.sources.phantom import phantom_slice
+from covjax.errors import InputError, unknown
+from covjax.files import write_whole
+from covjax.preprocess.enhance import GAINS, PRESETS, enhance
+
+_PRESET = flags.DEFINE_string("preset", None, f"One of {', '.join(PRESETS)}; all if not given.")
+_GAIN = flags.DEFINE_string("gain", "orthonormal", f"One of {', '.join(GAINS)}.")
+_INTENSITY = flags.DEFINE_enum(
+    "intensity", "auto", list(INTENSITIES), "Of a 16-bit picture: what its values are."
+)
+_BITS = flags.DEFINE_enum(
+    "bits", "0", [str(bits) for bits in BITS], "Of grey levels in a 16-bit picture."
+)
+_WINDOW = flags.DEFINE_string("window", "lung", "Of HU: lung, mediastinum or CENTRE,WIDTH.")
+_OUTPUT = flags.DEFINE_string("output", "enhanced.png", "PNG to write, at the preset's own size.")
+
+
+def main(path: str | None = None) -> None:
+    if _PRESET.value is not None and _PRESET.value not in PRESETS:
+        raise unknown("--preset", _PRESET.value, PRESETS)
+    if _GAIN.value not in GAINS:
+        raise unknown("--gain", _GAIN.value, GAINS)
+    output = Path(_OUTPUT.value)
+    if output.suffix.lower() != ".png":
+        raise InputError(f"--output: {output} must end in .png")
+    image = phantom_slice(0, 6, slices_per_patient=12)[0] if path is None else _slice(Path(path))
+    presets = [_PRESET.value] if _PRESET.value else list(PRESETS)
+    pictures = {
+        name: np.asarray(enhance(image[None, ..., None], name, _GAIN.value))[0, ..., 0]
+        for name in presets
+    }
+    write_whole(output, _png(pictures[_PRESET.value]) if _PRESET.value else _side_by_side(pictures))
+    for preset, picture in pictures.items():
+        height, width = picture.shape
+        print(
+            f"{preset:10} {height}x{width}, {np.mean(picture >= 255):5.1%} white: {PRESETS[preset]}"
+        )
+    print(output)
+
+
+def _slice(path: Path) -> np.ndarray:
+    picture = read_picture(path, _INTENSITY.value, int(_BITS.value))
+    return eight_bit(
+        picture.values,
+        parse_window(_WINDOW.value, "--window") if picture.intensity == "hu" else None,
+    )
+
+
+def _png(picture: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(np.round(picture).astype(np.uint8)).save(content, "PNG")
+    return content.getvalue()
+
+
+def _side_by_side(pictures: dict[str, np.ndarray]) -> bytes:
+    figure = Figure(figsize=(2.4 * len(pictures), 3.0), layout="constrained")
+    content = io.BytesIO()
+    for axes, (preset, picture) in zip(
+        figure.subplots(1, len(pictures)), pictures.items(), strict=True
+    ):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(f"{preset}\n{picture.shape[0]}x{picture.shape[1]}", fontsize=9)
+        axes.set_axis_off()
+    figure.savefig(content, dpi=100, format="png")
+    return content.getvalue()
+
+
+if __name__ == "__main__":
+    cli.run(main, operands=1)

@@ -1,0 +1,1 @@
+"""File formats: pictures, NIfTI, DICOM, and what their values and geometry mean."""

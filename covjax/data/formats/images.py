@@ -1,0 +1,178 @@
+"""Reading picture files into 8-bit grey slices and masks, with one clear error for what cannot be
+one.
+"""
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from covjax.data.formats.deep_pictures import Picture, check_used, read_deep
+from covjax.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # no other decoder runs, whatever a file called .png holds
+DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # greys of more than 8 bits
+SIXTEEN = "covjax: 16 bits"
+TURNED = "covjax: turned"  # in `info` of a picture: what its file says
+MIN_SIDE = 16
+MAX_PIXELS = 64_000_000
+
+
+def list_images(folder: Path, but: str | None = None) -> dict[str, Path]:
+    """Returns every picture below `folder` as {path without suffix, relative, with "/": file},
+    sorted.
+
+    Hidden files, links to folders, and the subfolder `but` are left out. Raises InputError if two
+    pictures share a stem, a link leads nowhere, or there are no pictures.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.suffix.lower() not in SUFFIXES or hidden or inside.parts[0] == but:
+            continue
+        if path.is_symlink() and not path.exists():
+            raise InputError(f"{path}: a link to nothing, restore what it points to or remove it")
+        if not path.is_file():
+            continue
+        stem = inside.with_suffix("").as_posix()
+        if stem in found:
+            raise InputError(
+                f"{path}: {found[stem].name} has the same name without its suffix, rename one of them"
+            )
+        found[stem] = path
+    if not found:
+        raise InputError(
+            f"{folder}: holds no picture ({', '.join(SUFFIXES)}), point to a folder of slices"
+        )
+    return found
+
+
+def read_picture(path: Path, told: str = "auto", bits: int = 0) -> Picture:
+    """Reads a picture, upright as its EXIF or TIFF orientation says.
+
+    Colour becomes luminance and transparency black. Of more than 8 bits a pixel, grey levels are
+    scaled to 8, and HU are HU where `told` says so (covjax.data.formats.hounsfield.INTENSITIES; it is for
+    such pictures alone). `bits` says how many bits grey levels use
+    (covjax.data.formats.deep_pictures.BITS). Raises InputError naming the file when it is damaged, not a
+    picture, CMYK, too large or too small, or when it is not clear what its values are.
+    """
+    image = decoded(path)
+    if image.mode in DEEP:
+        return read_deep(path, np.asarray(image), told, bits)._replace(turned=image.info[TURNED])
+    grey = as_grey(image, path)
+    if image.info[SIXTEEN]:
+        check_used(path, grey, told)
+    return Picture(grey, turned=image.info[TURNED])
+
+
+def read_image(path: Path, bits: int = 0) -> np.ndarray:
+    """Reads a picture as uint8 [H, W]; see `read_picture`."""
+    return read_picture(path, "auto", bits).values
+
+
+def is_turned(path: Path) -> bool:
+    """Returns whether the header of a picture says that it is stored turned. Raises InputError as
+    reading does.
+    """
+    return decoded(path, pixels=False).info[TURNED]
+
+
+def is_deep(path: Path) -> bool:
+    """Returns whether a picture has greys of more than 8 bits, from its header. Raises InputError
+    as reading does.
+    """
+    return decoded(path, pixels=False).mode in DEEP
+
+
+def as_grey(image: Image.Image, name: object) -> np.ndarray:
+    """Returns a picture of 8-bit values as uint8 [H, W]: colour becomes luminance, transparency
+    black.
+
+    Raises InputError, which calls it `name`, for one of another kind.
+    """
+    if image.mode not in ("L", "LA", "RGB", "RGBA", "P", "PA", "1"):
+        raise InputError(
+            f"{name}: {image.mode} pictures are not CT slices, save it as 8-bit grey or RGB"
+        )
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    return np.asarray(
+        image.convert("RGB").convert("L") if image.mode == "P" else image.convert("L")
+    )
+
+
+def decoded(path: Path, pixels: bool = True) -> Image.Image:
+    """Opens, checks and decodes a picture, and turns it upright; without `pixels` its header alone.
+
+    Every way in which it can be damaged becomes one InputError.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty, restore or remove it")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on odd metadata and on size, which is checked here
+            # Not by its name: Pillow 13 maps such files, and garbles uncompressed TIFF that is to
+            # be turned.
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+                _check_header(path, image)
+                image.info[SIXTEEN] = any(";16" in str(tile.args) for tile in image.tile)
+                image.info[TURNED] = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+                if pixels:
+                    image.load()
+                    ImageOps.exif_transpose(image, in_place=True)
+                return image
+    except InputError:
+        raise
+    except Image.DecompressionBombError:
+        raise _too_large(path) from None
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{path}: not a picture whatever its name says, replace or remove it"
+        ) from None
+    except OSError as error:
+        if error.errno is not None:
+            raise InputError(f"{path}: cannot be read ({error.strerror}), check the path") from None
+        raise _damaged(path, error) from None
+    # Damaged files fail in many ways inside the decoders, none of them a programming error of ours.
+    except (
+        SyntaxError,
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        struct.error,
+        zlib.error,
+    ) as error:
+        raise _damaged(path, error) from None
+
+
+def _check_header(path: Path, image: Image.Image) -> None:
+    """Refuses by size, mode and number of pages, before anything is decoded."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(path)
+    if min(width, height) < MIN_SIDE:
+        raise InputError(
+            f"{path}: {width}x{height} pixels, a slice has at least {MIN_SIDE}x{MIN_SIDE}"
+        )
+    if image.format == "TIFF" and image.n_frames > 1:
+        raise InputError(
+            f"{path}: holds {image.n_frames} pictures, save every slice in a file of its own"
+        )
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(
+        f"{path}: more than {MAX_PIXELS:,} pixels, not one CT slice; crop or resize it"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{path}: damaged or truncated ({reason}), replace or remove it")

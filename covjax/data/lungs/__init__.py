@@ -1,0 +1,1 @@
+"""Where the lungs are, in a slice and in a scan."""

@@ -1,0 +1,1 @@
+"""Slices decoded once, kept as records and read by random access."""

@@ -1,0 +1,273 @@
+"""Slices prepared once as ArrayRecord by one tensorflow-datasets builder, read back by random
+access.
+
+TensorFlow is not needed: pictures are handed over as encoded PNG bytes and read through
+`as_data_source`.
+"""
+
+import contextlib
+import csv
+import fcntl
+import functools
+import io
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tqdm import tqdm
+
+from covjax.data.contents import PRIVATE, prepared_dir
+from covjax.data.listing import LeftOut
+from covjax.data.lungs.fields import Box
+from covjax.data.prepared.shards import FEATURES, SHARD, Shards, refusal, write_in_parallel
+from covjax.data.sources.registry import open_source
+from covjax.data.sources.source import Source
+from covjax.errors import InputError, Interrupted, RunError
+from covjax.files import encode_table, write_whole
+
+KEY = "patients.csv"  # beside the prepared slices: whom pseudonyms stand for
+LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it starts
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared data set: what is known of every slice without decoding it, and random access to
+    the pictures.
+    """
+
+    fingerprint: str
+    source: str
+    ids: tuple[str, ...]
+    labels: np.ndarray  # int32 [M], 0 healthy, 1 infected
+    patients: tuple[str, ...]  # "" when unknown
+    splits: tuple[str, ...]  # "" unless the source came with a split
+    has_mask: np.ndarray  # bool [M]
+    records: Any  # tfds data source
+    values: frozenset[str] = frozenset({"8bit"})  # what the files held: 8bit, hu or both
+    shapes: tuple[tuple[int, int], ...] = ()  # rows and columns of every slice, as stored
+    # mm between rows and columns; None where unknown
+    spacings: tuple[tuple[float, float] | None, ...] = ()
+    unit: str = "pixels"  # of distances: mm where the spacing of every slice is known
+    infected_pixels: np.ndarray | None = None  # int64 [M], of the mask
+    # int64 [M], all but the ignored ones; 0 without a mask
+    counted_pixels: np.ndarray | None = None
+    truth: tuple[str, ...] = ()  # a digest of each mask, see `source.truth_digest`
+    # of those slices that have any
+    notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    # what is shown of slices, where that was looked for before
+    boxes: Mapping[int, Box] = field(default_factory=dict)
+    origins: tuple[str, ...] = ()  # of every slice, see covjax.data.contents.origin
+    left_out: tuple[LeftOut, ...] = ()  # what the source does not read of its folder
+    # of patients, where these stand for them
+    pseudonyms: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def decode(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns image uint8 [H, W] and mask uint8 [H, W] (0, 1 or more, 255 ignore) of slice
+        i.
+        """
+        record = self.records[int(i)]
+        return _pixels(record["image"]), _pixels(record["mask"])
+
+
+class Slices(tfds.core.ShardBasedBuilder):
+    """Any source as one tensorflow-datasets split, in the order of the source, from shards that are
+    written already.
+
+    Because the builders of tensorflow-datasets write one shard after the other, and all of them
+    again after a stop.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, shards: Shards, data_dir: str):
+        self._shards = shards
+        super().__init__(data_dir=data_dir, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="CT slices and infection masks",
+            features=FEATURES,
+            disable_shuffling=True,
+        )
+
+    def _shard_iterators_per_split(self, dl_manager) -> dict:
+        # Of the examples only the number is asked.
+        return {"slices": [functools.partial(iter, slices) for slices in self._shards.slices]}
+
+    def _example_writer(self) -> SimpleNamespace:
+        finished = map(self._shards.records, itertools.count())
+        return SimpleNamespace(write=lambda path, examples: os.replace(next(finished), path))
+
+
+def prepare(config: Any) -> Prepared:
+    """Returns the prepared form of the source that `config` (a run's `data` section) names,
+    building it if needed.
+
+    Two processes may call this at once: one builds, the other waits. An interrupted build leaves
+    nothing that would be taken for a finished one, and its finished shards, from which the next
+    call goes on. Raises InputError for whatever the source cannot read, naming the file, and when
+    the prepared form cannot be written.
+    """
+    source = open_source(config)
+    folder = prepared_dir(config) / f"{source.name}-{source.fingerprint}"
+    # index.json comes last, so what has one is finished and may as well lie where nobody can write.
+    if not (folder / "index.json").is_file():
+        with _locked(folder):
+            if not (folder / "index.json").is_file():
+                _build(source, folder, config)
+    # Files may have come that are not read: they make no other data set, but are named.
+    return replace(open_prepared(folder), left_out=source.left_out)
+
+
+def open_prepared(folder: Path) -> Prepared:
+    """Opens a data set that `prepare` finished before. Raises InputError if it is not there or
+    damaged.
+    """
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        records = tfds.builder_from_directory(str(folder / "slices" / "1.0.0")).as_data_source(
+            "slices", decoders={name: tfds.decode.SkipDecoding() for name in ("image", "mask")}
+        )
+        rows = index["slices"]
+        # Reading opens every file, so that damage is noticed here rather than in the middle of a
+        # training.
+        for i in range(0, len(records), SHARD):
+            records[i]
+        if len(rows) != len(records):
+            raise ValueError(f"{len(records)} of {len(rows)} slices")
+        spacings = tuple(tuple(r["spacing"]) if r["spacing"] else None for r in rows)
+        return Prepared(
+            fingerprint=index["fingerprint"],
+            source=index["source"],
+            ids=tuple(r["id"] for r in rows),
+            labels=np.array([r["label"] for r in rows], np.int32),
+            patients=tuple(r["patient"] for r in rows),
+            splits=tuple(r["split"] for r in rows),
+            has_mask=np.array([r["has_mask"] for r in rows], bool),
+            records=records,
+            values=frozenset(r.get("values", "8bit") for r in rows),
+            shapes=tuple(tuple(r["shape"]) for r in rows),
+            spacings=spacings,
+            unit="mm" if all(spacings) else "pixels",
+            infected_pixels=np.array([r["infected_pixels"] for r in rows], np.int64),
+            counted_pixels=np.array([r["counted_pixels"] for r in rows], np.int64),
+            truth=tuple(r["truth"] for r in rows),
+            notes={i: tuple(r["notes"]) for i, r in enumerate(rows) if "notes" in r},
+            origins=tuple(r["origin"] for r in rows),
+            left_out=tuple(LeftOut(*one) for one in index["left_out"]),
+            pseudonyms=_read_pseudonyms(folder / KEY),
+        )
+    # Which of these it is depends on the file that is missing, cut short or overwritten.
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{folder}: prepared data missing or damaged ({reason}), delete the folder"
+        ) from error
+
+
+def _build(source: Source, folder: Path, config: Any = None) -> None:
+    """Prepares a source, in several processes if `config` lets them open it. A stop leaves the
+    finished shards.
+    """
+    shards = Shards(source, folder / "shards")
+    shutil.rmtree(folder / "slices", ignore_errors=True)
+    tfds.disable_progress_bar()
+    try:
+        shards.folder.mkdir(parents=True, exist_ok=True)
+        for partial in shards.folder.glob("*.partial"):
+            partial.unlink(missing_ok=True)
+        _write_missing(shards, config)
+        # the builder announces itself; the bar said enough
+        with contextlib.redirect_stdout(io.StringIO()):
+            Slices(shards=shards, data_dir=str(folder)).download_and_prepare()
+        if source.patients:  # the key stays here; nothing that a run writes holds it
+            keys = encode_table(("pseudonym", "patient"), sorted(source.patients.items()))
+            write_whole(folder / KEY, keys, PRIVATE)
+        _write_index(shards, folder / "index.json")
+        shutil.rmtree(shards.folder)
+    except (KeyboardInterrupt, Interrupted, RunError):
+        raise
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if refused := refusal(folder, error):
+            raise refused from error
+        raise
+
+
+def _read_pseudonyms(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as text:
+        return {row["patient"]: row["pseudonym"] for row in csv.DictReader(text)}
+
+
+def _write_missing(shards: Shards, config: Any) -> None:
+    missing = shards.missing()
+    left = sum(len(shards.slices[k]) for k in missing)
+    total = len(shards.source.ids)
+    processes = 0 if config is None else min(_cores(), len(missing) // LEAST_SHARDS)
+    with tqdm(
+        total=total,
+        initial=total - left,
+        desc=f"preparing {shards.source.name}",
+        unit="slice",
+        leave=False,
+    ) as bar:
+        if processes > 1:
+            for _ in write_in_parallel(shards, config, missing, processes):
+                bar.update()
+        else:
+            for k in missing:
+                shards.write(k, bar.update)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write_index(shards: Shards, path: Path) -> None:
+    """Joins what is known of the slices of every shard, as text, one shard in memory at a time."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as out:
+        source = shards.source
+        head = {
+            "source": source.name,
+            "fingerprint": source.fingerprint,
+            "left_out": source.left_out,
+            "slices": [],
+        }
+        out.write(json.dumps(head).removesuffix("]}"))
+        for k in range(len(shards.slices)):
+            out.write((", " if k else "") + shards.rows(k).read_text(encoding="utf-8")[1:-1])
+        out.write("]}")
+    partial.replace(path)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds an advisory lock beside `folder`; the kernel releases it however the process ends."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(folder.name + ".lock").open("w")
+    except OSError as error:
+        raise refusal(folder, error) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png), formats=("PNG",)))

@@ -1,0 +1,1 @@
+"""Sources of slices: folders, scans, public sets, the phantom."""

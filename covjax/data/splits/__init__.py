@@ -1,0 +1,1 @@
+"""Divisions of the slices into train, val and test."""

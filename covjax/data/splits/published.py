@@ -1,0 +1,70 @@
+"""Splits that a source comes with: its parts, its folds, and what it holds out for testing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from covjax.data.prepared.dataset import Prepared
+from covjax.errors import InputError
+
+TRAIN, VAL, TEST = range(3)
+# of these the second is held out, the first still to be divided
+DIVIDED = ({"train", "val"}, {"train", "test"})
+
+
+def source_parts(data: Prepared, parts: Sequence[str]) -> np.ndarray:
+    """Returns the part [M] of each slice, its number in `parts`. Raises InputError for any other
+    word.
+    """
+    for slice_id, split in zip(data.ids, data.splits, strict=True):
+        if split not in parts:
+            raise InputError(
+                f"{slice_id}: split '{split}' in index.csv, use train, val or test, or set {_instead(data)}"
+            )
+    return np.array([parts.index(s) for s in data.splits])
+
+
+def source_folds(data: Prepared, folds: int) -> np.ndarray:
+    """Returns the fold [M] of each slice. Raises InputError for what is not the number of one of
+    `folds`.
+    """
+    numbers = [str(k) for k in range(folds)]
+    for slice_id, split in zip(data.ids, data.splits, strict=True):
+        if split not in numbers:
+            raise InputError(
+                f"{slice_id}: split '{split}' in index.csv, with {folds} folds use 0 to {folds - 1}, "
+                f"or set {_instead(data)}"
+            )
+    return np.array([numbers.index(s) for s in data.splits])
+
+
+def held_out(data: Prepared) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the part [M] of each slice, -1 for none, and which slices [M] are still to be divided
+    in train and val.
+
+    Of train, val and test, test is held out and the others are as published; of two parts, the
+    other one than train is. Slices of the rest whose patient is held out too are in no part. Raises
+    InputError for other words.
+    """
+    names = set(data.splits)
+    if names not in (*DIVIDED, {"train", "val", "test"}):
+        raise InputError(
+            f"split.by: held_out needs a split column of train, val and test, or train and one of them, found "
+            f"{', '.join(sorted(name or 'nothing' for name in names))}; use {_instead(data)}"
+        )
+    splits = np.array(data.splits)
+    patients = np.array(data.patients)
+    tested = splits == "test" if "test" in names else splits == "val"
+    seen = np.isin(patients, sorted(set(patients[tested]) - {""}))
+    rest = ~tested & ~seen
+    part = np.full(len(splits), -1)
+    part[tested] = TEST
+    if names in DIVIDED:
+        return part, rest
+    part[rest] = np.where(splits[rest] == "train", TRAIN, VAL)
+    return part, np.zeros(len(splits), bool)
+
+
+def _instead(data: Prepared) -> str:
+    """A rule that this data set can be divided by."""
+    return "split.by=block" if "" in data.patients else "split.by=patient"

@@ -1,0 +1,327 @@
+"""Splits and folds by patient: made once, stratified, written to splits.json, and never
+overlapping.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from covjax.data.prepared.dataset import Prepared
+from covjax.data.splits.blocks import block_parts
+from covjax.data.splits.listed import listed_parts
+from covjax.data.splits.published import held_out, source_folds, source_parts
+from covjax.errors import InputError, unknown
+
+PARTS = ("train", "val", "test")
+RULES = {
+    "patient": "all slices of a patient in one part",
+    "slice": "slices at random: neighbours of one patient on both sides, scores are optimistic",
+    "block": "runs of slices that follow each other by id, for unknown patients whose slices do (10 comes after 9)",
+    "source": "the split the source comes with (column split of index.csv; with folds: their number)",
+    "file": "as listed in split.path: a splits.json, or a CSV with the columns patient or id, and part",
+    "held_out": "what that column calls test (or val, without test) is test, and no patient of it is in train or val",
+}
+TRIALS = 2000  # random divisions to choose from
+FEW_TRIALS = 20  # with so many groups, any random division is close to the shares
+LACKING = 1e6  # cost of a part without a class: more than any imbalance
+CLASSES = ("healthy", "infected")
+
+
+def make_splits(
+    data: Prepared, config: Any, seed: int, needs: tuple[str, ...] = CLASSES
+) -> dict[str, Any]:
+    """Divides a data set into train, val and test, and returns what splits.json holds.
+
+    By patient, the division is the one of many seeded random ones that comes nearest to the wanted
+    share of healthy and infected slices in each part. `needs` names the classes that every part
+    must hold: both to train a classifier, "infected" for a segmenter alone. Raises InputError when
+    patients are unknown, too few, or shared between parts, or when a class is lacking.
+
+    With `config.folds` above 0 the test part is fold number `config.fold` of that many, so that
+    over all folds every slice is tested once; train and val share the other folds. As many folds as
+    patients leave one patient out; a test part may then lack a class.
+
+    By block, slices are put in the order of their ids and cut where shares or folds say: nothing is
+    drawn, the seed does not matter, classes fall as they do, and each block is next to two others,
+    so at most a patient at each cut is in two parts. Val is the block that follows test.
+
+    By file, parts are what `config.path` says, of another run (its splits.json) or by hand; what it
+    does not list is in no part.
+
+    By source, parts are as published: no patient need be known, and one may be in train and val,
+    never in test.
+
+    By what the source holds out, that is for testing only; slices of the rest whose patient is in
+    it too are in no part, and listed as left_out. Of a source with train, val and test the rest
+    stays as published; of one with two parts it is divided by patient, slices of unknown patients
+    one by one.
+    """
+    if config.by not in RULES:
+        raise unknown("split.by", config.by, RULES)
+    shares = split_shares(config.shares)
+    check_folds(config.folds, config.fold)
+    if config.folds and config.by in ("held_out", "file"):
+        raise InputError(
+            f"split.folds: split.by={config.by} says what is tested, set folds to 0 or use by=patient"
+        )
+    for name in needs:
+        if not (data.labels == CLASSES.index(name)).any():
+            raise InputError(f"data: no slice is {name}, add {name} slices")
+    listed_by = ""
+    if config.by == "file":
+        part, listed_by = listed_parts(data, Path(config.path).expanduser(), PARTS)
+    elif config.by == "block":
+        part = block_parts(data, config, shares)
+    elif config.folds:
+        part = _fold_parts(data, config, shares, seed)
+    elif config.by == "source":
+        part = source_parts(data, PARTS)
+    elif config.by == "held_out":
+        part = _held_out_parts(data, shares, seed)
+    else:
+        part = _assign(_groups(data, config.by), data.labels, shares, seed)
+    indices = {name: np.flatnonzero(part == k) for k, name in enumerate(PARTS)}
+    splits = {
+        "source": data.source, "fingerprint": data.fingerprint, "by": config.by, "seed": seed,
+        "shares": list(config.shares), "folds": config.folds, "fold": config.fold,
+        **{name: [data.ids[i] for i in indices[name]] for name in PARTS},
+        "patients": {name: sorted({data.patients[i] for i in indices[name]} - {""}) for name in PARTS},
+        "slices": {name: _label_counts(data.labels[indices[name]]) for name in PARTS},
+    }  # fmt: skip
+    if data.notes:
+        splits["notes"] = {name: count_notes(data, indices[name]) for name in PARTS}
+    if listed_by:
+        splits["listed_by"] = listed_by
+    if (part < 0).any():
+        splits["left_out"] = [data.ids[i] for i in np.flatnonzero(part < 0)]
+    check_splits(splits)
+    # A fold without infection can be screened, but there is nothing in it to segment.
+    _check_classes(splits, needs, PARTS[:2] if config.folds and "healthy" in needs else PARTS)
+    return splits
+
+
+def check_splits(splits: dict[str, Any], path: Path | str = "splits") -> None:
+    """Raises InputError if a slice is in two parts, a patient is (but see below), or a part is
+    empty.
+
+    Split by slice, here or by the run whose file lists the parts, patients are in several parts; in
+    parts that were made elsewhere one may be in train and val, which reports name: what is tested
+    remains unseen.
+    """
+    for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+        if shared := set(splits[a]) & set(splits[b]):
+            raise InputError(f"{path}: slice {min(shared)} is in both {a} and {b}, list it once")
+        shared = set(splits["patients"][a]) & set(splits["patients"][b])
+        by_slice = "slice" in (splits["by"], splits.get("listed_by"))
+        if shared and not by_slice and (b == "test" or not _made_elsewhere(splits)):
+            raise InputError(
+                f"{path}: patient {min(shared)} is in both {a} and {b}, {_apart(splits)}"
+            )
+    for name in PARTS:
+        if not splits[name]:
+            raise InputError(f"{path}: the {name} part is empty, {_remedy(splits)}")
+
+
+def _made_elsewhere(splits: dict[str, Any]) -> bool:
+    return splits["by"] in ("source", "held_out", "file") and not splits.get("folds")
+
+
+def _apart(splits: dict[str, Any]) -> str:
+    if splits["by"] == "source" and not splits.get("folds"):
+        return "use split.by=held_out, which trains on no slice of a patient in test, or split.by=patient"
+    return "use split.by=patient"
+
+
+def _check_classes(splits: dict[str, Any], needs: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    for part in parts:
+        for name in needs:
+            if not splits["slices"][part][name]:
+                raise InputError(f"splits: the {part} part has no {name} slice, {_remedy(splits)}")
+
+
+def _remedy(splits: dict[str, Any]) -> str:
+    if splits["by"] == "source" and not splits.get("folds"):
+        held = "" if splits["test"] and splits["val"] else "use split.by=held_out, or "
+        return f"{held}put slices of each class in each of {', '.join(PARTS)} (column split of index.csv)"
+    return "add patients, change split.shares or seed" + (
+        " or use other folds" if splits.get("folds") else ""
+    )
+
+
+def read_splits(path: Path) -> dict[str, Any]:
+    """Reads and checks a splits.json. Raises InputError when it is missing, damaged or leaks."""
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+        for field in ("source", "fingerprint", "by", "slices"):
+            splits[field]
+        check_splits(splits, path)
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing, is this the workdir of a run?") from None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path}: damaged ({error}), restore it or train again with another --workdir"
+        ) from None
+    return splits
+
+
+def part_indices(data: Prepared, splits: dict[str, Any], name: str) -> np.ndarray:
+    """Returns the positions [n] int64 of a part's slices in the data set. Raises InputError if one
+    is not there.
+    """
+    position = {slice_id: i for i, slice_id in enumerate(data.ids)}
+    missing = [s for s in splits[name] if s not in position]
+    if missing:
+        raise InputError(
+            f"splits.json: {len(missing)} slices, first {missing[0]}, not in the data, restore the data"
+        )
+    return np.array([position[s] for s in splits[name]], np.int64)
+
+
+def split_shares(values: Any) -> np.ndarray:
+    """Returns the shares of train, val and test. Raises InputError unless they are positive and add
+    up to 1.
+    """
+    try:
+        shares = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        shares = np.zeros(0)
+    if shares.shape != (3,) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
+        raise InputError(
+            f"split.shares: {values} must be three positive shares (train, val, test), sum 1"
+        )
+    return shares
+
+
+def check_folds(folds: int, fold: int) -> None:
+    """Raises InputError unless there are no folds (0, 0), or at least two and `fold` is the number
+    of one.
+    """
+    if folds < 0 or folds == 1:
+        raise InputError(f"split.folds: {folds} must be 0 (no cross-validation) or at least 2")
+    if not 0 <= fold < max(folds, 1):
+        among = (
+            f"must be 0 to {folds - 1}" if folds else "is for cross-validation, set split.folds too"
+        )
+        raise InputError(f"split.fold: {fold} {among}")
+
+
+def _label_counts(labels: np.ndarray) -> dict[str, int]:
+    return {name: int((labels == k).sum()) for k, name in enumerate(CLASSES)}
+
+
+def count_notes(data: Prepared, indices: np.ndarray) -> dict[str, int]:
+    """Returns of how many of the slices at `indices` each note is, the most frequent first."""
+    return dict(
+        Counter(note for i in indices.tolist() for note in data.notes.get(i, ())).most_common()
+    )
+
+
+def _groups(data: Prepared, by: str) -> np.ndarray:
+    """Returns the group number [M] of each slice: what must stay together."""
+    if by == "slice":
+        return np.arange(len(data))
+    if by == "patient" and "" in data.patients:
+        unknown_id = data.ids[data.patients.index("")]
+        raise InputError(
+            f"{unknown_id}: patient unknown, so patients cannot be kept apart; add a patient column to index.csv, "
+            "keep neighbours together with --config.split.by=block or accept optimistic scores with split.by=slice"
+        )
+    names, groups = np.unique(np.array(data.patients), return_inverse=True)
+    if by == "patient" and len(names) < len(PARTS):
+        raise InputError(
+            f"data: {len(names)} patient(s) cannot be split into train, val and test, add patients "
+            "or accept optimistic scores with --config.split.by=slice"
+        )
+    return groups
+
+
+def _held_out_parts(data: Prepared, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the part [M] of each slice, -1 for those of the rest whose patient is held out."""
+    part, rest = held_out(data)
+    if not rest.any():
+        return part
+    names = [
+        patient or f"slice {slice_id}"
+        for slice_id, patient in zip(data.ids, data.patients, strict=True)
+    ]
+    among, left = np.unique(np.array(names)[rest], return_inverse=True)
+    if len(among) < 2:
+        raise InputError(
+            "split.by: held_out leaves fewer than 2 patients for train and val, use split.by=patient"
+        )
+    part[rest] = _assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
+    return part
+
+
+def _fold_parts(data: Prepared, config: Any, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the part [M] of each slice: test is one fold, val its share of the rest, chosen as
+    without folds.
+    """
+    if config.by == "source":
+        fold = source_folds(data, config.folds)
+        groups = _groups(data, "slice" if "" in data.patients else "source")
+    else:
+        groups = _groups(data, config.by)
+        # the other folds have to be divided into train and val
+        least = 2 if config.folds == 2 else 1
+        if config.folds * least > groups.max() + 1:
+            raise InputError(
+                f"split.folds: {config.folds} cannot be made of {groups.max() + 1} {config.by}s, use as many folds "
+                "as there are, or fewer but more than 2"
+            )
+        fold = _assign(groups, data.labels, np.full(config.folds, 1 / config.folds), seed, least)
+    rest = np.flatnonzero(fold != config.fold)
+    names, left = np.unique(groups[rest], return_inverse=True)
+    if len(names) < 2:
+        raise InputError(
+            f"split.folds: fold {config.fold} leaves nothing to divide into train and val, use more folds"
+        )
+    part = np.full(len(data), PARTS.index("test"))
+    part[rest] = _assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
+    return part
+
+
+def _assign(
+    groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int, least: int = 1
+) -> np.ndarray:
+    """Returns the part [M], one of len(shares), of each slice: the best of many random assignments
+    of groups.
+
+    Every part gets at least `least` groups.
+    """
+    count = groups.max() + 1
+    parts = len(shares)
+    rng = np.random.default_rng(seed)
+    per_group = np.stack([np.bincount(groups, labels == k, count) for k in (0, 1)], 1)  # [G, 2]
+    target = shares[:, None] * per_group.sum(0)
+    possible = (per_group > 0).sum(0) >= parts  # classes that can be in every part
+    spread = 0.75 / parts if count <= 50 else 0
+    best = None
+    best_cost = np.inf
+    for trial in range(TRIALS):
+        if count > TRIALS and trial >= FEW_TRIALS and best_cost < LACKING:
+            break
+        # A permutation cut at random near the shares.
+        order = rng.permutation(count)
+        cuts = np.cumsum(shares[:-1]) * count + (
+            rng.uniform(-spread, spread, parts - 1) * count if spread else 0
+        )
+        part = np.empty(count, int)
+        start = 0
+        for k, cut in enumerate([*cuts, count]):
+            end = int(np.clip(round(cut), start + least, count - least * (parts - 1 - k)))
+            part[order[start:end]] = k
+            start = end
+        got = np.stack([np.bincount(part, counts, parts) for counts in per_group.T], 1)
+        cost = (((got - target) / np.maximum(target, 1)) ** 2).sum() + LACKING * (got == 0)[
+            :, possible
+        ].sum()
+        if cost < best_cost:
+            best = part
+            best_cost = cost
+    return best[groups]

@@ -1,0 +1,1 @@
+"""Networks that classify slices, one file a family."""

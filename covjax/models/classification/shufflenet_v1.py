@@ -1,0 +1,119 @@
+"""ShuffleNet V1.
+
+Source: "ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices",
+arXiv:1707.01083, Table 1 and Figure 2.
+"""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from covjax.errors import InputError, unknown
+from covjax.nn.layers import ConvBN, Dtype, channel_shuffle, expose, glorot
+from covjax.ops.windows import average_pool, max_pool
+
+STEM = 24  # channels, whatever the width
+# of the first stage at width 1, by groups; every stage doubles
+CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
+UNITS = (4, 8, 4)
+
+
+class Unit(nn.Module):
+    """Grouped conv1x1, shuffle, depthwise conv3x3, grouped conv1x1; added to x, or at stride 2
+    beside its average.
+    """
+
+    features: int
+    bottleneck: int
+    groups: int
+    first_groups: int
+    stride: int
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        def conv(x, features, size, name, activation=None, **options):
+            options |= {"dtype": self.dtype, "axis_name": self.axis_name, "name": name}
+            return ConvBN(features, size, activation=activation, **options)(x, train=train)
+
+        features = self.features - x.shape[-1] if self.stride == 2 else self.features
+        narrow = features if self.bottleneck == 1 else self.features // self.bottleneck
+        y = channel_shuffle(
+            conv(x, narrow, 1, "first", "relu", groups=self.first_groups), self.groups
+        )
+        y = conv(y, narrow, 3, "depthwise", stride=self.stride, groups=narrow)
+        y = conv(y, features, 1, "second", groups=self.groups)
+        if self.stride == 1:
+            return nn.relu(x + y)
+        return jnp.concatenate([average_pool(x, 3, 2, 1), nn.relu(y)], -1)
+
+
+class ShuffleNetV1(nn.Module):
+    """Classifies [N, H, W, C] into logits [N, num_classes].
+
+    `groups` is g of the paper's Table 1 (1, 2, 3, 4 or 8), `width` its scale factor s, and a unit's
+    inner layers have 1/`bottleneck` of its channels; `bottleneck=1` gives them those that the
+    unit's last convolution makes.
+
+    The defaults are the network that toolboxes ship pretrained (the ONNX Model Zoo's, 136 to 544
+    channels, 5.3 MB): 1,395,312 parameters for three channels and 1000 classes. The paper's own
+    units have `bottleneck=4`: 1,968,344 parameters at groups=4, width=1, 1,865,728 at groups=3. The
+    last feature map [N, h, w, C] and the penultimate features [N, C] are exposed, 544 channels by
+    default.
+
+    The stem has 24 channels at every width; the first grouped convolution of all is not grouped,
+    because it has so few channels; the average pool of the shortcut counts its padding. Raises
+    InputError for other groups, a width or bottleneck that is not positive, or channels that the
+    groups do not divide.
+    """
+
+    num_classes: int = 2
+    groups: int = 4
+    width: float = 0.5
+    bottleneck: int = 1
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+    remat: bool = False
+
+    smallest: ClassVar[int] = 1
+    stem: ClassVar[str] = "conv1"
+    head: ClassVar[tuple[str, ...]] = ("fc",)
+
+    def __post_init__(self):
+        if self.groups not in CHANNELS:
+            raise unknown("model option groups", str(self.groups), map(str, CHANNELS))
+        channels = round(CHANNELS[self.groups] * self.width, 6)
+        groups = self.groups
+        if self.bottleneck < 1 or channels <= STEM or channels % (groups * self.bottleneck):
+            raise InputError(
+                f"model options width and bottleneck: width={self.width} gives {channels:g} channels, which must "
+                f"exceed {STEM} and be divisible by {groups} groups and bottleneck={self.bottleneck}, use e.g. width=1"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        x = ConvBN(STEM, 3, 2, name="conv1", **common)(x, train=train)
+        x = max_pool(x, 3, 2, 1)
+        unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
+        for stage, units in enumerate(UNITS):
+            features = round(CHANNELS[self.groups] * self.width) * 2**stage
+            for k in range(units):
+                first_groups = 1 if (stage, k) == (0, 0) else self.groups
+                stride = 2 if k == 0 else 1
+                unit = unit_class(
+                    features,
+                    self.bottleneck,
+                    self.groups,
+                    first_groups,
+                    stride,
+                    name=f"stage{stage + 2}_{k}",
+                    **common,
+                )
+                x = unit(x, train)
+        x = expose(self, "features", expose(self, "feature_map", x).mean((1, 2), dtype=jnp.float32))
+        return nn.Dense(self.num_classes, kernel_init=glorot, name="fc")(x)

@@ -1,0 +1,30 @@
+"""Pooling and unpooling by name: the research subject of the paper, kept apart from the networks
+that use it.
+
+Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
+Convolutional Neural Networks", arXiv:2009.08864: average pooling for the homogeneity of regions,
+max pooling for their boundary.
+
+A new pooling is one function and one line in `ops.pool.KINDS`, a new unpooling one in `ops.unpool.UNKINDS`. A
+network takes four fields, `encoder_smoothing`, `encoder_pooling`, `decoder_unpooling`,
+`decoder_smoothing`, checks them by `check_pooling` and calls `Pool` and `Unpool`.
+"""
+
+from covjax.nn.pooling import Pool, Unpool
+from covjax.ops.pool import POOLINGS, SMOOTHINGS, HighBands, Kept, Switches, pool2d
+from covjax.ops.unpool import FITS, UNPOOLINGS, check_pooling, unpool2d
+
+__all__ = [
+    "FITS",
+    "POOLINGS",
+    "SMOOTHINGS",
+    "UNPOOLINGS",
+    "HighBands",
+    "Kept",
+    "Pool",
+    "Switches",
+    "Unpool",
+    "check_pooling",
+    "pool2d",
+    "unpool2d",
+]

@@ -1,0 +1,1 @@
+"""From a stored slice to the network's input."""

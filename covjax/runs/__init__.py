@@ -1,0 +1,1 @@
+"""One run in its workdir: train, evaluate, calibrate, pool folds."""

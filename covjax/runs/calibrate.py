@@ -1,0 +1,138 @@
+"""Fits a classifier's temperature and threshold on the validation part, and keeps them in the
+workdir.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import logit
+
+from covjax.data.loader import SliceReader, eval_batches
+from covjax.data.prepared.dataset import Prepared
+from covjax.data.splits.splits import CLASSES, part_indices
+from covjax.errors import InputError, RunError
+from covjax.evaluation.predict import collect, make_predictor
+from covjax.metrics import choose_threshold, classification_scores, fit_temperature
+from covjax.metrics.calibration import PRIOR, separable
+from covjax.metrics.thresholds import threshold_from_json, threshold_to_json
+from covjax.parallel import round_up
+from covjax.settings.config import write_json
+from covjax.stages.stage import Calibration, Stage
+
+
+def calibration_path(workdir: Path) -> Path:
+    """Where a run keeps what was fitted on its validation part."""
+    return workdir / "calibration.json"
+
+
+def is_asked(config: Any) -> bool:
+    """Whether a run fits anything on its validation part."""
+    if "classifier" not in config:
+        return False
+    asked = config["classifier"]
+    return asked.calibration != "none" or asked.threshold_rule != "fixed"
+
+
+def check_calibration(config: Any, data: Prepared, splits: dict[str, Any]) -> None:
+    """Raises InputError, before the training, if the validation part lacks a class that calibration
+    needs.
+    """
+    labels = data.labels[part_indices(data, splits, "val")]
+    missing = [name for label, name in enumerate(CLASSES) if not (labels == label).any()]
+    if is_asked(config) and missing:
+        raise InputError(
+            f"classifier.calibration and threshold_rule: the val part has no {missing[0]} slice to fit them on, "
+            "set them to none and fixed or change split.shares or seed"
+        )
+
+
+def fit_calibration(stage: Stage, variables: Any, reader: SliceReader, workdir: Path) -> None:
+    """Fits what the configuration asks for on the slices of `reader`, the validation part, and
+    writes it.
+
+    The threshold is chosen on the calibrated log-odds, divided by the temperature as they are in
+    use.
+    """
+    batches = eval_batches(reader, batch_size=round_up(stage.config.batch_size))
+    rows = collect(make_predictor(stage)(variables, batches))
+    label = rows["label"]
+    log_odds = rows["log_odds"]  # of a stage without calibration
+    fits = stage.config.calibration == "temperature"
+    temperature = fit_temperature(label, log_odds) if fits else 1.0
+    calibrated = replace(stage, calibration=Calibration(temperature)).calibrated(log_odds)
+    rule = stage.config.threshold_rule
+    fixed = float(logit(stage.config.threshold))
+    threshold = (
+        fixed if rule == "fixed" else choose_threshold(label, log_odds=calibrated, rule=rule)
+    )
+    losses = [
+        classification_scores(label, log_odds=some)["log_loss"]["value"]
+        for some in (log_odds, calibrated)
+    ]
+    found = {
+        "calibration": stage.config.calibration, "temperature": temperature, "threshold_rule": rule,
+        **threshold_to_json(threshold), "fitted_on": "val", "n": len(label),
+        "log_loss_before": losses[0], "log_loss_after": losses[1],
+    }  # fmt: skip
+    if fits:
+        found |= {"prior_sd_of_ln_temperature": PRIOR, "separable": separable(label, log_odds)}
+    write_json(calibration_path(workdir), found)
+
+
+def noted(stage: Stage, tta: Sequence[str]) -> Stage:
+    """Adds to a stage's calibration that it was fitted without the test-time augmentation that is
+    in use.
+    """
+    if not (tta and stage.name == "classifier" and is_asked({"classifier": stage.config})):
+        return stage
+    note = (
+        f"Temperature and threshold were fitted without --tta={','.join(tta)}: averaged probabilities are less sure; "
+        "sensitivity and specificity may differ from those that the threshold was chosen for."
+    )
+    return replace(
+        stage, calibration=stage.calibration._replace(notes=(*stage.calibration.notes, note))
+    )
+
+
+def read_calibration(config: Any, workdir: Path) -> Calibration:
+    """Returns what was fitted, or the default if the run asks for nothing.
+
+    Raises RunError if the run asks for it and did not come to it, InputError if the file is
+    damaged.
+    """
+    if not is_asked(config):
+        return Calibration()
+    path = calibration_path(workdir)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        calibration = Calibration(
+            float(found["temperature"]), threshold_from_json(found), _notes(found)
+        )
+    except FileNotFoundError:
+        raise RunError(
+            f"{path}: missing, run train.py with this workdir to the end first"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}), delete it and run train.py again") from None
+    if not 0 < calibration.temperature < np.inf:
+        raise InputError(f"{path}: damaged (values out of range), delete it and run train.py again")
+    return calibration
+
+
+def _notes(found: dict[str, Any]) -> tuple[str, ...]:
+    """What whoever reads calibrated results should know of the fit."""
+    notes = []
+    if found.get("separable"):
+        notes.append(
+            f"The classifier calls all {found['n']} slices of the val part right, so they do not say how sure it may "
+            "be: its temperature was left at 1."
+        )
+    if threshold_from_json(found) == np.inf:
+        notes.append(
+            f"No slice is called infected: on the val part nothing but calling none fulfils {found['threshold_rule']}."
+        )
+    return tuple(notes)

@@ -1,0 +1,270 @@
+"""Cross-validation: the predictions of all folds put together and scored once."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from covjax.data.listing import LEFT_OUT
+from covjax.data.prepared.dataset import Prepared
+from covjax.data.splits.splits import CLASSES, count_notes, read_splits
+from covjax.errors import InputError
+from covjax.evaluation.results import filled_up, rank_examples, write_part
+from covjax.metrics import DEFINITIONS, infected_or_not, per_image_dice
+from covjax.runs.calibrate import noted, read_calibration
+from covjax.runs.evaluate import Seen, evaluate_seen, rows_from_arrays, rows_to_arrays
+from covjax.runs.trained import read_statistics
+from covjax.settings.config import flat_fields, read_config, stage_names, write_json
+from covjax.stages.stage import Calibration, make_stage
+
+# Fields in which the runs of one cross-validation may differ: which fold, and where the data lie.
+MAY_DIFFER = ("split.fold", "data.path", "data.prepared_dir", "data.cache", "xla_flags")
+
+
+def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> None:
+    """Scores the slices of one part of several evaluated runs as one, and writes
+    OUTPUT/results/PART/.
+
+    Confusion matrices and probabilities are put together; no score of a fold enters. Nothing is
+    computed again.
+
+    Raises InputError if a run was not evaluated, if runs differ in data, configuration or
+    evaluation options, if a slice is in the part of two of them, or if `output` exists and is not
+    empty.
+    """
+    if len(workdirs) < 2:
+        raise InputError("--pool: one run, name two or more, e.g. --pool runs/fold0 runs/fold1")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output: {output} exists and is not an empty folder, name another one")
+    configs = [json.loads(read_config(workdir).to_json_best_effort()) for workdir in workdirs]
+    splits = [read_splits(workdir / "splits.json") for workdir in workdirs]
+    summaries = [_read_summary(workdir / "results" / part / "summary.json") for workdir in workdirs]
+    arrays = [read_arrays(workdir / "results" / part / "rows.npz") for workdir in workdirs]
+    _check_alike(workdirs, configs, splits, summaries)
+    _check_apart(workdirs, [content["id"] for content in arrays], part)
+    data, seen = _joined(splits[0], arrays)
+    config = read_config(workdirs[0])
+    stages = {
+        name: make_stage(name, config[name], read_statistics(name, workdirs[0]), data=config.data)
+        for name in stage_names(config)
+    }
+    if "classifier" in stages:
+        stage = replace(stages["classifier"], calibration=_calibration(workdirs, config))
+        stages["classifier"] = noted(stage, summaries[0]["options"].get("tta", ()))
+    indices = np.arange(len(data))
+    pooled = {"rows": rows_to_arrays(seen, data, indices)} | _examples(workdirs, part, seen, data)
+    options = summaries[0]["options"] | {"pooled_runs": len(workdirs)} | _folds(splits)
+    partial = output.with_name(output.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        write_json(partial / "config.json", configs[0])
+        write_json(partial / "splits.json", _pooled_splits(splits[0], data, part))
+        if (workdirs[0] / LEFT_OUT).is_file():
+            shutil.copy(workdirs[0] / LEFT_OUT, partial)
+        write_part(
+            partial / "results" / part,
+            part,
+            data,
+            indices,
+            evaluate_seen(stages, seen, data),
+            pooled,
+            options,
+        )
+        if output.exists():
+            output.rmdir()
+        partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_alike(
+    workdirs: Sequence[Path],
+    configs: Sequence[dict],
+    splits: Sequence[dict],
+    summaries: Sequence[dict],
+) -> None:
+    for workdir, config, split, summary in zip(workdirs, configs, splits, summaries, strict=True):
+        if split["fingerprint"] != splits[0]["fingerprint"]:
+            raise InputError(
+                f"{workdir}: trained on other data than {workdirs[0]}, pool runs on the same data"
+            )
+        ours = flat_fields(config)
+        theirs = flat_fields(configs[0])
+        for field in sorted(ours.keys() | theirs.keys()):
+            if field not in MAY_DIFFER and ours.get(field) != theirs.get(field):
+                raise InputError(
+                    f"{workdir}: {field} is {json.dumps(ours.get(field))}, in {workdirs[0]} it is "
+                    f"{json.dumps(theirs.get(field))}, pool runs of one configuration"
+                )
+        if summary["definitions"] != DEFINITIONS:
+            raise InputError(
+                f"{workdir}: evaluated by another covjax, run eval.py --workdir {workdir} again"
+            )
+        if summary["options"] != summaries[0]["options"]:
+            raise InputError(
+                f"{workdir}: evaluated with other options than {workdirs[0]} ({json.dumps(summary['options'])} and "
+                f"{json.dumps(summaries[0]['options'])}), evaluate both alike"
+            )
+
+
+def _check_apart(workdirs: Sequence[Path], ids: Sequence[np.ndarray], part: str) -> None:
+    for (a, one), (b, other) in combinations(enumerate(ids), 2):
+        shared = set(one.tolist()) & set(other.tolist())
+        if shared:
+            raise InputError(
+                f"{workdirs[b]}: {len(shared)} slices, first {min(shared)}, are in the {part} part of {workdirs[a]} "
+                "too, pool the folds of one cross-validation (split.folds, split.fold)"
+            )
+
+
+def _joined(
+    splits: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]
+) -> tuple[Prepared, dict[str, Seen]]:
+    """Returns the slices of all runs as one data set without pictures, and what every stage says of
+    them.
+    """
+    names = (
+        "id",
+        "patient",
+        "label",
+        "has_mask",
+        "infected_pixels",
+        "counted_pixels",
+        "truth",
+        "notes",
+    )
+    known = {name: np.concatenate([content[name] for content in arrays]) for name in names}
+    count = len(known["id"])
+    data = Prepared(
+        fingerprint=splits["fingerprint"], source=splits["source"], ids=tuple(known["id"].tolist()),
+        labels=known["label"], patients=tuple(known["patient"].tolist()), splits=("",) * count,
+        has_mask=known["has_mask"], records=None, unit=str(arrays[0]["unit"]), truth=tuple(known["truth"].tolist()),
+        infected_pixels=known["infected_pixels"], counted_pixels=known["counted_pixels"],
+        notes={i: tuple(text.split("; ")) for i, text in enumerate(known["notes"].tolist()) if text},
+    )  # fmt: skip
+    parts = {}
+    first = 0
+    for content in arrays:
+        for name, (indices, rows) in rows_from_arrays(content).items():
+            parts.setdefault(name, []).append(Seen(indices + first, rows))
+        first += len(content["id"])
+    return data, {
+        name: Seen(
+            np.concatenate([some.indices for some in found]),
+            {row: np.concatenate([some.rows[row] for some in found]) for row in found[0].rows},
+        )
+        for name, found in parts.items()
+    }
+
+
+def _examples(
+    workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], data: Prepared
+) -> dict[str, dict]:
+    """Chooses best, median and worst slices among those that the runs kept pictures of.
+
+    As many of the best and worst of all are among them as every run kept; of the rest those nearest
+    to the median.
+    """
+    paths = [workdir / "results" / part / "examples.npz" for workdir in workdirs]
+    kept = [read_arrays(path) for path in paths if path.is_file()]
+    if not kept:
+        return {}
+    kept = {name: _together([arrays[name] for arrays in kept]) for name in kept[0]}
+    median = np.nanmedian(per_image_dice(infected_or_not(seen["segmenter"].rows["confusion"])))
+    each = max(len(places) for places in rank_examples(kept["dice"]).values())
+    order = np.argsort(-kept["dice"], kind="stable")
+    best = order[:each]
+    worst = order[len(order) - each :]
+    others = np.setdiff1d(order, np.concatenate([best, worst]))
+    near = others[np.argsort(np.abs(kept["dice"][others] - median), kind="stable")][:each]
+    chosen = np.concatenate([best, near, worst])
+    rank = np.repeat(["best", "median", "worst"], [len(best), len(near), len(worst)])
+    return {"examples": {name: values[chosen] for name, values in kept.items()} | {"rank": rank}}
+
+
+def _together(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Joins arrays of examples.npz; pictures of several runs may differ in size."""
+    pictures = arrays[0].ndim == 3
+    return (
+        filled_up([one for some in arrays for one in some]) if pictures else np.concatenate(arrays)
+    )
+
+
+def _calibration(workdirs: Sequence[Path], config: Any) -> Calibration:
+    """What all runs share of their calibration; NaN where each run has fitted its own. Notes say of
+    which run.
+    """
+    fitted = [read_calibration(config, workdir) for workdir in workdirs]
+    numbers = [(calibration.temperature, calibration.threshold) for calibration in fitted]
+    shared = (
+        values[0] if len(set(values)) == 1 else np.nan for values in zip(*numbers, strict=True)
+    )
+    notes = [
+        f"{w.name}: {note}" for w, one in zip(workdirs, fitted, strict=True) for note in one.notes
+    ]
+    return Calibration(*shared, tuple(notes))
+
+
+def _folds(splits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Says which folds of how many were pooled, and warns if some are missing."""
+    count = splits[0].get("folds", 0)
+    if not count:
+        return {}
+    folds = sorted(split["fold"] for split in splits)
+    missing = sorted(set(range(count)) - set(folds))
+    if missing:
+        logging.warning(
+            "folds %s of %d are not among the pooled runs", ", ".join(map(str, missing)), count
+        )
+    return {"pooled_folds": folds, "of_folds": count}
+
+
+def _pooled_splits(splits: Mapping[str, Any], data: Prepared, part: str) -> dict[str, Any]:
+    """Returns what splits.json of the output holds: one part, of which all runs together are
+    made.
+    """
+    same = {
+        name: splits[name]
+        for name in ("source", "fingerprint", "by", "seed", "shares", "folds")
+        if name in splits
+    }
+    counts = {name: int((data.labels == k).sum()) for k, name in enumerate(CLASSES)}
+    patients = sorted(set(data.patients) - {""})
+    same |= {"notes": {part: count_notes(data, np.arange(len(data)))}} if data.notes else {}
+    return same | {part: list(data.ids), "patients": {part: patients}, "slices": {part: counts}}
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        return {name: summary[name] for name in ("definitions", "options")}
+    except FileNotFoundError:
+        raise _again(path, "missing") from None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise _again(path, f"damaged ({error})") from error
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays that an evaluation left. Raises InputError if they are missing or
+    damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return dict(content)
+    except FileNotFoundError:
+        raise _again(path, "missing") from None
+    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        raise _again(path, f"damaged ({error})") from error
+
+
+def _again(path: Path, problem: str) -> InputError:
+    return InputError(
+        f"{path}: {problem}, run eval.py --workdir {path.parents[2]} --split {path.parent.name} again"
+    )

@@ -1,0 +1,128 @@
+"""The paper's evaluation protocol beside honest ones, on its own slices: what its numbers are made
+of.
+
+Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
+Convolutional Neural Networks", arXiv:2009.08864. Its pictures are figures whose white margin is
+labelled infected; it splits by slice.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import covjax
+from covjax.data.loader import SliceReader, eval_batches
+from covjax.data.prepared.dataset import prepare
+from covjax.data.sources.registry import PRLAB21_CT
+from covjax.data.splits.splits import part_indices, read_splits
+from covjax.errors import InputError
+from covjax.evaluation.delivered import confusion_of
+from covjax.evaluation.predict import collect, make_predictor
+from covjax.metrics import segmentation_scores
+from covjax.metrics.registry import PROTOCOLS
+from covjax.parallel import round_up
+from covjax.runs.slices import view_settings
+from covjax.runs.train import train_run
+from covjax.runs.trained import load_trained
+from covjax.settings.config import check_config, write_json
+from covjax.stages.stage import SEGMENTATION_CLASSES
+
+FIGURE = (304, 304)
+# name: (data.frame, split.by) of the run that is trained for it
+RUNS = {
+    "paper": ("full", "slice"),
+    "margin_ignored": ("ignore_margin", "slice"),
+    "honest": ("ct", "patient"),
+}
+# name: (run or None, data.frame it is scored on); in the order of the table
+ROWS = {
+    "margin_is_infected": (None, "full"),
+    "paper": ("paper", "full"),
+    "paper_inside_ct": ("paper", "ignore_margin"),
+    "margin_ignored": ("margin_ignored", "ignore_margin"),
+    "honest": ("honest", "ct"),
+}
+
+
+def run_protocols(config: Any, output: Path) -> None:
+    """Trains the segmenter of `config` under every protocol, in OUTPUT/NAME, and writes
+    OUTPUT/protocols.json.
+
+    All else is as `config` says; runs that are finished are not repeated, interrupted ones go on.
+    Training and scores take the infected slices only, as the paper does. Raises InputError for a
+    configuration that cannot be used.
+    """
+    check_config(config)
+    if "segmenter" not in config or config.data.source != "prlab21":
+        raise InputError(
+            "--protocols: needs a configuration with a segmenter and data.source=prlab21, the paper's slices"
+        )
+    configs = {name: _protocol(config, *how) for name, how in RUNS.items()}
+    for name, of_run in configs.items():
+        train_run(of_run, output / name)
+    # Whoever calls the margin infected is scored on the very slices that the paper's protocol is.
+    rows = [
+        _row(name, configs[run or "paper"], output / (run or "paper"), frame, run)
+        for name, (run, frame) in ROWS.items()
+    ]
+    settings = {
+        "size": list(config.segmenter.input.size),
+        "epochs": config.segmenter.epochs,
+        "seed": config.seed,
+    }
+    write_json(
+        output / "protocols.json",
+        {"covjax": covjax.__version__, "settings": settings, "rows": rows},
+    )
+
+
+def _protocol(config: Any, frame: str, by: str) -> Any:
+    ours = config.copy_and_resolve_references()
+    with ours.unlocked():
+        if "classifier" in ours:
+            del ours.classifier
+        ours.data.frame = frame
+        ours.split.by = by
+        ours.segmenter.slices = "infected"
+    return ours
+
+
+def _row(name: str, config: Any, workdir: Path, frame: str, run: str | None) -> dict[str, Any]:
+    """Scores a run, or for `run` None the margin itself, on the run's test slices seen in
+    `frame`.
+    """
+    reader = _test_slices(config, workdir, frame)
+    if run is None:
+        confusions = margin_confusions(reader)
+    else:
+        stage, variables = load_trained("segmenter", config, workdir)
+        batches = eval_batches(reader, batch_size=round_up(config.segmenter.batch_size))
+        confusions = collect(make_predictor(stage)(variables, batches))["confusion"]
+    scores = segmentation_scores(confusions, SEGMENTATION_CLASSES)
+    splits = read_splits(workdir / "splits.json")
+    return {
+        "name": name, "run": run, "frame": frame, "split": config.split.by, "slices": len(reader),
+        "patients": len({reader.data.patients[i] for i in reader.indices}),
+        "unseen": not set(splits["patients"]["train"]) & set(splits["patients"]["test"]),
+        "scores": {key: scores[key] for key in PROTOCOLS},
+    }  # fmt: skip
+
+
+def _test_slices(config: Any, workdir: Path, frame: str) -> SliceReader:
+    seen = config.data.copy_and_resolve_references()
+    with seen.unlocked():
+        seen.frame = frame
+    data = prepare(seen)
+    indices = part_indices(data, read_splits(workdir / "splits.json"), "test")
+    settings = view_settings(config.segmenter, seen)
+    return SliceReader(data, indices[data.labels[indices] == 1], settings, cache=False, native=True)
+
+
+def margin_confusions(reader: SliceReader) -> np.ndarray:
+    """Confusion matrices [N, 2, 2] of calling the figure's margin infected and the CT background,
+    without a look.
+    """
+    margin = np.ones(FIGURE, np.uint8)
+    margin[PRLAB21_CT] = 0
+    return np.stack([confusion_of(reader.data.decode(i)[1], margin, 2) for i in reader.indices])

@@ -1,0 +1,135 @@
+"""The slices of a run: its data as it saw them, and what each stage reads of a part."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from covjax.data.contents import prepared_dir
+from covjax.data.loader import SliceReader
+from covjax.data.lungs.fields import Box, truth_outside
+from covjax.data.prepared.dataset import Prepared, open_prepared, prepare
+from covjax.data.resizing import box_at, check_fits, scaled_shape
+from covjax.data.splits.splits import part_indices
+from covjax.data.views import ViewSettings, box_shape, crop_note, seen_crop
+from covjax.errors import InputError
+from covjax.preprocess.network_input import size_field, slice_size
+from covjax.settings.config import stage_names
+
+OUTSIDE = "lung crop: marked pixels lie outside of what networks see, they count as missed"
+
+
+def open_run_data(config: Any, splits: dict[str, Any]) -> Prepared:
+    """Opens the data as the run saw them: prepared ones if they are still there, even when the
+    source is gone.
+    """
+    folder = prepared_dir(config.data) / f"{splits['source']}-{splits['fingerprint']}"
+    if (folder / "index.json").is_file():
+        return open_prepared(folder)
+    data = prepare(config.data)
+    if data.fingerprint != splits["fingerprint"]:
+        raise InputError(
+            f"data.path: {config.data.path} changed since this run was trained, restore the data"
+        )
+    return data
+
+
+def part_reader(
+    name: str, config: Any, data: Prepared, splits: dict[str, Any], part: str, *,
+    cache: bool | None = None, selection: str | None = None, native: bool = False,
+) -> SliceReader:  # fmt: skip
+    """Slices of a part as a stage wants them: all for the classifier, those it trains on for the
+    segmenter.
+
+    `selection` replaces config.segmenter.slices; `native` adds the slices in their own size.
+
+    Raises InputError if there is none, or one lacks the mask it needs.
+    """
+    indices = part_indices(data, splits, part)
+    if name == "segmenter":
+        _check_masks(data, indices)
+        if (selection or config.segmenter.slices) == "infected":
+            indices = indices[data.labels[indices] == 1]
+    if not len(indices):
+        raise InputError(
+            f"{name}: the {part} part has no slice to work on, add slices or change split.shares or seed"
+        )
+    cache = config.data.cache if cache is None else cache
+    return SliceReader(data, indices, view_settings(config[name], config.data), cache, native)
+
+
+def view_settings(stage: Any, data: Any) -> ViewSettings:
+    """Returns how slices are shown to a stage, from its section of a configuration and the section
+    `data`.
+    """
+    return ViewSettings(
+        slice_size(stage.input), tuple(stage.input.size), data.spacing, data.lung_crop
+    )
+
+
+def check_sizes(config: Any, data: Prepared) -> None:
+    """Raises InputError if slices are shown at one scale and one has no spacing or is larger than a
+    stage takes.
+    """
+    if not config.data.spacing:
+        return
+    stages = {name: config[name].input for name in stage_names(config)}
+    for i, (slice_id, stored, spacing) in enumerate(
+        zip(data.ids, data.shapes, data.spacings, strict=True)
+    ):
+        shape = scaled_shape(slice_id, stored, spacing, config.data.spacing)
+        if config.data.lung_crop:  # of which the picture alone tells the size
+            box = data.boxes.get(i) or seen_crop(data.decode(i)[0], True).box
+            shape = box_at(box_shape(box), spacing, config.data.spacing)
+        for name, settings in stages.items():
+            check_fits(
+                slice_id,
+                shape,
+                slice_size(settings),
+                config.data.spacing,
+                f"{name}.input.{size_field(settings)}",
+            )
+
+
+def with_crops(config: Any, data: Prepared, indices: Sequence[int] | None = None) -> Prepared:
+    """Returns the data with what data.lung_crop shows of slices (all, or `indices`) and notes on
+    what it cannot do.
+
+    Notes say where the whole body is kept because a lung is missing, and where marked pixels lie
+    outside of the box.
+    """
+    if not config.data.lung_crop:
+        return data
+    places = range(len(data)) if indices is None else [int(i) for i in indices]
+    with ThreadPoolExecutor(4) as pool:
+        found = dict(zip(places, pool.map(lambda i: _crop(data, i), places), strict=True))
+    notes = {i: (*data.notes.get(i, ()), *more) for i, (_, more) in found.items() if more}
+    kept = sum(any(OUTSIDE not in note for note in more) for _, more in found.values())
+    outside = sum(OUTSIDE in more for _, more in found.values())
+    if kept or outside:
+        logging.warning(
+            "data.lung_crop: the whole body is shown of %d of %d slices, whose lungs were not both found; in %d marked "
+            "pixels lie outside of what is shown (notes in per_image.csv)", kept, len(found), outside,
+        )  # fmt: skip
+    return replace(
+        data, notes={**data.notes, **notes}, boxes={i: box for i, (box, _) in found.items()}
+    )
+
+
+def _crop(data: Prepared, i: int) -> tuple[Box, tuple[str, ...]]:
+    image, mask = data.decode(i)
+    crop = seen_crop(image, True)
+    notes = (crop_note(crop.kept),) if crop.kept else ()
+    return crop.box, (*notes, OUTSIDE) if truth_outside(mask, crop.box) else notes
+
+
+def _check_masks(data: Prepared, indices: np.ndarray) -> None:
+    without = indices[~data.has_mask[indices]]
+    if len(without):
+        raise InputError(
+            f"{data.ids[without[0]]} (and {len(without) - 1} more): no mask, segmentation needs one per slice; "
+            "add it to masks/ or train a classifier only (configs/cov_ctnet.py)"
+        )

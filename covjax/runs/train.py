@@ -1,0 +1,133 @@
+"""A run in its workdir: prepare the data, split, measure, train each stage, then evaluate."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from covjax.data.listing import LEFT_OUT, left_out_table
+from covjax.data.loader import SliceReader, eval_batches
+from covjax.data.prepared.dataset import Prepared, prepare
+from covjax.data.splits.splits import CLASSES, PARTS, make_splits, part_indices, read_splits
+from covjax.errors import InputError
+from covjax.files import write_whole
+from covjax.parallel import AXIS
+from covjax.runs.calibrate import check_calibration, fit_calibration, is_asked
+from covjax.runs.evaluate import evaluate_run, record_timing
+from covjax.runs.initialise import find_start, init_path, told
+from covjax.runs.intensity import record_intensity
+from covjax.runs.slices import check_sizes, part_reader, with_crops
+from covjax.runs.trained import load_trained, read_statistics, statistics_path
+from covjax.runtime import environment
+from covjax.settings.config import check_config, claim_workdir, settled, stage_names, write_json
+from covjax.stages.stage import Stage, make_stage, task_of
+from covjax.stages.statistics import measure_statistics, statistics_to_json
+from covjax.training.loop import train_stage
+
+
+def train_run(config: Any, workdir: Path) -> None:
+    """Trains every stage of a run, then evaluates it on the test part; continues where an earlier
+    call stopped.
+
+    Raises InputError, before anything is written, for a configuration or data that cannot be used.
+    """
+    check_config(config)
+    config = settled(config)
+    with _own(workdir):
+        if (workdir / "config.json").is_file():
+            claim_workdir(workdir, config)
+        data = prepare(config.data)
+        if data.left_out:
+            logging.warning(
+                "%d files of data.path are not read, see left_out.csv", len(data.left_out)
+            )
+        data = with_crops(config, data)
+        check_sizes(config, data)
+        splits = _splits(config, data, workdir)
+        check_calibration(config, data, splits)
+        starts = {name: find_start(name, config, splits, workdir) for name in stage_names(config)}
+        claim_workdir(workdir, config)
+    write_json(workdir / "environment.json", environment())
+    write_json(workdir / "splits.json", splits)
+    write_whole(workdir / LEFT_OUT, left_out_table(data.left_out))
+    record_intensity(config, data, workdir)
+    for name in stage_names(config):
+        readers = {part: part_reader(name, config, data, splits, part) for part in ("train", "val")}
+        stage = _measured_stage(name, config, readers["train"], workdir)
+        variables, record = starts.pop(name) or (None, None)
+        if record is not None:
+            write_json(init_path(name, workdir), record)
+            print(told(name, record, config[name].input.normalize), flush=True)
+        record_timing(workdir, name, train_stage(stage, readers, config, workdir, start=variables))
+        if name == "classifier" and is_asked(config):
+            fit_calibration(
+                *load_trained(name, config, workdir, calibrated=False), readers["val"], workdir
+            )
+    evaluate_run(workdir, "test")
+
+
+@contextmanager
+def _own(workdir: Path) -> Iterator[None]:
+    """Creates the workdir before the long work, so that an unwritable one is known at once; leaves
+    no empty folder.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--workdir: {workdir} cannot be made ({error.strerror}), name another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        if not any(workdir.iterdir()):
+            workdir.rmdir()
+
+
+def _splits(config: Any, data: Prepared, workdir: Path) -> dict[str, Any]:
+    """Reads the run's splits, or makes them the first time."""
+    path = workdir / "splits.json"
+    if not path.is_file():
+        if config.split.by == "slice":
+            logging.warning(
+                "split.by=slice: slices of one patient are in train and test, scores will be optimistic"
+            )
+        needs = CLASSES if "classifier" in config else ("infected",)
+        splits = make_splits(data, config.split, config.seed, needs)
+        splits["origins"] = {
+            part: [data.origins[i] for i in part_indices(data, splits, part)] for part in PARTS
+        }
+        if left_out := splits.get("left_out"):
+            logging.warning("%d slices are in no part (left_out in splits.json)", len(left_out))
+        return splits
+    splits = read_splits(path)
+    if splits["fingerprint"] != data.fingerprint:
+        raise InputError(
+            f"{path}: the data changed since this run began, use another --workdir or restore the data"
+        )
+    return splits
+
+
+def _measured_stage(name: str, config: Any, reader: SliceReader, workdir: Path) -> Stage:
+    """Puts a stage together for training, measuring its statistics on the training part the first
+    time.
+    """
+    if statistics_path(name, workdir).is_file():
+        return make_stage(name, config[name], read_statistics(name, workdir), AXIS, config.data)
+    batches = eval_batches(reader, batch_size=config[name].batch_size)
+    total = -(-len(reader) // config[name].batch_size)
+    batches = tqdm(
+        batches, total=total, desc=f"{name}: measuring training slices", unit="batch", leave=False
+    )
+    statistics = measure_statistics(name, config[name], batches, config.data)
+    for missing in np.flatnonzero(statistics.class_counts == 0):
+        never = task_of(name, config.data).classes[missing]
+        logging.warning(
+            "%s: %s never occurs in the training part, it will not be learned", name, never
+        )
+    write_json(statistics_path(name, workdir), statistics_to_json(statistics))
+    return make_stage(name, config[name], statistics, AXIS, config.data)

@@ -1,0 +1,51 @@
+"""A trained stage, read back from the workdir of its run."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from covjax.errors import InputError, RunError
+from covjax.runs.calibrate import read_calibration
+from covjax.stages.stage import Stage, Statistics, make_stage, variable_shapes
+from covjax.stages.statistics import statistics_from_json
+from covjax.training.checkpoint import Checkpoints
+
+
+def statistics_path(name: str, workdir: Path) -> Path:
+    """Where a stage's statistics of the training part are kept."""
+    return workdir / f"statistics_{name}.json"
+
+
+def read_statistics(name: str, workdir: Path) -> Statistics:
+    """Reads a stage's statistics. Raises InputError when they are missing or damaged."""
+    path = statistics_path(name, workdir)
+    try:
+        return statistics_from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing, this run has not begun to train its {name}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}), delete it and run train.py again") from None
+
+
+def load_trained(
+    name: str, config: Any, workdir: Path, *, calibrated: bool = True
+) -> tuple[Stage, Any]:
+    """Returns (stage, variables) of the best checkpoint, the classifier as calibrated unless told
+    otherwise.
+
+    Raises InputError or RunError; never random weights, never a classifier without the calibration
+    it asks for.
+    """
+    stage = make_stage(name, config[name], read_statistics(name, workdir), data=config.data)
+    if name == "classifier" and calibrated:
+        stage = replace(stage, calibration=read_calibration(config, workdir))
+    folder = workdir / "checkpoints" / name / "best"
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")
+    checkpoints = Checkpoints(folder)
+    restored = checkpoints.restore(variable_shapes(stage.model, config[name]))
+    checkpoints.close()
+    if restored is None:
+        raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")
+    return stage, restored[0]

@@ -1,0 +1,1 @@
+"""New scans and pictures through a trained run."""

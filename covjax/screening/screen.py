@@ -1,0 +1,385 @@
+"""Screening whatever lies below a path: scan by scan, a few batches of slices at a time, resumed
+where stopped.
+"""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from covjax import __version__
+from covjax.colours import COLOURS
+from covjax.data.formats.dicom_seg import check_installed, read_sources, write_segmentation
+from covjax.data.formats.nifti import mask_files, write_mask
+from covjax.data.intensity import choose_window, eight_bit
+from covjax.data.listing import LEFT_OUT, LeftOut, Skip, left_out_table, of_error
+from covjax.data.sources.source import fingerprint
+from covjax.errors import InputError, unknown
+from covjax.evaluation.options import PLAIN, Options
+from covjax.evaluation.predictions import mask_picture
+from covjax.files import encode_table, write_whole
+from covjax.runs.intensity import read_intensity
+from covjax.screening.extent import (
+    SCAN_COLUMNS,
+    SLICE_COLUMNS,
+    Line,
+    Window,
+    scan_line,
+    slice_line,
+    voxel_size,
+)
+from covjax.screening.inputs import Opener, Scan, find_screened
+from covjax.screening.lungs import PARTS, find_lungs, lung_notes, share_of_lung
+from covjax.screening.overlays import (
+    class_areas,
+    class_volumes,
+    mask_notes,
+    overlay,
+    scan_columns,
+    slice_columns,
+)
+from covjax.screening.screener import Screened, Screener
+from covjax.settings.config import read_config, write_json
+
+SKIP_THEM = " (or pass over such files: --on_error=skip)"
+ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
+MASKS = {
+    "nifti": "NIfTI, of scans of all kinds",
+    "dicom_seg": "DICOM segmentations of DICOM scans, NIfTI of others",
+}
+
+
+class Job(NamedTuple):
+    """What every scan is screened with."""
+
+    screener: Screener
+    window_of: Callable[[Scan], Window]
+    output: Path  # where it is written until all is done
+    skip: Skip
+    segmentations: bool  # of DICOM scans
+    run: str  # tells the run
+
+
+def screen(
+    workdir: Path, path: Path, output: Path, batch_size: int | None = None, options: Options = PLAIN, *,
+    window: str = "", intensity: str = "auto", bits: int = 0, on_error: str = "stop", masks: str = "nifti",
+) -> str:  # fmt: skip
+    """Screens a scan, a picture, or every scan and picture below a folder, into `output`.
+
+    Writes predictions.csv (a line per slice), scans.csv (a line per scan), masks (in the scan's own
+    geometry, PNG for pictures; 1, 2, .. where classes are kept apart), overlays/ID.png, and
+    screening.json: with which run and options, what was skipped, and what is uncertain (notes, by
+    scan). Everything is written beside `output` first and moved there at the end; when it stops,
+    scans that are done are kept there, and the same call goes on after them. Returns a few lines
+    that say what was found.
+
+    Args:
+      workdir: of a finished run.
+      path: a file or folder.
+      output: a folder that is empty or not there.
+      batch_size: slices per batch; as in training by default.
+      options: test-time augmentation and the like.
+      window: what brings values unlike those trained on to 0..255 (covjax.data.intensity.choose_window).
+      intensity: what the values of volumes and 16-bit pictures are (covjax.data.formats.hounsfield.INTENSITIES).
+      bits: of grey levels in 16-bit pictures (covjax.data.formats.deep_pictures.BITS); 12 where the run was trained on 12.
+      on_error: one of ON_ERROR.
+      masks: one of MASKS; dicom_seg copies the patient's name and number from a DICOM scan into its mask.
+
+    Raises:
+      InputError: a file cannot be used; nothing can; `output` holds something else; the run is unfinished, or has no
+        segmenter to ask for masks; or what `masks` needs is not installed.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output: {output} exists and is not an empty folder, name another one")
+    config = read_config(workdir)
+    skipped = []
+
+    def skip(error: InputError) -> None:
+        if on_error == "stop":
+            raise error if str(error).endswith(SKIP_THEM) else InputError(f"{error}{SKIP_THEM}")
+        tqdm.write(f"skipped: {error}")
+        skipped.append(error)
+
+    def window_of(scan: Scan) -> Window:
+        return choose_window(scan.path, scan.intensity, trained_on, config.data.window, window)
+
+    _check_masks(masks, config)
+    trained_on = read_intensity(workdir)
+    found, left_out = find_screened(
+        path, intensity, bits or (12 if config.data.bits == 12 else 0), skip
+    )
+    told = _told(workdir, path, options, window, intensity, masks) | {"bits": bits}
+    partial = output.with_name(output.name + ".partial")
+    run = fingerprint([json.loads(config.to_json_best_effort()), told["trained"]])
+    screener = Screener.from_workdir(workdir, batch_size, options)
+    job = Job(screener, window_of, partial, skip, masks == "dicom_seg", run)
+    told |= (
+        {"classes": dict(zip(classes, COLOURS, strict=False))}
+        if (classes := job.screener.classes)
+        else {}
+    )
+    _begin(partial, told)
+    try:
+        done = [scan for name, opener in found.items() if (scan := _screened(job, name, opener))]
+        if not any(scan["slices"] for scan in done):
+            raise InputError(
+                f"--input: nothing of {path} can be used, the first reason: {skipped[0]}"
+            )
+    except InputError as error:
+        kept = sum(path.is_file() for path in (partial / "done").rglob("*.json"))
+        if not kept:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        raise InputError(
+            f"{error} ({kept} scans are done and kept: mend it and run the same command again)"
+        ) from error
+    notes = {scan["scan"]["scan"]: scan["notes"] for scan in done if scan["notes"]}
+    left_out = sorted(
+        (*left_out, *(of_error(error, path if path.is_dir() else path.parent) for error in skipped))
+    )
+    told |= {
+        "left_out": [one._asdict() for one in left_out],
+        "skipped": [*map(str, skipped)],
+        "notes": notes,
+    }
+    _finish(partial, output, done, told)
+    return _summary(done, len(skipped), len(left_out) - len(skipped))
+
+
+def _check_masks(masks: str, config: Any) -> None:
+    if masks not in MASKS:
+        raise unknown("--masks", masks, MASKS)
+    if masks == "dicom_seg":
+        if "segmenter" not in config:
+            raise InputError("--masks: this run has no segmenter, leave the flag out")
+        check_installed()
+
+
+def _told(
+    workdir: Path, path: Path, options: Options, window: str, intensity: str, masks: str
+) -> dict[str, Any]:
+    """What results depend on: those of a stopped call are used only if all of it is the same."""
+    metrics = workdir / "metrics.jsonl"
+    return {
+        "covjax": __version__,
+        "run": str(workdir.resolve()),
+        "trained": hashlib.sha256(metrics.read_bytes()).hexdigest() if metrics.is_file() else None,
+        "input": str(path.resolve()),
+        "options": options.in_force(),
+        "window": window,
+        "intensity": intensity,
+        "masks": masks,
+    }
+
+
+def _begin(partial: Path, told: dict[str, Any]) -> None:
+    """Makes the folder of unfinished results, or keeps it if it is of the same call."""
+    try:
+        same = json.loads((partial / "screening.json").read_text(encoding="utf-8")) == told
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        shutil.rmtree(partial, ignore_errors=True)
+    write_json(partial / "screening.json", told)
+    (partial / "done").mkdir(exist_ok=True)
+
+
+def _screened(job: Job, name: str, opener: Opener) -> dict[str, Any] | None:
+    """Returns what is known of a scan, from a stopped call if its files are as they were; None if
+    it is skipped.
+    """
+    record = job.output / "done" / f"{name}.json"
+    try:
+        scan = opener()
+        stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in scan.files]
+        if record.is_file():
+            earlier = json.loads(record.read_text(encoding="utf-8"))
+            if earlier["stamps"] == stamps:
+                for reason in earlier["skipped"]:
+                    job.skip(InputError(reason))
+                return earlier
+        found = {**_screen_scan(job, scan), "stamps": stamps}
+    except InputError as error:
+        shutil.rmtree(job.output / "overlays" / name, ignore_errors=True)
+        record.unlink(missing_ok=True)
+        job.skip(error)
+        return None
+    write_json(record, found)
+    return found
+
+
+def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
+    """Screens one scan, writes its masks and overlays, and returns its line of scans.csv and those
+    of its slices.
+    """
+    lines = []
+    window = job.window_of(scan)
+    classes = job.screener.classes
+    spacing = scan.volume.spacing if scan.volume else None
+    sums = dict.fromkeys(PARTS, 0.0)  # mm3, or pixels where the size of voxels is not known
+    segments = "segmenter" in job.screener.stages
+    noted = Counter()
+    skipped = []
+    lungs = find_lungs(scan) if segments else None
+    sources = (
+        read_sources(scan.volume)
+        if job.segmentations and scan.volume and scan.volume.frames
+        else []
+    )
+    mask_file = (
+        f"masks/{scan.name}.{'dcm' if sources else 'nii.gz'}" if scan.volume and segments else ""
+    )
+    files = _mask_files(scan, mask_file, bool(sources)) if mask_file else []
+
+    def masks() -> Iterator[np.ndarray]:
+        for index, image, found in _slices(job, scan, window, skipped):
+            counted, counts = lungs.divide(index, image, found.mask) if segments else (None, {})
+            line = slice_line(scan, index, found._replace(mask=counted))
+            noted.update(found.notes)
+            if segments:
+                line["infected_outside_lung_pixels"] = counts["outside"]
+                line["infected_share_of_lung"] = share_of_lung(counts)
+                for part, count in counts.items():
+                    sums[part] += count * voxel_size(scan, index)
+                line["mask"] = files[index] if files else f"masks/{scan.ids[index]}.png"
+                line |= class_areas(counted, classes, spacing)
+            drawn = Image.fromarray(overlay(image, found.mask) if segments else image)
+            _save(drawn, job.output / "overlays" / f"{scan.ids[index]}.png")
+            lines.append(line)
+            yield found.mask
+
+    if sources:
+        write_segmentation(
+            job.output / mask_file,
+            masks(),
+            scan.volume,
+            sources,
+            job.run,
+            classes or ("infection",),
+        )
+    elif mask_file:
+        write_mask(job.output / mask_file, masks(), scan.volume)
+    else:
+        for mask in masks():
+            if segments:
+                _save(mask_picture(mask, bool(classes)), job.output / lines[-1]["mask"])
+    summed = scan_line(scan, window, lines, sums if segments else None)
+    named = list(dict.fromkeys(files))
+    notes = [
+        *scan.notes,
+        *job.screener.notes,
+        *(mask_notes(scan.volume, len(named), bool(sources)) if named else ()),
+    ]
+    notes += [f"{note} ({count} of {len(scan)} slices)" for note, count in noted.items()]
+    if segments:
+        notes += lung_notes(
+            scan, lungs, sums, sum(line["infected_share_of_lung"] is None for line in lines)
+        )
+    summed |= class_volumes(lines, classes) | {"mask": "; ".join(named), "notes": "; ".join(notes)}
+    return {"scan": summed, "slices": lines, "notes": notes, "skipped": skipped}
+
+
+def _mask_files(scan: Scan, name: str, segmentation: bool) -> list[str]:
+    """Returns the file of each slice's mask: one for all, or of NIfTI one for each even run of
+    slices.
+    """
+    if segmentation:
+        return [name] * len(scan)
+    path = Path(name)
+    files = mask_files(path, scan.volume)
+    return [
+        file.as_posix()
+        for file, grid in zip(files, scan.volume.grids, strict=True)
+        for _ in grid.places
+    ]
+
+
+def _slices(
+    job: Job, scan: Scan, window: Window, skipped: list[str]
+) -> Iterator[tuple[int, np.ndarray, Screened]]:  # fmt: skip
+    """Yields (index, slice uint8 [H, W], what is found).
+
+    One that cannot be read ends a volume, not a folder; of a folder, `skipped` takes the reason.
+    """
+    held: list[tuple[int, np.ndarray]] = []
+
+    def reading() -> Iterator[np.ndarray]:
+        for index in range(len(scan)):
+            try:
+                image = eight_bit(scan.read(index), window)
+            except InputError as error:
+                if scan.volume:
+                    raise
+                job.skip(error)
+                skipped.append(str(error))
+                continue
+            held.append((index, image))
+            yield image
+
+    results = job.screener.screen(reading(), scan.volume and scan.volume.spacing, scan.path)
+    for found in tqdm(results, total=len(scan), desc=f"screening {scan.name}", unit="slice"):
+        yield (*held.pop(0), found)
+
+
+def _finish(
+    partial: Path, output: Path, done: Sequence[dict[str, Any]], told: dict[str, Any]
+) -> None:
+    """Writes the tables and moves everything to its place."""
+
+    def write(name: str, columns: Sequence[str], lines: Sequence[Line]) -> None:
+        rows = [
+            ["" if line.get(column) is None else line[column] for column in columns]
+            for line in lines
+        ]
+        write_whole(partial / name, encode_table(columns, rows))
+
+    of_slices, of_scans = (
+        columns(told.get("classes", ())) for columns in (slice_columns, scan_columns)
+    )
+    write(
+        "predictions.csv",
+        SLICE_COLUMNS + of_slices,
+        [line for scan in done for line in scan["slices"]],
+    )
+    write("scans.csv", SCAN_COLUMNS + of_scans, [scan["scan"] for scan in done if scan["slices"]])
+    write_whole(partial / LEFT_OUT, left_out_table([LeftOut(**one) for one in told["left_out"]]))
+    write_json(partial / "screening.json", told)
+    shutil.rmtree(partial / "done")
+    if output.exists():
+        output.rmdir()
+    partial.rename(output)
+
+
+def _summary(done: Sequence[dict[str, Any]], skipped: int, others: int) -> str:
+    slices = [line for scan in done for line in scan["slices"]]
+    infected = sum(line["called_infected"] for line in slices)
+    lines = [f"screened {len(slices)} slices of {len(done)} scans, {infected} called infected"]
+    lines += (
+        [f"skipped {skipped} that could not be used, listed in left_out.csv and on the page"]
+        if skipped
+        else []
+    )
+    lines += (
+        [f"left out {others} that are no axial CT or cannot be read, listed there too"]
+        if others
+        else []
+    )
+    noted = sum(bool(scan["notes"]) for scan in done)
+    lines += (
+        [f"{noted} scans have notes on what is uncertain, in scans.csv and on the page"]
+        if noted
+        else []
+    )
+    return "\n".join(lines)
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)

@@ -1,0 +1,80 @@
+"""What is measured of a stage on the training part only: normalisation, class counts and the
+weights of classes.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from covjax.models import published
+from covjax.optim.losses import class_weights
+from covjax.preprocess.network_input import Normalization, enhanced, pretrained_normalization
+from covjax.stages.stage import Statistics, make_model, settled_stage, task_of
+
+INPUTS = ("image", "mask", "label")
+
+
+def measure_statistics(
+    name: str, config: Any, batches: Iterable[dict[str, np.ndarray]], data: Any = None
+) -> Statistics:
+    """Measures normalisation and class counts over batches of the training part (with `valid`
+    marking padding).
+
+    With input.normalize="pretrained" the normalisation is not measured, but what the published
+    weights expect. Of `data` see `make_model`. Raises InputError for an unknown class_weights rule
+    or a class that never occurs.
+    """
+    task = task_of(name, data)
+
+    @jax.jit
+    def of_slices(batch):
+        x = enhanced(batch["image"], config.input, task.labels_pixels)
+        truth = task.truth(batch).reshape(len(batch["image"]), -1)
+        counts = jnp.stack([(truth == k).sum(1) for k in range(len(task.classes))], 1)
+        return x.mean((1, 2)), (x**2).mean((1, 2)), counts
+
+    measured = []
+    for batch in batches:
+        values = jax.device_get(of_slices({key: batch[key] for key in INPUTS}))
+        measured.append([value[batch["valid"]] for value in values])
+    # of every slice
+    means, squares, counts = (np.concatenate(values) for values in zip(*measured, strict=True))
+    counts = counts.astype(np.int64)
+    occurs = counts > 0
+    # Of a classifier the set is the image: each slice is of one class.
+    pixels = (counts.sum(1, keepdims=True) * occurs).sum(0) if task.labels_pixels else None
+    counts = counts.sum(0)
+    weights = class_weights(config.loss.class_weights, counts, task.classes, pixels)
+    if settled_stage(config).input.normalize == "pretrained":
+        mean, std, _ = published(make_model(name, config)).pretrained_input
+        normalization = pretrained_normalization(mean, std, config.input.channels)
+    else:
+        mean = means.mean(0, dtype=np.float64)
+        std = np.sqrt(np.maximum(squares.mean(0, dtype=np.float64) - mean**2, 0))
+        normalization = Normalization(mean.astype(np.float32), std.astype(np.float32))
+    return Statistics(normalization, counts, weights, pixels)
+
+
+def statistics_to_json(statistics: Statistics) -> dict[str, list]:
+    """Returns the statistics as plain lists, exactly."""
+    mean, std = statistics.normalization
+    values = {
+        "mean": mean, "std": std, "class_counts": statistics.class_counts, "class_weights": statistics.class_weights,
+        "image_pixels": statistics.image_pixels,
+    }  # fmt: skip
+    return {name: value.tolist() for name, value in values.items() if value is not None}
+
+
+def statistics_from_json(values: dict[str, list]) -> Statistics:
+    """Reads what `statistics_to_json` returned."""
+    normalization = Normalization(
+        np.array(values["mean"], np.float32), np.array(values["std"], np.float32)
+    )
+    counts = np.array(values["class_counts"])
+    weights = np.array(values["class_weights"], np.float32)
+    # a classifier has none
+    pixels = np.array(values["image_pixels"]) if "image_pixels" in values else None
+    return Statistics(normalization, counts, weights, pixels)

@@ -1,0 +1,110 @@
+"""The same data in two places: one study. And what runs on them write names no patient."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from covjax.errors import InputError
+from covjax.report import build_audit_page, build_report
+from covjax.runs.audit import audit_source
+from covjax.runs.evaluate import evaluate_run
+from covjax.runs.initialise import find_start
+from covjax.runs.pool import pool_runs
+from covjax.runs.train import train_run
+from covjax.settings.config import settled
+from tests.data.written import write_class_scans
+from tests.trained import tiny_config
+
+NAME = "janedoe"
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory):
+    """(folder, runs): the folds of a segmenter, each on its own copy of the data, prepared in its
+    own place.
+    """
+    folder = tmp_path_factory.mktemp("copied")
+    write_class_scans(folder / "written", slices=4)
+    for kind in ("images", "masks"):
+        (folder / "set0" / kind).mkdir(parents=True)
+        for path in sorted((folder / "written" / kind).iterdir()):
+            path.rename(folder / "set0" / kind / f"{NAME}{path.name}")
+    rows = [f"{NAME}p{k},{NAME} {k // 2}" for k in range(8)]
+    (folder / "set0" / "index.csv").write_text("\n".join(["id,patient", *rows]))
+    (folder / "set0" / "images" / f"{NAME}.mha").write_text("")
+    shutil.copytree(folder / "set0", folder / "set1")  # copies have other times
+    (folder / "set1" / ".DS_Store").write_text("")
+    for k in range(2):
+        train_run(config(folder, k), folder / f"run{k}")
+        evaluate_run(folder / f"run{k}", save_predictions="png")
+    return folder, [folder / f"run{k}" for k in range(2)]
+
+
+def config(folder, k):
+    made = tiny_config(folder)
+    with made.unlocked():
+        del made.classifier
+        classes = "1:infected,2:infected,7:infected"
+        made.data.update(
+            source="nifti", path=str(folder / f"set{k}"), prepared_dir=str(folder / f"prepared{k}")
+        )
+        made.data.update(classes=classes)
+        made.split.update(folds=2, fold=k)
+        made.segmenter.update(epochs=1, batch_size=2)
+    return made
+
+
+def test_folds_on_copies_of_the_data_pool(folds):
+    folder, runs = folds
+    pool_runs(runs, folder / "pooled")
+    tested = [json.loads((run / "splits.json").read_text())["test"] for run in runs]
+    pooled = json.loads((folder / "pooled" / "splits.json").read_text())["test"]
+    assert sorted(pooled) == sorted([*tested[0], *tested[1]]) and len(set(pooled)) == 32
+    assert "MetaImage" in build_report(folder / "pooled").read_text(encoding="utf-8")
+
+
+def test_what_an_earlier_run_learned_is_known_in_a_copy_under_other_settings(folds, tmp_path):
+    folder, runs = folds
+    settings = config(folder, 1)
+    with settings.unlocked():
+        settings.segmenter.init.run = str(runs[0])
+        settings.data.update(window="mediastinum", show_patients=True)
+    splits = json.loads((runs[1] / "splits.json").read_text()) | {"fingerprint": "other settings"}
+    renamed = {
+        part: [f"shown {name}" for name in splits[part]] for part in ("train", "val", "test")
+    }
+    with pytest.raises(InputError, match="learned from .* slices of this run's val and test parts"):
+        find_start("segmenter", settled(settings), splits | renamed, tmp_path)
+
+
+def test_nothing_that_is_written_names_a_patient(folds):
+    folder, runs = folds
+    (folder / "set0" / "images" / f"{NAME}p3.nii.gz").write_bytes(b"damaged")
+    try:
+        with pytest.raises(InputError, match=f"{NAME}p3.nii.gz"):  # who sees to it is told
+            audit_source(config(folder, 0), folder / "audit")
+        shutil.copy(folder / "set1" / "images" / f"{NAME}p3.nii.gz", folder / "set0" / "images")
+        cut = (folder / "set0" / "masks" / f"{NAME}p3.nii.gz").read_bytes()
+        (folder / "set0" / "masks" / f"{NAME}p3.nii.gz").write_bytes(cut[:400])
+        audit_source(config(folder, 0), folder / "audit")
+    finally:
+        for kind in ("images", "masks"):
+            shutil.copy(folder / "set1" / kind / f"{NAME}p3.nii.gz", folder / "set0" / kind)
+    build_audit_page(folder / "audit")
+    findings = (folder / "audit" / "findings.csv").read_text()
+    assert findings.count("unreadable,serious") == 4 and "left_out,note" in findings
+    for run in runs:
+        assert "MetaImage" in build_report(run).read_text(encoding="utf-8")
+    for path in (path for top in (*runs, folder / "audit") for path in top.rglob("*")):
+        assert NAME not in str(path.relative_to(folder))
+        if path.is_file():
+            assert NAME.encode() not in path.read_bytes(), path
+            if path.suffix == ".npz":
+                with np.load(path) as arrays:
+                    assert not any(
+                        NAME in str(values)
+                        for values in arrays.values()
+                        if values.dtype.kind in "US"
+                    )

@@ -1,0 +1,103 @@
+"""What is measured of the training part, against counts by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from configs import cov_ctnet, cov_raseg
+from covjax.data.loader import eval_batches
+from covjax.data.prepared.dataset import prepare
+from covjax.data.splits.splits import make_splits
+from covjax.runs.slices import part_reader
+from covjax.stages.statistics import measure_statistics, statistics_from_json, statistics_to_json
+from tests import places
+
+REAL = places.REAL / "prlab21"
+SIZE = (6, 8)
+
+
+def stage_config(task, rule):
+    config = (
+        (cov_raseg if task == "segmenter" else cov_ctnet)
+        .get_config()
+        .copy_and_resolve_references()[task]
+    )
+    with config.unlocked():
+        config.input.update(size=SIZE, slice_size=SIZE, enhance="none")
+        config.loss.class_weights = rule
+    return config
+
+
+def measured(task, rule, images, masks, labels, batch_size):
+    """Statistics of slices in padded batches."""
+    items = [
+        {"image": i, "mask": m, "label": n} for i, m, n in zip(images, masks, labels, strict=True)
+    ]
+    return measure_statistics(
+        task, stage_config(task, rule), list(eval_batches(items, batch_size=batch_size))
+    )
+
+
+SLICES = st.lists(
+    st.sampled_from([(0,), (1,), (0, 1), (0, 255), (1, 255), (0, 1, 255)]), min_size=2, max_size=9
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(SLICES, st.integers(0, 999))
+def test_median_frequency_counts_the_pixels_of_the_slices_in_which_a_class_occurs(values, seed):
+    rng = np.random.default_rng(seed)
+    masks = np.stack([rng.choice(some, SIZE) for some in values]).astype(np.uint8)
+    assume((masks == 0).any() and (masks == 1).any())
+    images = rng.integers(0, 256, masks.shape).astype(np.uint8)
+    got = measured("segmenter", "median_frequency", images, masks, np.ones(len(masks), np.int32), 4)
+    counts = np.array([(masks == k).sum() for k in (0, 1)])
+    pixels = np.array(
+        [sum((mask != 255).sum() for mask in masks if (mask == k).any()) for k in (0, 1)]
+    )
+    np.testing.assert_array_equal(got.class_counts, counts)
+    np.testing.assert_array_equal(got.image_pixels, pixels)
+    np.testing.assert_allclose(
+        got.class_weights, np.median(counts / pixels) / (counts / pixels), rtol=1e-6
+    )
+    np.testing.assert_allclose(got.normalization.mean, images.mean(), rtol=1e-5)
+    np.testing.assert_allclose(got.normalization.std, images.std(), rtol=1e-4)
+    again = statistics_from_json(statistics_to_json(got))
+    for field in ("class_counts", "class_weights", "image_pixels"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(got, field))
+
+
+def test_of_a_classifier_the_frequencies_are_those_of_slices():
+    images = np.zeros((10, *SIZE), np.uint8)
+    labels = np.array([0] * 8 + [1] * 2, np.int32)
+    got = measured("classifier", "median_frequency", images, images, labels, 4)
+    np.testing.assert_allclose(got.class_weights, [0.5 / 0.8, 0.5 / 0.2], rtol=1e-6)
+    assert (
+        got.image_pixels is None
+        and statistics_from_json(statistics_to_json(got)).image_pixels is None
+    )
+
+
+def test_static_attention_of_the_papers_slices(tmp_path):
+    """All 829 slices: infection is rare over all, and half as rare in the slices that have any."""
+    if not REAL.is_dir():
+        pytest.skip(f"{REAL} absent; set COVJAX_TEST_DATA to run this on real slices")
+    config = cov_raseg.get_config().copy_and_resolve_references()
+    with config.unlocked():
+        config.data.update(source="prlab21", path=str(REAL), prepared_dir=str(tmp_path))
+        config.segmenter.update(slices="all")
+        config.segmenter.loss.class_weights = "median_frequency"
+    data = prepare(config.data)
+    reader = part_reader(
+        "segmenter", config, data, make_splits(data, config.split, 0), "train", cache=False
+    )
+    reader.indices = np.arange(len(data))
+    statistics = measure_statistics(
+        "segmenter", config.segmenter, eval_batches(reader, batch_size=32), config.data
+    )
+    background, infected = statistics.class_weights
+    over_all = statistics.class_counts[0] / statistics.class_counts[1]
+    assert over_all == pytest.approx(133, abs=3) and infected / background == pytest.approx(
+        59, abs=2
+    )
