@@ -21,7 +21,7 @@ from covjax.metrics import (
     roc_curve,
     threshold_table,
 )
-from covjax.metrics.classification import THRESHOLDS
+from covjax.metrics.calls import THRESHOLDS
 from covjax.metrics.registry import OUTLINES, find
 from covjax.metrics.surface import THETA, TOLERANCE
 from covjax.metrics.thresholds import threshold_to_json

@@ -10,11 +10,13 @@ from covjax.metrics.registry import DEFINITIONS
 
 if TYPE_CHECKING:
     from covjax.metrics.calibration import fit_temperature
-    from covjax.metrics.classification import classification_scores, threshold_table
+    from covjax.metrics.calls import threshold_table
+    from covjax.metrics.classification import classification_scores
     from covjax.metrics.counts import confusion_matrix
     from covjax.metrics.curves import precision_recall_curve, roc_curve
     from covjax.metrics.intervals import hanley_mcneil, score, wilson
     from covjax.metrics.masks import mask_scores
+    from covjax.metrics.outlines import surface_summary
     from covjax.metrics.paired import holm, mcnemar, paired_test
     from covjax.metrics.resampling import bootstrap, mean_of
     from covjax.metrics.roc_area import delong, delong_test
@@ -24,18 +26,19 @@ if TYPE_CHECKING:
         per_image_dice,
         per_image_iou,
         segmentation_scores,
-        surface_summary,
     )
     from covjax.metrics.surface import bf_score, surface_scores
     from covjax.metrics.thresholds import choose_threshold
 
 _MODULES = {
     "calibration": ("fit_temperature",),
-    "classification": ("classification_scores", "threshold_table"),
+    "calls": ("threshold_table",),
+    "classification": ("classification_scores",),
     "counts": ("confusion_matrix",),
     "curves": ("precision_recall_curve", "roc_curve"),
     "intervals": ("hanley_mcneil", "score", "wilson"),
     "masks": ("mask_scores",),
+    "outlines": ("surface_summary",),
     "paired": ("holm", "mcnemar", "paired_test"),
     "resampling": ("bootstrap", "mean_of"),
     "roc_area": ("delong", "delong_test"),
@@ -45,7 +48,6 @@ _MODULES = {
         "per_image_dice",
         "per_image_iou",
         "segmentation_scores",
-        "surface_summary",
     ),
     "surface": ("bf_score", "surface_scores"),
     "thresholds": ("choose_threshold",),

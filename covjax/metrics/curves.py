@@ -1,114 +1,108 @@
 """ROC and precision-recall curves from exact integer counts, ties included."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from covjax.errors import InputError
-from covjax.metrics.checks import as_array
+from covjax.metrics.checks import Bools, Floats, Integers, as_array
+from covjax.metrics.resampling import ratio
 
 
 def check_binary(
-    labels: np.ndarray, probability: np.ndarray, name: str = "probability"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns labels as bool [N] and probability, or what else `name` calls it, as float64 [N].
+    labels: ArrayLike, probability: ArrayLike, name: str = "probability"
+) -> tuple[Bools, Floats]:
+    """Returns labels [N], whether 1, and probability, or what else `name` calls it, [N].
 
     Raises:
-      InputError: not two vectors of one length, a label other than 0 and 1, or a value that is not finite.
+      InputError: not two vectors of one length, a label other than 0 and 1, or a value that is not
+        finite.
     """
-    labels = as_array("labels", labels, "0 or 1 for every case, [N]")
-    probability = as_array(name, probability, "a number for every case, [N]").astype(np.float64)
-    if labels.ndim != 1 or labels.shape != probability.shape:
+    truth = as_array("labels", labels, "0 or 1 for every case, [N]")
+    values = as_array(name, probability, "a number for every case, [N]").astype(np.float64)
+    if truth.ndim != 1 or truth.shape != values.shape:
         raise InputError(
-            f"labels: shape {labels.shape}, {name}: {probability.shape}, give vectors of one length"
+            f"labels: shape {truth.shape}, {name}: {values.shape}, give vectors of one length"
         )
-    wrong = labels[(labels != 0) & (labels != 1)]
+    wrong = truth[(truth != 0) & (truth != 1)]
     if wrong.size:
         raise InputError(
-            f"labels: {wrong.size} of {labels.size} are not 0 or 1 (first: {wrong[0]}), leave them out"
+            f"labels: {wrong.size} of {truth.size} are not 0 or 1 (first: {wrong[0]}), "
+            "leave them out"
         )
-    undefined = np.count_nonzero(~np.isfinite(probability))
+    undefined = np.count_nonzero(~np.isfinite(values))
     if undefined:
         raise InputError(
-            f"{name}: {undefined} of {probability.size} are NaN or infinite, did training diverge?"
+            f"{name}: {undefined} of {values.size} are NaN or infinite, did training diverge?"
         )
-    return labels == 1, probability
+    return truth == 1, values
 
 
-def cumulative_counts(
-    positive: np.ndarray, probability: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts the positives and negatives at or above every distinct probability, highest first.
+def cumulative_counts(positive: Bools, values: Floats) -> tuple[Floats, Integers, Integers]:
+    """Counts the positives and negatives at or above every distinct value, highest first.
 
     Args:
-      positive: bool [N].
-      probability: float64 [N], finite.
+      positive: [N].
+      values: [N], finite.
 
     Returns:
-      thresholds float64 [T], true positives int64 [T], false positives int64 [T]; tied cases share one entry.
+      thresholds [T], true positives [T], false positives [T]; tied cases share one entry.
     """
-    order = np.argsort(-probability, kind="stable")
-    ranked = probability[order]
-    last_of_tie = np.flatnonzero(
-        np.append(ranked[1:] != ranked[:-1], np.ones(min(1, ranked.size), bool))
-    )
-    true_positive = np.cumsum(positive[order], dtype=np.int64)[last_of_tie]
-    return ranked[last_of_tie], true_positive, last_of_tie + 1 - true_positive
+    order = np.argsort(-values, kind="stable")
+    ranked = values[order]
+    last = _last_of_tie(ranked)
+    true_positive = np.cumsum(positive[order], dtype=np.int64)[last]
+    return ranked[last], true_positive, last + 1 - true_positive
 
 
-def weighted_areas(
-    weights: np.ndarray, positive: np.ndarray, probability: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Areas under the ROC curve (trapezoids: a tied pair counts half) and average precisions of
-    weighted cases.
+def _last_of_tie(ranked: Floats) -> Integers:
+    return np.flatnonzero(np.append(ranked[1:] != ranked[:-1], [True] * min(1, ranked.size)))
+
+
+def weighted_areas(weights: Floats, positive: Bools, ranked: Floats) -> tuple[Floats, Floats]:
+    """Areas under the ROC curve and average precisions of weighted cases.
 
     Args:
-      weights: float64 [R, N], how often each case counts; integers make the areas exact.
-      positive: bool [N], cases by falling probability.
-      probability: float64 [N], falling.
+      weights: [R, N], how often each case counts; integers make the areas exact.
+      positive: [N], cases by falling probability.
+      ranked: [N], falling: probabilities, or anything that ranks cases as they do.
 
     Returns:
-      float64 [R], [R]; both NaN where the weights leave one class without cases. The second is the step-wise sum of
-      (R_k - R_k-1) P_k.
+      [R], [R]; both NaN where the weights leave one class without cases. The first is of trapezoids
+      (a tied pair counts half), the second the step-wise sum of (R_k - R_k-1) P_k.
     """
-    if not probability.size:
+    if not ranked.size:
         return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
-    last_of_tie = np.flatnonzero(np.append(probability[1:] != probability[:-1], True))
-    called = np.cumsum(weights, axis=1)[:, last_of_tie]
-    tp = np.cumsum(weights * positive, axis=1)[:, last_of_tie]
+    last = _last_of_tie(ranked)
+    called = np.cumsum(weights, axis=1)[:, last]
+    tp = np.cumsum(weights * positive, axis=1)[:, last]
     fp = called - tp
     rise = np.diff(tp, axis=1, prepend=0)
     run = np.diff(fp, axis=1, prepend=0)
-    both = (tp[:, -1] > 0) & (fp[:, -1] > 0)
-    twice = np.sum(run * (2 * tp - rise), axis=1)
+    area = ratio(np.sum(run * (2 * tp - rise), axis=1), 2 * tp[:, -1] * fp[:, -1])
     precision = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
-    return (
-        np.divide(twice, 2 * tp[:, -1] * fp[:, -1], out=np.full(len(weights), np.nan), where=both),
-        np.divide(
-            np.sum(rise * precision, axis=1),
-            tp[:, -1],
-            out=np.full(len(weights), np.nan),
-            where=both,
-        ),
-    )
+    average = ratio(np.sum(rise * precision, axis=1), tp[:, -1])
+    return area, np.where(fp[:, -1] > 0, average, np.nan)
 
 
-def roc_curve(labels: np.ndarray, probability: np.ndarray) -> dict[str, list]:
-    """The ROC curve without points on a straight line between their neighbours, so its area is
-    exact.
+def roc_curve(labels: ArrayLike, probability: ArrayLike) -> dict[str, list[Any]]:
+    """The ROC curve without points on a straight line between others, so its area is exact.
 
     Args:
       labels: [N], 0 or 1.
       probability: [N] of class 1; any finite score that grows with it will do.
 
     Returns:
-      "false_positive_rate", "true_positive_rate" and "threshold", JSON-safe lists of one length, from
-      (0, 0) to (1, 1). A case is called positive when probability >= threshold; the first threshold is None
-      (nothing is called). The lists are empty when labels hold one class only.
+      "false_positive_rate", "true_positive_rate" and "threshold", JSON-safe lists of one length,
+      from (0, 0) to (1, 1). A case is called positive when probability >= threshold; the first
+      threshold is None (nothing is called). The lists are empty when labels hold one class only.
 
     Raises:
       InputError: see `classification_scores`.
     """
     thresholds, tp, fp = cumulative_counts(*check_binary(labels, probability))
-    if not tp.size or tp[-1] == 0 or fp[-1] == 0:
+    if not tp.size or not tp[-1] or not fp[-1]:
         return {"false_positive_rate": [], "true_positive_rate": [], "threshold": []}
     tp = np.append(0, tp)
     fp = np.append(0, fp)
@@ -123,7 +117,7 @@ def roc_curve(labels: np.ndarray, probability: np.ndarray) -> dict[str, list]:
     }
 
 
-def precision_recall_curve(labels: np.ndarray, probability: np.ndarray) -> dict[str, list]:
+def precision_recall_curve(labels: ArrayLike, probability: ArrayLike) -> dict[str, list[Any]]:
     """The precision-recall curve without the inner points of its vertical and horizontal runs.
 
     The step-wise area (average precision) of the points kept is that of all points; this is why
@@ -134,15 +128,15 @@ def precision_recall_curve(labels: np.ndarray, probability: np.ndarray) -> dict[
       probability: [N] of class 1; any finite score that grows with it will do.
 
     Returns:
-      "recall", "precision" and "threshold", JSON-safe lists of one length in order of growing recall. The
-      first point is (recall 0, precision 1) with threshold None by convention. The lists are empty when
-      labels hold one class only.
+      "recall", "precision" and "threshold", JSON-safe lists of one length in order of growing
+      recall. The first point is (recall 0, precision 1) with threshold None by convention. The
+      lists are empty when labels hold one class only.
 
     Raises:
       InputError: see `classification_scores`.
     """
     thresholds, tp, fp = cumulative_counts(*check_binary(labels, probability))
-    if not tp.size or tp[-1] == 0 or fp[-1] == 0:
+    if not tp.size or not tp[-1] or not fp[-1]:
         return {"recall": [], "precision": [], "threshold": []}
     # The first point calls nothing: 1/1 stands for its precision of 0/0, by convention.
     hits = np.append(1, tp)

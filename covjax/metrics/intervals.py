@@ -2,9 +2,10 @@
 
 import math
 import numbers
+from typing import Any
 
 from covjax.errors import InputError
-from covjax.metrics.checks import check_real, finite_number
+from covjax.metrics.checks import check_real, is_finite
 from covjax.ops.checks import check_count
 
 
@@ -15,9 +16,8 @@ def score(
     reason: str | None = None,
     method: str | None = None,
     no_interval: str | None = None,
-) -> dict:
-    """Returns a JSON-safe score: {"value", "n"} and, where there is one, "interval" with its
-    method, or "reason".
+) -> dict[str, Any]:
+    """Returns a JSON-safe score: {"value", "n"} and "interval" with its method, or "reason".
 
     Args:
       value: the score; None, NaN and infinities all mean undefined and become None.
@@ -28,7 +28,8 @@ def score(
       no_interval: why a defined value has no interval, kept where there is none.
 
     Raises:
-      InputError: an undefined value without a reason, a value that is no number, or an n that counts nothing.
+      InputError: an undefined value without a reason, a value that is no number, or an n that
+        counts nothing.
     """
     if value is not None and not isinstance(value, numbers.Real):
         raise InputError(f"score: {value!r} is no number, give a number or None with the reason")
@@ -37,8 +38,8 @@ def score(
         if not reason:
             raise InputError(f"score: the value is undefined ({value}), give the reason")
         return {"value": None, "n": int(n), "reason": reason}
-    result = {"value": float(value), "n": int(n)}
-    if interval is not None and all(map(finite_number, interval)):
+    result: dict[str, Any] = {"value": float(value), "n": int(n)}
+    if interval is not None and all(map(is_finite, interval)):
         result["interval"] = [float(interval[0]), float(interval[1])]
         if method:
             result["interval_method"] = method
@@ -52,8 +53,8 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
     Args:
       successes: number of successes, 0..n.
-      n: number of independent trials, at least 1. Slices of one patient are not independent: the interval is
-        then too narrow.
+      n: number of independent trials, at least 1. Slices of one patient are not independent: the
+        interval is then too narrow.
       z: normal quantile; 1.96 gives 95 %.
 
     Raises:
@@ -62,8 +63,7 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22 (1927).
     """
-    numbers_given = all(map(finite_number, (successes, n)))
-    if not numbers_given or n < 1 or not 0 <= successes <= n:
+    if not (is_finite(successes) and is_finite(n)) or n < 1 or not 0 <= successes <= n:
         raise InputError(
             f"wilson: successes={successes} of n={n}, give n >= 1 and successes in 0..n"
         )
@@ -79,8 +79,7 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def hanley_mcneil(auc: float, n_positive: int, n_negative: int) -> tuple[float, float]:
-    """Hanley and McNeil's 95 % interval of an area under the ROC curve, a pair (low, high) clipped
-    to 0..1.
+    """Hanley and McNeil's 95 % interval of a ROC area, a pair (low, high) clipped to 0..1.
 
     The standard error is 0 at an area of 0 or 1, so there the interval is a point: read it with the
     counts.
@@ -96,11 +95,12 @@ def hanley_mcneil(auc: float, n_positive: int, n_negative: int) -> tuple[float, 
     Source: J. A. Hanley, B. J. McNeil, "The meaning and use of the area under a receiver operating
     characteristic (ROC) curve", Radiology 143 (1982).
     """
-    if not (finite_number(auc) and 0 <= auc <= 1):
+    if not (is_finite(auc) and 0 <= auc <= 1):
         raise InputError(f"hanley_mcneil: auc={auc}, give an area in 0..1")
-    if not all(finite_number(n) and n >= 1 for n in (n_positive, n_negative)):
+    if not all(is_finite(n) and n >= 1 for n in (n_positive, n_negative)):
         raise InputError(
-            f"hanley_mcneil: n_positive={n_positive}, n_negative={n_negative}, give at least 1 of each"
+            f"hanley_mcneil: n_positive={n_positive}, n_negative={n_negative}, "
+            "give at least 1 of each"
         )
     square = auc * auc
     q1 = auc / (2 - auc)

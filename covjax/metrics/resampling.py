@@ -1,16 +1,17 @@
 """Bootstrap of any score, drawing patients when they are known, all resamples at once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from covjax.errors import InputError
-from covjax.metrics.checks import as_array, check_real, check_statistic
+from covjax.metrics.checks import Floats, Integers, as_array, check_real, check_statistic
 from covjax.ops.checks import check_count
 
-Statistic = Callable[[np.ndarray], np.ndarray]
+Statistic = Callable[[Floats], Floats]
 
 METHODS = ("percentile", "bca")
 RESAMPLES = 10_000
@@ -20,20 +21,18 @@ CHUNK = 2**21  # weights held at a time: stays near the caches and bounds the me
 
 
 class Interval(NamedTuple):
-    """Limits of one statistic (floats) or several (float64 [S]), NaN where undefined; and how they
-    were made.
-    """
+    """Limits of one statistic (floats) or several (float64 [S]), NaN where undefined."""
 
-    low: np.ndarray
-    high: np.ndarray
-    method: str
+    low: Floats | float
+    high: Floats | float
+    method: str  # how they were made, or why there are none
 
 
 def bootstrap(
     statistic: Statistic,
     patients: Sequence[str],
     *,
-    method: str = "percentile",
+    method: Literal["percentile", "bca"] = "percentile",
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -47,17 +46,19 @@ def bootstrap(
     `covjax.metrics.jackknife.t_intervals`.
 
     Args:
-      statistic: weights float64 [R, N] -> [R] or [R, S], row by row: the statistic when image i counts weights[r, i]
-        times; NaN where undefined. All weights 1 give its value on the data. See `mean_of`.
+      statistic: weights float64 [R, N] -> [R] or [R, S], row by row: the statistic when image i
+        counts weights[r, i] times; NaN where undefined. All weights 1 give its value on the data.
+        See `mean_of`.
       patients: [N], the patient of every image, "" where unknown.
-      method: "percentile", or "bca" (bias-corrected and accelerated; the jackknife leaves out patients or images).
+      method: "percentile", or "bca" (bias-corrected and accelerated; the jackknife leaves out
+        patients or images).
       confidence: of the interval, above 0 and below 1.
       resamples: number of resamples, at least 1.
       seed: of the draws.
 
     Returns:
-      Interval of floats, or of float64 [S]; NaN with fewer than 5 patients (or images), where all resamples give one
-      value, and with bca where the jackknife is undefined. `method` then says why.
+      Interval of floats, or of float64 [S]; NaN with fewer than 5 patients (or images), where both
+      limits are one value, and with bca where the jackknife is undefined. `method` then says why.
 
     Raises:
       InputError: no images, or an option outside its range.
@@ -77,33 +78,30 @@ def bootstrap(
             "give images, a confidence between 0 and 1, and resamples"
         )
     units = units_of(patients)
-    groups = units.groups
-    values = resampled(statistic, groups, resamples, seed)
-    ranks = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+    values = resampled(statistic, units.groups, resamples, seed)
     many = values.reshape(len(values), -1)
     if method == "percentile":
         low, high = percentile_limits(many, confidence)
     else:
-        observed = np.reshape(statistic(np.ones((1, groups.size))), -1)
-        low, high = bca_limits(many, observed, jackknife(statistic, groups), ranks)
+        observed = statistic(np.ones((1, units.groups.size))).reshape(-1)
+        low, high = bca_limits(many, observed, jackknife(statistic, units.groups), confidence)
     text = f"{method} bootstrap over {units.text}"
-    if units.count < MIN_UNITS:
-        low = np.full_like(low, np.nan)
-        high = np.full_like(high, np.nan)
+    none = low == high
+    if units.total < MIN_UNITS:
+        none[:] = True
         text = f"none: {units.too_few}"
-    elif np.any(alike := low == high):
-        low = np.where(alike, np.nan, low)
-        high = np.where(alike, np.nan, high)
-        text = f"none: all resamples of {units.text} agree" if np.all(alike) else text
+    elif none.all():
+        text = f"none: both limits over {units.text} are one value"
     shape = values.shape[1:]
-    return Interval(low.reshape(shape)[()], high.reshape(shape)[()], text)
+    low, high = (np.where(none, np.nan, limit).reshape(shape)[()] for limit in (low, high))
+    return Interval(low, high, text)
 
 
 class Units(NamedTuple):
     """What is drawn, left out or exchanged as a whole."""
 
-    groups: np.ndarray  # int [N], of every image, 0..count-1
-    count: int
+    groups: Integers  # [N], of every image, 0..total-1
+    total: int
     known: float  # share of the images whose patient is known
 
     @property
@@ -113,6 +111,7 @@ class Units(NamedTuple):
 
     @property
     def name(self) -> str:
+        """What they are."""
         if self.known == 1:
             return "patients"
         return "patients or images" if self.known else "images"
@@ -120,14 +119,10 @@ class Units(NamedTuple):
     @property
     def text(self) -> str:
         """Their number in words."""
-        words = f"{self.count} {'patient' if self.known else 'image'}{'s' * (self.count != 1)}"
+        words = f"{self.total} {'patient' if self.known else 'image'}{'s' * (self.total != 1)}"
         if self.known == 1:
             return words
-        return (
-            f"{words} (images where patients are unknown)"
-            if self.known
-            else f"{words} (patients unknown)"
-        )
+        return f"{words} ({'images where patients are' if self.known else 'patients'} unknown)"
 
     @property
     def too_few(self) -> str:
@@ -136,112 +131,104 @@ class Units(NamedTuple):
 
 
 def units_of(patients: Sequence[str]) -> Units:
-    """Returns patients as units, whose images are alike, and each image whose patient is unknown
-    ("") as one.
-    """
+    """Returns patients as units, and each image of an unknown patient ("") as one."""
     named = np.asarray(patients, dtype=str)
     unknown = named == ""
     _, groups = np.unique(named, return_inverse=True)
     groups[unknown] = groups.size + np.arange(np.count_nonzero(unknown))
     found, groups = np.unique(groups, return_inverse=True)
-    return Units(groups, len(found), float(np.mean(~unknown)) if unknown.size else 1.0)
+    return Units(groups, len(found), np.count_nonzero(named) / named.size if named.size else 1.0)
 
 
-def mean_of(values: np.ndarray) -> Statistic:
-    """Returns the statistic "mean over images" of values [N] or [N, S]; images where one is NaN are
-    left out of it.
+def mean_of(values: ArrayLike) -> Statistic:
+    """Returns the statistic "mean over images" of values [N] or [N, S], without those that are NaN.
 
     Raises InputError for values of another shape, or infinite ones.
     """
-    values = as_array("values", values, "numbers [N] or [N, S]")
-    if values.ndim not in (1, 2) or np.isinf(values).any():
-        what = f"shape {values.shape}" if values.ndim not in (1, 2) else "infinite ones"
+    array = as_array("values", values, "numbers [N] or [N, S]")
+    if array.ndim not in (1, 2) or np.isinf(array).any():
+        what = f"shape {array.shape}" if array.ndim not in (1, 2) else "infinite ones"
         raise InputError(
             f"values: {what}, give finite numbers [N] or [N, S], NaN where there is none"
         )
-    defined = ~np.isnan(values)
-    filled = np.where(defined, values, 0.0)
+    defined = ~np.isnan(array)
+    filled = np.where(defined, array, 0.0)
     count = defined.astype(np.float64)
     return lambda weights: ratio(weights @ filled, weights @ count)
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
     """part / whole, NaN where whole is not above 0."""
-    shape = np.broadcast_shapes(np.shape(part), np.shape(whole))
-    return np.divide(
-        part, whole, out=np.full(shape, np.nan), where=np.broadcast_to(np.greater(whole, 0), shape)
-    )
+    part, whole = np.broadcast_arrays(part, whole)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
-def resampled(statistic: Statistic, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """The statistic of every resample, [resamples] or [resamples, S]. Draws depend on seed and
-    groups alone.
+def resampled(statistic: Statistic, groups: Integers, resamples: int, seed: int) -> Floats:
+    """The statistic of every resample, [resamples] or [resamples, S].
+
+    Draws depend on seed and groups alone.
     """
     return np.concatenate([statistic(weights) for weights in _weights(groups, resamples, seed)])
 
 
-def _weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _weights(groups: Integers, resamples: int, seed: int) -> Iterator[Floats]:
     """How often every image is drawn, float64 [r, N], for `resamples` rows in all."""
     rng = np.random.default_rng(seed)
     count = int(groups.max()) + 1
-    singles = count == groups.size
-    for rows in _rows(resamples, groups.size):
-        drawn = (
-            rng.integers(0, count, (rows, count), dtype=np.int32)
-            + np.arange(rows, dtype=np.int32)[:, None] * count
-        )
-        drawn = (
-            np.bincount(drawn.ravel(), minlength=rows * count)
-            .reshape(rows, count)
-            .astype(np.float64)
-        )
-        yield drawn if singles and np.array_equal(groups, np.arange(count)) else drawn[:, groups]
+    for rows in blocks(resamples, groups.size):
+        drawn = rng.integers(0, count, (rows.size, count), dtype=np.int32)
+        drawn += np.arange(rows.size, dtype=np.int32)[:, None] * count
+        times = np.bincount(drawn.ravel(), minlength=rows.size * count)
+        yield times.reshape(rows.size, count).astype(np.float64)[:, groups]
 
 
-def _rows(total: int, width: int) -> Iterator[int]:
+def blocks(total: int, width: int) -> Iterator[Integers]:
+    """Numbers of rows of `width` weights, as many at a time as CHUNK allows."""
     step = max(1, CHUNK // width)
     for start in range(0, total, step):
-        yield min(step, total - start)
+        yield np.arange(start, min(start + step, total))
 
 
-def jackknife(statistic: Statistic, groups: np.ndarray) -> np.ndarray:
+def jackknife(statistic: Statistic, groups: Integers) -> Floats:
     """The statistic without each group in turn, [G, S]."""
-    parts = []
-    start = 0
-    for rows in _rows(int(groups.max()) + 1, groups.size):
-        weights = (groups[None] != np.arange(start, start + rows)[:, None]).astype(np.float64)
-        parts.append(np.reshape(statistic(weights), (rows, -1)))
-        start += rows
+    parts = [
+        statistic((groups != rows[:, None]).astype(np.float64)).reshape(rows.size, -1)
+        for rows in blocks(int(groups.max()) + 1, groups.size)
+    ]
     return np.concatenate(parts)
 
 
 def bca_limits(
-    values: np.ndarray, observed: np.ndarray, jackknife: np.ndarray, ranks: np.ndarray
-) -> np.ndarray:
-    """BCa limits [2, S] from the resamples [R, S], the statistics [S], the jackknife [G, S] and two
-    ranks in 0..1.
-    """
+    values: Floats, observed: Floats, jackknife: Floats, confidence: float = 0.95
+) -> Floats:
+    """BCa limits [2, S] from resamples [R, S], the statistics [S] and the jackknife [G, S]."""
+    ranks = _ranks(values, confidence)
     defined = np.sum(~np.isnan(values), 0)
     below = (np.sum(values < observed, 0) + np.sum(values <= observed, 0)) / 2  # ties count half
     bias = ndtri(ratio(below, defined))
     deviation = jackknife.mean(0) - jackknife
     acceleration = ratio(np.sum(deviation**3, 0), 6 * np.sum(deviation**2, 0) ** 1.5)
-    normal = bias + ndtri(ranks)[:, None]
+    normal = bias + ndtri(ranks)
     with np.errstate(invalid="ignore"):
         adjusted = ndtr(bias + normal / (1 - acceleration * normal))
     one_value = np.nanmin(values, 0, initial=np.inf) == np.nanmax(values, 0, initial=-np.inf)
-    return _quantiles(values, np.where(one_value, ranks[:, None], adjusted))
+    return _quantiles(values, np.where(one_value, ranks, adjusted))
 
 
-def percentile_limits(values: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+def percentile_limits(values: Floats, confidence: float = 0.95) -> Floats:
     """Percentile limits [2, S] from the resamples [R, S]."""
-    ranks = np.array([[(1 - confidence) / 2], [(1 + confidence) / 2]])
-    return _quantiles(values, np.repeat(ranks, values.shape[1], 1))
+    return _quantiles(values, _ranks(values, confidence))
 
 
-def _quantiles(values: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """Quantiles [Q, S] of every column of values [R, S] at its own ranks [Q, S], linear between
-    neighbours, over the defined values; NaN without any or at an undefined rank.
+def _ranks(values: Floats, confidence: float) -> Floats:
+    ends = np.array([[(1 - confidence) / 2], [(1 + confidence) / 2]])
+    return np.repeat(ends, values.shape[1], 1)
+
+
+def _quantiles(values: Floats, ranks: Floats) -> Floats:
+    """Quantiles [Q, S] of every column of values [R, S] at its own ranks [Q, S].
+
+    Linear between neighbours, over the defined values; NaN without any or at an undefined rank.
     """
     ordered = np.sort(values, axis=0)  # NaN last
     defined = np.sum(~np.isnan(values), 0)

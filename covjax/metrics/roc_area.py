@@ -1,19 +1,21 @@
-"""DeLong's variance of the area under the ROC curve: its interval, and the test of two areas on the
-same cases.
-"""
+"""DeLong's variance of ROC areas: the interval of one, and the test of two on the same cases."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
 from covjax.errors import InputError
+from covjax.metrics.checks import Floats
 from covjax.metrics.curves import check_binary
 from covjax.metrics.intervals import score
 
 
-def delong(labels: np.ndarray, probability: np.ndarray, z: float = 1.96) -> tuple[float, float]:
+def delong(labels: ArrayLike, probability: ArrayLike, z: float = 1.96) -> tuple[float, float]:
     """DeLong's interval of an area under the ROC curve, a pair (low, high) clipped to 0..1.
 
     Its standard error is 0 where all cases of both classes are ranked alike, as at an area of 1:
@@ -37,7 +39,7 @@ def delong(labels: np.ndarray, probability: np.ndarray, z: float = 1.96) -> tupl
     return max(0.0, areas[0] - half), min(1.0, areas[0] + half)
 
 
-def delong_test(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict:
+def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> dict[str, Any]:
     """DeLong's two-sided test of two areas under the ROC curve on the same cases.
 
     Args:
@@ -45,8 +47,9 @@ def delong_test(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> di
       first, second: [N], probabilities of class 1 by two classifiers.
 
     Returns:
-      score of the difference first - second with its 95 % interval, and "p_value"; that is None where the standard
-      error is 0, as for two identical classifiers. Sources and errors: see `delong`.
+      score of the difference first - second with its 95 % interval, and "p_value"; that is None
+      where the standard error is 0, as for two identical classifiers. Sources and errors: see
+      `delong`.
     """
     areas, covariance = _areas(labels, [first, second])
     difference = areas[0] - areas[1]
@@ -55,27 +58,30 @@ def delong_test(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> di
     error = 0.0 if error < 1e-12 else error
     interval = (difference - 1.96 * error, difference + 1.96 * error)
     p_value = float(2 * ndtr(-abs(difference) / error)) if error else None
-    return score(difference, len(labels), interval, method="DeLong") | {"p_value": p_value}
+    return score(difference, np.size(labels), interval, method="DeLong") | {"p_value": p_value}
 
 
-def _areas(labels: np.ndarray, probabilities: list[np.ndarray]) -> tuple[list[float], np.ndarray]:
+def _areas(labels: ArrayLike, classifiers: Sequence[ArrayLike]) -> tuple[list[float], Floats]:
     """Areas [M] of M classifiers and their covariance [M, M]."""
-    areas = []
-    of_positives = []
-    of_negatives = []
-    for probability in probabilities:
-        positive, probability = check_binary(labels, probability)
-        n_positive = int(positive.sum())
-        n_negative = positive.size - n_positive
-        if min(n_positive, n_negative) < 2:
-            raise InputError(
-                f"delong: {n_positive} positive, {n_negative} negative cases, give at least 2 of each"
-            )
-        rank = rankdata(probability)
-        # Share of the other class that each case is ranked on the right side of, ties counting
-        # half.
-        of_positives.append((rank[positive] - rankdata(probability[positive])) / n_negative)
-        of_negatives.append(1 - (rank[~positive] - rankdata(probability[~positive])) / n_positive)
-        areas.append(float(of_positives[-1].mean()))
+    positive, values = zip(*(check_binary(labels, one) for one in classifiers), strict=True)
+    sick = positive[0]
+    n_positive = int(sick.sum())
+    n_negative = sick.size - n_positive
+    if min(n_positive, n_negative) < 2:
+        raise InputError(
+            f"delong: {n_positive} positive, {n_negative} negative cases, give at least 2 of each"
+        )
+    # Share of the other class that each case is ranked on the right side of, ties counting half.
+    of_positives: list[Floats] = []
+    of_negatives: list[Floats] = []
+    for one in values:
+        rank = _rank(one)
+        of_positives.append((rank[sick] - _rank(one[sick])) / n_negative)
+        of_negatives.append(1 - (rank[~sick] - _rank(one[~sick])) / n_positive)
     covariance = np.cov(of_positives) / n_positive + np.cov(of_negatives) / n_negative
+    areas = [float(shares.mean()) for shares in of_positives]
     return areas, np.reshape(covariance, (len(areas), len(areas)))
+
+
+def _rank(values: Floats) -> Floats:
+    return np.asarray(rankdata(values), np.float64)

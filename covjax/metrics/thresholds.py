@@ -1,15 +1,15 @@
-"""The threshold of a classifier's calls: the rules that choose it on validation data, and how it is
-stored.
-"""
+"""The threshold of a classifier's calls: the rules that choose it, and how it is stored."""
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from covjax.errors import InputError, unknown
 from covjax.metrics.calibration import check_classes
-from covjax.metrics.classification import confusion_scores
+from covjax.metrics.calls import confusion_scores
+from covjax.metrics.checks import Floats
 from covjax.metrics.curves import check_binary, cumulative_counts
 
 RULES = {
@@ -22,19 +22,13 @@ RULES = {
 }
 
 
-def check_rule(field: str, rule: str) -> None:
-    """Raises InputError unless `rule` is a rule of RULES, where it needs one with its level, as
-    sensitivity:0.95.
-    """
-    name, _, level = rule.partition(":") if isinstance(rule, str) else (None, "", "")
+def check_rule(field: str, rule: object) -> None:
+    """Raises InputError unless `rule` is one of RULES, with its level where it needs one."""
+    name, _, level = rule.partition(":") if isinstance(rule, str) else ("", "", "")
     if name not in RULES:
         raise unknown(field, rule, RULES)
     if name in ("sensitivity", "specificity"):
-        try:
-            fits = 0 < float(level) <= 1
-        except ValueError:
-            fits = False
-        if not fits:
+        if not _is_level(level):
             raise InputError(
                 f"{field}: '{rule}' needs a level above 0 and up to 1, as in {name}:0.95"
             )
@@ -42,9 +36,15 @@ def check_rule(field: str, rule: str) -> None:
         raise InputError(f"{field}: '{rule}', {name} takes no level, write {name}")
 
 
-def choose_threshold(labels: np.ndarray, *, log_odds: np.ndarray, rule: str) -> float:
-    """The threshold that a rule chooses: youden, f1, mcc, sensitivity:LEVEL or specificity:LEVEL
-    (see RULES).
+def _is_level(text: str) -> bool:
+    try:
+        return 0 < float(text) <= 1
+    except ValueError:
+        return False
+
+
+def choose_threshold(labels: ArrayLike, *, log_odds: ArrayLike, rule: str) -> float:
+    """The threshold that a rule of RULES chooses: youden, f1, mcc, sensitivity:LEVEL or the like.
 
     It lies halfway between two neighbouring log-odds of these cases; below the lowest of them,
     where it halves that one's probability. Of several that are as good the lowest is taken. Calling
@@ -52,11 +52,13 @@ def choose_threshold(labels: np.ndarray, *, log_odds: np.ndarray, rule: str) -> 
 
     Args:
       labels: [N], 0 or 1, both present.
-      log_odds: [N] of class 1, any finite number; not probabilities, of which those near 1 are rounded to 1.
+      log_odds: [N] of class 1, any finite number; not probabilities, of which those near 1 are
+        rounded to 1.
       rule: one of RULES but "fixed".
 
     Returns:
-      The threshold, of log-odds; infinity where only calling no case positive reaches the specificity.
+      The threshold, of log-odds; infinity where only calling no case positive reaches the
+      specificity.
 
     Raises:
       InputError: one class only, an unknown rule, or see `classification_scores`.
@@ -64,9 +66,9 @@ def choose_threshold(labels: np.ndarray, *, log_odds: np.ndarray, rule: str) -> 
     check_rule("rule", rule)
     if rule == "fixed":
         raise InputError("rule: 'fixed' chooses nothing, give a rule that does, e.g. youden")
-    positive, log_odds = check_binary(labels, log_odds, "log_odds")
+    positive, values = check_binary(labels, log_odds, "log_odds")
     check_classes(positive)
-    levels, tp, fp = cumulative_counts(positive, log_odds)
+    levels, tp, fp = cumulative_counts(positive, values)
     fn = tp[-1] - tp
     tn = fp[-1] - fp
     scores = confusion_scores(*(cell.astype(np.float64) for cell in (tn, fp, fn, tp)))
@@ -80,7 +82,7 @@ def choose_threshold(labels: np.ndarray, *, log_odds: np.ndarray, rule: str) -> 
     return _below(levels, int(np.flatnonzero(values == values.max())[-1]))
 
 
-def _below(levels: np.ndarray, chosen: int) -> float:
+def _below(levels: Floats, chosen: int) -> float:
     """A threshold that the levels (falling) up to `chosen` reach, and no other."""
     level = float(levels[chosen])
     if chosen + 1 == levels.size:
@@ -90,10 +92,9 @@ def _below(levels: np.ndarray, chosen: int) -> float:
 
 
 def threshold_to_json(log_odds: float) -> dict[str, Any]:
-    """Returns a threshold of log-odds as JSON: as it is, "inf" for calling nobody, and as the
-    probability to show.
+    """Returns a threshold of log-odds as JSON: as it is, and as the probability to show.
 
-    NaN, of runs with different ones, becomes None.
+    Infinity, which calls nobody, becomes "inf"; NaN, of runs with different ones, None.
     """
     if np.isnan(log_odds):
         return {"threshold": None, "threshold_log_odds": None}
@@ -102,14 +103,9 @@ def threshold_to_json(log_odds: float) -> dict[str, Any]:
 
 
 def threshold_from_json(values: dict[str, Any]) -> float:
-    """Reads what `threshold_to_json` returned. Raises KeyError, TypeError or ValueError where it is
-    something else.
-    """
+    """Reads what `threshold_to_json` returned; KeyError, TypeError or ValueError if it is not."""
     stored = values["threshold_log_odds"]
-    if (
-        isinstance(stored, bool)
-        or (isinstance(stored, str) and stored != "inf")
-        or not float(stored) > -np.inf
-    ):
+    text = isinstance(stored, bool | str) and stored != "inf"
+    if text or not float(stored) > -np.inf:
         raise ValueError(f"threshold_log_odds is {stored!r}")
     return float(stored)

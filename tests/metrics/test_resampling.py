@@ -33,9 +33,7 @@ def test_equals_scipy_on_the_same_resamples(seed):
         if method == "percentile":
             got = percentile_limits(drawn)
         else:
-            got = bca_limits(
-                drawn, np.array([x.mean()]), jackknife_means(x), np.array([0.025, 0.975])
-            )
+            got = bca_limits(drawn, np.array([x.mean()]), jackknife_means(x))
         assert got[:, 0] == pytest.approx(tuple(there.confidence_interval), abs=1e-9)
 
 
@@ -88,6 +86,16 @@ def test_units():
     np.testing.assert_array_equal(units_of(list("ecbad")).groups, [4, 2, 1, 0, 3])
 
 
+def test_no_limits_where_rare_resamples_differ():
+    def rare(weights):
+        return (weights[:, 0] >= 4).astype(float)
+
+    values = resampled(rare, np.arange(8), 2000, 0)
+    assert 0 < values.mean() < 0.025
+    limits = bootstrap(rare, unknown(8), resamples=2000)
+    assert np.isnan(limits.low) and "both limits" in limits.method
+
+
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_no_limits_where_there_is_nothing_to_draw(method):
     few = bootstrap(mean_of(np.arange(8.0)), list("aabbccdd"), method=method, resamples=50)
@@ -97,7 +105,7 @@ def test_no_limits_where_there_is_nothing_to_draw(method):
     same = bootstrap(mean_of(np.full(6, 0.25)), unknown(6), method=method, resamples=50)
     assert (
         np.isnan(same.low)
-        and same.method == "none: all resamples of 6 images (patients unknown) agree"
+        and same.method == "none: both limits over 6 images (patients unknown) are one value"
     )
 
 
