@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covjax.errors import InputError
-from covjax.report import audit_plots
-from covjax.report.page import Banner, Page, Picture, Section, Table, write_page
+from covjax.report.charts import audit as charts
+from covjax.report.page import Banner, Figures, Page, Picture, Section, Table, write_page
 from covjax.report.reading import Columns, read_arrays, read_json, read_table
 from covjax.report.results import SPLIT_RULES, split_title
 
@@ -127,7 +127,7 @@ def _data(audit: Audit) -> Section:
             shown = [f"{n:,}" for n in (*counts, sum(counts))]
             rows.append([split_title(split) or "not divided", *shown])
     table = Table(["Part", "Healthy", "Infected", "All slices"], rows)
-    return Section("Data", tables=[table], figures=[("", [*_patients(audit), *_labels(audit)])])
+    return Section("Data", tables=[table], figures=[Figures([*_patients(audit), *_labels(audit)])])
 
 
 def _section(finding: Finding, audit: Audit) -> Section:
@@ -139,7 +139,7 @@ def _section(finding: Finding, audit: Audit) -> Section:
     return Section(
         finding["title"],
         tables=[Table(["Slice or patient", "Detail"], rows, numbers=False, summary=summary)],
-        figures=[("", charts), ("", _examples(finding, audit.examples))],
+        figures=[Figures(charts), Figures(_examples(finding, audit.examples))],
         template="audit_finding.html",
         values={"finding": finding},
     )
@@ -148,7 +148,7 @@ def _section(finding: Finding, audit: Audit) -> Section:
 def _patients(audit: Audit, finding: Finding | None = None) -> list[Picture]:
     if not any(audit.slices["patient"]):
         return []
-    png = audit_plots.patient_bars(audit.slices["patient"], audit.slices["part"])
+    png = charts.patient_bars(audit.slices["patient"], audit.slices["part"])
     text = (
         "Slices of each patient, and the parts they are in. Every patient should be in one part "
         "only."
@@ -158,7 +158,7 @@ def _patients(audit: Audit, finding: Finding | None = None) -> list[Picture]:
 
 
 def _labels(audit: Audit, finding: Finding | None = None) -> list[Picture]:
-    png = audit_plots.label_bars(audit.slices["label"], audit.slices["part"])
+    png = charts.label_bars(audit.slices["label"], audit.slices["part"])
     text = "Healthy and infected slices of each part."
     alt = "Bars: slices per label and part"
     return [Picture("audit_labels", png, "", text, alt, _counts(audit, "part", "label"))]
@@ -184,7 +184,7 @@ def _scatter(audit: Audit, x: str, y: str, labels: tuple[str, str], finding: Fin
     marked = np.isin(slices["id"], [name for name, _ in finding["first"]])
     return Picture(
         f"audit_{finding['name']}_scatter",
-        audit_plots.scatter(slices[x], slices[y], marked, *labels),
+        charts.scatter(slices[x], slices[y], marked, *labels),
         "",
         "Every slice; crosses are the first of those found.",
         f"Scatter of {x} and {y}",
@@ -212,7 +212,7 @@ def _examples(finding: Finding, examples: Columns) -> list[Picture]:
         pictures.append(
             Picture(
                 f"audit_{finding['name']}_example_{place}",
-                audit_plots.example(sides, frame),
+                charts.example(sides, frame),
                 shown,
                 detail,
                 f"Slice {shown}",

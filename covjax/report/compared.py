@@ -1,6 +1,4 @@
-"""Runs read side by side: their names, what tells them apart, and whether they may be compared at
-all.
-"""
+"""Runs read side by side: their names, what tells them apart, and whether they are comparable."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from covjax.errors import InputError
-from covjax.report.results import STAGES, Results, read_results, read_table
+from covjax.report.reading import read_table
+from covjax.report.results import Results, read_results
 
 # Fields of a configuration that may differ between runs of one group: they are repetitions, or
 # change no result.
-REPEATS = ("seed", "split.fold", "data.cache", "data.prepared_dir")
-SEEN = {
+STORED = ("data.cache", "data.prepared_dir")
+REPEATS = ("seed", "split.fold", *STORED)
+SCORED = {  # the column of per_image.csv that is filled where a stage was scored
     "classifier": "probability",
     "segmenter": "predicted_share",
     "framework": "framework_predicted_share",
@@ -25,7 +25,7 @@ SEEN = {
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a comparison: `sections` maps its stages to their scores on the part compared."""
+    """One run of a comparison: `sections` maps its stages to their scores on the split compared."""
 
     label: str
     results: Results
@@ -36,10 +36,27 @@ class Run:
     # id -> digest of the mask, "" without one; empty where no mask was scored
     truth: Mapping[str, str]
 
+    def score(self, stage: str, name: str) -> Mapping[str, Any]:
+        """Returns a score, {} where the run has none of that name."""
+        return self.sections.get(stage, {}).get("scores", {}).get(name) or {}
 
-def read_runs(workdirs: Sequence[Path], part: str) -> list[Run]:
-    """Reads the results of runs on one part. Raises InputError naming a run that has none, or was
-    named twice.
+    def setting(self, name: str) -> str:
+        """Returns a setting as text, '' for none."""
+        value = self.settings.get(name)
+        if value is None:
+            return ""
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    @property
+    def data(self) -> tuple[Any, Any]:
+        """What tells its data from those of other runs."""
+        return self.results.splits.get("source"), self.results.splits.get("fingerprint")
+
+
+def read_runs(workdirs: Sequence[Path], split: str) -> list[Run]:
+    """Returns the results of runs on one split.
+
+    Raises InputError naming a run that has none, was named twice, or was scored on other masks.
     """
     if len(workdirs) < 2:
         raise InputError("--compare: name two runs or more")
@@ -47,93 +64,70 @@ def read_runs(workdirs: Sequence[Path], part: str) -> list[Run]:
     for path in found:
         if found.count(path) > 1:
             raise InputError(f"--compare: {path} is named twice, name each run once")
-    runs = [
-        _read_run(path, label, part) for path, label in zip(workdirs, _labels(found), strict=True)
-    ]
+    labels = _labels(found)
+    runs = [_read_run(path, label, split) for path, label in zip(workdirs, labels, strict=True)]
     _check_truth(runs)
     return runs
 
 
 def _check_truth(runs: Sequence[Run]) -> None:
-    """Raises InputError if a slice was scored on other true pixels in one run than in the first
-    that has it.
-    """
+    """Raises InputError if a slice has other true pixels in one run than in the first with it."""
     known: dict[str, tuple[str, str]] = {}
     for run in runs:
         for name, digest in run.truth.items():
-            before, first = known.setdefault(name, (digest, run.label)) if digest else ("", "")
+            if not digest:
+                continue
+            before, first = known.setdefault(name, (digest, run.label))
             if digest != before:
                 raise InputError(
-                    f"--compare: {run.label} was scored on other masks than {first} (slice {name}), so their scores "
-                    f"cannot be compared; leave one of them out, or evaluate both on the same masks"
+                    f"--compare: {run.label} was scored on other masks than {first} (slice "
+                    f"{name}), so their scores cannot be compared; leave one of them out, or "
+                    "evaluate both on the same masks"
                 )
 
 
-def _read_run(workdir: Path, label: str, part: str) -> Run:
+def _read_run(workdir: Path, label: str, split: str) -> Run:
     results = read_results(workdir)
-    sections = {stage: splits[part] for stage, splits in results.scores.items() if part in splits}
-    path = results.file(part, "per_image.csv")
-    if not sections or not path.is_file():
+    sections = {stage: splits[split] for stage, splits in results.scores.items() if split in splits}
+    columns = [SCORED[stage] for stage in sections]
+    table = read_table(results.file(split, "per_image.csv"), ["id", "truth"], columns)
+    if not sections or table is None:
         raise InputError(
-            f"{workdir}: has no results on the {part} part, run eval.py --workdir {workdir} --split {part} first"
+            f"{workdir}: has no results on the {split} part, "
+            f"run eval.py --workdir {workdir} --split {split} first"
         )
-    columns = {stage: SEEN[stage] for stage in STAGES if stage in sections}
-    table = read_table(path, ["id", "truth"], columns.values())
     slices = {
-        stage: frozenset(
-            name
-            for name, value in zip(table["id"], table[column], strict=True)
-            if np.isfinite(value)
-        )
-        for stage, column in columns.items()
+        stage: frozenset(table["id"][np.isfinite(table[SCORED[stage]])]) for stage in sections
     }
-    settings = _flat(results.config) | _flat(results.options.get(part, {}), "evaluation.")
-    truth = (
-        dict(zip(table["id"], table["truth"], strict=True))
-        if {"segmenter", "framework"} & sections.keys()
-        else {}
-    )
+    settings = _flat(results.config) | _flat(results.options.get(split, {}), "evaluation.")
+    masks = "segmenter" in sections or "framework" in sections
+    truth = dict(zip(table["id"], table["truth"], strict=True)) if masks else {}
     return Run(label, results, sections, settings, slices, truth)
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
     """Returns the shortest ends of paths that tell them apart."""
-    for length in range(1, max(len(path.parts) for path in paths) + 1):
+    length = 0
+    names = [""]
+    while len(set(names)) < len(paths):
+        length += 1
         names = ["/".join(path.parts[-length:]) for path in paths]
-        if len(set(names)) == len(names):
-            break
     return names
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-        )
+        name = prefix + key
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat
 
 
-def differing(runs: Sequence[Run], without: Iterable[str] = ()) -> dict[str, list[str]]:
-    """Returns the settings that are not the same in all runs: name -> each run's value as text, ''
-    for none.
-    """
-    names = dict.fromkeys(name for run in runs for name in run.settings)
-    values = {
-        name: [setting_text(run, name) for run in runs] for name in names if name not in without
-    }
+def differing(runs: Sequence[Run], without: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the settings that are not the same in all runs: name -> each run's value as text."""
+    names = dict.fromkeys(name for run in runs for name in run.settings if name not in without)
+    values = {name: [run.setting(name) for run in runs] for name in names}
     return {name: texts for name, texts in values.items() if len(set(texts)) > 1}
-
-
-def setting_text(run: Run, name: str) -> str:
-    value = run.settings.get(name)
-    return (
-        value
-        if isinstance(value, str)
-        else ""
-        if value is None
-        else json.dumps(value, ensure_ascii=False)
-    )
 
 
 @dataclass(frozen=True)
@@ -145,9 +139,7 @@ class Group:
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:
-    """Returns the groups of runs, in the order of their first ones, named by what tells them
-    apart.
-    """
+    """Returns the groups of runs, in the order of their first ones, named by what differs."""
     found: dict[str, list[Run]] = {}
     for run in runs:
         key = {name: value for name, value in run.settings.items() if name not in REPEATS}
@@ -157,50 +149,43 @@ def groups(runs: Sequence[Run]) -> list[Group]:
 
 
 def _group_label(members: Sequence[Run], varied: Iterable[str]) -> str:
+    first = members[0]
     if len(members) == 1:
-        return members[0].label
+        return first.label
     settings = ", ".join(
-        f"{name.removeprefix('evaluation.')}={setting_text(members[0], name)}" for name in varied
-    )  # fmt: skip
-    return (
-        settings if 0 < len(settings) <= 40 else f"{members[0].label} and {len(members) - 1} more"
+        f"{name.removeprefix('evaluation.')}={first.setting(name)}" for name in varied
     )
+    return settings if 0 < len(settings) <= 40 else f"{first.label} and {len(members) - 1} more"
 
 
-def incomparable(runs: Sequence[Run], part: str) -> list[tuple[str, str]]:
-    """Returns (what differs, which runs and why it matters) for all that keeps runs from being
-    compared.
-    """
+def incomparable(runs: Sequence[Run], split: str) -> list[tuple[str, str]]:
+    """Returns what keeps runs from being compared: (what differs, which runs and why it matters)."""
     first = runs[0]
     found = []
-    other_data = [run for run in runs if _data(run) != _data(first)]
+    other_data = [run for run in runs if run.data != first.data]
     if other_data:
-        text = f"{_named(other_data)}: not the data of {first.label}. Scores on different data cannot be compared."
-        if any(
-            run.settings.get("data.classes") != first.settings.get("data.classes")
-            for run in other_data
-        ):
-            text += " If only data.classes differs and infected means the same, scores of the infected region can."
-        found.append(("Other data", text))
-    apart: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
-        other = tuple(
-            s
-            for s in STAGES
-            if s in run.slices and s in first.slices and run.slices[s] != first.slices[s]
-        )
-        if other and run not in other_data:
-            apart.setdefault(other, []).append(run)
-    for stages, some in apart.items():
         text = (
-            f"{_named(some)}: not the slices of the {part} part that {first.label} was scored on ("
+            f"{_named(other_data)}: not the data of {first.label}. Scores on different data cannot "
+            "be compared."
         )
-        found.append(
-            ("Other slices", f"{text}{', '.join(stages)}). A difference may lie in the slices.")
+        classes = first.settings.get("data.classes")
+        if any(run.settings.get("data.classes") != classes for run in other_data):
+            text += (
+                " If only data.classes differs and infected means the same, scores of the infected "
+                "region can."
+            )
+        found.append(("Other data", text))
+    for stages, some in _other_slices([run for run in runs if run not in other_data]).items():
+        text = (
+            f"{_named(some)}: not the slices of the {split} part that {first.label} was scored on "
+            f"({stages}). A difference may lie in the slices."
         )
+        found.append(("Other slices", text))
+    definitions = [run.results.definitions.get(split) for run in runs]
+    options = [run.results.options.get(split) for run in runs]
     for what, values in (
-        ("Other definitions of scores", [run.results.definitions.get(part) for run in runs]),
-        ("Other evaluation options", [run.results.options.get(part) or {} for run in runs]),
+        ("Other definitions of scores", definitions),
+        ("Other evaluation options", options),
     ):
         other = [run for run, value in zip(runs, values, strict=True) if value != values[0]]
         if other:
@@ -208,8 +193,15 @@ def incomparable(runs: Sequence[Run], part: str) -> list[tuple[str, str]]:
     return found
 
 
-def _data(run: Run) -> tuple[Any, Any]:
-    return run.results.splits.get("source"), run.results.splits.get("fingerprint")
+def _other_slices(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Returns the runs with other slices than the first, by the stages where they differ."""
+    first = runs[0].slices
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        stages = [s for s, ids in run.slices.items() if ids != first.get(s, ids)]
+        if stages:
+            found.setdefault(", ".join(stages), []).append(run)
+    return found
 
 
 def _named(runs: Sequence[Run]) -> str:

@@ -1,103 +1,101 @@
-"""The HTML page that sets several runs side by side: tables, bars, and how repetitions of a
-configuration scatter.
-"""
+"""The page and the text table that set several runs side by side."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from covjax.report import plots
-from covjax.report.compared import Group, Run, differing, groups, incomparable, read_runs
-from covjax.report.html import banner, write_page
-from covjax.report.parts import (
-    HEADLINES,
-    STAGE_TITLES,
-    Picture,
-    Section,
-    details,
-    score_label,
-    split_title,
-    table,
+from covjax.metrics.registry import headlines
+from covjax.report.charts import bars as charts
+from covjax.report.compared import STORED, Group, Run, differing, groups, incomparable, read_runs
+from covjax.report.page import Banner, Cell, Figures, Page, Picture, Section, Table, write_page
+from covjax.report.results import split_title
+from covjax.report.run.header import SYNTHETIC
+from covjax.report.scores import STAGE_TITLES, STAGES, score_label, score_meaning
+from covjax.report.text import (
+    chance_text,
+    count_text,
+    interval_ends,
+    interval_methods,
+    interval_note,
+    interval_text,
+    number,
+    p_text,
+    score_text,
+    signed_text,
+    text_table,
+    trainings_text,
 )
-from covjax.report.results import STAGES, interval_text, number, score_text
-from covjax.report.tables import chance_note, interval_cell, interval_methods, trainings_text
+
+SIZES = (
+    "Masks are scored in each slice's own size: runs whose networks take other sizes can be "
+    "compared."
+)
+TOGETHER = (
+    "Runs that share their configuration but for the seed or the fold, together: the bar is their "
+    "mean, the whisker goes from their lowest to their highest score, each dot is a run."
+)
 
 
 def build_comparison(
-    workdirs: Sequence[Path], part: str, output: Path, paired: Sequence[Mapping[str, Any]] = ()
+    workdirs: Sequence[Path],
+    split: str,
+    output: Path,
+    paired: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Writes OUTPUT/index.html, every figure as PNG and its numbers as CSV, and returns the page's
-    path.
+    """Writes OUTPUT/index.html, all figures as PNG and CSV, and returns the page's path.
 
     Args:
-      workdirs: two runs or more, evaluated on `part`.
+      workdirs: two runs or more, evaluated on `split`.
+      split: train, val or test.
+      output: the folder of the page.
       paired: differences to the first run over the slices that both were scored on; see
         `covjax.evaluation.paired.paired_differences`.
 
     Raises:
-      InputError: a run has no results on the part or a damaged file; what `output` held before stays.
+      InputError: a run has no results on the split or a damaged file; what `output` held before
+        stays.
     """
-    runs = read_runs(workdirs, part)
+    runs = read_runs(workdirs, split)
+    synthetic = any(run.results.splits.get("source") == "phantom" for run in runs)
+    banners = [Banner(what, text) for what, text in incomparable(runs, split)]
+    sizes = {run.setting("segmenter.input.size") for run in runs if "segmenter" in run.sections}
     stages = [stage for stage in STAGES if any(stage in run.sections for run in runs)]
-    sections = [
-        _overview(runs),
-        *(_stage(runs, stage, part) for stage in stages),
-        _paired(runs, paired),
-    ]
-    version = str(runs[0].results.environment.get("covjax", ""))
-    return write_page(
-        output, f"covjax: {len(runs)} runs compared", _header(runs, part), sections, version
+    page = Page(
+        title=f"covjax: {len(runs)} runs compared",
+        heading=f"{len(runs)} runs compared",
+        version=str(runs[0].results.environment.get("covjax", "")),
+        facts={"Runs": len(runs), "Part": split_title(split), "Differences to": runs[0].label},
+        sections=[
+            _overview(runs),
+            *(_stage(runs, stage, split) for stage in stages),
+            _paired(runs, paired),
+        ],
+        banners=[SYNTHETIC, *banners] if synthetic else banners,
+        note=SIZES if len(sizes) > 1 else "",
     )
+    return write_page(output, page)
 
 
-def comparison_table(workdirs: Sequence[Path], part: str) -> str:
-    """Returns the headline scores of runs as plain text, one row per stage and score, one column
-    per run.
-    """
-    runs = read_runs(workdirs, part)
-    rows = [("stage", "score", *(run.label for run in runs))]
+def comparison_table(workdirs: Sequence[Path], split: str) -> str:
+    """Returns the scores in front as plain text, a row per stage and score, a column per run."""
+    runs = read_runs(workdirs, split)
+    rows = [["stage", "score", *(run.label for run in runs)]]
     for stage in STAGES:
-        for name in _names(runs, stage, headline=True):
-            rows.append((stage, name, *(_text(run, stage, name) for run in runs)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    warnings = [f"warning: {what.lower()}: {text}" for what, text in incomparable(runs, part)]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], *warnings])
+        for name in _names(runs, stage, front=True):
+            texts = [_score_in_line(run.score(stage, name)) for run in runs]
+            rows.append([stage, name, *texts])
+    warnings = [f"warning: {what.lower()}: {text}" for what, text in incomparable(runs, split)]
+    return "\n".join([text_table(rows), *warnings])
 
 
-def _header(runs: Sequence[Run], part: str) -> str:
-    banners = [banner(what, escape(text)) for what, text in incomparable(runs, part)]
-    if any(run.results.splits.get("source") == "phantom" for run in runs):
-        banners.insert(0, banner("Synthetic data", "these numbers say nothing about patients."))
-    facts = {"Runs": len(runs), "Part": split_title(part), "Differences to": runs[0].label}
-    listed = "".join(
-        f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
-    )
-    return (
-        f'<h1>{len(runs)} runs compared</h1><p class="soft">Research software, not a medical device.</p>'
-        f"{''.join(banners)}<dl>{listed}</dl>{_any_size(runs)}"
-    )
-
-
-def _any_size(runs: Sequence[Run]) -> str:
-    """Says so where segmenters take inputs of other sizes, which is no reason against comparing
-    them.
-    """
-    sizes = {
-        json.dumps(run.settings.get("segmenter.input.size"))
-        for run in runs
-        if "segmenter" in run.sections
-    }
-    text = "Masks are scored in each slice's own size: runs whose networks take other sizes can be compared."
-    return f"<p>{text}</p>" if len(sizes) > 1 else ""
+def _score_in_line(score: Mapping[str, Any]) -> str:
+    if not score:
+        return ""
+    interval = interval_text(score)
+    return f"{score_text(score)} ({interval})" if interval else score_text(score)
 
 
 def _overview(runs: Sequence[Run]) -> Section:
@@ -108,192 +106,144 @@ def _overview(runs: Sequence[Run]) -> Section:
             for stage, section in run.sections.items()
             if section.get("model")
         ]
-        sizes = next(iter(run.sections.values()))
-        counts = (
-            f"{sizes[field]:,}" if isinstance(sizes.get(field), int) else ""
-            for field in ("n", "n_patients")
-        )
-        rows.append([escape(run.label), escape(", ".join(models)), *counts])
-    content = [table(["Run", "Models", "Slices", "Patients"], rows, numbers=False)]
-    varied = differing(runs, without=("data.cache", "data.prepared_dir"))
+        first = next(iter(run.sections.values()))
+        counts = [count_text(first.get("n")), count_text(first.get("n_patients"))]
+        rows.append([run.label, ", ".join(models), *counts])
+    tables = [Table(["Run", "Models", "Slices", "Patients"], rows, numbers=False)]
+    varied = differing(runs, without=STORED)
     if varied:
-        lines = [[escape(name), *map(escape, values)] for name, values in varied.items()]
-        head = ["Setting", *(escape(run.label) for run in runs)]
-        content.append(
-            table(
-                head,
-                lines,
-                caption="Settings that are not the same in all runs",
-                kind="compared",
-                numbers=False,
-            )
-        )
+        head = ["Setting", *(run.label for run in runs)]
+        rows = [[name, *values] for name, values in varied.items()]
+        caption = "Settings that are not the same in all runs"
+        tables.append(Table(head, rows, caption, kind="compared", numbers=False))
     together = groups(runs)
     if len(together) < len(runs):
-        members = [
-            [escape(one.label), escape(", ".join(run.label for run in one.runs))]
-            for one in together
-        ]
+        rows = [[group.label, ", ".join(run.label for run in group.runs)] for group in together]
         caption = "Runs that share their configuration but for the seed or the fold"
-        content.append(table(["Configuration", "Runs"], members, caption=caption, numbers=False))
-    return Section("Runs", content)
+        tables.append(Table(["Configuration", "Runs"], rows, caption, numbers=False))
+    return Section("Runs", tables=tables)
 
 
-def _stage(runs: Sequence[Run], stage: str, part: str) -> Section:
+def _stage(runs: Sequence[Run], stage: str, split: str) -> Section:
     runs = [run for run in runs if stage in run.sections]
-    names = _names(runs, stage, headline=True)
-    content: list[str | list[Picture]] = [_score_table(runs, stage, names)]
-    rest = _names(runs, stage, headline=False)
+    front = _names(runs, stage, front=True)
+    rest = _names(runs, stage, front=False)
+    tables = [_score_table(runs, stage, front)]
     if rest:
-        content.append(details("Further scores", _score_table(runs, stage, rest)))
+        tables.append(_score_table(runs, stage, rest, summary="Further scores"))
+    figures = []
     if len(runs) > 1:
-        content += ["<h3>Every run</h3>", [_run_bars(runs, stage, part, name) for name in names]]
+        pictures = [_run_bars(runs, stage, split, name) for name in front]
+        figures.append(Figures(pictures, "Every run"))
     repeated = groups(runs)
-    if any(len(group.runs) > 1 for group in repeated):
-        intro = (
-            "<h3>By configuration</h3><p>Runs that share their configuration but for the seed or the fold, together: "
-            "the bar is their mean, the whisker goes from their lowest to their highest score, each dot is a run.</p>"
-        )
-        content += [intro, [_group_bars(repeated, stage, part, name) for name in names]]
-    return Section(STAGE_TITLES[stage], content)
+    if len(repeated) < len(runs):
+        pictures = [_group_bars(repeated, stage, split, name) for name in front]
+        figures.append(Figures(pictures, "By configuration", TOGETHER))
+    return Section(STAGE_TITLES[stage], tables=tables, figures=figures)
 
 
-def _names(runs: Sequence[Run], stage: str, headline: bool) -> list[str]:
-    """Returns the scores that any of the runs has, headline ones or all others."""
-    found = dict.fromkeys(
-        name for run in runs if stage in run.sections for name in run.sections[stage]["scores"]
-    )
-    labels = HEADLINES[stage]
-    return (
-        [name for name in labels if name in found]
-        if headline
-        else [name for name in found if name not in labels]
-    )
+def _names(runs: Sequence[Run], stage: str, front: bool) -> list[str]:
+    """Returns the scores that any of the runs has, those that pages show in front or all others."""
+    scores = [run.sections[stage]["scores"] for run in runs if stage in run.sections]
+    found = dict.fromkeys(name for of_run in scores for name in of_run)
+    first = headlines(stage)
+    if front:
+        return [name for name in first if name in found]
+    return [name for name in found if name not in first]
 
 
-def _score(run: Run, stage: str, name: str) -> Mapping[str, Any]:
-    return run.sections.get(stage, {}).get("scores", {}).get(name) or {}
+def _label(runs: Sequence[Run], stage: str, name: str) -> str:
+    """Returns what a score is called; its unit is that of the first run that has it."""
+    scores = [run.score(stage, name) for run in runs]
+    return score_label(stage, name, next(filter(None, scores), None))
 
 
-def _label(runs: Sequence[Run], stage: str, name: str) -> tuple[str, str]:
-    """Returns what a score is called and how to read it; its unit is that of the first run that has
-    it.
-    """
-    return score_label(
-        stage, name, next((score for run in runs if (score := _score(run, stage, name))), {})
-    )
-
-
-def _meaning(runs: Sequence[Run], stage: str, name: str) -> str:
-    label, meaning = _label(runs, stage, name)
-    return f"<strong>{escape(label)}</strong>{f': {escape(meaning)}' if meaning else ''}."
-
-
-def _text(run: Run, stage: str, name: str) -> str:
-    score = _score(run, stage, name)
-    interval = interval_text(score)
-    return (
-        "" if not score else f"{score_text(score)} ({interval})" if interval else score_text(score)
-    )
-
-
-def _score_table(runs: Sequence[Run], stage: str, names: Sequence[str]) -> str:
+def _score_table(runs: Sequence[Run], stage: str, names: Sequence[str], summary: str = "") -> Table:
     rows = []
     for name in names:
-        label, meaning = _label(runs, stage, name)
-        note = f"<small>{escape(meaning)}</small>" if meaning else ""
-        rows.append([escape(label) + note, *(_cell(_score(run, stage, name)) for run in runs)])
-    methods = interval_methods(_score(run, stage, name) for run in runs for name in names)
-    intro = f'<p class="soft">Intervals: {escape("; ".join(methods))}</p>' if methods else ""
-    return intro + table(["Score", *(escape(run.label) for run in runs)], rows, kind="compared")
+        title = Cell(_label(runs, stage, name), [score_meaning(stage, name)])
+        rows.append([title, *(_score_cell(run.score(stage, name)) for run in runs)])
+    methods = interval_methods(run.score(stage, name) for run in runs for name in names)
+    intro = f"Intervals: {'; '.join(methods)}" if methods else ""
+    head = ["Score", *(run.label for run in runs)]
+    return Table(head, rows, kind="compared", summary=summary, intro=intro)
 
 
-def _cell(score: Mapping[str, Any]) -> str:
-    if not score:
-        return ""
-    interval = interval_cell(score, named=False)
-    note = f"<small>{interval}</small>" if interval else ""
-    return f"<strong>{escape(score_text(score))}</strong>{chance_note(score)}{note}"
+def _score_cell(score: Mapping[str, Any]) -> Cell | str:
+    notes = [chance_text(score), interval_note(score)]
+    return Cell(score_text(score), notes, strong=True) if score else ""
 
 
-def _run_bars(runs: Sequence[Run], stage: str, part: str, name: str) -> Picture:
-    runs = [run for run in runs if _score(run, stage, name)]
-    scores = [_score(run, stage, name) for run in runs]
+def _run_bars(runs: Sequence[Run], stage: str, split: str, name: str) -> Picture:
+    runs = [run for run in runs if run.score(stage, name)]
+    scores = [run.score(stage, name) for run in runs]
     values = np.array([number(score.get("value")) for score in scores])
-    low, high = np.array([_ends(score) for score in scores]).T
+    low, high = np.array([interval_ends(score) for score in scores]).T
     labels = [run.label for run in runs]
-    title = _label(runs, stage, name)[0]
-    png = plots.score_bars(labels, values, low, high, title)
+    title = _label(runs, stage, name)
     whisker = " Whiskers are the intervals." if np.isfinite(low).any() else ""
-    caption = f"{_meaning(runs, stage, name)}{whisker}"
-    numbers = {"run": labels, "value": values, "low": low, "high": high}
-    return Picture(f"{stage}_{part}_runs_{name}", png, caption, f"{title} of every run", numbers)
+    return Picture(
+        f"{stage}_{split}_runs_{name}",
+        charts.score_bars(labels, values, low, high, title),
+        f"{title}:",
+        f"{score_meaning(stage, name)}.{whisker}",
+        f"{title} of every run",
+        {"run": labels, "value": values, "low": low, "high": high},
+    )
 
 
-def _ends(score: Mapping[str, Any]) -> tuple[float, float]:
-    ends = [number(end) for end in score.get("interval") or ()]
-    return (ends[0], ends[1]) if len(ends) == 2 else (math.nan, math.nan)
-
-
-def _group_bars(found: Sequence[Group], stage: str, part: str, name: str) -> Picture:
-    dots = [
-        np.array([number(_score(run, stage, name).get("value")) for run in group.runs])
-        for group in found
-    ]
-    known = [values[np.isfinite(values)] for values in dots]
+def _group_bars(found: Sequence[Group], stage: str, split: str, name: str) -> Picture:
+    dots = []
+    for group in found:
+        values = np.array([number(run.score(stage, name).get("value")) for run in group.runs])
+        dots.append(values[np.isfinite(values)])
     mean, low, high = (
-        np.array([reduce(values) if len(values) else math.nan for values in known])
+        np.array([reduce(values) if len(values) else math.nan for values in dots])
         for reduce in (np.mean, np.min, np.max)
     )
-    runs = [run for group in found for run in group.runs]
     labels = [group.label for group in found]
-    title = _label(runs, stage, name)[0]
-    png = plots.score_bars(labels, mean, low, high, title, known)
-    numbers = {
-        "configuration": labels, "runs": [len(values) for values in known], "min": low, "mean": mean, "max": high,
-    }  # fmt: skip
+    title = _label([run for group in found for run in group.runs], stage, name)
     return Picture(
-        f"{stage}_{part}_groups_{name}",
-        png,
-        _meaning(runs, stage, name),
+        f"{stage}_{split}_groups_{name}",
+        charts.score_bars(labels, mean, low, high, title, dots),
+        f"{title}:",
+        f"{score_meaning(stage, name)}.",
         f"{title}: min, mean and max",
-        numbers,
+        {
+            "configuration": labels,
+            "runs": [len(values) for values in dots],
+            "min": low,
+            "mean": mean,
+            "max": high,
+        },
     )
 
 
-def _p_cell(one: Mapping[str, Any]) -> str:
-    p = number(one.get("p_value"))
-    adjusted = number(one.get("p_holm"))
-    if math.isnan(p):
-        return ""
-    notes = [f"Holm {_p_text(adjusted)}", trainings_text(one), str(one["test"])]
-    return escape(_p_text(p)) + f"<small>{escape('; '.join(filter(None, notes)))}</small>"
-
-
-def _p_text(p: float) -> str:
-    return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _paired(runs: Sequence[Run], paired: Sequence[Mapping[str, Any]]) -> Section:
-    rows = []  # few columns, so that they fit a phone
-    for one in paired:
-        value = number(one.get("value"))
-        what = f"{one['stage']}: {one['what']}, n = {one['n']:,}"
-        what += " (slices that both were scored on)" if one.get("shared_only") else ""
-        shown = escape(score_text(one)) if math.isnan(value) else f"<strong>{value:+.3f}</strong>"
-        interval = interval_cell(one)
-        rows.append([
-            f"{escape(runs[one['run']].label)}<small>{escape(what)}</small>",
-            shown + (f"<small>{interval}</small>" if interval else ""),
-            _p_cell(one),
-        ])  # fmt: skip
-    if not rows:
-        return Section("Paired differences", [])
+def _paired(runs: Sequence[Run], paired: Sequence[Mapping[str, Any]]) -> Section | None:
+    if not paired:
+        return None
     intro = (
-        f"<p>Each run minus {escape(runs[0].label)}; above 0 the run is better than the first. p is the share of "
-        "exchanges of the two runs, patient by patient, that make a difference as large: of n patients at least 2 in "
-        "2<sup>n</sup>. Below it stands p adjusted by Holm for all tests of this table. Each run was trained "
-        "once: that another training would differ as much, neither p nor the interval rules out.</p>"
+        f"Each run minus {runs[0].label}; above 0 the run is better than the first. p is the share "
+        "of exchanges of the two runs, patient by patient, that make a difference as large: of n "
+        "patients at least 2 in 2ⁿ. Below it stands p adjusted by Holm for all tests of this "
+        "table. Each run was trained once: that another training would differ as much, neither p "
+        "nor the interval rules out."
     )
-    head = ["Run", "Difference", "p"]
-    return Section("Paired differences", [intro, table(head, rows)])
+    rows = [_difference_row(runs[one["run"]].label, one) for one in paired]
+    # Few columns, so that they fit a phone.
+    return Section("Paired differences", intro, [Table(["Run", "Difference", "p"], rows)])
+
+
+def _difference_row(label: str, one: Mapping[str, Any]) -> list[Cell]:
+    what = f"{one['stage']}: {one['what']}, n = {one['n']:,}"
+    what += " (slices that both were scored on)" if one.get("shared_only") else ""
+    known = not math.isnan(number(one.get("value")))
+    difference = signed_text(one["value"]) if known else score_text(one)
+    method = str(one.get("interval_method") or "") if interval_text(one) else ""
+    p = p_text(one.get("p_value"))
+    notes = [f"Holm {p_text(one.get('p_holm'))}", trainings_text(one), str(one["test"])]
+    return [
+        Cell(label, [what]),
+        Cell(difference, [interval_note(one), method], strong=known),
+        Cell(p, ["; ".join(filter(None, notes))] if p else []),
+    ]

@@ -76,18 +76,26 @@ class Table:
     intro: str = ""
 
 
+class Figures(NamedTuple):
+    """Pictures beside each other, with what is above them."""
+
+    pictures: Sequence[Picture]
+    heading: str = ""
+    intro: str = ""
+
+
 @dataclass(frozen=True)
 class Section:
     """A section of a page, shown by a template, in this order if it has none of its own.
 
-    `figures` are groups of pictures, each with the heading above it ("" for none); `slices` says
-    that they are of slices, not charts. What else a template reads lies in `values`.
+    `slices` says that the figures are of slices, not charts. What else a template reads lies in
+    `values`.
     """
 
     title: str
     intro: str = ""
     tables: Sequence[Table] = ()
-    figures: Sequence[tuple[str, Sequence[Picture]]] = ()
+    figures: Sequence[Figures] = ()
     slices: bool = False
     note: str = ""
     template: str = "section.html"
@@ -136,8 +144,8 @@ def write_page(folder: Path, page: Page, beside: Mapping[str, bytes] | None = No
     """
     files = dict(beside or {})
     for section in filter(None, page.sections):
-        for _, pictures in section.figures:
-            for picture in pictures:
+        for group in section.figures:
+            for picture in group.pictures:
                 files |= picture.files()
     files["index.html"] = page.render()
     write_together({folder / name: content for name, content in files.items()})

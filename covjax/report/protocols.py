@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from covjax.errors import InputError
-from covjax.report import audit_plots
-from covjax.report.page import Cell, Page, Picture, Section, Table, write_page
+from covjax.metrics.registry import PROTOCOLS
+from covjax.report.charts import audit as charts
+from covjax.report.page import Cell, Figures, Page, Picture, Section, Table, write_page
 from covjax.report.reading import read_json
-from covjax.report.scores import PROTOCOL_SCORES
 from covjax.report.text import number, score_text, text_table
 
 FRAMES = {
@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 def protocols_table(folder: Path) -> str:
     """Returns all protocols as aligned plain text. Raises InputError as `build_protocols_page`."""
-    lines = [["", *PROTOCOL_SCORES.values(), "slices", "patients", "split"]]
+    lines = [["", *PROTOCOLS.values(), "slices", "patients", "split"]]
     for row in _read(Path(folder))["rows"]:
         counts = [str(row["slices"]), str(row["patients"]), row["split"]]
         lines.append([TITLES[row["name"]], *_values(row), *counts])
@@ -52,7 +52,7 @@ def build_protocols_page(folder: Path) -> Path:
     }
     rows = protocols["rows"]
     why = Section(
-        "Why 98.7 % IoU means little", intro=explanation(rows), figures=[("", [_bars(rows)])]
+        "Why 98.7 % IoU means little", intro=explanation(rows), figures=[Figures([_bars(rows)])]
     )
     heading = "The paper's protocol and honest ones"
     version = str(protocols.get("covjax", ""))
@@ -63,8 +63,7 @@ def build_protocols_page(folder: Path) -> Path:
 def explanation(rows: Sequence[Row]) -> str:
     """Returns two sentences: what the margin is worth, and what slices of the same patients are."""
     score = {
-        row["name"]: {key: number(row["scores"][key]["value"]) for key in PROTOCOL_SCORES}
-        for row in rows
+        row["name"]: {key: number(row["scores"][key]["value"]) for key in PROTOCOLS} for row in rows
     }
     honest = score["honest"]
 
@@ -86,11 +85,11 @@ def explanation(rows: Sequence[Row]) -> str:
 
 
 def _values(row: Row) -> list[str]:
-    return [score_text(row["scores"][key]) for key in PROTOCOL_SCORES]
+    return [score_text(row["scores"][key]) for key in PROTOCOLS]
 
 
 def _scores(rows: Sequence[Row]) -> Section:
-    head = ["Protocol", *PROTOCOL_SCORES.values(), "Slices", "Patients"]
+    head = ["Protocol", *PROTOCOLS.values(), "Slices", "Patients"]
     cells = []
     for row in rows:
         known = "patients not seen in training" if row["unseen"] else "patients seen in training"
@@ -104,18 +103,15 @@ def _scores(rows: Sequence[Row]) -> Section:
 
 def _bars(rows: Sequence[Row]) -> Picture:
     values = {
-        key: np.array([number(row["scores"][key]["value"]) for row in rows])
-        for key in PROTOCOL_SCORES
+        key: np.array([number(row["scores"][key]["value"]) for row in rows]) for key in PROTOCOLS
     }
     names = [TITLES[row["name"]] for row in rows]
-    drawn = {
-        PROTOCOL_SCORES[key]: values[key] for key in ("iou_infected", "dice_infected_per_image")
-    }
+    drawn = {PROTOCOLS[key]: values[key] for key in ("iou_infected", "dice_infected_per_image")}
     caption = (
         "Overlap of the infected region under each protocol; only the last is on unseen patients."
     )
     numbers = {"protocol": names, **values}
-    png = audit_plots.grouped_bars(names, drawn)
+    png = charts.grouped_bars(names, drawn)
     return Picture("protocols", png, "", caption, "Bars: IoU and Dice per protocol", numbers)
 
 
@@ -128,7 +124,7 @@ def _read(folder: Path) -> dict[str, Any]:
         found = [
             row["name"]
             for row in protocols["rows"]
-            if all("value" in row["scores"][key] for key in PROTOCOL_SCORES)
+            if all("value" in row["scores"][key] for key in PROTOCOLS)
         ]
     except (TypeError, KeyError):
         found = []

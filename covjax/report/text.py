@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -112,3 +112,9 @@ def text_table(
     if rule:
         lines.insert(1, "-" * max(map(len, lines)))
     return "\n".join(lines)
+
+
+def interval_methods(scores: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns how the intervals of scores were made, each way once."""
+    methods = [str(score.get("interval_method") or "") for score in scores if interval_text(score)]
+    return list(dict.fromkeys(filter(None, methods)))

@@ -96,7 +96,7 @@ def write_run(workdir: Path, source: str = "prlab21", by: str = "patient") -> No
             "data": {"source": source, "path": "slices"},
             "split": {"by": by, "shares": [0.6, 0.2, 0.2]},
             "classifier": {
-                "model": "classifier (cov_ctnet), segmenter (cov_raseg), framework",
+                "model": {"name": "cov_ctnet"},
                 "epochs": 12,
             },
             "segmenter": {"model": {"name": "cov_raseg"}, "epochs": 12},

@@ -20,10 +20,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from covjax.errors import InputError
 from covjax.metrics import classification_scores
-from covjax.report import build_report, page, pictures, plots, summary_table
-from covjax.report.classifier import principal_components, reliability_bins
-from covjax.report.pictures import class_colours
-from covjax.report.results import interval_text, read_results, score_text
+from covjax.report import build_report, page, summary_table
+from covjax.report.charts import curves
+from covjax.report.charts import slices as pictures
+from covjax.report.charts.slices import class_colours
+from covjax.report.results import read_results
+from covjax.report.run.classifier import principal_components, reliability_bins
+from covjax.report.text import interval_text, score_text
 from tests.report.runs import (
     Page,
     read_rows,
@@ -486,10 +489,12 @@ def test_areas_without_scores_match_sklearn(tmp_path, monkeypatch):
     write_stage(tmp_path, "test", "classifier", section)
     drawn = {}
     monkeypatch.setattr(
-        plots, "roc", lambda x, y, area, point: drawn.update(roc=area, at=point) or b""
+        curves, "roc", lambda x, y, area, point: drawn.update(roc=area, at=point) or b""
     )
     monkeypatch.setattr(
-        plots, "precision_recall", lambda x, y, area, *rest: drawn.update(pr=area, rest=rest) or b""
+        curves,
+        "precision_recall",
+        lambda x, y, area, *rest: drawn.update(pr=area, rest=rest) or b"",
     )
     build_report(tmp_path)
     assert drawn["roc"] == pytest.approx(roc_auc_score(label, probability), abs=1e-9)

@@ -387,7 +387,7 @@ def test_pages_link_to_what_is_there_and_escape_what_they_are_given(trained, pic
     sources = [unquote(source) for source in re.findall(r'"src": "([^"]+)"', named)]
     assert len(sources) == 8 and "z.png" in index.read_text(encoding="utf-8")
     (tmp_path / "out" / "scans.csv").write_text("scan\n")
-    with pytest.raises(InputError, match="scans.csv: lacks columns"):
+    with pytest.raises(InputError, match="scans.csv: column '.*' is missing, screen again"):
         build_screening(tmp_path / "out")
 
 

@@ -1,12 +1,12 @@
 // Shows the slice that the slider, the wheel, an arrow key or a click on the chart asks for.
 const slices = JSON.parse(document.getElementById("slices").textContent);
-const [image, slider, told, cursor, chart] =
-  ["image", "slider", "told", "cursor", "chart"].map((id) => document.getElementById(id));
+const [image, slider, caption, cursor, chart] =
+  ["image", "slider", "caption", "cursor", "chart"].map((id) => document.getElementById(id));
 function show(number) {
   const k = Math.min(slices.length - 1, Math.max(0, number)), one = slices[k];
   slider.value = k;
   image.src = one.src;
-  image.alt = told.textContent = one.told;
+  image.alt = caption.textContent = one.text;
   cursor.setAttribute("x", k);
   for (const next of [k + 1, k - 1]) if (slices[next]) new Image().src = slices[next].src;
 }

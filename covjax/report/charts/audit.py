@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from covjax.report.pictures import IGNORE
-from covjax.report.plots import (
+from covjax.report.charts.axes import (
     BLUE,
     GREY,
     ORANGE,
@@ -21,6 +20,7 @@ from covjax.report.plots import (
     short,
     to_png,
 )
+from covjax.report.charts.slices import IGNORE
 
 PARTS = {
     "train": ("training", BLUE),

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from covjax.colours import COLOURS, rgb
-from covjax.report.plots import ORANGE, SKY, to_png
+from covjax.report.charts.axes import ORANGE, SKY, to_png
 
 TRUTH = SKY
 # missed pixels have the colour of the truth, invented ones that of the prediction

@@ -1,0 +1,1 @@
+"""The page and the short text table of a run."""

@@ -1,0 +1,254 @@
+"""What a classifier's probabilities, features and heat maps show."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covjax.errors import InputError
+from covjax.report.charts import curves as charts
+from covjax.report.charts.slices import heat_slice
+from covjax.report.page import Figures, Picture, Section
+from covjax.report.reading import read_arrays, read_table
+from covjax.report.results import Results, split_title
+from covjax.report.text import number
+
+BINS = 10
+CLASSES = ("healthy", "infected")
+EXPLAINED = {"id": 1, "image": 3, "heat": 3, "label": 1, "probability": 1, "called": 1}
+Scored = Mapping[str, Any]  # the classifier's section of summary.json
+Floats = NDArray[np.floating]
+
+
+def curves(results: Results) -> Section | None:
+    """Returns the ROC and the precision-recall curve."""
+    for split, scored in results.scores.get("classifier", {}).items():
+        found = (_roc(scored, split), _precision_recall(scored, split))
+        pictures = [picture for picture in found if picture]
+        if pictures:
+            return Section("ROC and precision-recall curves", figures=[Figures(pictures)])
+        break
+    return None
+
+
+def _curve(scored: Scored, name: str, x: str, y: str) -> tuple[Floats, Floats]:
+    """Returns the points of a curve with x ascending, without points that are undefined."""
+    curve = (scored.get("curves") or {}).get(name) or {}
+    points = np.array([[number(value) for value in curve.get(key) or ()] for key in (x, y)], float)
+    points = points[:, np.isfinite(points).all(axis=0)]
+    if points.shape[1] and points[0, 0] > points[0, -1]:
+        points = points[:, ::-1]
+    return points[0], points[1]
+
+
+def _rates(scored: Scored) -> dict[str, float]:
+    """Returns the rates at the threshold in use, NaN where undefined or not recorded."""
+    confusion = scored.get("confusion")
+    (tn, fp), (fn, tp) = confusion if np.shape(confusion) == (2, 2) else ((0, 0), (0, 0))
+    ratio = {
+        "false_positive": (fp, tn + fp),
+        "recall": (tp, fn + tp),
+        "precision": (tp, fp + tp),
+        "prevalence": (fn + tp, tn + fp + fn + tp),
+    }
+    return {name: above / below if below else math.nan for name, (above, below) in ratio.items()}
+
+
+def _area(scored: Scored, name: str, drawn: float) -> float:
+    """Returns the area as scored, so that figure and table agree, else that under the points."""
+    score = number((scored["scores"].get(name) or {}).get("value"))
+    return drawn if math.isnan(score) else score
+
+
+def _roc(scored: Scored, split: str) -> Picture | None:
+    x, y = _curve(scored, "roc", "false_positive_rate", "true_positive_rate")
+    if len(x) < 2:
+        return None
+    rates = _rates(scored)
+    area = _area(scored, "roc_auc", float(np.trapezoid(y, x)))
+    text = (
+        "The share of infected slices found against the share of healthy slices wrongly called "
+        "infected, for every threshold: the closer to the upper left corner, the better."
+    )
+    return Picture(
+        f"classifier_{split}_roc",
+        charts.roc(x, y, area, (rates["false_positive"], rates["recall"])),
+        "ROC curve.",
+        text,
+        "ROC curve of the classifier",
+        {"false_positive_rate": x, "true_positive_rate": y},
+    )
+
+
+def _precision_recall(scored: Scored, split: str) -> Picture | None:
+    recall, precision = _curve(scored, "precision_recall", "recall", "precision")
+    if len(recall) < 2:
+        return None
+    rates = _rates(scored)
+    # The step-wise area (average precision): straight lines between the points would flatter the
+    # classifier.
+    steps = float(np.sum(np.diff(recall, prepend=0.0) * precision))
+    area = _area(scored, "average_precision", steps)
+    point = (rates["recall"], rates["precision"])
+    text = (
+        "The share of calls that are right against the share of infected slices found, for every "
+        "threshold: the closer to the upper right corner, the better."
+    )
+    return Picture(
+        f"classifier_{split}_precision_recall",
+        charts.precision_recall(recall, precision, area, rates["prevalence"], point),
+        "Precision-recall curve.",
+        text,
+        "Precision-recall curve of the classifier",
+        {"recall": recall, "precision": precision},
+    )
+
+
+def probabilities(results: Results) -> Section | None:
+    """Returns the reliability diagram and the principal components of the features."""
+    pictures = [picture for picture in (_calibration(results), _features(results)) if picture]
+    return Section("Calibration and features", figures=[Figures(pictures)]) if pictures else None
+
+
+def _calibration(results: Results) -> Picture | None:
+    split, path = results.shown_file("classifier", "per_image.csv")
+    table = read_table(path, (), ["label", "probability"])
+    if table is None or np.isnan(table["probability"]).all():
+        return None
+    known = np.isfinite(table["probability"])
+    edges = np.linspace(0, 1, BINS + 1)
+    predicted, observed, counts = reliability_bins(
+        table["label"][known], table["probability"][known], edges
+    )
+    text = (
+        f"({split_title(split)} part, n = {known.sum():,}). Of the slices given about the same "
+        "probability of infection, the share that is infected: on the dotted line the "
+        "probabilities can be taken at their word, below it they are too high. Bins of few slices "
+        "say little; their number is below."
+    )
+    return Picture(
+        f"classifier_{split}_calibration",
+        charts.reliability(predicted, observed, counts, edges),
+        "Reliability diagram",
+        text,
+        "Reliability diagram",
+        {
+            "from": edges[:-1],
+            "to": edges[1:],
+            "slices": counts,
+            "mean_probability": predicted,
+            "share_infected": observed,
+        },
+    )
+
+
+def reliability_bins(
+    label: NDArray[Any], probability: Floats, edges: Floats
+) -> tuple[Floats, Floats, NDArray[np.integer]]:
+    """Returns mean probability, share of label 1 (NaN where empty) and number of slices by bin.
+
+    A bin holds its upper edge, as those of the calibration error do; the first one holds its lower
+    edge, too.
+    """
+    bins = len(edges) - 1
+    place = np.searchsorted(edges[1:-1], probability)
+    counts = np.bincount(place, minlength=bins)
+    sums = (np.bincount(place, weights=values, minlength=bins) for values in (probability, label))
+    predicted, observed = (
+        np.divide(total, counts, out=np.full(bins, np.nan), where=counts > 0) for total in sums
+    )
+    return predicted, observed, counts
+
+
+def _features(results: Results) -> Picture | None:
+    split, path = results.shown_file("classifier", "features.npz")
+    arrays = read_arrays(path, {"features": 2, "label": 1, "id": 1})
+    if arrays is None or min(arrays["features"].shape) < 2:
+        return None
+    if not np.isfinite(arrays["features"]).all():
+        raise InputError(
+            f"{path}: array 'features' holds NaN or infinite values, run the evaluation again"
+        )
+    points, explained = principal_components(arrays["features"])
+    text = (
+        f"as the paper's Figure 7 ({split_title(split)} part, n = {len(points):,}, "
+        f"{arrays['features'].shape[1]:,} features). Each mark is a slice, placed by what the last "
+        "hidden layer says of it: the farther apart circles (healthy) and triangles (infected), "
+        "the easier the two are told apart."
+    )
+    return Picture(
+        f"classifier_{split}_features",
+        charts.feature_map(points, arrays["label"], explained.tolist()),
+        "Principal components of the features,",
+        text,
+        "First two principal components of the features",
+        {
+            "id": arrays["id"],
+            "label": arrays["label"],
+            "component_1": points[:, 0],
+            "component_2": points[:, 1],
+        },
+    )
+
+
+def principal_components(values: Floats) -> tuple[Floats, Floats]:
+    """Returns the first two principal components [N, 2] of rows [N, D], and each one's variance.
+
+    The variance is a share of all. The sign of a component, which is arbitrary, is such that its
+    largest value is positive. From the eigenvectors of the smaller of the two products of the
+    centred rows with themselves: a decomposition of the rows themselves takes many times as long
+    when there are thousands.
+    """
+    centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
+    few = len(centred) < centred.shape[1]
+    variance, vectors = np.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
+    variance = np.maximum(variance, 0)
+    vectors = vectors[:, :-3:-1]
+    points = vectors * np.sqrt(variance[:-3:-1]) if few else centred @ vectors
+    largest = np.take_along_axis(points, np.abs(points).argmax(0)[None], axis=0)
+    points *= np.where(largest < 0, -1, 1)
+    return points, variance[:-3:-1] / max(variance.sum(), np.finfo(float).tiny)
+
+
+def explanations(results: Results) -> Section | None:
+    """Returns the slices whose heat maps were kept, grouped by truth and call."""
+    split, path = results.shown_file("classifier", "explain.npz")
+    arrays = read_arrays(path, EXPLAINED)
+    if arrays is None or not len(arrays["id"]):
+        return None
+    outcomes: dict[str, list[Picture]] = {}
+    for place in range(len(arrays["id"])):
+        one = {name: values[place] for name, values in arrays.items()}
+        truth = CLASSES[int(one["label"] == 1)].capitalize()
+        outcome = f"{truth}, called {CLASSES[int(one['called'])]}"
+        outcomes.setdefault(outcome, []).append(_explanation(split, place + 1, one))
+    intro = (
+        f"Slices of the {split_title(split)} part: as they are, and with the regions that speak "
+        "for infection laid over them, from dark blue (little) to yellow (most). A map shows "
+        "where, not why, and each is scaled to its own highest value."
+    )
+    figures = [Figures(pictures, outcome) for outcome, pictures in outcomes.items()]
+    return Section("What the classifier looks at", intro, figures=figures, slices=True)
+
+
+def _explanation(split: str, place: int, one: Mapping[str, Any]) -> Picture:
+    identity = str(one["id"])
+    probability = float(one["probability"])
+    row, column = np.unravel_index(int(np.argmax(one["heat"])), one["heat"].shape)
+    return Picture(
+        f"classifier_{split}_explain_{place}",
+        heat_slice(one["image"], one["heat"]),
+        f"Probability {probability:.3f}",
+        identity,
+        f"Slice {identity} with the regions that speak for infection",
+        {
+            "id": [identity],
+            "label": [int(one["label"])],
+            "probability": [probability],
+            "hottest_row": [int(row)],
+            "hottest_column": [int(column)],
+            "mean_heat": [float(one["heat"].mean())],
+        },
+    )

@@ -1,0 +1,104 @@
+"""The figures of a whole run: how it was trained, and what it confuses."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from covjax.errors import InputError
+from covjax.metrics import registry
+from covjax.report.charts import curves
+from covjax.report.page import Figures, Picture, Section
+from covjax.report.results import SPLIT_TITLES, Results, split_title
+from covjax.report.scores import STAGE_TITLES
+from covjax.report.text import number
+
+Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
+LOSS = (
+    "Loss on the training and validation part after each epoch, lower is better: a validation "
+    "curve that rises while the training curve falls means overfitting"
+)
+
+
+def training(results: Results) -> Section | None:
+    """Returns the loss and the score that chooses the epoch, over the epochs of each stage."""
+    figures = []
+    for stage, rows in results.history.items():
+        best = (results.timing.get(stage) or {}).get("best_epoch")
+        kept = f"; the dotted line marks epoch {best}, whose weights were kept" if best else ""
+        ending = registry.WHILE_TRAINING.get(stage, "")
+        about = ", at the network's size, which only chooses the epoch" if ending else ""
+        found = [_curves(rows, stage, "loss", ("train", "val"), "loss", best, f"{LOSS}{kept}.")]
+        for name in registry.checkpoint_scores(stage):
+            label = registry.find(stage, name).label
+            text = (
+                f"{label} on the validation part after each epoch{about}: higher is better{kept}."
+            )
+            ylabel = f"{label} (validation)"
+            found.append(_curves(rows, stage, name + ending, ("val",), ylabel, best, text))
+        pictures = [picture for picture in found if picture]
+        if pictures:
+            figures.append(Figures(pictures, STAGE_TITLES[stage]))
+    return Section("Training", figures=figures) if figures else None
+
+
+def _curves(
+    rows: Rows,
+    stage: str,
+    quantity: str,
+    splits: Sequence[str],
+    ylabel: str,
+    best: int | None,
+    text: str,
+) -> Picture | None:
+    drawn = {}
+    for split in splits:
+        values = [number(row.get(f"{split}/{quantity}")) for row in rows]
+        if not all(map(math.isnan, values)):
+            drawn[SPLIT_TITLES[split]] = values
+    if not drawn:
+        return None
+    epochs = [int(row["epoch"]) for row in rows]
+    png = curves.learning_curves(epochs, drawn, ylabel, best)
+    alt = f"{stage}: {quantity} over the epochs"
+    return Picture(f"training_{stage}_{quantity}", png, "", text, alt, {"epoch": epochs, **drawn})
+
+
+def confusion(results: Results) -> Section | None:
+    """Returns the confusion matrix of each stage."""
+    pictures = []
+    for stage, splits in results.scores.items():
+        split, scored = next(iter(splits.items()))
+        if scored.get("confusion") is not None:
+            pictures.append(_confusion(results, stage, split, scored))
+    return Section("Confusion matrix", figures=[Figures(pictures)]) if pictures else None
+
+
+def _confusion(results: Results, stage: str, split: str, scored: Mapping[str, Any]) -> Picture:
+    counts = [[number(count) for count in row] for row in scored["confusion"]]
+    first = "healthy" if stage == "classifier" else "background"
+    classes = [str(name) for name in scored.get("classes") or (first, "infected")]
+    if [len(row) for row in counts] != [len(classes)] * len(classes):
+        raise InputError(
+            f"{results.file(split, 'summary.json')}: field '{stage}.confusion' must be "
+            f"{len(classes)} by {len(classes)} counts, run the evaluation again"
+        )
+    unit = "slices" if stage == "classifier" else "pixels"
+    text = (
+        "Each row is a true class and adds up to 100%, with the number of "
+        f"{unit} below: a perfect result has 100% on the diagonal."
+    )
+    matrix = np.array(counts)
+    return Picture(
+        f"{stage}_{split}_confusion",
+        curves.confusion(matrix, [name.replace("_", " ") for name in classes]),
+        f"{STAGE_TITLES[stage]}, {split_title(split)} part.",
+        text,
+        f"{stage}: confusion matrix",
+        {
+            "true": np.repeat(classes, len(classes)),
+            "predicted": classes * len(classes),
+            unit: matrix.ravel(),
+        },
+    )
