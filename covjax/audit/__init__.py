@@ -1,8 +1,7 @@
-"""Finds what makes a data set or a split untrustworthy: leaks, labels in the margin, masks that
-disagree, outliers.
-"""
+"""Finds what makes data or a split untrustworthy: leaks, wrong labels and masks, outliers."""
 
-from covjax.audit.findings import Finding, find
+from covjax.audit.finding import Finding
+from covjax.audit.findings import find
 from covjax.audit.measure import Measured, measure
 from covjax.audit.similar import nearest, standardised
 from covjax.audit.write import write_audit

@@ -19,14 +19,15 @@ SIDE = 64  # of the thumbnails that are compared
 # grey levels by which the pixels of one flat border differ at most; JPEG noise stays below
 SAME_GREY = 12
 FLAT = 2 / 3  # share of a row or column in the border's grey; the rest may be tick labels
-CONSTANT = 0.9  # share of the whole border in its grey; less, and it is a part of the picture
+CONSTANT = 0.9  # share of the whole border in its grey; less, and it belongs to the picture
+LISTED = ("ids", "patients", "splits", "notes", "picture", "mask")  # fields that are no arrays
 
 
 @dataclass(frozen=True)
 class Measured:
     """Every readable slice of a data set in numbers. `M` slices, in the order of the source.
 
-    The fields up to `notes` are what `covjax.data.splits.splits.splits.make_splits` needs of a data set.
+    The fields up to `notes` are what `covjax.data.splits.splits.make_splits` needs of a data set.
     """
 
     source: str
@@ -62,31 +63,21 @@ class Measured:
 def measure(
     name: str, fingerprint: str, ids: Sequence[str], load: Callable[[int], Slice]
 ) -> Measured:
-    """Measures every slice of a source. A slice that cannot be read is listed with its reason, not
-    skipped silently.
+    """Measures every slice of a source; one that cannot be read is listed with its reason.
 
     Raises InputError if none can be read.
     """
     with ThreadPoolExecutor(4) as pool:
-        bar = tqdm(
-            pool.map(lambda i: _try(load, i), range(len(ids))),
-            total=len(ids),
-            desc="audit",
-            unit="slice",
-            leave=False,
-        )
-        rows = list(bar)
-    unreadable = tuple((i, row) for i, row in zip(ids, rows, strict=True) if isinstance(row, str))
-    rows = [row for row in rows if not isinstance(row, str)]
+        measured = pool.map(lambda i: _try(load, i), range(len(ids)))
+        bar = tqdm(measured, total=len(ids), desc="audit", unit="slice", leave=False)
+        found = list(bar)
+    unreadable = tuple((i, row) for i, row in zip(ids, found, strict=True) if isinstance(row, str))
+    rows = [row for row in found if not isinstance(row, str)]
     if not rows:
         reason = unreadable[0][1] if unreadable else "it lists none"
         raise InputError(f"data: no slice of {name} can be read ({reason})")
-    columns = {key: [row[key] for row in rows] for key in rows[0]}
-    arrays = ("labels", "size", "mean", "std", "inner", "pixels", "infected", "infected_in_border", "infected_on_flat",
-              "pixels_in_border", "thumbnails")  # fmt: skip
-    columns = {
-        key: np.array(values) if key in arrays else tuple(values) for key, values in columns.items()
-    }
+    columns: dict[str, Any] = {key: tuple(row[key] for row in rows) for key in rows[0]}
+    columns |= {key: np.array(values) for key, values in columns.items() if key not in LISTED}
     columns["notes"] = {i: notes for i, notes in enumerate(columns["notes"]) if notes}
     return Measured(source=name, fingerprint=fingerprint, unreadable=unreadable, **columns)
 
@@ -100,26 +91,28 @@ def _try(load: Callable[[int], Slice], i: int) -> dict[str, Any] | str:
 
 def _row(s: Slice) -> dict[str, Any]:
     inner, grey = inner_box(s.image)
+    top, left, bottom, right = inner
     border = np.ones(s.image.shape, bool)
-    border[inner[0] : inner[2], inner[1] : inner[3]] = False
+    border[top:bottom, left:right] = False
     counted = np.ones(s.image.shape, bool) if s.mask is None else s.mask != IGNORE
     lesion = np.zeros(s.image.shape, bool) if s.mask is None else infected(s.mask)
     flat = np.abs(s.image.astype(np.int16) - grey) <= SAME_GREY
+    thumbnail = Image.fromarray(s.image).resize((SIDE, SIDE), Image.Resampling.BOX)
     return {
-        "ids": s.id, "labels": np.int32(s.label), "patients": s.patient, "splits": s.split, "notes": s.notes,
+        "ids": s.id, "labels": np.int32(s.label), "patients": s.patient, "splits": s.split,
+        "notes": s.notes,
         "size": s.image.shape, "mean": s.image.mean(), "std": s.image.std(), "inner": inner,
         "pixels": int(counted.sum()), "infected": -1 if s.mask is None else int(lesion.sum()),
         "infected_in_border": int((lesion & border).sum()),
         "infected_on_flat": int((lesion & border & flat).sum()),
         "pixels_in_border": int((counted & border).sum()),
         "picture": _digest(s.image), "mask": "" if s.mask is None else _digest(s.mask),
-        "thumbnails": np.asarray(Image.fromarray(s.image).resize((SIDE, SIDE), Image.Resampling.BOX)),
+        "thumbnails": np.asarray(thumbnail),
     }  # fmt: skip
 
 
 def inner_box(image: np.ndarray) -> tuple[tuple[int, int, int, int], float]:
-    """Finds the flat border of a picture uint8 [H, W]: a figure's margin, or the air around a
-    patient.
+    """Finds the flat border of a picture uint8 [H, W]: a figure's margin, or air around a patient.
 
     Returns (top, left, bottom, right) of what is inside it, rows top..bottom-1 and columns
     left..right-1, and the border's grey, which is the median of the outermost pixels. From each
@@ -128,15 +121,15 @@ def inner_box(image: np.ndarray) -> tuple[tuple[int, int, int, int], float]:
     inside.
     """
     grey = float(np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])))
-    flat = np.abs(image.astype(np.int16) - grey) <= SAME_GREY
+    flat: np.ndarray = np.abs(image.astype(np.int16) - grey) <= SAME_GREY
     top, bottom = _span(flat.mean(1))
     left, right = _span(flat.mean(0))
     if top == bottom and left == right:
         # So small an inside leaves every row and column mostly flat.
         top, bottom = _span(flat.all(1))
         left, right = _span(flat.all(0))
-    # A narrow inside leaves every row mostly flat, a low one every column: then measure beside the
-    # other's border.
+    # A narrow inside leaves every row mostly flat, a low one every column: then measure next to
+    # the other's border.
     if top == bottom:
         top, bottom = _span(flat[:, left:right].mean(1)) if left < right else (0, 0)
     if left == right:

@@ -1,6 +1,4 @@
-"""Near-duplicates: slices whose pictures correlate, all pairs compared by blocks of one matrix
-product.
-"""
+"""Near-duplicates: slices whose pictures correlate, all pairs compared by matrix products."""
 
 import math
 
@@ -10,8 +8,7 @@ MANY = 10  # slices from which on their mean is a picture of what they share
 
 
 def looks(thumbnails: np.ndarray) -> np.ndarray:
-    """Turns pictures [N, ...] into rows float32 [N, 2, D]: `standardised` with and without their
-    mean taken off.
+    """Turns pictures [N, ...] into rows [N, 2, D], `standardised` with and without their mean.
 
     Both must correlate for `nearest`: without its mean a minority that looks different (inverted,
     with a margin) is alike in what sets it apart from the others.
@@ -22,12 +19,11 @@ def looks(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def standardised(thumbnails: np.ndarray, many: int = MANY) -> np.ndarray:
-    """Turns pictures [N, ...] into rows float32 [N, D] of mean 0 and length 1, whose products are
-    correlations.
+    """Turns pictures [N, ...] into rows float32 [N, D] of mean 0 and length 1.
 
-    From `many` pictures on, their mean is taken off first: what all share (a figure's margin, the
-    outline of a chest) would make any two of them correlate. A picture without structure becomes
-    zeros and correlates with none.
+    Products of rows are correlations. From `many` pictures on, their mean is taken off first: what
+    all share (a figure's margin, the outline of a chest) would make any two of them correlate. A
+    picture without structure becomes zeros and correlates with none.
     """
     rows = np.asarray(thumbnails, np.float32).reshape(
         len(thumbnails), math.prod(np.shape(thumbnails)[1:])
@@ -74,10 +70,10 @@ def _products(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
 
 def correlation_inside(pictures: np.ndarray, boxes: np.ndarray) -> float:
-    """Correlation of two pictures [2, S, S] inside the box that holds both of theirs, [2, 4] as
-    shares of the side.
+    """Correlation of two pictures [2, S, S] inside the box that holds both of theirs.
 
-    A box is (top, left, bottom, right) of what a flat border leaves. 1 where nothing is left.
+    A box, one row of `boxes` [2, 4], is (top, left, bottom, right) of what a flat border leaves, as
+    shares of the side. 1 where nothing is left.
     """
     side = pictures.shape[1]
     top, left = np.floor(boxes[:, :2].min(0) * side).astype(int)

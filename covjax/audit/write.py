@@ -1,6 +1,4 @@
-"""What an audit leaves in its folder: audit.json, findings.csv, slices.csv and the pictures in
-examples.npz.
-"""
+"""What an audit leaves in its folder: audit.json, findings.csv, slices.csv, examples.npz."""
 
 import io
 import json
@@ -12,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 import covjax
-from covjax.audit.findings import Finding
+from covjax.audit.finding import Finding
 from covjax.audit.measure import Measured
 from covjax.data.sources.source import Slice
 from covjax.files import encode_table, write_together
@@ -22,13 +20,18 @@ FIRST = 20  # ids named in audit.json; findings.csv names all
 
 
 def write_audit(
-    folder: Path, m: Measured, findings: Sequence[Finding], parts: np.ndarray, split: dict[str, Any],
+    folder: Path,
+    m: Measured,
+    findings: Sequence[Finding],
+    split: np.ndarray,
+    how: dict[str, Any],
     load: Callable[[str], Slice],
-) -> None:  # fmt: skip
+) -> None:
     """Writes the files of an audit; audit.json comes last, so where it is, the others are too.
 
     Args:
-      split: what is said of the split: {"by", "seed"}, or {"problem"} when there is none.
+      split: [M], "train", "val", "test" or "" for every slice.
+      how: what is said of the split: {"by", "seed"}, or {"problem"} when there is none.
       load: gives the slice of an id, for the pictures.
 
     Raises InputError if a file cannot be written.
@@ -36,24 +39,25 @@ def write_audit(
     rows = [(f.name, f.severity, name, detail) for f in findings for name, detail in f.rows]
     files = {
         "findings.csv": encode_table(("finding", "severity", "id", "detail"), rows),
-        "slices.csv": encode_table(*_slices(m, parts)),
+        "slices.csv": encode_table(*_slices(m, split)),
         "examples.npz": _examples(m, findings, load),
     }
     value = {
-        "covjax": covjax.__version__, "source": m.source, "slices": len(m), "split": split,
+        "covjax": covjax.__version__, "source": m.source, "slices": len(m), "split": how,
         "patients": len(set(m.patients) - {""}),
         "findings": [
-            {"name": f.name, "title": f.title, "severity": f.severity, "count": f.count, "of": f.of, "text": f.text,
-             "first": [list(row) for row in f.rows[:FIRST]]} for f in findings
+            {"name": f.name, "title": f.title, "severity": f.severity, "count": f.count,
+             "of": f.of, "text": f.text, "first": [list(row) for row in f.rows[:FIRST]]}
+            for f in findings
         ],
     }  # fmt: skip
     files["audit.json"] = json.dumps(value, indent=1, allow_nan=False).encode()
     write_together({folder / name: content for name, content in files.items()})
 
 
-def _slices(m: Measured, parts: np.ndarray) -> tuple[tuple[str, ...], list[tuple]]:
+def _slices(m: Measured, split: np.ndarray) -> tuple[tuple[str, ...], list[tuple]]:
     columns = {
-        "id": m.ids, "patient": m.patients, "part": parts, "label": m.labels,
+        "id": m.ids, "patient": m.patients, "part": split, "label": m.labels,
         "height": m.size[:, 0], "width": m.size[:, 1],
         "mean": np.round(m.mean, 3), "std": np.round(m.std, 3),
         "infected_pixels": ["" if n < 0 else n for n in m.infected],
@@ -67,9 +71,7 @@ def _slices(m: Measured, parts: np.ndarray) -> tuple[tuple[str, ...], list[tuple
 
 
 def _examples(m: Measured, findings: Sequence[Finding], load: Callable[[str], Slice]) -> bytes:
-    """Packs the pictures of all findings: arrays [E, ...] of as many pictures, and the one each is
-    compared with.
-    """
+    """Packs the pictures of all findings, and of those that they are compared with: [E, ...]."""
     chosen = [(f.name, i, k) for f in findings for i, k in f.examples]
     details = {(f.name, name): detail for f in findings for name, detail in f.rows}
     slices = {i: load(m.ids[i]) for i in {j for _, i, k in chosen for j in (i, k) if j >= 0}}
