@@ -80,21 +80,23 @@ def enhance(
     Args:
       image: [N, H, W, C], floating point or uint8, 0..255.
       preset: a key of `PRESETS`, static.
-      gain: "orthonormal", as published: LL is twice as bright per level, so that every flat region above 127
-        saturates ("db4_82": above 63, which whitens even the lungs); or "unit": LL is halved at every level
-        on the way to the branches and keeps the brightness of the slice, HH_1 is left as it is. Static;
-        without effect on "none".
-      size: (height, width) of the result, static; None for the preset's own ("none": that of the image).
-        Resizing is bilinear and antialiased.
-      aligned: whether the result lies over the picture as a plain resize to `size` would, as whoever compares pixels
-        needs; static. As published, what is resized is the whole band: with db4 its first coefficients lie in the
-        extension beyond the border, the second of its branches elsewhere than the first, and odd sides are one longer.
+      gain: "orthonormal", as published: LL is twice as bright per level, so that every flat region
+        above 127 saturates ("db4_82": above 63, which whitens even the lungs); or "unit": LL is
+        halved at every level on the way to the branches and keeps the brightness of the slice, HH_1
+        is left as it is. Static; without effect on "none".
+      size: (height, width) of the result, static; None for the preset's own ("none": that of the
+        image). Resizing is bilinear and antialiased.
+      aligned: whether the result lies over the picture as a plain resize to `size` would, as needed
+        to compare pixels; static. As published, what is resized is the whole band: with db4 its
+        first coefficients lie in the extension beyond the border, the second of its branches
+        elsewhere than the first, and odd sides are one longer.
 
     Returns:
       float32 [N, H', W', C], 0..255.
 
     Raises:
-      InputError: image is not such an array, size is not two positive integers, or an unknown preset or gain.
+      InputError: image is not such an array, size is not two positive integers, or an unknown
+        preset or gain.
 
     A slice gets the same bits whatever the batch, jitted or not.
 
@@ -105,33 +107,29 @@ def enhance(
     check_name("preset", preset, PRESETS)
     check_name("gain", gain, GAINS)
     image = _checked(image)
+    own_size = (image.shape[1], image.shape[2])
     if preset == "none":
-        return _resized(_clip(image), image.shape[1:3] if size is None else _size(size))
+        return _resized(_clip(image), own_size if size is None else _size(size))
 
     recipe = _RECIPES[preset]
     size = recipe.size if size is None else _size(size)
-    low = image
-    for _ in range(recipe.depth):
-        bands = dwt2(low, recipe.wavelet)
-        low = GAINS[gain] * bands.ll
-    branches = [_next_level(b, recipe) for b in (low, bands.hh)]
+    bands = dwt2(image, recipe.wavelet)
+    for _ in range(recipe.depth - 1):
+        bands = dwt2(GAINS[gain] * bands.ll, recipe.wavelet)
+    low, high = (_next_level(b, recipe) for b in (GAINS[gain] * bands.ll, bands.hh))
     if recipe.uint8:
-        branches = [jnp.floor(_clip(b) + 0.5) for b in branches]
-    low, high = branches
+        low, high = (jnp.floor(_clip(b) + 0.5) for b in (low, high))
     if not aligned:
         return _resized(_clip(low + high), size)
-    places, of_high = _band_places(recipe)
-    inverse = places.inverse()
-    wanted = tuple(
-        inverse.of(resized_places(side, n)) for side, n in zip(image.shape[1:3], size, strict=True)
-    )
-    return _resized(_clip(low + _onto(high, of_high, places)), size, wanted)
+    of_low, of_high = _band_places(recipe)
+    inverse = of_low.inverse()
+    down, right = _stretched(own_size, size)
+    fused = _clip(low + _onto(high, of_high, of_low))
+    return _resized(fused, size, (inverse.of(down), inverse.of(right)))
 
 
 def _next_level(branch: jax.Array, recipe: _Recipe) -> jax.Array:
-    """Decomposes a branch once more and reconstructs it from the sub-bands that the recipe
-    keeps.
-    """
+    """Decomposes a branch once more and reconstructs it from the bands that the recipe keeps."""
     if recipe.keeps_all:  # perfect reconstruction of the branch, extended to even sizes
         _, h, w, _ = branch.shape
         return jnp.pad(branch, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
@@ -148,9 +146,9 @@ def _resized(
 ) -> jax.Array:
     """Brings x to `size`, or reads it at `places` along height and width."""
     if places is None:
-        if x.shape[1:3] == tuple(size):
+        if x.shape[1:3] == size:
             return x
-        places = tuple(map(resized_places, x.shape[1:3], size))
+        places = _stretched((x.shape[1], x.shape[2]), size)
     for axis, side, along in zip(AXES, size, places, strict=True):
         x = lax.optimization_barrier(read_at(x, axis, side, along))
     return _clip(x)  # the weights may sum to one plus a rounding error
@@ -160,7 +158,13 @@ def _size(size: tuple[int, int]) -> tuple[int, int]:
     pair = isinstance(size, tuple | list) and len(size) == 2
     if not pair or not all(is_whole(n) and n > 0 for n in size):
         raise InputError(f"size: {size} is not usable, pass two positive integers (height, width)")
-    return tuple(size)
+    height, width = size
+    return height, width
+
+
+def _stretched(shape: tuple[int, int], size: tuple[int, int]) -> tuple[Places, Places]:
+    """Places along height and width in a picture of `shape` that is stretched to `size`."""
+    return resized_places(shape[0], size[0]), resized_places(shape[1], size[1])
 
 
 def _band_places(recipe: _Recipe) -> tuple[Places, Places]:
@@ -184,22 +188,21 @@ def _onto(detail: jax.Array, places: Places, low: Places) -> jax.Array:
 
 
 def places_of(preset: str, shape: tuple[int, int], size: tuple[int, int]) -> tuple[Places, Places]:
-    """Places along height and width in a picture of `shape` of the pixels to which `enhance` brings
-    it, as published.
+    """Places in a picture of `shape` of the pixels that `enhance` makes of it, not aligned.
 
-    With `aligned` they are `resized_places`.
+    Along height and width; with `aligned` they are `resized_places`.
     """
     if preset == "none":
-        return tuple(map(resized_places, shape, size))
+        return _stretched(shape, size)
     recipe = _RECIPES[preset]
     low, _ = _band_places(recipe)
     taps = pywt.Wavelet(recipe.wavelet).dec_len
-    found = []
-    for side, target in zip(shape, size, strict=True):
-        for _ in range(recipe.depth):
-            side = (side + taps - 1) // 2
-        found.append(low.of(resized_places(side + side % 2, target)))
-    return tuple(found)
+    height, width = shape
+    for _ in range(recipe.depth):
+        height = (height + taps - 1) // 2
+        width = (width + taps - 1) // 2
+    down, right = _stretched((height + height % 2, width + width % 2), size)
+    return low.of(down), low.of(right)
 
 
 def _checked(image: jax.Array) -> jax.Array:

@@ -1,6 +1,4 @@
-"""From a stored slice to a network's input, on the device: the same function in training,
-evaluation and use.
-"""
+"""From a stored slice to a network's input, on the device: the same in training and in use."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -26,8 +24,10 @@ class Normalization(NamedTuple):
 NORMALIZATIONS = {
     "zero_center": "subtract the training mean, keep the 0..255 scale (the paper's)",
     "standardize": "subtract the training mean, divide by the training standard deviation",
-    "pretrained": "mean and standard deviation that the network's published weights were trained with",
-    "auto": "pretrained for a network that starts from published weights, else zero_center; settled as a run begins",
+    "pretrained": "mean and standard deviation that the network's published weights were trained "
+    "with",
+    "auto": "pretrained for a network that starts from published weights, else zero_center; "
+    "settled as a run begins",
 }
 
 
@@ -46,23 +46,17 @@ def pretrained_normalization(
 
 
 def has_constant(config: Any) -> bool:
-    """Whether the network sees a constant 1 beside one grey channel, as what takes a colour's place
-    needs it.
-    """
+    """Whether the network sees a constant 1 beside one grey channel: see `network_input`."""
     return config.normalize == "pretrained" and config.channels == 1
 
 
 def network_channels(config: Any) -> int:
-    """Returns how many channels `network_input` has; `config` says what its normalize "auto"
-    means.
-    """
+    """Returns how many channels `network_input` has; normalize must not be "auto" any more."""
     return config.channels + has_constant(config)
 
 
 def slice_size(config: Any) -> tuple[int, int]:
-    """Returns the size to which slices are brought before enhancement; without enhancement, the
-    network's own.
-    """
+    """Returns the size of slices before enhancement; without it, the network's own."""
     return tuple(getattr(config, size_field(config)))
 
 
@@ -72,11 +66,10 @@ def size_field(config: Any) -> str:
 
 
 def enhanced(images: jax.Array, config: Any, aligned: bool = False) -> jax.Array:
-    """Enhances slices float or uint8 [N, H, W] in 0..255 into [N, *config.size, config.channels] in
-    0..255.
+    """Enhances slices [N, H, W], float or uint8 in 0..255, as `config` says.
 
-    `aligned` lays the result over the slice and its mask (see `enhance`), as whoever labels pixels
-    needs.
+    Returns float32 [N, *config.size, config.channels] in 0..255. `aligned` lays the result over the
+    slice and its mask (see `enhance`), as needed to label pixels.
     """
     x = jnp.asarray(images, jnp.float32)[..., None]
     x = enhance(
@@ -88,13 +81,13 @@ def enhanced(images: jax.Array, config: Any, aligned: bool = False) -> jax.Array
 def network_input(
     images: jax.Array, config: Any, normalization: Normalization, aligned: bool = False
 ) -> jax.Array:
-    """Turns slices [N, H, W] in 0..255 into the network's input float32 [N, *config.size,
-    network_channels(config)].
+    """Turns slices [N, H, W] in 0..255 into the network's input.
 
-    With one channel and normalize="pretrained" a constant 1 follows it. Kernels of three colours
-    that are normalised each by its own mean and deviation cannot be those of one grey channel
-    alone: at the border, where the normalised slice is padded with zeros, less of what the means
-    add is seen than inside. The constant is padded likewise. Of `aligned` see `enhanced`.
+    Returns float32 [N, *config.size, network_channels(config)]. With one channel and
+    normalize="pretrained" a constant 1 follows it. Kernels of three colours, each normalised by its
+    own mean and deviation, cannot be those of one grey channel alone: at the border, where the
+    normalised slice is padded with zeros, less of what the means add is seen than inside. The
+    constant is padded likewise. Of `aligned` see `enhanced`.
     """
     x = enhanced(images, config, aligned) - jnp.asarray(normalization.mean, jnp.float32)
     if config.normalize in ("standardize", "pretrained"):

@@ -15,9 +15,7 @@ import numpy as np
 
 
 class Places(NamedTuple):
-    """Places along one axis: that of number i is `first + i * step`, in pixels, 0 being the middle
-    of the first one.
-    """
+    """Places along an axis: number i is first + i * step pixels from the middle of the first."""
 
     first: float = 0.0
     step: float = 1.0
@@ -27,6 +25,7 @@ class Places(NamedTuple):
         return Places(self.first + self.step * inner.first, self.step * inner.step)
 
     def inverse(self) -> "Places":
+        """Where the pixels of what these places lie in lie among them."""
         return Places(-self.first / self.step, 1 / self.step)
 
 
@@ -49,8 +48,7 @@ def band_places(taps: Sequence[float], *, detail: bool) -> Places:
 # Compiled also where the caller is not: the same bits everywhere.
 @partial(jax.jit, static_argnames=("axis", "size", "places"))
 def read_at(x: jax.Array, axis: int, size: int, places: Places) -> jax.Array:
-    """Reads `size` places along one axis of [N, H, W, C], linearly, antialiased where they are more
-    than 1 apart.
+    """Reads `size` places along an axis of [N, H, W, C], linearly; antialiased if above 1 apart.
 
     As Pillow and `jax.image.resize` do. What lies beyond an end is what lies there. A sum of
     shifted rows, whose rounding does not depend on the size of the batch as that of a matrix
@@ -64,8 +62,10 @@ def read_at(x: jax.Array, axis: int, size: int, places: Places) -> jax.Array:
     first = np.minimum((weights > 0).argmax(axis=1), n - reach)
     shape = [1, 1, 1, 1]
     shape[axis] = size
-    terms = []
-    for k in range(reach):
-        weight = weights[np.arange(size), first + k].astype(np.float32).reshape(shape)
-        terms.append(weight * jnp.take(x, first + k, axis=axis))
-    return sum(terms)
+    rows = np.arange(size)
+    terms = [
+        weights[rows, first + k].astype(np.float32).reshape(shape)
+        * jnp.take(x, first + k, axis=axis)
+        for k in range(reach)
+    ]
+    return sum(terms, jnp.float32(0))

@@ -12,17 +12,18 @@ from scipy.special import betainc
 
 from covjax.errors import InputError
 from covjax.preprocess.augment import (
-    OPERATIONS,
+    WARP_FIELDS,
     Augmentation,
     _blurred,
-    _draw_warp,
     _key_of,
     augment,
     augment_batch,
     check_augmentation,
     mix_pairs,
 )
+from covjax.preprocess.warp import draw_warp
 
+OPERATIONS = ("flip", "warp", "intensity", "noise", "cutout", "mixup")  # with a key each
 run = jax.jit(augment, static_argnums=3)
 run_batch = jax.jit(augment_batch, static_argnums=3)
 GEOMETRY = {"rotation": 40.0, "scale": 0.25, "translation": 0.1, "shear": 10.0, "elastic": 0.1}
@@ -104,7 +105,8 @@ def test_a_warp_against_scipy():
         for n in size
     ]
     for key, got, got_mask in zip(keys(8), np.asarray(images), np.asarray(masks), strict=True):
-        drawn = _draw_warp(_key_of(key, "warp"), how, size)
+        measures = {field: getattr(how, field) for field in WARP_FIELDS}
+        drawn = draw_warp(_key_of(key, "warp"), size, **measures)
         matrix, shift, nodes = (np.asarray(x, np.float64) for x in drawn)
         assert np.abs(nodes).max() <= 0.1 and np.abs(shift).max() <= 0.1
         turned = np.linalg.inv(matrix)
@@ -383,11 +385,9 @@ def test_fields_that_cannot_be_used():
 def test_no_two_operations_draw_from_one_key():
     """Folding in 1 gives what `split` gives second: mixing drew from the warp's key."""
     key = jax.random.PRNGKey(3)
-    own = {
-        name: jax.random.key_data(_key_of(key, name)).tobytes() for name in (*OPERATIONS, "mixup")
-    }
+    own = {name: jax.random.key_data(_key_of(key, name)).tobytes() for name in OPERATIONS}
     others = {jax.random.fold_in(key, k).tobytes() for k in range(64)}
     others |= {one.tobytes() for count in range(1, 9) for one in jax.random.split(key, count)}
-    for parent in (_key_of(key, name) for name in (*OPERATIONS, "mixup")):
+    for parent in (_key_of(key, name) for name in OPERATIONS):
         others |= {one.tobytes() for one in jax.random.split(parent)}
     assert len(set(own.values())) == len(own) and not set(own.values()) & others
