@@ -121,13 +121,13 @@ def inner_box(image: np.ndarray) -> tuple[tuple[int, int, int, int], float]:
     inside.
     """
     grey = float(np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])))
-    flat: np.ndarray = np.abs(image.astype(np.int16) - grey) <= SAME_GREY
+    flat = np.abs(image.astype(np.int16) - grey) <= SAME_GREY
     top, bottom = _span(flat.mean(1))
     left, right = _span(flat.mean(0))
     if top == bottom and left == right:
         # So small an inside leaves every row and column mostly flat.
-        top, bottom = _span(flat.all(1))
-        left, right = _span(flat.all(0))
+        top, bottom = _span(np.all(flat, axis=1))
+        left, right = _span(np.all(flat, axis=0))
     # A narrow inside leaves every row mostly flat, a low one every column: then measure next to
     # the other's border.
     if top == bottom:
