@@ -3,6 +3,7 @@
 Both are chosen by shell patterns over the parameters' paths, "stage1_unit1/first/conv/kernel".
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
@@ -17,10 +18,9 @@ from covjax.nn.layers import BatchNorm
 
 
 def is_frozen(path: Sequence[str], freeze: str) -> bool:
-    """Returns whether the parameter at `path` is frozen by `freeze`: patterns "*,!fc3/*", of which
-    the last one wins.
+    """Returns whether `freeze` freezes the parameter at `path`.
 
-    "!" before a pattern excepts what it matches.
+    `freeze` is a list of patterns as "*,!fc3/*": the last that fits wins, "!" excepts what fits.
     """
     frozen = False
     name = "/".join(path)
@@ -31,7 +31,10 @@ def is_frozen(path: Sequence[str], freeze: str) -> bool:
 
 
 def split_frozen(params: Any, freeze: str) -> tuple[Any, Any]:
-    """Splits nested `params` into (those that train, those that are frozen)."""
+    """Splits nested `params` into (those that train, those that are frozen).
+
+    Gradients and optimiser see the former alone: masking by optax would compute all gradients.
+    """
     return _split(params, lambda path: is_frozen(path, freeze))
 
 
@@ -46,16 +49,12 @@ def overlay(params: Any, changed: Any) -> Any:
 
 
 def keeps_statistics(layer: Sequence[str], freeze: str) -> bool:
-    """Returns whether the BatchNorm at path `layer` is frozen: then training uses and keeps its
-    statistics.
-    """
+    """Returns whether training uses and keeps the statistics of the BatchNorm at path `layer`."""
     return is_frozen((*layer, "scale"), freeze)
 
 
 def frozen_statistics(freeze: str) -> AbstractContextManager:
-    """Within this context a training network's frozen BatchNorm layers normalise by the statistics
-    they have.
-    """
+    """In this context frozen BatchNorm layers of a training network use the statistics they have."""
 
     def intercept(call, args, kwargs, context):
         if isinstance(context.module, BatchNorm) and keeps_statistics(context.module.path, freeze):
@@ -66,17 +65,21 @@ def frozen_statistics(freeze: str) -> AbstractContextManager:
 
 
 def rate_of(path: Sequence[str], rates: str) -> float:
-    """Returns the learning rate of the parameter at `path` as a multiple: "stem/*:0.1,*bias:2",
-    first fit wins.
+    """Returns the learning rate of the parameter at `path`, as a multiple.
+
+    `rates` is a list as "stem/*:0.1,*bias:2": the first that fits wins.
     """
     name = "/".join(path)
     return next((rate for pattern, rate in _rates(rates) if fnmatchcase(name, pattern)), 1.0)
 
 
 def scale_by_part(rates: str) -> optax.GradientTransformation:
-    """Multiplies the update of every parameter by its `rate_of`."""
+    """Multiplies the update of every parameter by its `rate_of`.
 
-    def scaled(updates, _):
+    Without state: `optax.partition` by rates would keep one for each of them.
+    """
+
+    def scaled(updates: Any, _: Any) -> Any:
         return unflatten_dict(
             {path: rate_of(path, rates) * u for path, u in flatten_dict(updates).items()}
         )
@@ -85,9 +88,7 @@ def scale_by_part(rates: str) -> optax.GradientTransformation:
 
 
 def check_parts(field: str, params: Any, freeze: str, rates: str) -> None:
-    """Raises InputError naming `field` for a pattern that matches no parameter, a rate that is
-    none, or all frozen.
-    """
+    """Raises InputError for a pattern that matches no parameter, a wrong rate, or all frozen."""
     paths = list(flatten_dict(params))
     patterns = {
         "freeze": [p.removeprefix("!") for p in _words(freeze)],
@@ -102,15 +103,16 @@ def check_parts(field: str, params: Any, freeze: str, rates: str) -> None:
                 )
     if all(is_frozen(path, freeze) for path in paths):
         raise InputError(
-            f"{field}.freeze: '{freeze}' leaves nothing to train, except a part of it, as in '*,!head/*'"
+            f"{field}.freeze: '{freeze}' leaves nothing to train, "
+            "except a part of it, as in '*,!head/*'"
         )
 
 
 def _split(tree: Any, chosen: Callable[[Sequence[str]], bool]) -> tuple[Any, Any]:
-    parts = ({}, {})
-    for path, value in flatten_dict(tree).items():
-        parts[chosen(path)][path] = value
-    return unflatten_dict(parts[False]), unflatten_dict(parts[True])
+    flat = flatten_dict(tree)
+    first = {path: value for path, value in flat.items() if not chosen(path)}
+    second = {path: value for path, value in flat.items() if path not in first}
+    return unflatten_dict(first), unflatten_dict(second)
 
 
 def _words(text: str) -> list[str]:
@@ -120,13 +122,15 @@ def _words(text: str) -> list[str]:
 def _rates(rates: str, field: str = "optimizer") -> list[tuple[str, float]]:
     found = []
     for word in _words(rates):
-        pattern, _, rate = word.rpartition(":")
+        pattern, _, number = word.rpartition(":")
         try:
-            found.append((pattern, float(rate)))
+            rate = float(number)
         except ValueError:
-            found.append((pattern, -1.0))
-        if not pattern or not 0 < found[-1][1] < float("inf"):
+            rate = 0.0
+        if not pattern or not 0 < rate < math.inf:
             raise InputError(
-                f"{field}.rates: '{word}' is not PATTERN:NUMBER with a number above 0, as in 'stem/*:0.1'"
+                f"{field}.rates: '{word}' is not PATTERN:NUMBER with a number above 0, "
+                "as in 'stem/*:0.1'"
             )
+        found.append((pattern, rate))
     return found

@@ -1,5 +1,4 @@
-"""Losses by name, and the weights of classes: aware of padding and of the ignore label, safe on
-empty masks.
+"""Losses by name, and class weights: aware of padding and the ignore label, safe on empty masks.
 
 Every loss is given per sample as (sum [N], weight [N]), float32, and the loss of a batch is
 sum(sums) / sum(weights): so it is the same however a batch is divided over devices. Those that
@@ -39,9 +38,7 @@ CLASS_WEIGHTS = {
 def sample_losses(
     config: Any, logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array
 ) -> SampleLoss:
-    """The loss that `config` (the `loss` section of a stage) names, of each sample; see the
-    functions below.
-    """
+    """The loss of each sample that `config`, the `loss` section of a stage, names."""
     match config.name:
         case "cross_entropy":
             return cross_entropy(logits, truth, valid, class_weights)
@@ -63,18 +60,18 @@ def sample_losses(
 def cross_entropy(
     logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array
 ) -> SampleLoss:
-    """Weighted softmax cross entropy of each sample, as (sum, weight): the batch loss is sum(sums)
-    / sum(weights).
+    """Weighted softmax cross entropy of each sample: batch loss = sum(sums) / sum(weights).
 
     Args:
       logits: [N, K] or [N, H, W, K].
-      truth: int [N] or [N, H, W]; a label outside 0..K-1 (255: ignore) weighs nothing. Or as many axes as `logits`:
-        the share of each class, of mixed samples, which then count as so many parts of a sample of each.
+      truth: int [N] or [N, H, W]; a label outside 0..K-1 (255: ignore) weighs nothing. Or as many
+        axes as `logits`: the share of each class, of mixed samples, which then count as so many
+        parts of a sample of each.
       valid: bool [N]; False for the padding of a last batch.
       class_weights: [K].
 
     Returns:
-      Two float32 arrays [N]: weighted loss summed over a sample's pixels, and the sum of the weights.
+      Two float32 arrays [N]: weighted loss summed over a sample's pixels, and the sum of weights.
     """
     log_probability, counted = _compared(logits, truth, valid)
     return _summed(-log_probability, counted * class_weights)
@@ -83,8 +80,7 @@ def cross_entropy(
 def focal(
     logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array, gamma: float
 ) -> SampleLoss:
-    """Focal loss -(1 - p)^gamma log p of the true class; arguments and result as of
-    `cross_entropy`.
+    """Focal loss -(1 - p)^gamma log p of the true class; called as `cross_entropy`.
 
     Class weights are the paper's alpha. Divided by the sum of the weights, as cross entropy is, not
     by the number of foreground samples as in the paper's detector: with gamma 0 it is cross
@@ -101,8 +97,7 @@ def focal(
 def tversky(
     logits: jax.Array, truth: jax.Array, valid: jax.Array, alpha: float, beta: float, smooth: float
 ) -> SampleLoss:
-    """1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth) of each sample, mean over the classes
-    1..K-1.
+    """1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth), mean over the classes 1..K-1.
 
     TP, FP and FN are sums of probabilities over the sample's pixels; the background, class 0, does
     not count. On a slice without infection the loss is 0 where none is predicted.
@@ -115,7 +110,8 @@ def tversky(
       smooth: pixels, above 0.
 
     Returns:
-      Two float32 arrays [N]: the loss, and 1; both 0 for padding and for a sample of ignored pixels alone.
+      Two float32 arrays [N]: the loss, and 1; both 0 for padding and for a sample of ignored
+      pixels alone.
 
     Source: "Tversky loss function for image segmentation using 3D fully convolutional deep
     networks" (2017), arXiv:1706.05721.
@@ -127,8 +123,7 @@ def tversky(
 
 
 def dice(logits: jax.Array, truth: jax.Array, valid: jax.Array, smooth: float) -> SampleLoss:
-    """1 - (2 TP + smooth) / (predicted + true + smooth) of each sample; arguments and result as of
-    `tversky`.
+    """1 - (2 TP + smooth) / (predicted + true + smooth) of each sample; called as `tversky`.
 
     Source: "V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation"
     (2016), arXiv:1606.04797; with plain sums in the denominator, as in arXiv:1707.03237, where
@@ -138,10 +133,9 @@ def dice(logits: jax.Array, truth: jax.Array, valid: jax.Array, smooth: float) -
 
 
 def generalized_dice(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> SampleLoss:
-    """1 - 2 sum_k(w_k TP_k) / sum_k(w_k (predicted_k + true_k)) of each sample, over all classes,
-    background too.
+    """1 - 2 sum_k(w_k TP_k) / sum_k(w_k (predicted_k + true_k)) over all classes, background too.
 
-    w_k = 1 / true_k^2; a class absent from the truth gets the largest weight among those present
+    Of each sample; w_k = 1 / true_k^2; a class absent from the truth gets the largest weight among those present
     (the paper leaves it undefined; so does its authors' NiftyNet). Arguments and result as of
     `tversky`.
 
@@ -160,10 +154,9 @@ def generalized_dice(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> S
 def ce_dice(
     logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array, smooth: float
 ) -> SampleLoss:
-    """Cross entropy, averaged over the pixels of each sample, plus `dice`; class weights are for
-    the former.
+    """Cross entropy, averaged over the pixels of each sample, plus `dice`.
 
-    Source: "Automated Design of Deep Learning Methods for Biomedical Image Segmentation" (2019),
+    Class weights are for the former. Source: "Automated Design of Deep Learning Methods for Biomedical Image Segmentation" (2019),
     arXiv:1904.08128; there both are computed over a whole batch.
     """
     total, weight = cross_entropy(logits, truth, valid, class_weights)
@@ -172,9 +165,7 @@ def ce_dice(
 
 
 def _compared(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> SampleLoss:
-    """Log probabilities, and one-hot truth that is 0 for what does not count, both float32 [N, ..,
-    K].
-    """
+    """Log probabilities, and one-hot truth, 0 for what does not count, both float32 [N, .., K]."""
     # One-hot rather than a gather of integer labels, which XLA turns into a slow scatter in the
     # gradient.
     shares = truth if truth.ndim == logits.ndim else jax.nn.one_hot(truth, logits.shape[-1])
@@ -193,7 +184,7 @@ def _overlap(
     """Soft pixels [N, K] of each class: rightly predicted, predicted, true."""
     log_probability, true = _compared(logits, truth, valid)
     predicted = jnp.exp(log_probability) * true.sum(-1, keepdims=True)
-    return tuple(x.sum((1, 2)) for x in (predicted * true, predicted, true))
+    return (predicted * true).sum((1, 2)), predicted.sum((1, 2)), true.sum((1, 2))
 
 
 def _each(loss: jax.Array, true: jax.Array) -> SampleLoss:
@@ -235,28 +226,21 @@ def check_loss(where: str, config: Any, regions: bool, classes: int = 2) -> None
         )
 
 
-def _numbers(rule: str | tuple[float, ...]) -> np.ndarray:
-    try:
-        return np.asarray(rule.split(",") if isinstance(rule, str) else rule, np.float32)
-    except ValueError:
-        raise InputError(
-            f"class_weights: '{rule}' is not a list of numbers, write e.g. '0.5,2'"
-        ) from None
-
-
 def class_weights(
-    rule: str | tuple[float, ...], counts: np.ndarray, names: Sequence[str] | None = None,
+    rule: str | tuple[float, ...],
+    counts: np.ndarray,
+    names: Sequence[str] | None = None,
     image_pixels: np.ndarray | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Returns the weight of each class [K] from its number of samples or pixels `counts` [K] in the
-    training part.
+) -> np.ndarray:
+    """Returns the weight of each class [K] by its samples or pixels in the training split.
 
     Args:
       rule: a name in CLASS_WEIGHTS, or the K weights themselves, as numbers or as "0.5,2".
-      counts: samples or pixels of each class.
+      counts: samples or pixels of each class [K].
       names: of the classes, for errors.
-      image_pixels: [K], all counted pixels of the images in which a class occurs, by which median_frequency divides;
-        None for samples, and where each class occurs in each image: then the sum of `counts`.
+      image_pixels: [K], all counted pixels of the images in which a class occurs, by which
+        median_frequency divides; None for samples, and where each class occurs in each image: then
+        the sum of `counts`.
 
     Raises:
       InputError: another rule, a wrong number of weights or a class that never occurs.
@@ -267,29 +251,33 @@ def class_weights(
     """
     counts = np.asarray(counts, np.float64)
     if not isinstance(rule, str) or "," in rule:
-        weights = _numbers(rule)
-        if weights.shape != counts.shape or not (
-            np.isfinite(weights).all() and (weights >= 0).all() and weights.any()
-        ):
-            raise InputError(
-                f"class_weights: {rule} must be {len(counts)} weights >= 0, not all zero"
-            )
-        return weights
+        return _given_weights(rule, len(counts))
     if rule not in CLASS_WEIGHTS:
         raise unknown("class_weights", rule, CLASS_WEIGHTS)
     if rule == "none":
         return np.ones(len(counts), np.float32)
-    if (counts == 0).any():
+    if not counts.all():
         missing = int(np.flatnonzero(counts == 0)[0])
-        missing = names[missing] if names else missing
         raise InputError(
-            f"class_weights: class {missing} never occurs in the training part, use class_weights='none'"
+            f"class_weights: class {names[missing] if names else missing} never occurs in the "
+            "training part, use class_weights='none'"
         )
     if rule == "median_frequency":
-        frequency = counts / (
-            counts.sum() if image_pixels is None else np.asarray(image_pixels, np.float64)
-        )
+        frequency = counts / (counts.sum() if image_pixels is None else np.float64(image_pixels))
         return (np.median(frequency) / frequency).astype(np.float32)
     frequency = counts / counts.sum()
     weights = 1 / (np.sqrt(frequency) if rule == "sqrt_inverse_frequency" else frequency)
     return (weights / weights.mean()).astype(np.float32)
+
+
+def _given_weights(rule: str | tuple[float, ...], classes: int) -> np.ndarray:
+    try:
+        weights = np.asarray(rule.split(",") if isinstance(rule, str) else rule, np.float32)
+    except ValueError:
+        raise InputError(
+            f"class_weights: '{rule}' is not a list of numbers, write e.g. '0.5,2'"
+        ) from None
+    usable = weights.shape == (classes,) and np.isfinite(weights).all() and (weights >= 0).all()
+    if not usable or not weights.any():
+        raise InputError(f"class_weights: {rule} must be {classes} weights >= 0, not all zero")
+    return weights

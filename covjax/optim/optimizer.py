@@ -1,6 +1,4 @@
-"""Stochastic gradient descent as the paper trains, AdamW for fine-tuning, and the schedules users
-ask for.
-"""
+"""Stochastic gradient descent as the paper trains, AdamW for fine-tuning, and schedules."""
 
 from typing import Any
 
@@ -18,8 +16,7 @@ SCHEDULES = {"constant": "the same rate throughout", "cosine": "falls to zero al
 
 
 def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Schedule:
-    """Returns step -> learning rate: linear warm-up over `warmup_epochs`, then the schedule named
-    in the config.
+    """Returns step -> learning rate: a linear warm-up, then the schedule that `config` names.
 
     Of n steps of warm-up, step k has (k + 1) / (n + 1) of the rate: none is without effect, and the
     next has all of it.
@@ -30,7 +27,8 @@ def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Sched
     total = steps_per_epoch * epochs
     if warmup and warmup >= total:
         raise InputError(
-            f"optimizer.warmup_epochs: {config.warmup_epochs} leaves nothing of {epochs} epochs, use a smaller value"
+            f"optimizer.warmup_epochs: {config.warmup_epochs} leaves nothing of {epochs} epochs, "
+            "use a smaller value"
         )
     if config.schedule == "constant":
         main = optax.constant_schedule(config.learning_rate)
@@ -45,13 +43,12 @@ def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Sched
 
 
 def make_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Returns the optimiser named in the config, with decay and optional clipping of the gradient
-    by its global norm.
+    """Returns the optimiser that `config` names, with decay and clipping by the global norm.
 
     The decay of sgd is added to the clipped gradient before the momentum (L2, as the paper's
     toolbox does); that of adamw is decoupled, and `momentum` is its first moment's. Convolution
     kernels and the scale and offset of BatchNorm decay, convolution and dense biases do not.
-    `rates` gives parts of the network learning rates of their own (covjax.optim.freezing). Raises
+    `rates` gives parts of the network other learning rates (`covjax.optim.freezing`). Raises
     InputError for an unknown name.
 
     Source of adamw: Loshchilov and Hutter, "Decoupled Weight Decay Regularization"
@@ -73,11 +70,11 @@ def make_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTrans
 
 def decay_mask(params: Any) -> Any:
     """Returns a tree of bools: whether each parameter decays."""
-
     flat = flatten_dict(params)
-
-    def decays(path):
-        of_batch_norm = (*path[:-1], "scale") in flat
-        return of_batch_norm or path[-1] in ("kernel", "final_kernel")
-
-    return unflatten_dict({path: decays(path) for path in flat})
+    return unflatten_dict(
+        {
+            # a layer with a scale is a BatchNorm
+            path: path[-1] in ("kernel", "final_kernel") or (*path[:-1], "scale") in flat
+            for path in flat
+        }
+    )
