@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from configs import common
 from covjax.errors import InputError, unknown
 from covjax.models import list_models, model_class, model_options
-from covjax.pretrained import PACKAGE, PACKAGES
+from covjax.pretrained import PACKAGE
 
 # whose loss is not finite after a few steps on the paper's scale of 0..255
 WITHOUT_BATCH_NORM = ("vgg16", "vgg19")
@@ -54,7 +54,7 @@ def get_config(arguments=""):
             raise InputError(
                 f"init: 'tl' needs published weights, {name} has none, use init=scratch"
             )
-        stage.init.weights = PACKAGE if name in PACKAGES else ""
+        stage.init.weights = PACKAGE if hasattr(network, "package") else ""
         stage.optimizer.learning_rate = 1e-3
         stage.input.channels = 3
         side = network.pretrained_input.size

@@ -13,7 +13,7 @@ a classifier's published weights and gets the input that they expect.
 from configs import common, framework
 from covjax.errors import InputError, unknown
 from covjax.models import create_model, model_options, published
-from covjax.pretrained import PACKAGE, PACKAGES
+from covjax.pretrained import PACKAGE
 
 
 def get_config(arguments=""):
@@ -34,6 +34,6 @@ def get_config(arguments=""):
                 f"init: 'tl' needs published weights, {name} takes none, use init=scratch"
             )
         # a flag names them
-        config.segmenter.init.weights = PACKAGE if encoder.name in PACKAGES else ""
+        config.segmenter.init.weights = PACKAGE if hasattr(encoder, "package") else ""
         config.segmenter.input.normalize = "pretrained"
     return config.lock()

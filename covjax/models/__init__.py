@@ -9,7 +9,7 @@ training. Class attributes say what is known of the network:
 - `smallest`: side in pixels of the smallest input (1 if it has none);
 - `stem`, `head`: module names of the first convolution and of the layers, a tuple, whose shape depends on num_classes;
 - `auxiliary_weight`: of the loss of each auxiliary head;
-- `pretrained_input`, `reference_key`, `flattened`: what published weights expect, see `covjax.models.reference`;
+- `pretrained_input`, `reference_key`, `flattened`, `package`: what published weights expect, see `covjax.models.reference`;
 - `encoder`, `encoder_path`: of a segmentation network that begins as a classifier with published weights does, the name
   of that classifier, and a function of a variable's path: its path in the classifier, or None if it has none there.
 """

