@@ -1,5 +1,6 @@
 """The page and the text table that set several runs side by side."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from covjax.files import encode_table
 from covjax.metrics.registry import headlines
 from covjax.report.charts import bars as charts
 from covjax.report.compared import STORED, Group, Run, differing, groups, incomparable, read_runs
@@ -29,6 +31,9 @@ from covjax.report.text import (
     trainings_text,
 )
 
+# columns of comparison.csv between the two runs and the ends of the interval
+PAIRED = ("stage", "score", "n", "value", "interval_method", "no_interval", "reason", "p_value",
+          "p_holm", "test", "trainings", "shared_only")  # fmt: skip
 SIZES = (
     "Masks are scored in each slice's own size: runs whose networks take other sizes can be "
     "compared."
@@ -46,6 +51,8 @@ def build_comparison(
     paired: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Writes OUTPUT/index.html, all figures as PNG and CSV, and returns the page's path.
+
+    The paired differences are in comparison.csv and comparison.json too.
 
     Args:
       workdirs: two runs or more, evaluated on `split`.
@@ -76,7 +83,7 @@ def build_comparison(
         banners=[SYNTHETIC, *banners] if synthetic else banners,
         note=SIZES if len(sizes) > 1 else "",
     )
-    return write_page(output, page)
+    return write_page(output, page, _paired_files(runs, split, paired))
 
 
 def comparison_table(workdirs: Sequence[Path], split: str) -> str:
@@ -232,6 +239,23 @@ def _paired(runs: Sequence[Run], paired: Sequence[Mapping[str, Any]]) -> Section
     rows = [_difference_row(runs[one["run"]].label, one) for one in paired]
     # Few columns, so that they fit a phone.
     return Section("Paired differences", intro, [Table(["Run", "Difference", "p"], rows)])
+
+
+def _paired_files(
+    runs: Sequence[Run], split: str, paired: Sequence[Mapping[str, Any]]
+) -> dict[str, bytes]:
+    """comparison.json and comparison.csv, the paired differences for other programs."""
+    reference = runs[0].label
+    found = [{**one, "run": runs[one["run"]].label} for one in paired]
+    value = {"split": split, "reference": reference, "differences": found}
+    rows = [
+        [one["run"], reference, *(one.get(name, "") for name in PAIRED), *interval_ends(one)]
+        for one in found
+    ]
+    return {
+        "comparison.csv": encode_table(("run", "reference", *PAIRED, "low", "high"), rows),
+        "comparison.json": json.dumps(value, indent=1, allow_nan=False).encode(),
+    }
 
 
 def _difference_row(label: str, one: Mapping[str, Any]) -> list[Cell]:

@@ -118,7 +118,7 @@ def differences(runs):
     }
 
 
-WHAT = [("classifier", "ROC AUC"), ("classifier", "accuracy"), ("segmenter", "Dice, per slice"),
+WHAT = [("classifier", "ROC AUC"), ("classifier", "Accuracy"), ("segmenter", "Dice, per slice"),
         ("framework", "Dice, per slice")]  # fmt: skip
 
 
@@ -186,6 +186,43 @@ def test_differences_of_classifiers_are_above_0_where_the_other_run_is_better(th
     assert accuracy["value"] == pytest.approx(1 - before) and accuracy["p_value"] < 0.001
     assert area["test"] == accuracy["test"] == "random exchanges of 16 patients"
     assert area["p_holm"] == pytest.approx(8 * area["p_value"])  # of the 8 tests of the table
+
+
+def test_differences_are_in_files_too(three, tmp_path, undrawn, monkeypatch):
+    path = three[1] / "results" / "test" / "per_image.csv"
+    rows = read_rows(path)
+    for row in rows[::3]:
+        row["probability"] = str(1 - float(row["probability"]))
+    rows[0]["label"] = "1" if rows[0]["label"] == "0" else "0"
+    write_csv(path, rows)  # one run scored on another truth: no difference, but a reason
+    found = paired_differences(three, "test")
+    output = tmp_path / "out"
+    build_comparison(three, "test", output, found)
+    stored = json.loads((output / "comparison.json").read_text())
+    assert stored["split"] == "test" and stored["reference"] == "base"
+    labels = ["base", "more_0", "more_1"]
+    assert stored["differences"] == [one | {"run": labels[one["run"]]} for one in found]
+    lines = read_rows(output / "comparison.csv")
+    assert [(line["run"], line["score"]) for line in lines] == [
+        (labels[one["run"]], one["score"]) for one in found
+    ]
+    for line, one in zip(lines, found, strict=True):
+        numbers = {"value": one["value"], "p_value": one["p_value"], "p_holm": one["p_holm"]}
+        low, high = one.get("interval", (None, None))
+        for name, value in (numbers | {"low": low, "high": high}).items():
+            assert (
+                (line[name] == "") if value is None else float(line[name]) == pytest.approx(value)
+            )
+        assert line["reason"] == one.get("reason", "")
+    before = {file.name: file.read_bytes() for file in output.iterdir()}
+    monkeypatch.setattr("covjax.files.os.fsync", full_disk)
+    with pytest.raises(InputError, match="cannot be written"):
+        build_comparison(three, "test", output, found[:1])
+    assert {file.name: file.read_bytes() for file in output.iterdir()} == before
+
+
+def full_disk(_: int) -> None:
+    raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize(("stage", "column"), [("classifier", "label"), ("segmenter", "truth")])
