@@ -1,6 +1,6 @@
-"""Prints where to get the public sets that covjax reads: `python -m covjax.commands.data`."""
+"""Prints the sources of slices and where to get the public ones: `python -m covjax.commands.data`."""
 
-from covjax.data.sources.public import public_table
+from covjax.data.sources.registry import SOURCES
 
 if __name__ == "__main__":
-    print(public_table())
+    print("\n\n".join(map(str, SOURCES.values())))

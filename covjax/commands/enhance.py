@@ -18,7 +18,7 @@ from covjax.data.formats.deep_pictures import BITS
 from covjax.data.formats.hounsfield import INTENSITIES
 from covjax.data.formats.images import read_picture
 from covjax.data.intensity import eight_bit, parse_window
-from covjax.data.sources.phantom import phantom_slice
+from covjax.data.phantom.picture import phantom_slice
 from covjax.errors import InputError, unknown
 from covjax.files import write_whole
 from covjax.preprocess.enhance import GAINS, PRESETS, enhance

@@ -9,7 +9,6 @@ from covjax.data.formats.images import MAX_PIXELS, MIN_SIDE
 from covjax.errors import InputError
 
 SPACINGS = (0.1, 10.0)  # mm, least and most
-WITHOUT = ("folder", "phantom", "prlab21")  # sources of pictures, which hold no spacing
 
 Shape = tuple[int, int]  # rows, columns
 
@@ -19,23 +18,6 @@ def resize(pixels: np.ndarray, size: Shape, how: Image.Resampling) -> np.ndarray
     if pixels.shape == tuple(size):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), how))
-
-
-def check_spacing(wanted: float, source: str) -> None:
-    """Raises InputError if slices of a source cannot be brought to `wanted` mm per pixel (0: they
-    are not).
-    """
-    if not wanted:
-        return
-    if not SPACINGS[0] <= wanted <= SPACINGS[1]:
-        low, high = SPACINGS
-        raise InputError(
-            f"data.spacing: {wanted} must be 0 (as stored) or {low:g} to {high:g} mm per pixel"
-        )
-    if source in WITHOUT:
-        raise InputError(
-            f"data.spacing: {wanted:g}, but slices of data.source={source} hold no spacing, set 0 or use nifti or dicom"
-        )
 
 
 def scaled_shape(
@@ -98,22 +80,8 @@ def check_fits(name: object, shape: Shape, size: Shape, spacing: float, field: s
 
 
 def padded(pixels: np.ndarray, size: Shape, value: int) -> np.ndarray:
-    """Returns pixels [H, W] in the centre of an array [*size] of `value`. Raises ValueError if they
-    do not fit.
-    """
-    gaps = [(whole - side) // 2 for whole, side in zip(size, pixels.shape, strict=True)]
+    """Centres pixels [H, W] in an array [*size] of `value`. Raises ValueError if they do not fit."""
+    gaps = [whole - side for whole, side in zip(size, pixels.shape, strict=True)]
     if min(gaps) < 0:
         raise ValueError(f"{pixels.shape} do not fit into {size}")
-    out = np.full(tuple(size), value, pixels.dtype)
-    out[_centre(pixels.shape, size)] = pixels
-    return out
-
-
-def unpadded(pixels: np.ndarray, shape: Shape) -> np.ndarray:
-    """Returns what `padded` put into the centre of an array: pixels [*shape]."""
-    return pixels[_centre(shape, pixels.shape)]
-
-
-def _centre(shape: Shape, size: Shape) -> tuple[slice, slice]:
-    first, second = ((whole - side) // 2 for whole, side in zip(size, shape, strict=True))
-    return slice(first, first + shape[0]), slice(second, second + shape[1])
+    return np.pad(pixels, [(gap // 2, gap - gap // 2) for gap in gaps], constant_values=value)

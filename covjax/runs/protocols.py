@@ -14,7 +14,7 @@ import numpy as np
 import covjax
 from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared.dataset import prepare
-from covjax.data.sources.registry import PRLAB21_CT
+from covjax.data.sources.prlab21 import PRLAB21_CT
 from covjax.data.splits.splits import part_indices, read_splits
 from covjax.errors import InputError
 from covjax.evaluation.delivered import confusion_of

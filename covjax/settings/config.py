@@ -15,9 +15,9 @@ from covjax.data.formats.deep_pictures import BITS
 from covjax.data.formats.hounsfield import INTENSITIES
 from covjax.data.intensity import parse_window
 from covjax.data.label_map import class_names
-from covjax.data.resizing import check_spacing
 from covjax.data.sources.patients import check_pattern
-from covjax.data.sources.registry import PRLAB21_FRAMES, SOURCES
+from covjax.data.sources.prlab21 import PRLAB21_FRAMES
+from covjax.data.sources.registry import SOURCES, check_spacing
 from covjax.data.splits.splits import RULES, check_folds, split_shares
 from covjax.errors import InputError, unknown
 from covjax.files import write_whole

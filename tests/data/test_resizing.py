@@ -10,11 +10,12 @@ import pytest
 from configs import common, framework
 from covjax.data.intensity import eight_bit
 from covjax.data.loader import SliceReader
-from covjax.data.resizing import check_fits, padded, scaled_shape, unpadded
+from covjax.data.resizing import check_fits, padded, scaled_shape
 from covjax.data.sources.registry import open_source
 from covjax.data.views import ViewSettings, make_view, whole_box
 from covjax.errors import InputError
 from covjax.settings.config import check_config
+from tests.data.sizes import unpadded
 from tests.data.written import SPACING, write_nifti, write_series
 
 ROWS, COLUMNS = SPACING[1:]

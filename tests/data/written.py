@@ -13,7 +13,7 @@ from pydicom.uid import (
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
 
-from covjax.data.sources.phantom import phantom_slice
+from covjax.data.phantom.picture import phantom_slice
 
 SPACING = (2.5, 0.8, 0.7)  # mm between slices, rows, columns
 

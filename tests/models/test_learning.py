@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from covjax.data.sources.phantom import phantom_slice
+from covjax.data.phantom.picture import phantom_slice
 from covjax.models import list_models, model_options
 from covjax.optim.optimizer import make_optimizer
 from covjax.parallel import AXIS, pmap_train, replicate, shard

@@ -11,7 +11,7 @@ from PIL import Image
 from configs import cov_raseg
 from covjax.data.loader import SliceReader
 from covjax.data.prepared.dataset import prepare
-from covjax.data.sources.registry import PRLAB21_CT
+from covjax.data.sources.prlab21 import PRLAB21_CT
 from covjax.data.views import ViewSettings
 from covjax.errors import InputError
 from covjax.metrics import segmentation_scores

@@ -16,7 +16,7 @@ from PIL import Image
 from covjax.data.formats.nifti import open_labels
 from covjax.data.formats.volumes import canonical
 from covjax.data.intensity import eight_bit
-from covjax.data.sources.phantom import phantom_slice
+from covjax.data.phantom.picture import phantom_slice
 from covjax.errors import InputError
 from covjax.report import build_screening
 from covjax.report.left_out import DRAWN

@@ -11,7 +11,7 @@ import pytest
 
 from covjax.data.intensity import WINDOWS, eight_bit
 from covjax.data.lungs.fields import find_crop
-from covjax.data.sources import phantom
+from covjax.data.phantom import picture as phantom
 from covjax.errors import InputError, RunError
 from covjax.screening.screener import Screener
 

@@ -13,9 +13,9 @@ from PIL import Image
 from covjax.data.formats.nifti import open_labels
 from covjax.data.formats.volumes import canonical
 from covjax.data.loader import eval_batches
+from covjax.data.phantom import picture as phantom
 from covjax.data.prepared.dataset import prepare
-from covjax.data.resizing import padded, resize, unpadded
-from covjax.data.sources import phantom
+from covjax.data.resizing import padded, resize
 from covjax.data.splits.splits import make_splits
 from covjax.data.views import View, whole_box
 from covjax.errors import InputError
@@ -26,6 +26,7 @@ from covjax.runs.train import train_run
 from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
 from covjax.settings.config import write_json
+from tests.data.sizes import unpadded
 from tests.data.written import SPACING, scan, write_nifti, write_series
 from tests.trained import tiny_config
 

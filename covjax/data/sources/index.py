@@ -15,17 +15,18 @@ from covjax.errors import InputError
 LABELS = {"0": 0, "1": 1, "healthy": 0, "infected": 1}
 PATIENT = "patient"  # the column that is read unless another is named
 NAMES_PATIENTS = re.compile(r"(patient|subject)s?[\W_]*(id|uid|no|nr|num|number|name|code)?")
+Rows = dict[str, dict[str, str]]  # what index.csv says of each stem
 ROUNDED = re.compile(r"-?\d(\.\d+)?[eE]\+\d+")
 
 
-def read_index(root: Path, images: dict[str, Path]) -> dict[str, dict[str, str]]:
+def read_index(root: Path, images: dict[str, Path]) -> Rows:
     """Reads index.csv into {stem: row}; {} when there is none. Rows are found by `file`, or else by
     `id`.
     """
     path = root / "index.csv"
     if not path.is_file():
         return {}
-    rows: dict[str, dict[str, str]] = {}
+    rows: Rows = {}
     lines: dict[str, int] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as text:
@@ -56,7 +57,7 @@ def read_index(root: Path, images: dict[str, Path]) -> dict[str, dict[str, str]]
     return rows
 
 
-def read_patients(root: Path, rows: dict[str, dict[str, str]], column: str) -> dict[str, str]:
+def read_patients(root: Path, rows: Rows, column: str) -> dict[str, str]:
     """Returns {stem: patient} as a column of index.csv says it, whatever its capitals.
 
     {} if that is the default column and there is none, or nothing in it. Raises InputError for

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from covjax.data.formats.hounsfield import AIR, OFFSETS, decide, looks_like
 from covjax.data.formats.scans import find_scans
 from covjax.data.intensity import WINDOWS, eight_bit
-from covjax.data.sources.phantom import phantom_slice
+from covjax.data.phantom.picture import phantom_slice
 from covjax.errors import InputError
 from tests.data.written import dicom_slice, save, write_nifti, write_series
 

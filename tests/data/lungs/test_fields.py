@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from covjax.data.intensity import WINDOWS, eight_bit
 from covjax.data.lungs.fields import ONE, find_crop, lung_field, truth_outside
-from covjax.data.sources import phantom
+from covjax.data.phantom import picture as phantom
 from tests.data.chests import chest, dice
 
 TURNS = [(turns, mirror) for turns in range(4) for mirror in (False, True)]

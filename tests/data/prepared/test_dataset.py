@@ -239,16 +239,17 @@ SLOW = """
 import os, sys, time
 sys.path[:0] = [{root!r}]
 from types import SimpleNamespace
-from covjax.data import prepared, sources
+from covjax.data.prepared.dataset import prepare
+from covjax.data.sources import pictures
 from tests.data.prepared.test_dataset import config
 from pathlib import Path
-load = sources.read_picture
+load = pictures.read_picture
 def slowly(path, told, bits):
     os.write(1, b"reading\\n")  # the builder's own output is kept from standard output
     time.sleep({pause})
     return load(path, told, bits)
-sources.read_picture = slowly
-data = prepared.prepare(config(Path({folder!r})))
+pictures.read_picture = slowly
+data = prepare(config(Path({folder!r})))
 print("done", len(data), flush=True)
 """
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from configs import common
-from covjax.data.sources.registry import PRLAB21_CT, open_source
+from covjax.data.sources.prlab21 import PRLAB21_CT
+from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import check_slice
 from covjax.errors import InputError
 from tests.places import REAL

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covjax.data.sources import phantom
-from covjax.data.sources.phantom import lung_region, phantom_slice
+from covjax.data.phantom import lung
+from covjax.data.phantom import picture as phantom
+from covjax.data.phantom.picture import lung_region, phantom_slice
 from covjax.errors import InputError
 
 PATIENTS = 12
@@ -51,7 +52,7 @@ def similarity(a, b):
 @settings(max_examples=15, deadline=None)
 def test_a_slice_is_a_function_of_its_arguments(patient, index, seed, size):
     first = phantom_slice(patient, index, slices_per_patient=20, size=size, seed=seed)
-    phantom._anatomy.cache_clear()
+    phantom.make_anatomy.cache_clear()
     phantom_slice(patient + 1, index, slices_per_patient=20, size=size, seed=seed)
     again = phantom_slice(patient, index, slices_per_patient=20, size=size, seed=seed)
     np.testing.assert_array_equal(first[0], again[0])
@@ -96,7 +97,7 @@ def test_lesions_are_painted_exactly_where_the_mask_is(monkeypatch):
     """Without blur, taking the lesions away changes the pixels of the mask and no others."""
     args = {"slices_per_patient": 12, "size": 152}
     patient = next(p for p in range(5) if phantom_slice(p, 6, **args)[2])
-    anatomy = phantom._anatomy(patient, 0)
+    anatomy = phantom.make_anatomy(patient, 0)
     monkeypatch.setattr(anatomy, "blur", 0.0)
     image, mask, _ = phantom_slice(patient, 6, **args)
     monkeypatch.setattr(anatomy, "lesions", None)
@@ -111,9 +112,9 @@ def test_lesions_are_painted_exactly_where_the_mask_is(monkeypatch):
 def test_a_lesion_below_the_smallest_share_is_not_drawn(monkeypatch):
     args = {"slices_per_patient": 12, "size": 96}
     patient = next(p for p in range(5) if phantom_slice(p, 6, **args)[2])
-    monkeypatch.setattr(phantom, "LABEL_FRACTION", 1.0)
+    monkeypatch.setattr(lung, "LABEL_FRACTION", 1.0)
     hidden, mask, label = phantom_slice(patient, 6, **args)
-    monkeypatch.setattr(phantom._anatomy(patient, 0), "lesions", None)
+    monkeypatch.setattr(phantom.make_anatomy(patient, 0), "lesions", None)
     np.testing.assert_array_equal(hidden, phantom_slice(patient, 6, **args)[0])
     assert label == 0 and not mask.any()
 
@@ -130,7 +131,7 @@ def test_the_set_mixes_healthy_and_infected():
 
 def test_one_patient_in_five_is_healthy_throughout():
     for block in range(4):
-        healthy = [phantom._anatomy(5 * block + k, 7).lesions is None for k in range(5)]
+        healthy = [phantom.make_anatomy(5 * block + k, 7).lesions is None for k in range(5)]
         assert sum(healthy) == 1
 
 

@@ -1,0 +1,1 @@
+"""A synthetic chest CT, so that everything runs without a download."""
