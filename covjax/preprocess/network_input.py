@@ -13,7 +13,7 @@ from covjax.preprocess.enhance import enhance
 class Normalization(NamedTuple):
     """Mean and standard deviation per channel [C] of values 0..255.
 
-    Measured on the training part after enhancement; with `pretrained`, those of the published
+    Measured on the training split after enhancement; with `pretrained`, those of the published
     weights.
     """
 

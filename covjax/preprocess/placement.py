@@ -51,7 +51,7 @@ def read_at(x: jax.Array, axis: int, size: int, places: Places) -> jax.Array:
     """Reads `size` places along an axis of [N, H, W, C], linearly; antialiased if above 1 apart.
 
     As Pillow and `jax.image.resize` do. What lies beyond an end is what lies there. A sum of
-    shifted rows, whose rounding does not depend on the size of the batch as that of a matrix
+    shifted rows, with rounding that does not depend on the size of the batch as that of a matrix
     product does.
     """
     n = x.shape[axis]

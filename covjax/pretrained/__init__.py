@@ -70,7 +70,7 @@ def load_pretrained(
     """
     _check_arguments(model, source, skip, first)
     reference = reference_of(model)
-    whose = name_of(reference)
+    network = name_of(reference)
     path = _packaged(reference) if str(source) == PACKAGE else Path(source)
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise InputError("variables: no 'params', give what model.init returned")
@@ -78,22 +78,22 @@ def load_pretrained(
     try:
         if file.form == "keras" and getattr(model, "padding", "keras") != "keras":
             raise Unreadable(
-                f"weights of Keras, whose {whose} pads its own way; "
+                f"weights of Keras, whose {network} pads its own way; "
                 "set the model's padding to keras"
             )
         state = respelled(file.state)
-        known = () if reference is model else reference_shapes(*outline(whose))
+        known = () if reference is model else reference_shapes(*outline(network))
         converted, match = match_state(
             model, state, variables, skip=skip, first=first, known=known, constant=constant
         )
-        part = whose if reference is model else f"the encoder of {name_of(model)}, {whose}"
-        check_match(match, skip, part, whose, state)
+        part = network if reference is model else f"the encoder of {name_of(model)}, {network}"
+        check_match(match, skip, part, network, state)
     except Unreadable as error:
         raise InputError(f"{path}: {error}") from error.__cause__
     return converted, {
         "file": path.name,
         "sha256": file.sha256,
-        "network": whose,
+        "network": network,
         "loaded": len(match.loaded),
         "fresh": match.fresh,
         "skipped": match.skipped,

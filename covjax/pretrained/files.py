@@ -39,7 +39,7 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-TELLING = (ValueError, zipfile.BadZipFile, safetensors.SafetensorError)  # whose text says why
+EXPLAINING = (ValueError, zipfile.BadZipFile, safetensors.SafetensorError)  # their texts say why
 NOT_WEIGHTS = {
     (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--"): (
         "is a web page, not weights; download it again, and look at it in a browser if that fails"
@@ -75,11 +75,12 @@ class WeightFile(NamedTuple):
 def read_weights(path: Path) -> WeightFile:
     """Reads a weight file.
 
-    Forms, told apart by content: .safetensors; what torch.save wrote (zip, pickles, tar), whole
+    Forms, recognised by content: .safetensors; what torch.save wrote (zip, pickles, tar), whole
     checkpoints included; Keras .h5 (needs h5py).
 
     Raises InputError, naming the file, for any file that is none of these, is damaged, holds
-    something else than weights, or whose name ends in other digits than its sha256 starts with.
+    something else than weights, or has a name that ends in other digits than its sha256 starts
+    with.
     """
     data = _content(path)
     digest = hashlib.sha256(data).hexdigest()
@@ -95,7 +96,7 @@ def read_weights(path: Path) -> WeightFile:
     except Unreadable as error:
         raise InputError(f"{path}: {error}") from None
     except DAMAGE as error:
-        said = ascii(str(error))[1:-1].split() if isinstance(error, TELLING) else []
+        said = ascii(str(error))[1:-1].split() if isinstance(error, EXPLAINING) else []
         reason = " ".join(said)[:200] or "it breaks off or makes no sense"
         raise InputError(f"{path}: damaged or truncated ({reason}), download it again") from None
 

@@ -1,8 +1,8 @@
 """The weights of Keras' Xception (.h5 of Keras 1 to 3), by PyTorch's names and in its layout.
 
-Only arrays are read: not the description of the model beside them, in which Keras keeps code. A
+Only arrays are read: not the description of the model, in which Keras keeps code. A
 file cannot lead to another one: links, external and virtual arrays are refused, as are compressed
-ones, whose size says nothing.
+ones, where the size says nothing.
 """
 
 import io
@@ -27,8 +27,7 @@ LEAVES = {
     r"moving_mean|running_mean": "running_mean",
     r"moving_variance|running_std": "running_var",
 }
-# Blocks with a convolution beside them: these and their BatchNorm are the layers that Keras only
-# numbers.
+# Blocks with a convolution in the shortcut: Keras only numbers these and their BatchNorm.
 SKIPS = ("block1", "block2", "block3", "block12")
 NUMBERED = {r"conv2d|convolution2d": "skip", r"batch_?normalization": "skipbn"}
 

@@ -1,4 +1,4 @@
-"""What is said of weights that do not fit a network: what differs, and whose they look like."""
+"""What is said of weights that do not fit: what differs, and the network they seem to be of."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -45,7 +45,7 @@ def check_match(
 
 
 def misfit(part: str, name: str, match: Match, state: Mapping[str, np.ndarray]) -> tuple[str, str]:
-    """Returns one line on how weights differ and whose they seem, and the list of differences."""
+    """Returns one line on how weights differ and what they seem to be, and all differences."""
     kinds = {
         "missing (-)": match.missing,
         "left over (+)": match.left_over,
@@ -67,7 +67,7 @@ def resembled(state: Mapping[str, np.ndarray]) -> str | None:
     """Returns the network with most names and shapes in common, if it has most of them."""
     classes = {name: model_class(name) for name in list_models("classification")}
     names = [name for name, network in classes.items() if hasattr(network, "reference_key")]
-    # To trace a network takes a second or so; most are told apart by the name of the last layer.
+    # To trace a network takes a second or so; most are recognised by the name of the last layer.
     alike = [
         name
         for name in names

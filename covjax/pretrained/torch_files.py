@@ -107,7 +107,7 @@ def read_legacy(data: bytes) -> dict[str, np.ndarray]:
     def unread(saved_id: Any) -> np.ndarray:
         dtype, key, size = _declared(saved_id[:5])
         if declared.setdefault(key, (dtype, size)) != (dtype, size):
-            raise ValueError(f"storage {shown(key)} of two kinds")
+            raise ValueError(f"storage {shown(key)} of two types")
         return np.frombuffer(data, dtype, size)
 
     def storage(saved_id: Any) -> np.ndarray:

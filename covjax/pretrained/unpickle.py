@@ -87,7 +87,7 @@ def tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.n
     if not len(shape) == len(strides) <= MAX_DIMENSIONS:
         raise ValueError(f"a tensor of {len(shape)} dimensions and {len(strides)} strides")
     if 0 in shape:
-        return storage[:0]  # not weights, but what a checkpoint may hold beside them
+        return storage[:0]  # not weights, but what a checkpoint may also hold
     last = whole(offset) + sum(
         (whole(n) - 1) * whole(stride) for n, stride in zip(shape, strides, strict=True)
     )
@@ -106,7 +106,7 @@ CALLABLES: dict[str, Callable[..., object]] = {
     "torch.nn.parameter.Parameter": lambda data=None, *_: Holder(data),
     "torch.Size": lambda sizes=(): sizes,
     **{name.replace("Storage", "Tensor"): lambda: Holder() for name in DTYPES},
-    # numpy's numbers, which training loops keep beside the weights, and how their bytes are written
+    # numpy's numbers, which training loops keep too, and how their bytes are written
     **{f"numpy.{core}.multiarray.scalar": lambda *_: Holder() for core in ("core", "_core")},
     "numpy.dtype": lambda *_: Holder(),
     "_codecs.encode": lambda *_: Holder(),
