@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from covjax.errors import InputError
 from covjax.report.charts import audit as charts
-from covjax.report.page import Banner, Figures, Page, Picture, Section, Table, write_page
+from covjax.report.page import Banner, Picture, write_page
 from covjax.report.reading import Columns, read_arrays, read_json, read_table
-from covjax.report.results import SPLIT_RULES, split_title
+from covjax.report.results import SPLIT_RULES
 
 AGAIN = "run the audit again"
 SPLITS = ("train", "val", "test", "")
@@ -54,18 +54,27 @@ def build_audit_page(folder: Path) -> Path:
     """
     audit = _read(Path(folder))
     summary = audit.summary
+    found = [f for f in summary["findings"] if f["severity"] != "ok"]
     serious = _titles(summary, "serious")
     warning = Banner("Scores from these data cannot be trusted yet", f"{serious}.")
-    found = [f for f in summary["findings"] if f["severity"] != "ok"]
-    page = Page(
+    figures = {"data": {"": [*_patients(audit), *_labels(audit)]}}
+    for finding in found:
+        chart = CHARTS.get(finding["name"])
+        figures[finding["name"]] = {"": chart(audit, finding) if chart else []}
+        figures[f"{finding['name']} examples"] = {"": _examples(finding, audit.examples)}
+    return write_page(
+        Path(folder),
+        "audit.html",
+        figures,
         title=f"covjax audit: {summary['source']}",
         heading=f"Data audit: {summary['source']}",
-        version=str(summary.get("covjax", "")),
+        version=summary.get("covjax", ""),
         facts=_facts(summary),
-        sections=[_overview(summary), _data(audit), *(_section(f, audit) for f in found)],
         banners=[warning] if serious else [],
+        findings=summary["findings"],
+        found=found,
+        counts=_labels_by_split(audit),
     )
-    return write_page(Path(folder), page)
 
 
 def _titles(summary: Mapping[str, Any], severity: str) -> str:
@@ -109,40 +118,11 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _overview(summary: Mapping[str, Any]) -> Section:
-    rows = []
-    for one in summary["findings"]:
-        severity = "" if one["severity"] == "ok" else one["severity"]
-        found = f"{one['count']:,} of {one['of']:,}" if one["count"] else "nothing"
-        rows.append([one["title"], severity, found])
-    return Section("What was looked for", tables=[Table(["Check", "Severity", "Found"], rows)])
-
-
-def _data(audit: Audit) -> Section:
-    rows = []
-    for split in SPLITS:
-        labels = audit.slices["label"][audit.slices["part"] == split]
-        counts = [int((labels == k).sum()) for k in (0, 1)]
-        if any(counts):
-            shown = [f"{n:,}" for n in (*counts, sum(counts))]
-            rows.append([split_title(split) or "not divided", *shown])
-    table = Table(["Part", "Healthy", "Infected", "All slices"], rows)
-    return Section("Data", tables=[table], figures=[Figures([*_patients(audit), *_labels(audit)])])
-
-
-def _section(finding: Finding, audit: Audit) -> Section:
-    rows = [[str(name), str(detail)] for name, detail in finding["first"]]
-    every = len(rows) == finding["count"]
-    summary = "Concerned" if every else f"The first {len(rows)}; all are in findings.csv"
-    chart = CHARTS.get(finding["name"])
-    charts = chart(audit, finding) if chart else []
-    return Section(
-        finding["title"],
-        tables=[Table(["Slice or patient", "Detail"], rows, numbers=False, summary=summary)],
-        figures=[Figures(charts), Figures(_examples(finding, audit.examples))],
-        template="audit_finding.html",
-        values={"finding": finding},
-    )
+def _labels_by_split(audit: Audit) -> dict[str, list[int]]:
+    """Returns how many slices of each split are healthy and infected."""
+    found = Counter(zip(audit.slices["part"], audit.slices["label"].astype(int), strict=True))
+    counts = {split: [found[split, 0], found[split, 1]] for split in SPLITS}
+    return {split: pair for split, pair in counts.items() if any(pair)}
 
 
 def _patients(audit: Audit, finding: Finding | None = None) -> list[Picture]:

@@ -70,6 +70,11 @@ def read_runs(workdirs: Sequence[Path], split: str) -> list[Run]:
     return runs
 
 
+def scores_of(runs: Sequence[Run], stage: str, names: Iterable[str]) -> list[Mapping[str, Any]]:
+    """Returns the named scores of runs."""
+    return [run.score(stage, name) for run in runs for name in names]
+
+
 def _check_truth(runs: Sequence[Run]) -> None:
     """Raises InputError if a slice has other true pixels in one run than in the first with it."""
     known: dict[str, tuple[str, str]] = {}

@@ -12,35 +12,32 @@ from covjax.files import encode_table
 from covjax.metrics.registry import headlines
 from covjax.report.charts import bars as charts
 from covjax.report.compared import STORED, Group, Run, differing, groups, incomparable, read_runs
-from covjax.report.page import Banner, Cell, Figures, Page, Picture, Section, Table, write_page
+from covjax.report.page import Banner, Figures, Picture, write_page
 from covjax.report.results import split_title
 from covjax.report.run.header import SYNTHETIC
-from covjax.report.scores import STAGE_TITLES, STAGES, score_label, score_meaning
+from covjax.report.scores import STAGES, score_label, score_meaning
 from covjax.report.text import (
-    chance_text,
-    count_text,
     interval_ends,
-    interval_methods,
-    interval_note,
     interval_text,
     number,
-    p_text,
     score_text,
-    signed_text,
     text_table,
-    trainings_text,
 )
 
 # columns of comparison.csv between the two runs and the ends of the interval
-PAIRED = ("stage", "score", "n", "value", "interval_method", "no_interval", "reason", "p_value",
-          "p_holm", "test", "trainings", "shared_only")  # fmt: skip
-SIZES = (
-    "Masks are scored in each slice's own size: runs whose networks take other sizes can be "
-    "compared."
-)
-TOGETHER = (
-    "Runs that share their configuration but for the seed or the fold, together: the bar is their "
-    "mean, the whisker goes from their lowest to their highest score, each dot is a run."
+PAIRED = (
+    "stage",
+    "score",
+    "n",
+    "value",
+    "interval_method",
+    "no_interval",
+    "reason",
+    "p_value",
+    "p_holm",
+    "test",
+    "trainings",
+    "shared_only",
 )
 
 
@@ -69,21 +66,42 @@ def build_comparison(
     synthetic = any(run.results.splits.get("source") == "phantom" for run in runs)
     banners = [Banner(what, text) for what, text in incomparable(runs, split)]
     sizes = {run.setting("segmenter.input.size") for run in runs if "segmenter" in run.sections}
-    stages = [stage for stage in STAGES if any(stage in run.sections for run in runs)]
-    page = Page(
+    together = groups(runs)
+    figures = {}
+    stages = []
+    for stage in STAGES:
+        scored = [run for run in runs if stage in run.sections]
+        if scored:
+            front = _names(scored, stage, front=True)
+            further = _names(scored, stage, front=False)
+            labels = {name: _label(scored, stage, name) for name in [*front, *further]}
+            figures[stage] = _figures(scored, stage, split, front)
+            stages.append(
+                {
+                    "name": stage,
+                    "runs": scored,
+                    "front": front,
+                    "further": further,
+                    "labels": labels,
+                }
+            )
+    return write_page(
+        output,
+        "comparison.html",
+        figures,
+        beside=_paired_files(runs, split, paired),
         title=f"covjax: {len(runs)} runs compared",
         heading=f"{len(runs)} runs compared",
-        version=str(runs[0].results.environment.get("covjax", "")),
+        version=runs[0].results.environment.get("covjax", ""),
         facts={"Runs": len(runs), "Part": split_title(split), "Differences to": runs[0].label},
-        sections=[
-            _overview(runs),
-            *(_stage(runs, stage, split) for stage in stages),
-            _paired(runs, paired),
-        ],
         banners=[SYNTHETIC, *banners] if synthetic else banners,
-        note=SIZES if len(sizes) > 1 else "",
+        other_sizes=len(sizes) > 1,
+        runs=runs,
+        varied=differing(runs, without=STORED),
+        groups=together if len(together) < len(runs) else [],
+        stages=stages,
+        paired=paired,
     )
-    return write_page(output, page, _paired_files(runs, split, paired))
 
 
 def comparison_table(workdirs: Sequence[Path], split: str) -> str:
@@ -105,48 +123,14 @@ def _score_in_line(score: Mapping[str, Any]) -> str:
     return f"{score_text(score)} ({interval})" if interval else score_text(score)
 
 
-def _overview(runs: Sequence[Run]) -> Section:
-    rows = []
-    for run in runs:
-        models = [
-            f"{section['model']} ({stage})"
-            for stage, section in run.sections.items()
-            if section.get("model")
-        ]
-        first = next(iter(run.sections.values()))
-        counts = [count_text(first.get("n")), count_text(first.get("n_patients"))]
-        rows.append([run.label, ", ".join(models), *counts])
-    tables = [Table(["Run", "Models", "Slices", "Patients"], rows, numbers=False)]
-    varied = differing(runs, without=STORED)
-    if varied:
-        head = ["Setting", *(run.label for run in runs)]
-        rows = [[name, *values] for name, values in varied.items()]
-        caption = "Settings that are not the same in all runs"
-        tables.append(Table(head, rows, caption, kind="compared", numbers=False))
-    together = groups(runs)
-    if len(together) < len(runs):
-        rows = [[group.label, ", ".join(run.label for run in group.runs)] for group in together]
-        caption = "Runs that share their configuration but for the seed or the fold"
-        tables.append(Table(["Configuration", "Runs"], rows, caption, numbers=False))
-    return Section("Runs", tables=tables)
-
-
-def _stage(runs: Sequence[Run], stage: str, split: str) -> Section:
-    runs = [run for run in runs if stage in run.sections]
-    front = _names(runs, stage, front=True)
-    rest = _names(runs, stage, front=False)
-    tables = [_score_table(runs, stage, front)]
-    if rest:
-        tables.append(_score_table(runs, stage, rest, summary="Further scores"))
-    figures = []
+def _figures(runs: Sequence[Run], stage: str, split: str, names: Sequence[str]) -> Figures:
+    figures = {}
     if len(runs) > 1:
-        pictures = [_run_bars(runs, stage, split, name) for name in front]
-        figures.append(Figures(pictures, "Every run"))
+        figures["Every run"] = [_run_bars(runs, stage, split, name) for name in names]
     repeated = groups(runs)
     if len(repeated) < len(runs):
-        pictures = [_group_bars(repeated, stage, split, name) for name in front]
-        figures.append(Figures(pictures, "By configuration", TOGETHER))
-    return Section(STAGE_TITLES[stage], tables=tables, figures=figures)
+        figures["By configuration"] = [_group_bars(repeated, stage, split, name) for name in names]
+    return figures
 
 
 def _names(runs: Sequence[Run], stage: str, front: bool) -> list[str]:
@@ -163,22 +147,6 @@ def _label(runs: Sequence[Run], stage: str, name: str) -> str:
     """Returns what a score is called; its unit is that of the first run that has it."""
     scores = [run.score(stage, name) for run in runs]
     return score_label(stage, name, next(filter(None, scores), None))
-
-
-def _score_table(runs: Sequence[Run], stage: str, names: Sequence[str], summary: str = "") -> Table:
-    rows = []
-    for name in names:
-        title = Cell(_label(runs, stage, name), [score_meaning(stage, name)])
-        rows.append([title, *(_score_cell(run.score(stage, name)) for run in runs)])
-    methods = interval_methods(run.score(stage, name) for run in runs for name in names)
-    intro = f"Intervals: {'; '.join(methods)}" if methods else ""
-    head = ["Score", *(run.label for run in runs)]
-    return Table(head, rows, kind="compared", summary=summary, intro=intro)
-
-
-def _score_cell(score: Mapping[str, Any]) -> Cell | str:
-    notes = [chance_text(score), interval_note(score)]
-    return Cell(score_text(score), notes, strong=True) if score else ""
 
 
 def _run_bars(runs: Sequence[Run], stage: str, split: str, name: str) -> Picture:
@@ -226,25 +194,10 @@ def _group_bars(found: Sequence[Group], stage: str, split: str, name: str) -> Pi
     )
 
 
-def _paired(runs: Sequence[Run], paired: Sequence[Mapping[str, Any]]) -> Section | None:
-    if not paired:
-        return None
-    intro = (
-        f"Each run minus {runs[0].label}; above 0 the run is better than the first. p is the share "
-        "of exchanges of the two runs, patient by patient, that make a difference as large: of n "
-        "patients at least 2 in 2ⁿ. Below it stands p adjusted by Holm for all tests of this "
-        "table. Each run was trained once: that another training would differ as much, neither p "
-        "nor the interval rules out."
-    )
-    rows = [_difference_row(runs[one["run"]].label, one) for one in paired]
-    # Few columns, so that they fit a phone.
-    return Section("Paired differences", intro, [Table(["Run", "Difference", "p"], rows)])
-
-
 def _paired_files(
     runs: Sequence[Run], split: str, paired: Sequence[Mapping[str, Any]]
 ) -> dict[str, bytes]:
-    """comparison.json and comparison.csv, the paired differences for other programs."""
+    """Returns comparison.json and comparison.csv, the paired differences for other programs."""
     reference = runs[0].label
     found = [{**one, "run": runs[one["run"]].label} for one in paired]
     value = {"split": split, "reference": reference, "differences": found}
@@ -256,18 +209,3 @@ def _paired_files(
         "comparison.csv": encode_table(("run", "reference", *PAIRED, "low", "high"), rows),
         "comparison.json": json.dumps(value, indent=1, allow_nan=False).encode(),
     }
-
-
-def _difference_row(label: str, one: Mapping[str, Any]) -> list[Cell]:
-    what = f"{one['stage']}: {one['what']}, n = {one['n']:,}"
-    what += " (slices that both were scored on)" if one.get("shared_only") else ""
-    known = not math.isnan(number(one.get("value")))
-    difference = signed_text(one["value"]) if known else score_text(one)
-    method = str(one.get("interval_method") or "") if interval_text(one) else ""
-    p = p_text(one.get("p_value"))
-    notes = [f"Holm {p_text(one.get('p_holm'))}", trainings_text(one), str(one["test"])]
-    return [
-        Cell(label, [what]),
-        Cell(difference, [interval_note(one), method], strong=known),
-        Cell(p, ["; ".join(filter(None, notes))] if p else []),
-    ]

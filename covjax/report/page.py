@@ -1,15 +1,19 @@
-"""What every page shares: the values that its templates show, and the files it is written as."""
+"""What every page shares: its pictures, its templates, and the files that it is written as."""
 
 import base64
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from covjax.files import encode_table, write_together
+from covjax.metrics.registry import headlines
+from covjax.report import compared, results, scores, study_tables, text
+from covjax.report.run import scores as run_scores
 
 # Figures of an earlier page would pass for this one's, so a new page removes them; other files
 # stay.
@@ -21,6 +25,57 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+TEMPLATES.filters |= {
+    function.__name__: function
+    for function in (
+        compared.scores_of,
+        results.kept_classes,
+        study_tables.by_seed,
+        results.split_title,
+        run_scores.calibration_notes,
+        run_scores.pick,
+        run_scores.scored_on,
+        run_scores.threshold_text,
+        scores.class_words,
+        text.chance_text,
+        text.count_text,
+        text.interval_methods,
+        text.interval_note,
+        text.interval_text,
+        text.measured_text,
+        text.number_text,
+        text.options_text,
+        text.p_text,
+        text.plain_text,
+        text.score_text,
+        text.signed_text,
+        text.trainings_text,
+    )
+}
+
+TEMPLATES.globals |= {
+    "headlines": headlines,
+    "score_label": scores.score_label,
+    "score_meaning": scores.score_meaning,
+    "split_rules": results.SPLIT_RULES,
+    "stage_titles": scores.STAGE_TITLES,
+}
+
+
+def anchor(title: str) -> str:
+    """Returns the name that a link to a section leads to."""
+    return re.sub("[^a-z]+", "-", title.lower())
+
+
+TEMPLATES.filters["anchor"] = anchor
+
+
+class Banner(NamedTuple):
+    """A warning that nobody overlooks: its kind, and a text, a list of lines, or both."""
+
+    kind: str
+    text: str = ""
+    lines: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -42,112 +97,48 @@ class Picture:
         """The file, as a page embeds it."""
         return base64.b64encode(self.png).decode()
 
-    def files(self) -> dict[str, bytes]:
-        """Returns the files that the picture is written as."""
-        rows = list(zip(*self.numbers.values(), strict=True))
-        table = encode_table(tuple(self.numbers), rows)
-        return {f"{self.name}.png": self.png, f"{self.name}.csv": table}
+
+Figures = Mapping[str, Sequence[Picture | None]]  # by the heading above them, "" for none
 
 
-class Cell(NamedTuple):
-    """A cell of a table: its text, small lines under it, and how it is shown."""
-
-    text: str
-    notes: Sequence[str] = ()
-    strong: bool = False
-    wide: bool = False
-    link: str = ""
+def render(template: str, **values: object) -> bytes:
+    """Returns a page as HTML that needs no network; all values in it are escaped."""
+    html = TEMPLATES.get_template(template).render(values)
+    return html.encode("utf-8", errors="xmlcharrefreplace")
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table; the first cell heads its row, `numbers` aligns the others right.
-
-    With a `summary` it is folded under that line, `intro` above it.
-    """
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str | Cell]]
-    caption: str = ""
-    kind: str = ""
-    numbers: bool = True
-    foot: Sequence[str] = ()
-    summary: str = ""
-    intro: str = ""
-
-
-class Figures(NamedTuple):
-    """Pictures beside each other, with what is above them."""
-
-    pictures: Sequence[Picture]
-    heading: str = ""
-    intro: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of a page, shown by a template, in this order if it has none of its own.
-
-    `slices` says that the figures are of slices, not charts. What else a template reads lies in
-    `values`.
-    """
-
-    title: str
-    intro: str = ""
-    tables: Sequence[Table] = ()
-    figures: Sequence[Figures] = ()
-    slices: bool = False
-    note: str = ""
-    template: str = "section.html"
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def anchor(self) -> str:
-        """The name that a link leads to."""
-        return re.sub("[^a-z]+", "-", self.title.lower())
-
-
-class Banner(NamedTuple):
-    """A warning that nobody overlooks: its kind, and a text, a list of lines, or both."""
-
-    kind: str
-    text: str = ""
-    lines: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Page:
-    """A page: what its header says, and its sections; None is a section with nothing to show."""
-
-    title: str
-    heading: str
-    version: str  # of covjax
-    facts: Mapping[str, object]
-    sections: Sequence[Section | None]
-    banners: Sequence[Banner] = ()
-    note: str = ""
-    template: str = "page.html"
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-    def render(self) -> bytes:
-        """Returns the HTML, which needs no network."""
-        sections = [section for section in self.sections if section]
-        text = TEMPLATES.get_template(self.template).render(page=self, sections=sections)
-        return text.encode("utf-8", errors="xmlcharrefreplace")
-
-
-def write_page(folder: Path, page: Page, beside: Mapping[str, bytes] | None = None) -> Path:
+def write_page(
+    folder: Path,
+    template: str,
+    figures: Mapping[str, Figures],
+    beside: Mapping[str, bytes] | None = None,
+    **values: object,
+) -> Path:
     """Writes FOLDER/index.html and the files of all figures; returns the page's path.
 
-    `beside` are further files, written together with them. Everything is made and written beside
-    the previous page before any of it is replaced, so a failure leaves that one as it was.
+    Everything is made and written beside the previous page before any of it is replaced, so a
+    failure leaves that one as it was.
+
+    Args:
+      folder: where to.
+      template: a file of templates/.
+      figures: the figures of each section, by the name that the template knows it by.
+      beside: further files, written together with them.
+      values: what else the template shows.
     """
+    drawn = {
+        section: {
+            heading: list(filter(None, group)) for heading, group in groups.items() if any(group)
+        }
+        for section, groups in figures.items()
+    }
     files = dict(beside or {})
-    for section in filter(None, page.sections):
-        for group in section.figures:
-            for picture in group.pictures:
-                files |= picture.files()
-    files["index.html"] = page.render()
+    every = [group for groups in drawn.values() for group in groups.values()]
+    for picture in itertools.chain.from_iterable(every):
+        rows = list(zip(*picture.numbers.values(), strict=True))
+        files[f"{picture.name}.png"] = picture.png
+        files[f"{picture.name}.csv"] = encode_table(tuple(picture.numbers), rows)
+    files["index.html"] = render(template, figures=drawn, **values)
     write_together({folder / name: content for name, content in files.items()})
     for old in folder.iterdir():
         if FIGURES.fullmatch(old.name) and old.name not in files:

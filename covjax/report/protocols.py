@@ -9,15 +9,10 @@ import numpy as np
 from covjax.errors import InputError
 from covjax.metrics.registry import PROTOCOLS
 from covjax.report.charts import audit as charts
-from covjax.report.page import Cell, Figures, Page, Picture, Section, Table, write_page
+from covjax.report.page import Picture, write_page
 from covjax.report.reading import read_json
 from covjax.report.text import number, score_text, text_table
 
-FRAMES = {
-    "full": "whole figure, margin labelled infected",
-    "ignore_margin": "whole figure, margin not counted",
-    "ct": "CT cut out of the figure",
-}
 TITLES = {
     "margin_is_infected": "No network: margin called infected",
     "paper": "The paper's protocol",
@@ -33,7 +28,8 @@ def protocols_table(folder: Path) -> str:
     lines = [["", *PROTOCOLS.values(), "slices", "patients", "split"]]
     for row in _read(Path(folder))["rows"]:
         counts = [str(row["slices"]), str(row["patients"]), row["split"]]
-        lines.append([TITLES[row["name"]], *_values(row), *counts])
+        values = [score_text(row["scores"][key]) for key in PROTOCOLS]
+        lines.append([TITLES[row["name"]], *values, *counts])
     return text_table(lines, right=range(1, len(lines[0])), rule=False)
 
 
@@ -51,13 +47,19 @@ def build_protocols_page(folder: Path) -> Path:
         "Seed": seed,
     }
     rows = protocols["rows"]
-    why = Section(
-        "Why 98.7 % IoU means little", intro=explanation(rows), figures=[Figures([_bars(rows)])]
+    return write_page(
+        Path(folder),
+        "protocols.html",
+        {"bars": {"": [_bars(rows)]}},
+        title="covjax: protocols",
+        heading="The paper's protocol and honest ones",
+        version=protocols.get("covjax", ""),
+        facts=facts,
+        explanation=explanation(rows),
+        rows=rows,
+        scores=PROTOCOLS,
+        titles=TITLES,
     )
-    heading = "The paper's protocol and honest ones"
-    version = str(protocols.get("covjax", ""))
-    page = Page("covjax: protocols", heading, version, facts, [why, _scores(rows)])
-    return write_page(Path(folder), page)
 
 
 def explanation(rows: Sequence[Row]) -> str:
@@ -82,23 +84,6 @@ def explanation(rows: Sequence[Row]) -> str:
         f"Dice {honest['dice_infected']:.3f} over all pixels and "
         f"{honest['dice_infected_per_image']:.3f} per slice."
     )
-
-
-def _values(row: Row) -> list[str]:
-    return [score_text(row["scores"][key]) for key in PROTOCOLS]
-
-
-def _scores(rows: Sequence[Row]) -> Section:
-    head = ["Protocol", *PROTOCOLS.values(), "Slices", "Patients"]
-    cells = []
-    for row in rows:
-        known = "patients not seen in training" if row["unseen"] else "patients seen in training"
-        how = "nothing is trained" if row["run"] is None else f"split by {row['split']}: {known}"
-        note = f"{FRAMES.get(row['frame'], row['frame'])}; {how}"
-        counts = [f"{row['slices']:,}", f"{row['patients']:,}"]
-        cells.append([Cell(TITLES[row["name"]], [note], wide=True), *_values(row), *counts])
-    table = Table(head, cells, caption="Infected slices of the test part")
-    return Section("Scores", tables=[table])
 
 
 def _bars(rows: Sequence[Row]) -> Picture:

@@ -48,14 +48,12 @@ class Results:
         """Returns the path of a file of an evaluated split."""
         return self.workdir / "results" / split / name
 
-    def shown_file(self, stage: str, name: str) -> tuple[str, Path]:
-        """Returns the split that a stage is shown on, and the path of a file of it.
+    def shown(self, stage: str) -> tuple[str, Mapping[str, Any]]:
+        """Returns the split that a stage is shown on, test if it has it, and its scores there.
 
-        The split is test, else val, else train; "" and a file that does not exist if the stage
-        was never evaluated.
+        ("", {}) if the stage was never evaluated.
         """
-        split = next(iter(self.scores.get(stage, {})), "")
-        return split, self.file(split, name)
+        return next(iter(self.scores.get(stage, {}).items()), ("", {}))
 
 
 def read_results(workdir: Path) -> Results:

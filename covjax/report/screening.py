@@ -9,11 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 from covjax.files import write_together
-from covjax.report.left_out import left_out_section
-from covjax.report.page import Banner, Cell, Page, Section, Table
+from covjax.report.page import Banner, render
 from covjax.report.reading import read_json, read_rows
 from covjax.report.scores import class_words
-from covjax.report.text import options_text
+from covjax.report.text import measured_text, options_text
 
 AGAIN = "screen again"
 SCANS = {
@@ -33,7 +32,6 @@ SLICES = {
     "infected_share": "Infected share of slice",
     "infected_share_of_lung": "Infected share of lung",
 }
-SHARES = ("infected_share", "infected_share_of_lung")
 Row = Mapping[str, str]
 
 
@@ -66,11 +64,9 @@ def build_screening(output: Path) -> Path:
     Raises InputError if the folder holds no screening or a damaged one.
     """
     screening = _read(Path(output))
-    files = {
-        screening.place(scan): _scan_page(screening, scan).render() for scan in screening.scans
-    }
     index = screening.output / "index.html"
-    files[index] = _index(screening).render()
+    files = {screening.place(scan): _scan_page(screening, scan) for scan in screening.scans}
+    files[index] = _index(screening)
     write_together(files)
     return index
 
@@ -86,99 +82,79 @@ def _read(output: Path) -> Screening:
     return Screening(output, summary, scans, by_scan, of_scans, of_slices)
 
 
-def _index(screening: Screening) -> Page:
+def _index(screening: Screening) -> bytes:
     summary = screening.summary
     left_out = summary.get("left_out") or []
-    facts = {
-        "Run": summary.get("run", "not recorded"),
-        "Input": summary.get("input", "not recorded"),
-        "Window": summary.get("window"),
-        "Evaluation options": options_text(summary.get("options") or {}),
-        "Left out": f"{len(left_out):,} files, listed below" if left_out else "",
+    links = {
+        scan["scan"]: _link(screening.place(scan), screening.output) for scan in screening.scans
     }
-    shown = _filled(screening.scan_columns, screening.scans)
-    rows = [
-        [_scan_link(screening, scan), *(_text(column, scan[column]) for column in shown)]
-        for scan in screening.scans
-    ]
-    sections = [
-        Section("Scans", tables=[Table(["Scan", *shown.values()], rows)]),
-        left_out_section(left_out),
-    ]
-    return Page(
+    noted: dict[str, list[str]] = {}
+    for scan in screening.scans:
+        for note in screening.notes(scan):
+            noted.setdefault(note, []).append(scan["scan"])
+    return render(
+        "screening.html",
         title="covjax: screening",
         heading="Screening",
-        version=str(summary.get("covjax", "")),
-        facts={name: value for name, value in facts.items() if value},
-        sections=sections,
-        template="screening.html",
-        values={"skipped": summary.get("skipped") or [], "notes": _scans_by_note(screening)},
+        version=summary.get("covjax", ""),
+        facts={
+            "Run": summary.get("run", "not recorded"),
+            "Input": summary.get("input", "not recorded"),
+            "Window": summary.get("window") or "",
+            "Evaluation options": options_text(summary.get("options") or {}),
+            "Left out": f"{len(left_out):,} files, listed below" if left_out else "",
+        },
+        skipped=summary.get("skipped") or [],
+        left_out=left_out,
+        columns=_filled(screening.scan_columns, screening.scans),
+        scans=screening.scans,
+        links=links,
+        noted=noted,
     )
 
 
-def _scan_link(screening: Screening, scan: Row) -> Cell:
-    return Cell(scan["scan"], link=_link(screening.place(scan), screening.output))
-
-
-def _scans_by_note(screening: Screening) -> dict[str, list[Cell]]:
-    found: dict[str, list[Cell]] = {}
-    for scan in screening.scans:
-        for note in screening.notes(scan):
-            found.setdefault(note, []).append(_scan_link(screening, scan))
-    return found
-
-
-def _scan_page(screening: Screening, scan: Row) -> Page:
+def _scan_page(screening: Screening, scan: Row) -> bytes:
     slices = screening.slices[scan["scan"]]
     folder = screening.place(scan).parent
     filled = _filled(screening.scan_columns, [scan])
-    facts = {title: _text(column, scan[column]) for column, title in filled.items()}
-    if scan.get("spacing_mm"):
-        facts["Spacing, mm"] = scan["spacing_mm"].replace("x", " x ")
+    facts = {title: measured_text(scan[column], column) for column, title in filled.items()}
+    facts["Spacing, mm"] = scan.get("spacing_mm", "").replace("x", " x ")
     if scan.get("values") == "hu":
         facts["Window, HU"] = scan["window"].replace(",", ", ")
-    shown = _filled(screening.slice_columns, slices)
-    rows = []
-    for one in slices:
-        link = _link(screening.output / "overlays" / f"{one['id']}.png", folder)
-        texts = [_text(column, one[column]) for column in shown]
-        rows.append([Cell(Path(one["id"]).name, link=link), *texts])
-    head = ["Slice", *shown.values()]
-    numbers = Table(head, rows, kind="tall", summary=f"{len(rows)} slices")
+    columns = _filled(screening.slice_columns, slices)
     notes = screening.notes(scan)
-    return Page(
+    classes = screening.summary.get("classes") or {}
+    shares = [float(one["infected_share"] or 0) for one in slices]
+    chances = [float(one["probability_infected"] or 0) for one in slices]
+    known = [k for k, one in enumerate(slices) if one["probability_infected"]]
+    return render(
+        "scan.html",
         title=f"covjax: {scan['scan']}",
         heading=scan["scan"],
-        version=str(screening.summary.get("covjax", "")),
+        version=screening.summary.get("covjax", ""),
         facts=facts,
-        sections=[_viewer(screening, slices, numbers), Section("Numbers", tables=[numbers])],
         banners=[Banner("To note", lines=notes)] if notes else [],
-        template="scan.html",
-        values={"index": _link(screening.output / "index.html", folder)},
+        index=_link(screening.output / "index.html", folder),
+        columns=columns,
+        slices=[_shown(screening, one, columns, folder) for one in slices],
+        first=max(range(len(slices)), key=lambda k: (shares[k], chances[k])),
+        classes={class_words(name): colour for name, colour in classes.items()},
+        highest=max(shares),
+        heights=[share / max([*shares, 1e-9]) for share in shares],
+        points=" ".join(f"{k + 0.5},{1 - chances[k]:.4f}" for k in known),
     )
 
 
-def _viewer(screening: Screening, slices: Sequence[Row], numbers: Table) -> Section:
-    """Returns picture, chart and slider; they open at the slice with most infection."""
-    shares = [float(one["infected_share"] or 0) for one in slices]
-    chances = [float(one["probability_infected"] or 0) for one in slices]
-    classes = screening.summary.get("classes") or {}
-    known = [k for k, one in enumerate(slices) if one["probability_infected"]]
-    shown = []
-    for name, *texts in numbers.rows:
-        assert isinstance(name, Cell)
-        facts = [f"{title}: {text}" for title, text in zip(numbers.head[1:], texts, strict=True)]
-        told = [fact for fact, text in zip(facts, texts, strict=True) if text]
-        shown.append({"src": name.link, "text": "; ".join([f"slice {name.text}", *told])})
-    values = {
-        "slices": shown,
-        "first": max(range(len(slices)), key=lambda k: (shares[k], chances[k])),
-        "classes": {class_words(name): colour for name, colour in classes.items()},
-        "highest": max(shares),
-        "heights": [share / max([*shares, 1e-9]) for share in shares],
-        "points": " ".join(f"{k + 0.5},{1 - chances[k]:.4f}" for k in known),
-    }
-    return Section("Slice by slice", template="viewer.html", values=values)
+def _shown(
+    screening: Screening, one: Row, columns: Mapping[str, str], folder: Path
+) -> dict[str, Any]:
+    """Returns what a page shows of a slice: its picture, and its values as cells and as text."""
+    name = Path(one["id"]).name
+    cells = [measured_text(one[column], column) for column in columns]
+    told = [f"{title}: {cell}" for title, cell in zip(columns.values(), cells, strict=True) if cell]
+    link = _link(screening.output / "overlays" / f"{one['id']}.png", folder)
+    text = "; ".join([f"slice {name}", *told])
+    return {"name": name, "src": link, "text": text, "cells": cells}
 
 
 def _filled(columns: Mapping[str, str], rows: Sequence[Row]) -> dict[str, str]:
@@ -188,13 +164,3 @@ def _filled(columns: Mapping[str, str], rows: Sequence[Row]) -> dict[str, str]:
 
 def _link(target: Path, start: Path) -> str:
     return quote(Path(os.path.relpath(target, start)).as_posix())
-
-
-def _text(column: str, value: str) -> str:
-    """Returns shares in percent, counts whole, other numbers to three digits."""
-    if not value:
-        return ""
-    number = float(value)
-    if column in SHARES:
-        return f"{number:.2%}"
-    return f"{number:,.0f}" if number == int(number) or abs(number) >= 100 else f"{number:.3g}"

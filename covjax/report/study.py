@@ -8,32 +8,20 @@ import numpy as np
 
 from covjax.metrics.registry import STUDY
 from covjax.report.charts import bars as charts
-from covjax.report.page import Banner, Cell, Figures, Page, Picture, Section, Table, write_page
+from covjax.report.page import Banner, Picture, write_page
 from covjax.report.results import SPLIT_RULES, read_results
 from covjax.report.run.header import warnings
 from covjax.report.scores import score_label, score_meaning
 from covjax.report.study_tables import (
-    SIZES,
     STAGE,
-    Score,
     Study,
-    Variant,
-    by_seed,
     csv_table,
     markdown,
     read_study,
 )
 from covjax.report.text import (
     interval_ends,
-    interval_methods,
-    interval_note,
-    interval_text,
     number,
-    number_text,
-    p_text,
-    score_text,
-    signed_text,
-    trainings_text,
 )
 
 SETTINGS = {
@@ -48,11 +36,6 @@ SETTINGS = {
     "slices": "Slices tested",
     "patients": "Patients",
 }
-NOTE = (
-    "Intervals and tests speak of other patients, not of other trainings: how much trainings of "
-    "one variant differ, the dots show. Where patients are unknown, both are too sure of "
-    "themselves. ms per slice: the fastest of several batches, all variants in turn on one machine."
-)
 
 
 def build_study_page(folder: Path) -> Path:
@@ -62,16 +45,21 @@ def build_study_page(folder: Path) -> Path:
     """
     folder = Path(folder)
     study = read_study(folder)
-    page = Page(
+    figures = {what: {"": [_bars(study, what), _forest(study, what)]} for what in STUDY}
+    return write_page(
+        folder / "report",
+        "study.html",
+        figures,
+        beside={"table.md": markdown(study), "table.csv": csv_table(study)},
         title=f"covjax study: {study.name}",
         heading=f"Study: {study.name}",
         version=study.version,
         facts=_facts(study),
-        sections=[_comparison(study), _runs(study)],
         banners=_banners(folder, study),
+        study=study,
+        stage=STAGE,
+        scores=STUDY,
     )
-    beside = {"table.md": markdown(study), "table.csv": csv_table(study)}
-    return write_page(folder / "report", page, beside)
 
 
 def _facts(study: Study) -> dict[str, str]:
@@ -85,7 +73,7 @@ def _facts(study: Study) -> dict[str, str]:
         facts.pop("Folds run", None)
         every = f"{folds} (every slice is tested once per seed)"
         facts["Folds"] = every if folds else "none, one split per seed"
-    return {title: text for title, text in facts.items() if text}
+    return facts
 
 
 def _setting(key: str, value: Any) -> str:
@@ -108,70 +96,6 @@ def _banners(folder: Path, study: Study) -> list[Banner]:
         text = f"{lacking} of the runs ended without a result. {why}"
         banners.append(Banner("Runs lacking", text))
     return banners
-
-
-def _comparison(study: Study) -> Section:
-    intro = (
-        "Scores over the test slices of all folds together, of several seeds the mean, with 95 % "
-        f"intervals. Differences to {study.reference}, above 0 better: p is the share of exchanges "
-        "of the two variants, patient by patient, that make one as large (of n patients at least 2 "
-        "in 2ⁿ), below it adjusted by Holm for all tests of this page."
-    )
-    scores = [one.scores[what] for one in study.variants for what in STUDY]
-    figures = []
-    for what in STUDY:
-        heading = f"{score_label(STAGE, what)}: {score_meaning(STAGE, what)}"
-        pictures = [_bars(study, what), *_forest(study, what)]
-        figures.append(Figures(pictures, heading))
-    return Section(
-        "Comparison",
-        intro,
-        tables=[_table(study, what) for what in STUDY],
-        figures=figures,
-        note=NOTE,
-        template="study.html",
-        values={"methods": interval_methods(scores)},
-    )
-
-
-def _table(study: Study, what: str) -> Table:
-    head = ["Variant", score_label(STAGE, what), "Difference", "p"]
-    rows = []
-    for one, difference in zip(study.variants, study.differences(what), strict=True):
-        score = one.scores[what]
-        rows.append([_named(one, study.reference), _score_cell(score_text(score), score)])
-        rows[-1] += _difference_cells(difference, study.several_seeds(what))
-    if what == STUDY[0]:
-        head += SIZES
-        rows = [[*row, *one.sizes()] for row, one in zip(rows, study.variants, strict=True)]
-    return Table(head, rows, kind="compared")
-
-
-def _named(one: Variant, reference: str) -> Cell:
-    fields = [f"{name.removeprefix('segmenter.')}={value}" for name, value in one.fields.items()]
-    note = ", ".join(fields) or "the study's base"
-    note += ", compared with" if one.name == reference else ""
-    return Cell(one.name, [note], wide=True)
-
-
-def _score_cell(text: str, score: Score, further: str = "") -> Cell:
-    notes = [interval_note(score, "no interval"), further]
-    return Cell(text, notes, strong=bool(interval_text(score)))
-
-
-def _difference_cells(difference: Score, several: bool) -> list[Cell | str]:
-    if not difference:
-        return ["", ""]
-    seeds = f"by seed {by_seed(difference)}" if several else ""
-    p = p_text(difference.get("p_value"))
-    adjusted = p_text(difference.get("p_holm"))
-    notes = [f"Holm {adjusted}" if adjusted else "", trainings_text(difference)]
-    # Of one training each, p says nothing of other trainings, so nothing stands out.
-    strong = difference.get("trainings") != 1
-    return [
-        _score_cell(signed_text(difference.get("value")), difference, seeds),
-        Cell(p, ["; ".join(filter(None, notes))], strong) if p else "",
-    ]
 
 
 def _bars(study: Study, what: str) -> Picture:
@@ -197,14 +121,14 @@ def _known(values: Sequence[object]) -> np.ndarray:
     return found[np.isfinite(found)]
 
 
-def _forest(study: Study, what: str) -> list[Picture]:
+def _forest(study: Study, what: str) -> Picture | None:
     compared = {
         one.name: difference
         for one, difference in zip(study.variants, study.differences(what), strict=True)
         if one.name != study.reference
     }
     if not compared:
-        return []
+        return None
     scores = list(compared.values())
     names = list(compared)
     values = np.array([number(score.get("value")) for score in scores])
@@ -218,7 +142,7 @@ def _forest(study: Study, what: str) -> list[Picture]:
     )
     text += " Each small dot is one seed." if dots else ""
     xlabel = f"{label}: difference to {study.reference}"
-    picture = Picture(
+    return Picture(
         f"study_differences_{what}",
         charts.differences(names, values, low, high, xlabel, dots),
         f"{label},",
@@ -226,24 +150,3 @@ def _forest(study: Study, what: str) -> list[Picture]:
         f"{label}: differences to {study.reference}",
         {"variant": names, "difference": values, "low": low, "high": high},
     )
-    return [picture]
-
-
-def _runs(study: Study) -> Section:
-    rows = [
-        [
-            one.name,
-            str(run["seed"]),
-            str(run["fold"]),
-            *(number_text(run[what]) for what in STUDY),
-            str(run["best_epoch"]),
-            f"{number(run['train_seconds']) / 60:.1f}",
-            run["workdir"],
-        ]
-        for one in study.variants
-        for run in one.runs
-    ]
-    labels = [score_label(STAGE, what) for what in STUDY]
-    head = ["Variant", "Seed", "Fold", *labels, "Best epoch", "Training [min]", "Folder"]
-    table = Table(head, rows, kind="compared", summary=f"All {len(rows)} runs")
-    return Section("Runs", tables=[table])

@@ -45,6 +45,13 @@ class Variant:
         """The number of parameters, None before the first run."""
         return self.runs[0]["parameters"] if self.runs else None
 
+    def fields_text(self) -> str:
+        """Returns what tells the variant from the base of the study."""
+        fields = [
+            f"{name.removeprefix('segmenter.')}={value}" for name, value in self.fields.items()
+        ]
+        return ", ".join(fields) or "the study's base"
+
     def sizes(self) -> list[str]:
         """Returns the number of parameters, the time of a slice and the number of runs."""
         done = str(len(self.runs))

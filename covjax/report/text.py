@@ -22,6 +22,16 @@ def count_text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else ""
 
 
+def measured_text(value: str, column: str) -> str:
+    """Returns a cell of a screening's table: shares in percent, the rest to three digits."""
+    if not value:
+        return ""
+    found = float(value)
+    if column.startswith("infected_share"):
+        return f"{found:.2%}"
+    return f"{found:,.0f}" if found == int(found) or abs(found) >= 100 else f"{found:.3g}"
+
+
 def score_text(score: Mapping[str, Any]) -> str:
     """Returns the value of a score: counts whole, others to 3 decimals, null as undefined."""
     value = score.get("value")
@@ -79,16 +89,17 @@ def trainings_text(difference: Mapping[str, Any]) -> str:
 def options_text(options: Mapping[str, Any]) -> str:
     """Returns evaluation options as 'name value, ...', '' where none is in force."""
     return ", ".join(
-        name if value is True else f"{name} {_plain(value)}"
+        name if value is True else f"{name} {plain_text(value, ' and ')}"
         for name, value in options.items()
         if value
     )
 
 
-def _plain(value: Any) -> str:
+def plain_text(value: object, separator: str = ", ") -> str:
+    """Returns a value of a JSON file in one line."""
     if isinstance(value, list):
-        return " and ".join(map(_plain, value))
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+        return separator.join(plain_text(one, separator) for one in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def text_table(

@@ -19,7 +19,6 @@ from covjax.data.intensity import eight_bit
 from covjax.data.phantom.picture import phantom_slice
 from covjax.errors import InputError
 from covjax.report import build_screening
-from covjax.report.left_out import DRAWN
 from covjax.screening import inputs as screened
 from covjax.screening import screen as screening
 from covjax.screening.screen import overlay, screen
@@ -27,6 +26,7 @@ from covjax.screening.screener import Screener
 from covjax.settings.config import read_config, write_json
 from tests.data.written import SPACING, dicom_slice, save, scan, write_nifti, write_series
 
+DRAWN = 200  # files left out that a page names
 VALUES = scan((5, 40, 50))
 LOADED = {}  # screeners of earlier tests: each would compile anew
 

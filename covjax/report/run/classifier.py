@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from covjax.errors import InputError
 from covjax.report.charts import curves as charts
 from covjax.report.charts.slices import heat_slice
-from covjax.report.page import Figures, Picture, Section
+from covjax.report.page import Figures, Picture
 from covjax.report.reading import read_arrays, read_table
 from covjax.report.results import Results, split_title
 from covjax.report.text import number
@@ -22,15 +22,10 @@ Scored = Mapping[str, Any]  # the classifier's section of summary.json
 Floats = NDArray[np.floating]
 
 
-def curves(results: Results) -> Section | None:
+def curves(results: Results) -> Figures:
     """Returns the ROC and the precision-recall curve."""
-    for split, scored in results.scores.get("classifier", {}).items():
-        found = (_roc(scored, split), _precision_recall(scored, split))
-        pictures = [picture for picture in found if picture]
-        if pictures:
-            return Section("ROC and precision-recall curves", figures=[Figures(pictures)])
-        break
-    return None
+    split, scored = results.shown("classifier")
+    return {"": [_roc(scored, split), _precision_recall(scored, split)]}
 
 
 def _curve(scored: Scored, name: str, x: str, y: str) -> tuple[Floats, Floats]:
@@ -106,15 +101,14 @@ def _precision_recall(scored: Scored, split: str) -> Picture | None:
     )
 
 
-def probabilities(results: Results) -> Section | None:
+def probabilities(results: Results) -> Figures:
     """Returns the reliability diagram and the principal components of the features."""
-    pictures = [picture for picture in (_calibration(results), _features(results)) if picture]
-    return Section("Calibration and features", figures=[Figures(pictures)]) if pictures else None
+    return {"": [_calibration(results), _features(results)]}
 
 
 def _calibration(results: Results) -> Picture | None:
-    split, path = results.shown_file("classifier", "per_image.csv")
-    table = read_table(path, (), ["label", "probability"])
+    split, _ = results.shown("classifier")
+    table = read_table(results.file(split, "per_image.csv"), (), ["label", "probability"])
     if table is None or np.isnan(table["probability"]).all():
         return None
     known = np.isfinite(table["probability"])
@@ -163,7 +157,8 @@ def reliability_bins(
 
 
 def _features(results: Results) -> Picture | None:
-    split, path = results.shown_file("classifier", "features.npz")
+    split, _ = results.shown("classifier")
+    path = results.file(split, "features.npz")
     arrays = read_arrays(path, {"features": 2, "label": 1, "id": 1})
     if arrays is None or min(arrays["features"].shape) < 2:
         return None
@@ -212,25 +207,19 @@ def principal_components(values: Floats) -> tuple[Floats, Floats]:
     return points, variance[:-3:-1] / max(variance.sum(), np.finfo(float).tiny)
 
 
-def explanations(results: Results) -> Section | None:
+def explanations(results: Results) -> Figures:
     """Returns the slices whose heat maps were kept, grouped by truth and call."""
-    split, path = results.shown_file("classifier", "explain.npz")
-    arrays = read_arrays(path, EXPLAINED)
-    if arrays is None or not len(arrays["id"]):
-        return None
+    split, _ = results.shown("classifier")
+    arrays = read_arrays(results.file(split, "explain.npz"), EXPLAINED)
     outcomes: dict[str, list[Picture]] = {}
+    if arrays is None:
+        return outcomes
     for place in range(len(arrays["id"])):
         one = {name: values[place] for name, values in arrays.items()}
         truth = CLASSES[int(one["label"] == 1)].capitalize()
         outcome = f"{truth}, called {CLASSES[int(one['called'])]}"
         outcomes.setdefault(outcome, []).append(_explanation(split, place + 1, one))
-    intro = (
-        f"Slices of the {split_title(split)} part: as they are, and with the regions that speak "
-        "for infection laid over them, from dark blue (little) to yellow (most). A map shows "
-        "where, not why, and each is scaled to its own highest value."
-    )
-    figures = [Figures(pictures, outcome) for outcome, pictures in outcomes.items()]
-    return Section("What the classifier looks at", intro, figures=figures, slices=True)
+    return outcomes
 
 
 def _explanation(split: str, place: int, one: Mapping[str, Any]) -> Picture:

@@ -1,27 +1,33 @@
-"""The page of a run: what was run, then the sections whose files are there, in reading order."""
+"""The page of a run, from the files of its workdir."""
 
+import json
 from pathlib import Path
 
-from covjax.report import left_out
-from covjax.report.page import Page, write_page
-from covjax.report.results import read_results
-from covjax.report.run import classifier, header, scores, slices, tables, training
+import numpy as np
 
-SECTIONS = (
-    tables.data,
-    scores.scores,
-    training.training,
-    training.confusion,
-    classifier.curves,
-    classifier.probabilities,
-    classifier.explanations,
-    slices.slices,
-    slices.examples,
-    tables.patients,
-    left_out.of_run,
-    tables.environment,
-    tables.configuration,
-)
+from covjax.report.charts.slices import BOTH, PREDICTED, TRUTH
+from covjax.report.page import write_page
+from covjax.report.reading import read_rows, read_table
+from covjax.report.results import Results, read_results
+from covjax.report.run import classifier, header, slices, training
+from covjax.report.text import number_text
+
+PATIENTS = {  # columns of per_patient.csv, their titles, and how a value is written
+    "slices": ("Slices", "{:,.0f}"),
+    "infected_slices": ("Infected", "{:,.0f}"),
+    "called_infected": ("Called infected", "{:,.0f}"),
+    "true_share": ("True share, slices with a mask", "{:.2%}"),
+    "scored_slices": ("Slices scored", "{:,.0f}"),
+    "scored_true_share": ("True share, scored", "{:.2%}"),
+    "predicted_share": ("Predicted share, scored", "{:.2%}"),
+    "dice": ("Dice, scored", "{:.3f}"),
+}
+OUTLINES = {"marked": TRUTH, "predicted": f"{PREDICTED};border-top-style:dashed"}
+ERRORS = {
+    "missed (marked only)": TRUTH,
+    "invented (predicted only)": PREDICTED,
+    "correct": BOTH,
+}
 
 
 def build_report(workdir: Path) -> Path:
@@ -32,12 +38,45 @@ def build_report(workdir: Path) -> Path:
     """
     results = read_results(workdir)
     source = header.source(results)
-    page = Page(
+    left_out = results.workdir / "left_out.csv"
+    figures = {
+        "training": training.training(results),
+        "confusion": training.confusion(results),
+        "curves": classifier.curves(results),
+        "probabilities": classifier.probabilities(results),
+        "explanations": classifier.explanations(results),
+        "dice": slices.dice(results),
+        "shares": slices.shares(results),
+        "examples": slices.examples(results),
+    }
+    return write_page(
+        results.workdir / "report",
+        "run.html",
+        figures,
         title=f"covjax report: {source}",
         heading=f"Lung CT screening: {source}",
-        version=str(results.environment.get("covjax", "")),
+        version=results.environment.get("covjax", ""),
         facts=header.facts(results),
-        sections=[make(results) for make in SECTIONS],
         banners=header.warnings(results),
+        results=results,
+        settings=json.dumps(results.config, indent=2, ensure_ascii=False),
+        left_out=read_rows(left_out, ["file", "reason"]) if left_out.is_file() else [],
+        classes=slices.class_colours(results),
+        outlines=OUTLINES,
+        errors=ERRORS,
+        **_patients(results),
     )
-    return write_page(results.workdir / "report", page)
+
+
+def _patients(results: Results) -> dict[str, object]:
+    """Returns what the table of patients shows, without the columns that are empty."""
+    split = next(iter(results.options), "")
+    columns = read_table(results.file(split, "per_patient.csv"), ["patient"], PATIENTS) or {}
+    names = columns.get("patient", [])
+    shown = [name for name in PATIENTS if not np.isnan(columns.get(name, np.nan)).all()]
+    rows = [
+        (name, [number_text(float(columns[key][k]), PATIENTS[key][1]) for key in shown])
+        for k, name in enumerate(names)
+    ]
+    titles = [PATIENTS[key][0] for key in shown]
+    return {"patient_split": split, "patient_titles": titles, "patient_rows": rows}

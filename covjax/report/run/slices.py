@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from covjax.colours import COLOURS
 from covjax.report.charts import curves
 from covjax.report.charts import slices as charts
-from covjax.report.page import Figures, Picture, Section
+from covjax.report.page import Figures, Picture
 from covjax.report.reading import Columns, read_arrays, read_table
 from covjax.report.results import Results, kept_classes, split_title
 from covjax.report.scores import class_words
@@ -18,55 +18,45 @@ EXAMPLES_PER_RANK = 4
 RANKS = ("best", "median", "worst")
 PICTURES = ("image", "truth", "predicted")
 SHAPES = {"id": 1, "rank": 1, "dice": 1, "shape": 2, **dict.fromkeys(PICTURES, 3)}
-ERRORS = {
-    "missed (marked only)": charts.TRUTH,
-    "invented (predicted only)": charts.PREDICTED,
-    "correct": charts.BOTH,
-}
 Floats = NDArray[np.floating]
 
 
-def slices(results: Results) -> Section | None:
-    """Returns how well single slices are segmented."""
-    figures = [Figures(_dice(results)), Figures(_shares(results))]
-    shown = any(group.pictures for group in figures)
-    return Section("Slice by slice", figures=figures) if shown else None
-
-
-def _dice(results: Results) -> list[Picture]:
+def dice(results: Results) -> Figures:
+    """Returns how the Dice of single slices spreads."""
     for stage, prefix in (("segmenter", ""), ("framework", "framework_")):
-        split, path = results.shown_file(stage, "per_image.csv")
+        split, _ = results.shown(stage)
+        path = results.file(split, "per_image.csv")
         table = read_table(path, ["id"], [f"{prefix}dice", f"{prefix}predicted_share"])
-        if table is None or np.isnan(table[f"{prefix}dice"]).all():
-            continue
-        dice = table[f"{prefix}dice"]
-        dice = dice[~np.isnan(dice)]
-        undefined = int(np.isfinite(table[f"{prefix}predicted_share"]).sum()) - len(dice)
-        left_out = f" Not counted: {undefined:,} with an undefined Dice." if undefined else ""
-        text = (
-            f"({stage}, {split_title(split)} part, n = {len(dice):,}). How many slices reach which "
-            f"overlap with the truth: 1 is perfect, 0 is no overlap.{left_out}"
-        )
-        counts, edges = np.histogram(dice, bins=np.linspace(0, 1, 21))
-        picture = Picture(
-            f"{stage}_{split}_dice",
-            curves.dice_histogram(dice, edges),
-            "Dice of single slices",
-            text,
-            "Histogram of Dice per slice",
-            {"from": edges[:-1], "to": edges[1:], "slices": counts},
-        )
-        return [picture]
-    return []
+        if table is not None and not np.isnan(table[f"{prefix}dice"]).all():
+            scored = int(np.isfinite(table[f"{prefix}predicted_share"]).sum())
+            return {"": [_dice(stage, split, table[f"{prefix}dice"], scored)]}
+    return {}
 
 
-def _shares(results: Results) -> list[Picture]:
+def _dice(stage: str, split: str, values: Floats, scored: int) -> Picture:
+    values = values[~np.isnan(values)]
+    undefined = scored - len(values)
+    left_out = f" Not counted: {undefined:,} with an undefined Dice." if undefined else ""
+    counts, edges = np.histogram(values, bins=np.linspace(0, 1, 21))
+    return Picture(
+        f"{stage}_{split}_dice",
+        curves.dice_histogram(values, edges),
+        "Dice of single slices",
+        f"({stage}, {split_title(split)} part, n = {len(values):,}). How many slices reach which "
+        f"overlap with the truth: 1 is perfect, 0 is no overlap.{left_out}",
+        "Histogram of Dice per slice",
+        {"from": edges[:-1], "to": edges[1:], "slices": counts},
+    )
+
+
+def shares(results: Results) -> Figures:
     """Returns the infected share as predicted against as marked, and how far the two differ."""
     for stage, column, further in (
         ("framework", "framework_predicted_share", ["called"]),
         ("segmenter", "predicted_share", []),
     ):
-        split, path = results.shown_file(stage, "per_image.csv")
+        split, _ = results.shown(stage)
+        path = results.file(split, "per_image.csv")
         table = read_table(path, ["id"], ["true_share", column, *further])
         if table is None:
             continue
@@ -74,8 +64,8 @@ def _shares(results: Results) -> list[Picture]:
         if known.any():
             table = {name: values[known] for name, values in table.items()}
             table["predicted_share"] = table[column]
-            return [_share(stage, split, table), *_agreement(stage, split, table)]
-    return []
+            return {"": [_share(stage, split, table), _agreement(stage, split, table)]}
+    return {}
 
 
 def _share(stage: str, split: str, table: Columns) -> Picture:
@@ -99,14 +89,14 @@ def _share(stage: str, split: str, table: Columns) -> Picture:
     )
 
 
-def _agreement(stage: str, split: str, table: Columns) -> list[Picture]:
+def _agreement(stage: str, split: str, table: Columns) -> Picture | None:
     true = table["true_share"]
     predicted = table["predicted_share"]
     # Slices without infection in both agree on nothing; thousands of them would narrow the limits
     # to nothing.
     chosen = (true > 0) | (predicted > 0)
     if chosen.sum() < 2:
-        return []
+        return None
     mean = (true + predicted)[chosen] / 2
     difference = (predicted - true)[chosen]
     bias, limits = limits_of_agreement(difference)
@@ -128,7 +118,7 @@ def _agreement(stage: str, split: str, table: Columns) -> list[Picture]:
         "upper_limit": [limits[1]] * len(mean),
     }
     png = curves.bland_altman(mean, difference, bias, limits)
-    return [Picture(f"{stage}_{split}_agreement", png, name, text, name, numbers)]
+    return Picture(f"{stage}_{split}_agreement", png, name, text, name, numbers)
 
 
 def limits_of_agreement(difference: Floats) -> tuple[float, tuple[float, float]]:
@@ -144,32 +134,26 @@ def limits_of_agreement(difference: Floats) -> tuple[float, tuple[float, float]]
     return bias, (bias - 1.96 * spread, bias + 1.96 * spread)
 
 
-def examples(results: Results) -> Section | None:
+def class_colours(results: Results) -> dict[str, str]:
+    """Returns the colours of the classes that the segmenter keeps apart, {} for none."""
+    _, scored = results.shown("segmenter")
+    return dict(zip(map(class_words, kept_classes(scored)), COLOURS, strict=False))
+
+
+def examples(results: Results) -> Figures:
     """Returns slices of the best, the median and the worst Dice."""
-    split, path = results.shown_file("segmenter", "examples.npz")
-    arrays = read_arrays(path, SHAPES)
-    if arrays is None or not len(arrays["id"]):
-        return None
-    classes = kept_classes(results.scores["segmenter"][split])
-    figures = []
+    split, scored = results.shown("segmenter")
+    arrays = read_arrays(results.file(split, "examples.npz"), SHAPES)
+    figures: dict[str, list[Picture]] = {}
+    if arrays is None:
+        return figures
     for rank in RANKS:
         chosen = np.flatnonzero(arrays["rank"] == rank)[:EXAMPLES_PER_RANK]
-        pictures = [
-            _example(split, f"{rank}_{place}", _picked(arrays, i), bool(classes))
+        figures[rank.capitalize()] = [
+            _example(split, f"{rank}_{place}", _picked(arrays, i), bool(kept_classes(scored)))
             for place, i in enumerate(chosen, start=1)
         ]
-        if pictures:
-            figures.append(Figures(pictures, rank.capitalize()))
-    values = {
-        "split": split_title(split),
-        "classes": dict(zip(map(class_words, classes), COLOURS, strict=False)),
-        "errors": ERRORS,
-        "truth": charts.TRUTH,
-        "predicted": charts.PREDICTED,
-    }
-    return Section(
-        "Example slices", figures=figures, slices=True, template="examples.html", values=values
-    )
+    return figures
 
 
 def _picked(arrays: Columns, i: int) -> dict[str, Any]:

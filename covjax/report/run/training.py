@@ -9,7 +9,7 @@ import numpy as np
 from covjax.errors import InputError
 from covjax.metrics import registry
 from covjax.report.charts import curves
-from covjax.report.page import Figures, Picture, Section
+from covjax.report.page import Figures, Picture
 from covjax.report.results import SPLIT_TITLES, Results, split_title
 from covjax.report.scores import STAGE_TITLES
 from covjax.report.text import number
@@ -21,9 +21,9 @@ LOSS = (
 )
 
 
-def training(results: Results) -> Section | None:
+def training(results: Results) -> Figures:
     """Returns the loss and the score that chooses the epoch, over the epochs of each stage."""
-    figures = []
+    figures = {}
     for stage, rows in results.history.items():
         best = (results.timing.get(stage) or {}).get("best_epoch")
         kept = f"; the dotted line marks epoch {best}, whose weights were kept" if best else ""
@@ -37,10 +37,8 @@ def training(results: Results) -> Section | None:
             )
             ylabel = f"{label} (validation)"
             found.append(_curves(rows, stage, name + ending, ("val",), ylabel, best, text))
-        pictures = [picture for picture in found if picture]
-        if pictures:
-            figures.append(Figures(pictures, STAGE_TITLES[stage]))
-    return Section("Training", figures=figures) if figures else None
+        figures[STAGE_TITLES[stage]] = [picture for picture in found if picture]
+    return figures
 
 
 def _curves(
@@ -65,14 +63,14 @@ def _curves(
     return Picture(f"training_{stage}_{quantity}", png, "", text, alt, {"epoch": epochs, **drawn})
 
 
-def confusion(results: Results) -> Section | None:
+def confusion(results: Results) -> Figures:
     """Returns the confusion matrix of each stage."""
     pictures = []
     for stage, splits in results.scores.items():
         split, scored = next(iter(splits.items()))
         if scored.get("confusion") is not None:
             pictures.append(_confusion(results, stage, split, scored))
-    return Section("Confusion matrix", figures=[Figures(pictures)]) if pictures else None
+    return {"": pictures}
 
 
 def _confusion(results: Results, stage: str, split: str, scored: Mapping[str, Any]) -> Picture:
