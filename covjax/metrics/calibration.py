@@ -3,11 +3,10 @@
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
 from covjax.errors import InputError
-from covjax.metrics.checks import Bools, Floats
+from covjax.metrics.checks import ArrayLike, Bools, Floats
 from covjax.metrics.curves import check_binary
 
 PRIOR = 0.5  # standard deviation of ln(temperature) around 0: 95 % lie within a factor of 2.7 of 1

@@ -4,10 +4,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from covjax.errors import InputError
-from covjax.metrics.checks import Bools, Floats, check_real
+from covjax.metrics.checks import ArrayLike, Bools, Floats, check_real
 from covjax.metrics.curves import check_binary
 from covjax.metrics.resampling import ratio
 from covjax.ops.checks import shown

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from covjax.errors import InputError
 from covjax.metrics.calls import SHARES, cells_of, check_threshold, confusion_scores
-from covjax.metrics.checks import Bools, Floats, Integers, as_array, check_patients
+from covjax.metrics.checks import ArrayLike, Bools, Floats, Integers, as_array, check_patients
 from covjax.metrics.curves import check_binary, weighted_areas
 from covjax.metrics.intervals import wilson
 from covjax.metrics.jackknife import Limits, limited, share_limits, t_intervals

@@ -3,10 +3,9 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from covjax.errors import InputError
-from covjax.metrics.checks import Bools, Floats, Integers, as_array
+from covjax.metrics.checks import ArrayLike, Bools, Floats, Integers, as_array
 from covjax.metrics.resampling import ratio
 
 

@@ -128,7 +128,7 @@ def share_limits(hits: int, n: int, by_t: Limits, patients: Sequence[str]) -> Li
     as many cases as patients: a patient's cases then say no more than one.
     """
     units = units_of(patients)
-    if n and not units.by_patient:
+    if n and not units.known:
         return Limits(wilson(hits, n), "Wilson, cases as independent (patients unknown)")
     if n and hits in (0, n) and units.total >= MIN_UNITS:
         alike = wilson(units.total if hits else 0, units.total)

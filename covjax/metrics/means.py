@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from covjax.metrics.checks import Floats, Numbers, check_patients
+from covjax.metrics.checks import ArrayLike, Floats, Numbers, check_patients
 from covjax.metrics.intervals import score
 from covjax.metrics.jackknife import Limits, limited, share_limits, t_intervals
 from covjax.metrics.registry import Scale

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.stats import binom, chi2
 
 from covjax.errors import InputError
-from covjax.metrics.checks import Floats, as_array, check_real, check_statistic
+from covjax.metrics.checks import ArrayLike, Floats, as_array, check_real, check_statistic
 from covjax.metrics.intervals import score
 from covjax.metrics.jackknife import limited, t_intervals
 from covjax.metrics.resampling import Statistic, Units, blocks, units_of

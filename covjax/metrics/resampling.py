@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from covjax.errors import InputError
-from covjax.metrics.checks import Floats, Integers, as_array, check_real, check_statistic
+from covjax.metrics.checks import ArrayLike, Floats, Integers, as_array, check_real, check_statistic
 from covjax.ops.checks import check_count
 
 Statistic = Callable[[Floats], Floats]
@@ -103,11 +102,6 @@ class Units(NamedTuple):
     groups: Integers  # [N], of every image, 0..total-1
     total: int
     known: float  # share of the images whose patient is known
-
-    @property
-    def by_patient(self) -> bool:
-        """Whether any patient is known."""
-        return self.known > 0
 
     @property
     def name(self) -> str:

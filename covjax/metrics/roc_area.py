@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
 from covjax.errors import InputError
-from covjax.metrics.checks import Floats
+from covjax.metrics.checks import ArrayLike, Floats
 from covjax.metrics.curves import check_binary
 from covjax.metrics.intervals import score
 

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from covjax.errors import InputError
-from covjax.metrics.checks import Floats, Integers, Numbers, as_array, check_names
+from covjax.metrics.checks import ArrayLike, Floats, Integers, Numbers, as_array, check_names
 from covjax.metrics.means import Column, scores_over_images
 from covjax.metrics.outlines import mean_over_classes
 from covjax.metrics.registry import OVERALL

@@ -9,11 +9,18 @@ import numbers
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
 from covjax.errors import InputError
-from covjax.metrics.checks import Bools, Floats, Integers, Numbers, as_array, check_labels
+from covjax.metrics.checks import (
+    ArrayLike,
+    Bools,
+    Floats,
+    Integers,
+    Numbers,
+    as_array,
+    check_labels,
+)
 from covjax.metrics.registry import OUTLINES
 from covjax.ops.checks import check_count
 

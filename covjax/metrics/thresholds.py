@@ -3,13 +3,12 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from covjax.errors import InputError, unknown
 from covjax.metrics.calibration import check_classes
 from covjax.metrics.calls import confusion_scores
-from covjax.metrics.checks import Floats
+from covjax.metrics.checks import ArrayLike, Floats
 from covjax.metrics.curves import check_binary, cumulative_counts
 
 RULES = {
