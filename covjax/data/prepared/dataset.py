@@ -1,5 +1,4 @@
-"""Slices prepared once as ArrayRecord by one tensorflow-datasets builder, read back by random
-access.
+"""Slices prepared once as ArrayRecord, read back by random access through tensorflow-datasets.
 
 TensorFlow is not needed: pictures are handed over as encoded PNG bytes and read through
 `as_data_source`.
@@ -8,16 +7,13 @@ TensorFlow is not needed: pictures are handed over as encoded PNG bytes and read
 import contextlib
 import csv
 import fcntl
-import functools
 import io
-import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +24,7 @@ from tqdm import tqdm
 from covjax.data.contents import PRIVATE, prepared_dir
 from covjax.data.listing import LeftOut
 from covjax.data.lungs.fields import Box
-from covjax.data.prepared.shards import FEATURES, SHARD, Shards, refusal, write_in_parallel
+from covjax.data.prepared.shards import RECORDS, SHARD, Shards, refusal, write_in_parallel
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Source
 from covjax.errors import InputError, Interrupted, RunError
@@ -40,9 +36,7 @@ LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared data set: what is known of every slice without decoding it, and random access to
-    the pictures.
-    """
+    """A prepared data set: what is known of every slice, and random access to the pictures."""
 
     fingerprint: str
     source: str
@@ -74,52 +68,18 @@ class Prepared:
         return len(self.ids)
 
     def decode(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns image uint8 [H, W] and mask uint8 [H, W] (0, 1 or more, 255 ignore) of slice
-        i.
-        """
+        """Returns image and mask (0, 1 or more, 255 ignore) of slice i, each uint8 [H, W]."""
         record = self.records[int(i)]
         return _pixels(record["image"]), _pixels(record["mask"])
 
 
-class Slices(tfds.core.ShardBasedBuilder):
-    """Any source as one tensorflow-datasets split, in the order of the source, from shards that are
-    written already.
-
-    Because the builders of tensorflow-datasets write one shard after the other, and all of them
-    again after a stop.
-    """
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def __init__(self, *, shards: Shards, data_dir: str):
-        self._shards = shards
-        super().__init__(data_dir=data_dir, file_format="array_record")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="CT slices and infection masks",
-            features=FEATURES,
-            disable_shuffling=True,
-        )
-
-    def _shard_iterators_per_split(self, dl_manager) -> dict:
-        # Of the examples only the number is asked.
-        return {"slices": [functools.partial(iter, slices) for slices in self._shards.slices]}
-
-    def _example_writer(self) -> SimpleNamespace:
-        finished = map(self._shards.records, itertools.count())
-        return SimpleNamespace(write=lambda path, examples: os.replace(next(finished), path))
-
-
 def prepare(config: Any) -> Prepared:
-    """Returns the prepared form of the source that `config` (a run's `data` section) names,
-    building it if needed.
+    """Returns the prepared form of the source that `config` names, building it if needed.
 
-    Two processes may call this at once: one builds, the other waits. An interrupted build leaves
-    nothing that would be taken for a finished one, and its finished shards, from which the next
-    call goes on. Raises InputError for whatever the source cannot read, naming the file, and when
-    the prepared form cannot be written.
+    `config` is the `data` section of a run. Two processes may call this at once: one builds, the other
+    waits. An interrupted build leaves its finished shards, from which the next call goes on, and nothing
+    that would be taken for a finished set. Raises InputError for whatever the source cannot read, naming
+    the file, and when the prepared form cannot be written.
     """
     source = open_source(config)
     folder = prepared_dir(config) / f"{source.name}-{source.fingerprint}"
@@ -133,12 +93,10 @@ def prepare(config: Any) -> Prepared:
 
 
 def open_prepared(folder: Path) -> Prepared:
-    """Opens a data set that `prepare` finished before. Raises InputError if it is not there or
-    damaged.
-    """
+    """Opens a data set that `prepare` finished. Raises InputError if it is missing or damaged."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        records = tfds.builder_from_directory(str(folder / "slices" / "1.0.0")).as_data_source(
+        records = tfds.builder_from_directory(str(folder / RECORDS)).as_data_source(
             "slices", decoders={name: tfds.decode.SkipDecoding() for name in ("image", "mask")}
         )
         rows = index["slices"]
@@ -158,14 +116,14 @@ def open_prepared(folder: Path) -> Prepared:
             splits=tuple(r["split"] for r in rows),
             has_mask=np.array([r["has_mask"] for r in rows], bool),
             records=records,
-            values=frozenset(r.get("values", "8bit") for r in rows),
+            values=frozenset(r["values"] for r in rows),
             shapes=tuple(tuple(r["shape"]) for r in rows),
             spacings=spacings,
             unit="mm" if all(spacings) else "pixels",
             infected_pixels=np.array([r["infected_pixels"] for r in rows], np.int64),
             counted_pixels=np.array([r["counted_pixels"] for r in rows], np.int64),
             truth=tuple(r["truth"] for r in rows),
-            notes={i: tuple(r["notes"]) for i, r in enumerate(rows) if "notes" in r},
+            notes={i: tuple(r["notes"]) for i, r in enumerate(rows) if r["notes"]},
             origins=tuple(r["origin"] for r in rows),
             left_out=tuple(LeftOut(*one) for one in index["left_out"]),
             pseudonyms=_read_pseudonyms(folder / KEY),
@@ -179,25 +137,20 @@ def open_prepared(folder: Path) -> Prepared:
 
 
 def _build(source: Source, folder: Path, config: Any = None) -> None:
-    """Prepares a source, in several processes if `config` lets them open it. A stop leaves the
-    finished shards.
-    """
-    shards = Shards(source, folder / "shards")
-    shutil.rmtree(folder / "slices", ignore_errors=True)
-    tfds.disable_progress_bar()
+    """Prepares a source, in several processes if `config` lets them open it."""
+    shards = Shards(source, folder)
     try:
-        shards.folder.mkdir(parents=True, exist_ok=True)
-        for partial in shards.folder.glob("*.partial"):
+        for place in (folder / RECORDS, folder / "shards"):
+            place.mkdir(parents=True, exist_ok=True)
+        for partial in folder.rglob("*.partial"):
             partial.unlink(missing_ok=True)
         _write_missing(shards, config)
-        # the builder announces itself; the bar said enough
-        with contextlib.redirect_stdout(io.StringIO()):
-            Slices(shards=shards, data_dir=str(folder)).download_and_prepare()
+        shards.finish()
         if source.patients:  # the key stays here; nothing that a run writes holds it
             keys = encode_table(("pseudonym", "patient"), sorted(source.patients.items()))
             write_whole(folder / KEY, keys, PRIVATE)
         _write_index(shards, folder / "index.json")
-        shutil.rmtree(shards.folder)
+        shutil.rmtree(folder / "shards")
     except (KeyboardInterrupt, Interrupted, RunError):
         raise
     except BaseException as error:
@@ -263,7 +216,7 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.with_name(folder.name + ".lock").open("w")
     except OSError as error:
-        raise refusal(folder, error) from error
+        raise refusal(folder, error) or error from None
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
