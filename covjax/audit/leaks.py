@@ -14,12 +14,12 @@ ALIKE = 0.95  # correlation above which two slices are near-duplicates
 def patients_across(m: Measured, split: np.ndarray) -> Finding:
     """Patients whose slices are in several splits."""
     where: dict[str, Counter[str]] = {}
-    for patient, part in zip(m.patients, split.tolist(), strict=True):
-        if patient and part:
-            where.setdefault(patient, Counter())[part] += 1
+    for patient, name in zip(m.patients, split.tolist(), strict=True):
+        if patient and name:
+            where.setdefault(patient, Counter())[name] += 1
     shared = sorted((p for p in where if len(where[p]) > 1), key=lambda p: (-where[p].total(), p))
     rows = [
-        (p, ", ".join(f"{n} in {part}" for part, n in sorted(where[p].items()))) for p in shared
+        (p, ", ".join(f"{n} in {name}" for name, n in sorted(where[p].items()))) for p in shared
     ]
     tested = any("test" in where[p] for p in shared)
     text = (
@@ -57,9 +57,9 @@ def near_duplicates(m: Measured, split: np.ndarray) -> Finding:
         title = "Near-duplicate slices"
         return finding(m, "near_duplicates", title, "note", len(m), text, rows, examples)
     shares = ", ".join(
-        f"{np.isin(np.flatnonzero(split == part), alike).mean():.0%} of the {part} part"
-        for part in ("val", "test")
-        if (split == part).any()
+        f"{np.isin(np.flatnonzero(split == name), alike).mean():.0%} of the {name} part"
+        for name in ("val", "test")
+        if (split == name).any()
     )
     text = (
         f"Slices that correlate above {ALIKE} with one of an earlier part ({shares}): scores on "
@@ -75,8 +75,8 @@ def _across(m: Measured, split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = looks(m.thumbnails)
     correlation = np.full(len(m), -1.0)
     twin = np.full(len(m), -1)
-    for part, before in (("val", ("train",)), ("test", ("train", "val"))):
-        here = np.flatnonzero(split == part)
+    for name, before in (("val", ("train",)), ("test", ("train", "val"))):
+        here = np.flatnonzero(split == name)
         there = np.flatnonzero(np.isin(split, before))
         if len(here) and len(there):
             correlation[here], index = nearest(rows[here], rows[there])

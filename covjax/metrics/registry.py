@@ -149,7 +149,7 @@ SCORES: dict[str, tuple[Score, ...]] = {
 # Ending of the names of a stage's validation scores where these are not those of an evaluation.
 WHILE_TRAINING = {"segmenter": "_at_network_size"}
 STUDY = ("dice_infected_per_image", "dice_infected")  # of a study; the first is the one it ranks by
-PROTOCOLS = {  # of the protocols' table, both classes beside each other
+PROTOCOLS = {  # of the protocols' table, both classes side by side
     "iou_infected": "IoU infected",
     "iou_background": "IoU background",
     "dice_infected": "Dice, pooled",

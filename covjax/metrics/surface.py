@@ -9,7 +9,7 @@ import numbers
 from functools import lru_cache
 
 import numpy as np
-from scipy.spatial import KDTree
+from scipy.spatial import cKDTree
 
 from covjax.errors import InputError
 from covjax.metrics.checks import (
@@ -218,7 +218,7 @@ def _to_nearest(
         at = at[~hit]
         if not at.size:
             return distance
-    tree = KDTree(
+    tree = cKDTree(
         _points(other, width, sides), leafsize=32, balanced_tree=False, compact_nodes=False
     )
     distance[left] = tree.query(_points(at, width, sides))[0]
