@@ -1,56 +1,130 @@
-"""Writing files whole or not at all, tables among them."""
+"""Files written whole or not at all, and files read that may be damaged."""
 
 import contextlib
 import csv
 import io
+import json
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covjax.errors import InputError
 
 
-def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Writes a file, and the folders above it, atomically: readers see the old file or the new one.
+@contextlib.contextmanager
+def open_whole(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Yields a file to write; at the end it takes the place of the one at `path`, all at once.
 
-    `mode` holds who may read it, less what the process's umask takes away. Raises InputError if it
-    cannot be written.
+    The folders above it are made. `mode` is who may read it, less what the process's umask takes
+    away. If anything fails, what was at `path` stays. Raises InputError if it cannot be written.
     """
-    write_together({path: content}, mode)
-
-
-def write_together(files: Mapping[Path, bytes], mode: int = 0o666) -> None:
-    """Writes files that belong together: each beside its place first; at the end all are moved
-    there, in order.
-
-    If one cannot be written, all former files stay as they were. Raises InputError naming the file.
-    """
-
-    def create(path: str, flags: int) -> int:
-        return os.open(path, flags, mode)
-
-    beside = {path: path.with_name(path.name + ".partial") for path in files}
-    path = None
+    partial = _partial(path)
     try:
-        for path, partial in beside.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb", opener=create) as out:
-                out.write(files[path])
-                out.flush()
-                os.fsync(out.fileno())
-        for path, partial in beside.items():
+        with _write_errors(path):
+            with _create(partial, mode) as out:
+                yield out
+                _flush(out)
             partial.replace(path)
+    finally:
+        _remove(partial)
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Writes a file as `open_whole` does: readers see the old file or the new one."""
+    with open_whole(path, mode) as out:
+        out.write(content)
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Writes files that belong together: all are written first, then moved to their places.
+
+    If one cannot be written, all former files stay. Raises InputError naming the file.
+    """
+    try:
+        for path, content in files.items():
+            with _write_errors(path), _create(_partial(path)) as out:
+                out.write(content)
+                _flush(out)
+        for path in files:
+            with _write_errors(path):
+                _partial(path).replace(path)
+    finally:
+        for path in files:
+            _remove(_partial(path))
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _create(path: Path, mode: int = 0o666) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, mode))
+
+
+def _flush(out: BinaryIO) -> None:
+    out.flush()
+    os.fsync(out.fileno())
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}), make room or use another folder"
+            f"{path}: cannot be written ({error.strerror or error}), "
+            "make room or use another folder"
         ) from error
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yields a folder to fill, which becomes `folder` at the end; if anything fails, it is removed.
+
+    `folder` must be empty or not there, see `check_new_folder`.
+    """
+    partial = _partial(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
+        move_folder(partial, folder)
     finally:
-        for partial in beside.values():
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def move_folder(partial: Path, folder: Path) -> None:
+    """Moves a folder to a place that is empty or not there."""
+    if folder.exists():
+        folder.rmdir()
+    partial.rename(folder)
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raises InputError, naming the flag --output, if a folder exists and is not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"--output: {folder} exists and is not an empty folder, name another one")
+
+
+def encode_json(value: Any) -> bytes:
+    """Returns the content of a JSON file. Raises ValueError for a NaN, which JSON does not know."""
+    return json.dumps(value, indent=1, allow_nan=False).encode()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON as `write_whole` does."""
+    write_whole(path, encode_json(value))
 
 
 def encode_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
@@ -66,3 +140,47 @@ def _field(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return "" if not np.isfinite(value) else f"{value:.9g}"
     return value
+
+
+def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Writes a CSV, see `encode_table`, as `write_whole` does."""
+    write_whole(path, encode_table(header, rows))
+
+
+@contextlib.contextmanager
+def damage_named(path: Path, remedy: str, missing: str = "") -> Iterator[None]:
+    """Turns what reading a damaged file raises inside the block into an InputError that names it.
+
+    The error says what to do: `remedy`, or `missing` if the file is not there.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing, {missing or remedy}") from None
+    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: damaged ({error}), {remedy}") from error
+
+
+def read_json(path: Path, remedy: str, missing: str = "") -> dict[str, Any]:
+    """Returns the object in a JSON file. Raises InputError as `damage_named`."""
+    with damage_named(path, remedy, missing):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("not a JSON object")
+        return value
+
+
+def read_json_or_empty(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file, {} if it is missing or damaged: for what can be redone."""
+    try:
+        return read_json(path, "")
+    except InputError:
+        return {}
+
+
+def read_arrays(path: Path, remedy: str, missing: str = "") -> dict[str, NDArray[Any]]:
+    """Returns the arrays of an .npz file. Raises InputError as `damage_named`."""
+    with damage_named(path, remedy, missing), np.load(path, allow_pickle=False) as content:
+        return dict(content)

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from covjax.data.loader import SliceReader
 from covjax.data.prepared.dataset import Prepared
 from covjax.evaluation.predict import scores_of
-from covjax.files import encode_table, write_together
+from covjax.files import encode_json, encode_table, write_together
 from covjax.metrics import (
     DEFINITIONS,
     infected_or_not,
@@ -25,7 +25,6 @@ from covjax.metrics.calls import THRESHOLDS
 from covjax.metrics.registry import OUTLINES, find
 from covjax.metrics.surface import THETA, TOLERANCE
 from covjax.metrics.thresholds import threshold_to_json
-from covjax.settings.config import encode_json
 from covjax.stages.stage import CLASSIFICATION_CLASSES, Rows, Stage
 
 LESION_ROWS = ("lesions", "lesions_lost", "unseen")  # of a segmenter, see `delivered.lesion_rows`

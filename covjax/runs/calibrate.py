@@ -2,7 +2,6 @@
 workdir.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +15,14 @@ from covjax.data.prepared.dataset import Prepared
 from covjax.data.splits.splits import CLASSES, part_indices
 from covjax.errors import InputError, RunError
 from covjax.evaluation.predict import collect, make_predictor
+from covjax.files import damage_named, read_json, write_json
 from covjax.metrics import choose_threshold, classification_scores, fit_temperature
 from covjax.metrics.calibration import PRIOR, separable
 from covjax.metrics.thresholds import threshold_from_json, threshold_to_json
 from covjax.parallel import round_up
-from covjax.settings.config import write_json
 from covjax.stages.stage import Calibration, Stage
+
+DAMAGED = "delete it and run train.py again"
 
 
 def calibration_path(workdir: Path) -> Path:
@@ -107,19 +108,15 @@ def read_calibration(config: Any, workdir: Path) -> Calibration:
     if not is_asked(config):
         return Calibration()
     path = calibration_path(workdir)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+    if not path.is_file():
+        raise RunError(f"{path}: missing, run train.py with this workdir to the end first")
+    found = read_json(path, DAMAGED)
+    with damage_named(path, DAMAGED):
         calibration = Calibration(
             float(found["temperature"]), threshold_from_json(found), _notes(found)
         )
-    except FileNotFoundError:
-        raise RunError(
-            f"{path}: missing, run train.py with this workdir to the end first"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}), delete it and run train.py again") from None
     if not 0 < calibration.temperature < np.inf:
-        raise InputError(f"{path}: damaged (values out of range), delete it and run train.py again")
+        raise InputError(f"{path}: damaged (values out of range), {DAMAGED}")
     return calibration
 
 

@@ -2,7 +2,6 @@
 for beside.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -31,13 +30,14 @@ from covjax.evaluation.results import (
     write_part,
 )
 from covjax.evaluation.tta import check_tta
+from covjax.files import read_json, write_json
 from covjax.metrics import infected_or_not, per_image_dice
 from covjax.parallel import round_up
 from covjax.runs.both_stages import evaluate_framework, gated_confusions
 from covjax.runs.calibrate import noted
 from covjax.runs.slices import open_run_data, part_reader, with_crops
 from covjax.runs.trained import load_trained
-from covjax.settings.config import read_config, stage_names, write_json
+from covjax.settings.config import read_config, stage_names
 from covjax.stages.stage import Rows, Stage
 
 # Rows that an evaluation adds to those of training.
@@ -322,6 +322,6 @@ def _examples(run: Callable, reader: SliceReader, rows: Rows) -> dict[str, dict[
 def record_timing(workdir: Path, name: str, values: dict[str, Any]) -> None:
     """Adds what was measured of a stage to results/timing.json."""
     path = workdir / "results" / "timing.json"
-    timing = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    timing = read_json(path, "delete it") if path.is_file() else {}
     timing[name] = timing.get(name, {}) | values
     write_json(path, timing)

@@ -2,7 +2,6 @@
 before it writes.
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from covjax.data.splits.splits import PARTS, read_splits
 from covjax.errors import InputError
+from covjax.files import damage_named, read_json
 from covjax.preprocess.network_input import has_constant
 from covjax.pretrained import PACKAGE, load_pretrained
 from covjax.runs.trained import load_trained
@@ -187,11 +187,10 @@ def _check_same(path: Path, record: dict[str, Any], weights: str) -> None:
     """
     if not path.is_file():
         return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+    remedy = "use another --workdir"
+    before = read_json(path, remedy)
+    with damage_named(path, remedy):
         began_with = {kind: before[kind] for kind in IDENTITY if kind in record}
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}), use another --workdir") from None
     if began_with != {kind: record[kind] for kind in began_with}:
         raise InputError(
             f"init: {weights} changed since this run began, restore it or use another --workdir"

@@ -2,14 +2,12 @@
 use.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from covjax.data.intensity import parse_window
 from covjax.data.prepared.dataset import Prepared
-from covjax.errors import InputError
-from covjax.settings.config import write_json
+from covjax.files import damage_named, read_json, write_json
 
 
 def record_intensity(config: Any, data: Prepared, workdir: Path) -> None:
@@ -21,15 +19,9 @@ def record_intensity(config: Any, data: Prepared, workdir: Path) -> None:
 
 
 def read_intensity(workdir: Path) -> frozenset[str]:
-    """Returns what a run's slices held; runs of earlier versions, which record nothing, saw 8-bit
-    pictures.
-
-    Raises InputError when the record is damaged.
-    """
+    """Returns what a run's slices held. Raises InputError when the record cannot be read."""
     path = workdir / "intensity.json"
-    try:
-        return frozenset(json.loads(path.read_text(encoding="utf-8"))["values"])
-    except FileNotFoundError:
-        return frozenset({"8bit"})
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}), run train.py again to restore it") from None
+    remedy = "run train.py again to restore it"
+    found = read_json(path, remedy)
+    with damage_named(path, remedy):
+        return frozenset(found["values"])

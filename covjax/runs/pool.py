@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -17,11 +16,19 @@ from covjax.data.prepared.dataset import Prepared
 from covjax.data.splits.splits import CLASSES, count_notes, read_splits
 from covjax.errors import InputError
 from covjax.evaluation.results import filled_up, rank_examples, write_part
+from covjax.files import (
+    check_new_folder,
+    damage_named,
+    new_folder,
+    read_arrays,
+    read_json,
+    write_json,
+)
 from covjax.metrics import DEFINITIONS, infected_or_not, per_image_dice
 from covjax.runs.calibrate import noted, read_calibration
 from covjax.runs.evaluate import Seen, evaluate_seen, rows_from_arrays, rows_to_arrays
 from covjax.runs.trained import read_statistics
-from covjax.settings.config import flat_fields, read_config, stage_names, write_json
+from covjax.settings.config import flat_fields, read_config, stage_names
 from covjax.stages.stage import Calibration, make_stage
 
 # Fields in which the runs of one cross-validation may differ: which fold, and where the data lie.
@@ -41,12 +48,11 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     """
     if len(workdirs) < 2:
         raise InputError("--pool: one run, name two or more, e.g. --pool runs/fold0 runs/fold1")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output: {output} exists and is not an empty folder, name another one")
+    check_new_folder(output)
     configs = [json.loads(read_config(workdir).to_json_best_effort()) for workdir in workdirs]
     splits = [read_splits(workdir / "splits.json") for workdir in workdirs]
-    summaries = [_read_summary(workdir / "results" / part / "summary.json") for workdir in workdirs]
-    arrays = [read_arrays(workdir / "results" / part / "rows.npz") for workdir in workdirs]
+    summaries = [_read_summary(workdir, part) for workdir in workdirs]
+    arrays = [read_rows(workdir, part) for workdir in workdirs]
     _check_alike(workdirs, configs, splits, summaries)
     _check_apart(workdirs, [content["id"] for content in arrays], part)
     data, seen = _joined(splits[0], arrays)
@@ -61,9 +67,7 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     indices = np.arange(len(data))
     pooled = {"rows": rows_to_arrays(seen, data, indices)} | _examples(workdirs, part, seen, data)
     options = summaries[0]["options"] | {"pooled_runs": len(workdirs)} | _folds(splits)
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with new_folder(output) as partial:
         write_json(partial / "config.json", configs[0])
         write_json(partial / "splits.json", _pooled_splits(splits[0], data, part))
         if (workdirs[0] / LEFT_OUT).is_file():
@@ -77,11 +81,6 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
             pooled,
             options,
         )
-        if output.exists():
-            output.rmdir()
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_alike(
@@ -172,8 +171,12 @@ def _examples(
     As many of the best and worst of all are among them as every run kept; of the rest those nearest
     to the median.
     """
-    paths = [workdir / "results" / part / "examples.npz" for workdir in workdirs]
-    kept = [read_arrays(path) for path in paths if path.is_file()]
+    paths = {workdir: workdir / "results" / part / "examples.npz" for workdir in workdirs}
+    kept = [
+        read_arrays(path, _evaluate_again(workdir, part))
+        for workdir, path in paths.items()
+        if path.is_file()
+    ]
     if not kept:
         return {}
     kept = {name: _together([arrays[name] for arrays in kept]) for name in kept[0]}
@@ -241,30 +244,19 @@ def _pooled_splits(splits: Mapping[str, Any], data: Prepared, part: str) -> dict
     return same | {part: list(data.ids), "patients": {part: patients}, "slices": {part: counts}}
 
 
-def _read_summary(path: Path) -> dict[str, Any]:
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+def _read_summary(workdir: Path, part: str) -> dict[str, Any]:
+    path = workdir / "results" / part / "summary.json"
+    remedy = _evaluate_again(workdir, part)
+    summary = read_json(path, remedy)
+    with damage_named(path, remedy):
         return {name: summary[name] for name in ("definitions", "options")}
-    except FileNotFoundError:
-        raise _again(path, "missing") from None
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise _again(path, f"damaged ({error})") from error
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays that an evaluation left. Raises InputError if they are missing or
-    damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return dict(content)
-    except FileNotFoundError:
-        raise _again(path, "missing") from None
-    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
-        raise _again(path, f"damaged ({error})") from error
+def read_rows(workdir: Path, part: str) -> dict[str, np.ndarray]:
+    """Returns the arrays of rows.npz that an evaluation left, see `rows_from_arrays`."""
+    path = workdir / "results" / part / "rows.npz"
+    return read_arrays(path, _evaluate_again(workdir, part))
 
 
-def _again(path: Path, problem: str) -> InputError:
-    return InputError(
-        f"{path}: {problem}, run eval.py --workdir {path.parents[2]} --split {path.parent.name} again"
-    )
+def _evaluate_again(workdir: Path, part: str) -> str:
+    return f"run eval.py --workdir {workdir} --split {part} again"

@@ -19,13 +19,14 @@ from covjax.data.splits.splits import part_indices, read_splits
 from covjax.errors import InputError
 from covjax.evaluation.delivered import confusion_of
 from covjax.evaluation.predict import collect, make_predictor
+from covjax.files import write_json
 from covjax.metrics import segmentation_scores
 from covjax.metrics.registry import PROTOCOLS
 from covjax.parallel import round_up
 from covjax.runs.slices import view_settings
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
-from covjax.settings.config import check_config, write_json
+from covjax.settings.config import check_config
 from covjax.stages.stage import SEGMENTATION_CLASSES
 
 FIGURE = (304, 304)

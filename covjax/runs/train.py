@@ -14,7 +14,7 @@ from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared.dataset import Prepared, prepare
 from covjax.data.splits.splits import CLASSES, PARTS, make_splits, part_indices, read_splits
 from covjax.errors import InputError
-from covjax.files import write_whole
+from covjax.files import write_json, write_whole
 from covjax.parallel import AXIS
 from covjax.runs.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.runs.evaluate import evaluate_run, record_timing
@@ -23,7 +23,7 @@ from covjax.runs.intensity import record_intensity
 from covjax.runs.slices import check_sizes, part_reader, with_crops
 from covjax.runs.trained import load_trained, read_statistics, statistics_path
 from covjax.runtime import environment
-from covjax.settings.config import check_config, claim_workdir, settled, stage_names, write_json
+from covjax.settings.config import check_config, claim_workdir, settled, stage_names
 from covjax.stages.stage import Stage, make_stage, task_of
 from covjax.stages.statistics import measure_statistics, statistics_to_json
 from covjax.training.loop import train_stage

@@ -1,11 +1,11 @@
 """A trained stage, read back from the workdir of its run."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from covjax.errors import InputError, RunError
+from covjax.errors import RunError
+from covjax.files import damage_named, read_json
 from covjax.runs.calibrate import read_calibration
 from covjax.stages.stage import Stage, Statistics, make_stage, variable_shapes
 from covjax.stages.statistics import statistics_from_json
@@ -20,12 +20,10 @@ def statistics_path(name: str, workdir: Path) -> Path:
 def read_statistics(name: str, workdir: Path) -> Statistics:
     """Reads a stage's statistics. Raises InputError when they are missing or damaged."""
     path = statistics_path(name, workdir)
-    try:
-        return statistics_from_json(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing, this run has not begun to train its {name}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}), delete it and run train.py again") from None
+    remedy = "delete it and run train.py again"
+    found = read_json(path, remedy, f"this run has not begun to train its {name}")
+    with damage_named(path, remedy):
+        return statistics_from_json(found)
 
 
 def load_trained(

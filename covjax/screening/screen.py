@@ -24,7 +24,14 @@ from covjax.data.sources.source import fingerprint
 from covjax.errors import InputError, unknown
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predictions import mask_picture
-from covjax.files import encode_table, write_whole
+from covjax.files import (
+    check_new_folder,
+    move_folder,
+    read_json_or_empty,
+    write_json,
+    write_table,
+    write_whole,
+)
 from covjax.runs.intensity import read_intensity
 from covjax.screening.extent import (
     SCAN_COLUMNS,
@@ -46,7 +53,7 @@ from covjax.screening.overlays import (
     slice_columns,
 )
 from covjax.screening.screener import Screened, Screener
-from covjax.settings.config import read_config, write_json
+from covjax.settings.config import read_config
 
 SKIP_THEM = " (or pass over such files: --on_error=skip)"
 ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
@@ -96,8 +103,7 @@ def screen(
       InputError: a file cannot be used; nothing can; `output` holds something else; the run is unfinished, or has no
         segmenter to ask for masks; or what `masks` needs is not installed.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output: {output} exists and is not an empty folder, name another one")
+    check_new_folder(output)
     config = read_config(workdir)
     skipped = []
 
@@ -181,11 +187,7 @@ def _told(
 
 def _begin(partial: Path, told: dict[str, Any]) -> None:
     """Makes the folder of unfinished results, or keeps it if it is of the same call."""
-    try:
-        same = json.loads((partial / "screening.json").read_text(encoding="utf-8")) == told
-    except (OSError, ValueError):
-        same = False
-    if not same:
+    if read_json_or_empty(partial / "screening.json") != told:
         shutil.rmtree(partial, ignore_errors=True)
     write_json(partial / "screening.json", told)
     (partial / "done").mkdir(exist_ok=True)
@@ -199,12 +201,11 @@ def _screened(job: Job, name: str, opener: Opener) -> dict[str, Any] | None:
     try:
         scan = opener()
         stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in scan.files]
-        if record.is_file():
-            earlier = json.loads(record.read_text(encoding="utf-8"))
-            if earlier["stamps"] == stamps:
-                for reason in earlier["skipped"]:
-                    job.skip(InputError(reason))
-                return earlier
+        earlier = read_json_or_empty(record)
+        if earlier.get("stamps") == stamps:
+            for reason in earlier["skipped"]:
+                job.skip(InputError(reason))
+            return earlier
         found = {**_screen_scan(job, scan), "stamps": stamps}
     except InputError as error:
         shutil.rmtree(job.output / "overlays" / name, ignore_errors=True)
@@ -338,7 +339,7 @@ def _finish(
             ["" if line.get(column) is None else line[column] for column in columns]
             for line in lines
         ]
-        write_whole(partial / name, encode_table(columns, rows))
+        write_table(partial / name, columns, rows)
 
     of_slices, of_scans = (
         columns(told.get("classes", ())) for columns in (slice_columns, scan_columns)
@@ -352,9 +353,7 @@ def _finish(
     write_whole(partial / LEFT_OUT, left_out_table([LeftOut(**one) for one in told["left_out"]]))
     write_json(partial / "screening.json", told)
     shutil.rmtree(partial / "done")
-    if output.exists():
-        output.rmdir()
-    partial.rename(output)
+    move_folder(partial, output)
 
 
 def _summary(done: Sequence[dict[str, Any]], skipped: int, others: int) -> str:

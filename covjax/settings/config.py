@@ -20,7 +20,7 @@ from covjax.data.sources.prlab21 import PRLAB21_FRAMES
 from covjax.data.sources.registry import SOURCES, check_spacing
 from covjax.data.splits.splits import RULES, check_folds, split_shares
 from covjax.errors import InputError, unknown
-from covjax.files import write_whole
+from covjax.files import read_json, write_json
 from covjax.metrics.thresholds import check_rule
 from covjax.models import published
 from covjax.nn.layers import BATCH_NORMS
@@ -78,6 +78,7 @@ SUPERSEDED_POOLING = {
     "haar": ("haar", "haar"),
     "haar_bands": ("haar_bands", "haar"),
 }
+DAMAGED = "restore it or use another --workdir"
 SELECTIONS = {"infected": "the slices with infection, as the paper trains", "all": "every slice"}
 
 
@@ -232,7 +233,7 @@ def claim_workdir(workdir: Path, config: ConfigDict, free: str = "") -> None:
     ours = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
     if path.is_file():
-        before = _with_added(_read(path))
+        before = _with_added(read_json(path, DAMAGED))
         mine, theirs = (_bound(flat_fields(values), free) for values in (ours, before))
         for key, value in mine.items():
             if key not in theirs or theirs[key] != value:
@@ -262,7 +263,7 @@ def read_config(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(f"{workdir}: no config.json, this is not the workdir of a run")
-    values = _with_added(_read(path))
+    values = _with_added(read_json(path, DAMAGED))
     try:
         config = ConfigDict(values).lock()
         check_config(config)
@@ -271,32 +272,6 @@ def read_config(workdir: Path) -> ConfigDict:
             f"{path}: damaged ({error}), restore it or use another --workdir"
         ) from error
     return config
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically: readers see the old file or the new one. Raises InputError if it
-    cannot be written.
-    """
-    write_whole(path, encode_json(value))
-
-
-def encode_json(value: Any) -> bytes:
-    """Returns the content of a JSON file. Raises ValueError for a NaN, which JSON does not know."""
-    return json.dumps(value, indent=1, allow_nan=False).encode()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path}: damaged ({error}), restore it or use another --workdir"
-        ) from None
-    if not isinstance(value, dict):
-        raise InputError(
-            f"{path}: damaged (not a JSON object), restore it or use another --workdir"
-        )
-    return value
 
 
 def _with_added(values: dict[str, Any]) -> dict[str, Any]:

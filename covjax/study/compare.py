@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import covjax
+from covjax.files import read_json_or_empty
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test, per_image_dice, score
 from covjax.metrics.jackknife import limited, t_intervals
 from covjax.metrics.resampling import Statistic, ratio
 from covjax.runs.evaluate import rows_from_arrays
-from covjax.runs.pool import read_arrays
+from covjax.runs.pool import read_rows
 from covjax.settings.config import flat_fields
 from covjax.study.grid import STAGE, Run, variant_names
 
@@ -105,8 +106,7 @@ def _read_rows(run: Run) -> tuple[list[str], list[str], np.ndarray]:
     """Returns id, patient and confusion matrix [n, 2, 2], infected or not, of the slices that a run
     was tested on.
     """
-    path = run.workdir / "results" / "test" / "rows.npz"
-    arrays = read_arrays(path)
+    arrays = read_rows(run.workdir, "test")
     seen = rows_from_arrays(arrays).get(STAGE)
     if seen is None:  # a fold without infection: there is nothing to segment
         return [], [], np.zeros((0, 2, 2), np.int64)
@@ -223,9 +223,7 @@ def _fields(config: Any, name: str) -> dict[str, Any]:
 
 def _run(run: Run, confusion: np.ndarray) -> dict[str, Any]:
     """What is told of one run: its own scores and how it was trained."""
-    timing = json.loads((run.workdir / "results" / "timing.json").read_text(encoding="utf-8"))[
-        STAGE
-    ]
+    timing = read_json_or_empty(run.workdir / "results" / "timing.json").get(STAGE, {})
     counts = Counts(confusion[None], np.ones((1, len(confusion)), bool))
     values = {what: make(counts)(np.ones((1, len(confusion))))[0] for what, make in SCORES.items()}
     told = {"seed": run.seed, "fold": run.fold, "workdir": "/".join(run.workdir.parts[-3:])}

@@ -2,7 +2,6 @@
 variants.
 """
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -15,11 +14,12 @@ import numpy as np
 from covjax.data.prepared.dataset import prepare
 from covjax.data.splits.splits import make_splits
 from covjax.errors import InputError, RunError
+from covjax.files import read_json_or_empty, write_json
 from covjax.metrics import DEFINITIONS
 from covjax.preprocess.network_input import slice_size
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
-from covjax.settings.config import claim_workdir, write_json
+from covjax.settings.config import claim_workdir
 from covjax.study.compare import compare_variants
 from covjax.study.grid import STAGE, Run, planned_runs
 
@@ -58,8 +58,8 @@ def is_finished(run: Run) -> bool:
     """Whether a run trained to its end and was evaluated, without options, by the present
     definitions of scores.
     """
-    timing = _read(run.workdir / "results" / "timing.json").get(STAGE, {})
-    summary = _read(run.workdir / "results" / "test" / "summary.json")
+    timing = read_json_or_empty(run.workdir / "results" / "timing.json").get(STAGE, {})
+    summary = read_json_or_empty(run.workdir / "results" / "test" / "summary.json")
     evaluated = summary.get("definitions") == DEFINITIONS and not summary.get("options")
     return timing.get("epochs") == run.config[STAGE].epochs and evaluated
 
@@ -100,7 +100,7 @@ def _speeds(done: Sequence[Run], workdir: Path) -> dict[str, float]:
     """
     path = workdir / "speed.json"
     first = {run.variant: run for run in reversed(done)}
-    known = _read(path)
+    known = read_json_or_empty(path)
     if not first.keys() <= known.keys():
         known = _measured(first)
         write_json(path, known)
@@ -132,14 +132,3 @@ def _measured(runs: dict[str, Run]) -> dict[str, float]:
         name: round(1000 * min(found) / runs[name].config[STAGE].batch_size, 3)
         for name, found in seconds.items()
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Returns a JSON object, {} if it is not there or damaged: what it tells of is then made
-    again.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -7,6 +7,8 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from covjax.files import write_whole
+
 
 def rewind(path: Path, stage: str, step: int) -> None:
     """Drops this stage's records after `step`: a resumed run writes them again."""
@@ -20,9 +22,7 @@ def rewind(path: Path, stage: str, step: int) -> None:
             continue  # a line cut short by a kill
         if record["stage"] != stage or record["step"] <= step:
             kept.append(line)
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, "".join(kept).encode())
 
 
 class History:

@@ -18,12 +18,13 @@ from covjax.data.formats.volumes import canonical
 from covjax.data.intensity import eight_bit
 from covjax.data.phantom.picture import phantom_slice
 from covjax.errors import InputError
+from covjax.files import write_json
 from covjax.report import build_screening
 from covjax.screening import inputs as screened
 from covjax.screening import screen as screening
 from covjax.screening.screen import overlay, screen
 from covjax.screening.screener import Screener
-from covjax.settings.config import read_config, write_json
+from covjax.settings.config import read_config
 from tests.data.written import SPACING, dicom_slice, save, scan, write_nifti, write_series
 
 DRAWN = 200  # files left out that a page names

@@ -20,12 +20,12 @@ from covjax.data.splits.splits import make_splits
 from covjax.data.views import View, whole_box
 from covjax.errors import InputError
 from covjax.evaluation.predict import collect, make_predictor
+from covjax.files import write_json
 from covjax.parallel import round_up
 from covjax.runs.slices import part_reader
 from covjax.runs.train import train_run
 from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
-from covjax.settings.config import write_json
 from tests.data.sizes import unpadded
 from tests.data.written import SPACING, scan, write_nifti, write_series
 from tests.trained import tiny_config

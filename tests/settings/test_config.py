@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from covjax.errors import InputError
+from covjax.files import write_json
 from covjax.models import list_models, model_options
-from covjax.settings.config import check_config, claim_workdir, read_config, settled, write_json
+from covjax.settings.config import check_config, claim_workdir, read_config, settled
 from tests.places import ROOT
 
 CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem != "common")

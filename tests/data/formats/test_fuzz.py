@@ -18,8 +18,9 @@ from configs import common, framework
 from covjax.data.intensity import eight_bit
 from covjax.data.sources.registry import open_source
 from covjax.errors import InputError
+from covjax.files import write_json
 from covjax.screening.inputs import find_screened
-from covjax.settings.config import check_config, read_config, write_json
+from covjax.settings.config import check_config, read_config
 from tests.data.written import dicom_slice, save, scan, write_frames, write_nifti
 
 EACH = int(os.environ.get("COVJAX_FUZZ", 40))  # mutations per kind of file

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from covjax.errors import InputError
+from covjax.files import (
+    encode_table,
+    new_folder,
+    open_whole,
+    read_arrays,
+    read_json,
+    read_json_or_empty,
+    write_json,
+    write_together,
+)
+
+
+def test_a_file_that_fails_on_the_way_stays_as_it_was(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    with open_whole(path) as out:
+        out.write(b"before")
+    with pytest.raises(KeyError), open_whole(path) as out:
+        out.write(b"after")
+        raise KeyError
+    assert path.read_bytes() == b"before"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_files_that_belong_together_are_written_all_or_none_and_the_bad_one_is_named(tmp_path):
+    (tmp_path / "a").write_bytes(b"before")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(InputError, match=r"b: cannot be written \(.*\), make room"):
+        write_together({tmp_path / "b": b"", tmp_path / "a": b"after"})
+    assert (tmp_path / "a").read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_folder_is_there_when_it_is_whole(tmp_path):
+    with pytest.raises(KeyError), new_folder(tmp_path / "new") as folder:
+        write_json(folder / "a.json", {})
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "new").mkdir()
+    with new_folder(tmp_path / "new") as folder:
+        write_json(folder / "a.json", {"a": 1})
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "a.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\ud800", '{"a": 1'])
+def test_damaged_json_is_named_with_the_remedy(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_text(content, errors="surrogatepass")
+    with pytest.raises(InputError, match=r"a\.json: damaged \(.*\), mend it"):
+        read_json(path, "mend it")
+    assert read_json_or_empty(path) == {}
+
+
+def test_a_file_that_is_missing_or_no_array_file_is_named(tmp_path):
+    path = tmp_path / "a.npz"
+    with pytest.raises(InputError, match="missing, mend it"):
+        read_arrays(path, "mend it")
+    with pytest.raises(InputError, match="missing, make it"):
+        read_arrays(path, "mend it", missing="make it")
+    np.savez(path, a=np.arange(3))
+    assert read_arrays(path, "")["a"].tolist() == [0, 1, 2]
+    for content in (b"", b"PK\x03\x04", path.read_bytes()[:-30]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.npz: damaged \(.*\), mend it"):
+            read_arrays(path, "mend it")
+
+
+def test_numbers_of_a_table_read_back_as_they_were_and_nan_is_empty():
+    table = encode_table(("a", "b"), [(np.float32(0.1), float("nan")), ("x,y", 3)]).decode()
+    assert table.splitlines() == ["a,b", "0.100000001,", '"x,y",3']
+    assert np.float32(0.1) == np.float32(table.splitlines()[1].split(",")[0])
