@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from covjax.data.formats.volumes import reading
+from covjax.data.formats.damage import reading
 from covjax.errors import InputError
 from covjax.files import write_whole
 

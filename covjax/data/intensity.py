@@ -34,7 +34,7 @@ def eight_bit(values: np.ndarray, window: tuple[float, float] | None) -> np.ndar
 
 
 def choose_window(
-    name: object, values: str, trained_on: Collection[str], window: str, told: str = ""
+    name: object, values: str, trained_on: Collection[str], window: str, declared: str = ""
 ) -> tuple[float, float] | None:
     """Returns the window that brings a scan to what a run was trained on; None: its values as they
     are.
@@ -44,14 +44,14 @@ def choose_window(
       values: hu or 8bit, what it holds.
       trained_on: what the training slices held, of these two.
       window: the run's, through which it saw HU.
-      told: the user's word: a window, which HU go through, or as_is, for 8-bit values of which the run saw none; "" for
+      declared: the user's word: a window, which HU go through, or as_is, for 8-bit values of which the run saw none; "" for
         none. It is for scans of that kind only: what else a folder holds is treated as without it.
 
     Raises:
       InputError: the run saw no such values and the user did not say what to do.
     """
-    if told and (told == AS_IS) == (values == "8bit"):
-        return None if told == AS_IS else parse_window(told, "--window")
+    if declared and (declared == AS_IS) == (values == "8bit"):
+        return None if declared == AS_IS else parse_window(declared, "--window")
     if values in trained_on:
         return parse_window(window) if values == "hu" else None
     if values == "hu":

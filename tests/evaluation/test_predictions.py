@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covjax.data.formats.picture_masks import read_mask
 from covjax.errors import InputError
 from covjax.evaluation.predictions import file_of, saved_predictions
+from tests.data.masks import read_mask
 
 ROWS = {
     "predicted": np.eye(3, dtype=np.uint8)[None],

@@ -37,13 +37,13 @@ class Picture(NamedTuple):
     turned: bool = False  # upright, as its EXIF or TIFF orientation says
 
 
-def read_deep(path: Path, values: np.ndarray, told: str = "auto", bits: int = 0) -> Picture:
+def read_deep(path: Path, values: np.ndarray, declared: str = "auto", bits: int = 0) -> Picture:
     """Returns what the values [H, W] of a picture are.
 
     Args:
       path: what errors name.
       values: 16-bit, 32-bit or floating-point greys.
-      told: what the user says, of covjax.data.formats.hounsfield.INTENSITIES.
+      declared: what the user says, of covjax.data.formats.hounsfield.INTENSITIES.
       bits: of grey levels, of BITS.
 
     Raises:
@@ -52,8 +52,10 @@ def read_deep(path: Path, values: np.ndarray, told: str = "auto", bits: int = 0)
     """
     if not np.isfinite(values).all():
         raise InputError(f"{path}: holds NaN or infinite values, repair or remove the file")
-    if told not in ("auto", "8bit") or (told == "8bit" and told in kinds_accepted(values)):
-        reading = decide_values(path, values, told)
+    if declared not in ("auto", "8bit") or (
+        declared == "8bit" and declared in kinds_accepted(values)
+    ):
+        reading = decide_values(path, values, declared)
         converted = reading.convert(values)
         if reading.intensity == "8bit":
             converted = eight_bit(converted, None)
@@ -74,11 +76,11 @@ def read_deep(path: Path, values: np.ndarray, told: str = "auto", bits: int = 0)
     return Picture(_scaled(values, 16))
 
 
-def check_used(path: Path, grey: np.ndarray, told: str) -> None:
+def check_used(path: Path, grey: np.ndarray, declared: str) -> None:
     """Raises InputError for a colour picture of 16 bits, of which the decoder kept 8 [H, W], that
     hardly uses them.
     """
-    if told not in ("auto", "8bit") or grey.max() < USED // 256:
+    if declared not in ("auto", "8bit") or grey.max() < USED // 256:
         raise InputError(
             f"{path}: 16-bit colour, of which only the upper 8 bits are read, here at most {grey.max()} of 255; save "
             "it as 16-bit grey, or as 8-bit"

@@ -1,6 +1,7 @@
 """Pictures in DICOM files: their tags first, pixels one frame at a time."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +10,9 @@ import pydicom
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from covjax.data.formats.damage import reading
 from covjax.data.formats.dicom_kinds import no_axial_ct
 from covjax.data.formats.images import MAX_PIXELS
-from covjax.data.formats.volumes import reading
 from covjax.errors import InputError
 
 MAX_FRAMES = 100_000
@@ -27,7 +28,8 @@ TAGS = [
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Frame:
     """One picture of a file: where it lies in the patient, and how its stored values become HU."""
 
     path: Path
@@ -37,7 +39,7 @@ class Frame(NamedTuple):
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None  # directions of a row and of a column
     place: tuple[float, ...]  # to sort by where positions are missing: slice location, or number
-    spacing: tuple[float, float] | None  # mm between rows, columns
+    spacing: tuple[float, ...] | None  # mm between rows, columns
     thickness: float | None
     slope: float
     intercept: float
@@ -141,9 +143,8 @@ def read_frames(path: Path) -> tuple[Tags, list[Frame]]:
             return tags, []
         _check_picture(path, data)
         frames = [_frame(path, data, k) for k in range(int(data.get("NumberOfFrames") or 1))]
-        return tags._replace(
-            no_ct=no_axial_ct(data, [frame.orientation for frame in frames])
-        ), frames
+        no_ct = no_axial_ct(data, [frame.orientation for frame in frames])
+        return tags._replace(no_ct=no_ct), frames
 
 
 def _check_picture(path: Path, data: pydicom.Dataset) -> None:
@@ -174,40 +175,49 @@ def _frame(path: Path, data: pydicom.Dataset, k: int) -> Frame:
                 return inner[0].get(name)
         return data.get(name)
 
-    slope = find("RescaleSlope", "PixelValueTransformationSequence")
-    intercept = find("RescaleIntercept", "PixelValueTransformationSequence")
-    thickness = find("SliceThickness", "PixelMeasuresSequence") or find(
-        "SpacingBetweenSlices", "PixelMeasuresSequence"
-    )
+    measures = "PixelMeasuresSequence"
+    scaling = "PixelValueTransformationSequence"
+    slope = _number(find("RescaleSlope", scaling), 1.0)
+    intercept = _number(find("RescaleIntercept", scaling), 0.0)
+    if not np.isfinite([slope, intercept]).all() or slope == 0:
+        raise InputError(
+            f"{path}: rescale slope {slope} and intercept {intercept} are damaged, replace it"
+        )
+    thickness = find("SliceThickness", measures) or find("SpacingBetweenSlices", measures)
     places = (data.get("SliceLocation"), data.get("InstanceNumber"))
-    frame = Frame(
+    return Frame(
         path=path,
         index=k,
         shape=(int(data.Rows), int(data.Columns)),
         position=_numbers(find("ImagePositionPatient", "PlanePositionSequence"), 3),
-        orientation=_numbers(find("ImageOrientationPatient", "PlaneOrientationSequence"), 6),
+        orientation=_directions(path, find("ImageOrientationPatient", "PlaneOrientationSequence")),
         place=(next((float(p) for p in places if p not in (None, "")), np.nan), float(k)),
-        spacing=_numbers(find("PixelSpacing", "PixelMeasuresSequence"), 2),
+        spacing=_numbers(find("PixelSpacing", measures), 2),
         thickness=abs(float(thickness)) if thickness else None,
-        slope=1.0 if slope in (None, "") else float(slope),
-        intercept=0.0 if intercept in (None, "") else float(intercept),
+        slope=slope,
+        intercept=intercept,
         inverted=data.get("PhotometricInterpretation") == "MONOCHROME1",
-        hu=str(find("RescaleType", "PixelValueTransformationSequence") or "") == "HU"
-        or float(intercept or 0) <= -1000,
-        padding=None,
+        hu=str(find("RescaleType", scaling) or "") == "HU" or intercept <= -1000,
+        padding=_padding(data, slope, intercept),
         unused=max(0, int(data.get("BitsAllocated") or 16) - int(data.get("BitsStored") or 16)),
     )
-    if frame.orientation is not None:
-        turned = np.reshape(frame.orientation, (2, 3))
-        if np.abs(turned @ turned.T - np.eye(2)).max() > 0.01:
+
+
+def _directions(path: Path, values: Any) -> tuple[float, ...] | None:
+    """Returns the directions of a row and a column. Raises InputError if they are no right angle."""
+    numbers = _numbers(values, 6)
+    if numbers is not None:
+        axes = np.reshape(numbers, (2, 3))
+        if np.abs(axes @ axes.T - np.eye(2)).max() > 0.01:
             raise InputError(
-                f"{path}: its ImageOrientationPatient is damaged (no directions at right angles), remove it"
+                f"{path}: its ImageOrientationPatient is damaged (no directions at right angles), "
+                "remove it"
             )
-    if not np.isfinite([frame.slope, frame.intercept]).all() or frame.slope == 0:
-        raise InputError(
-            f"{path}: rescale slope {frame.slope} and intercept {frame.intercept} are damaged, replace it"
-        )
-    return frame._replace(padding=_padding(data, frame.slope, frame.intercept))
+    return numbers
+
+
+def _number(value: Any, default: float) -> float:
+    return default if value in (None, "") else float(value)
 
 
 def _padding(data: pydicom.Dataset, slope: float, intercept: float) -> tuple[float, float] | None:
@@ -249,10 +259,6 @@ def _syntax(path: Path) -> pydicom.uid.UID:
     if "TransferSyntaxUID" in data.file_meta:
         return data.file_meta.TransferSyntaxUID
     implicit, little = data.original_encoding
-    return (
-        ImplicitVRLittleEndian
-        if implicit
-        else ExplicitVRLittleEndian
-        if little
-        else ExplicitVRBigEndian
-    )
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian

@@ -5,12 +5,12 @@ by their tags.
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from pydicom.uid import UID
 
-from covjax.data.formats.volumes import reading
+from covjax.data.formats.damage import reading
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 # computed tomography; scans converted by somebody; files that do not say
@@ -30,8 +30,8 @@ CAPTURED_FRAMES = STORAGE + "7.3"
 SHOWN_ONLY = {
     "LOCALIZER": "a localizer, no axial slice",
     "SCREEN SAVE": "a screenshot, no CT slice",
+    "DOSE_INFO": "a dose report, no CT slice",
 }
-SHOWN_ONLY |= {"DOSE_INFO": "a dose report, no CT slice"}
 PLANES = ("sagittal", "coronal")
 OBLIQUE = 1e-3  # by which a slice's normal must be nearer to another axis than to that of the body
 MARK = b"DICM"
@@ -67,7 +67,8 @@ def _begins_with_elements(file: BinaryIO, size: int) -> bool:
 
     ACR-NEMA files and those stripped of their header begin so.
     """
-    for order in ("little", "big"):
+    orders: tuple[Literal["little"], Literal["big"]] = ("little", "big")
+    for order in orders:
         file.seek(0)
         if int.from_bytes(file.read(2), order) not in (2, 8):
             continue
@@ -78,7 +79,9 @@ def _begins_with_elements(file: BinaryIO, size: int) -> bool:
     return False
 
 
-def _first_tags(file: BinaryIO, size: int, order: str) -> Iterator[tuple[int, int]]:
+def _first_tags(
+    file: BinaryIO, size: int, order: Literal["little", "big"]
+) -> Iterator[tuple[int, int]]:
     """Yields the tags of up to ELEMENTS elements of a data set; ends early where they are none."""
     for _ in range(ELEMENTS):
         head = file.read(8)

@@ -20,8 +20,9 @@ from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, TM
 
 from covjax import __version__
+from covjax.data.formats.damage import reading
 from covjax.data.formats.dicom import Frame
-from covjax.data.formats.volumes import Volume, reading, stored_array
+from covjax.data.formats.volumes import Volume, stored_array
 from covjax.errors import InputError
 from covjax.files import write_whole
 

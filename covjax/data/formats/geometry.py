@@ -74,17 +74,18 @@ def canonical_spacing(geometry: Geometry) -> tuple[float, float, float] | None:
     voxel, |det| of the affine, and that of the last two the area of a pixel, however sheared the
     grid.
     """
-    columns, rows, slices = np.abs(np.diag(np.linalg.qr(canonical_affine(geometry)[:3, :3])[1]))
-    sizes = np.array([slices, rows, columns])
-    if not (np.isfinite(sizes).all() and (sizes > 1e-3).all() and (sizes < 1e3).all()):
+    triangular = np.linalg.qr(canonical_affine(geometry)[:3, :3])[1]
+    columns, rows, slices = map(float, np.abs(np.diag(triangular)))
+    if not all(1e-3 < size < 1e3 for size in (slices, rows, columns)):
         return None
-    return tuple(float(size) for size in sizes)
+    return slices, rows, columns
 
 
 def canonical_shape(geometry: Geometry) -> tuple[int, int, int]:
     """Returns the number of slices, rows and columns."""
     order = np.argsort(geometry.orientation[:, 0])  # stored axis of each of L, P, S
-    return tuple(int(geometry.shape[axis]) for axis in order[::-1])
+    slices, rows, columns = (int(geometry.shape[axis]) for axis in order[::-1])
+    return slices, rows, columns
 
 
 def is_sheared(geometry: Geometry) -> bool:

@@ -90,15 +90,19 @@ class Reading(NamedTuple):
 
 
 def decide(
-    path: Path, values: np.ndarray, told: str = "auto", declared: str = "auto", padding: Ranges = ()
+    path: Path,
+    values: np.ndarray,
+    declared: str = "auto",
+    stated: str = "auto",
+    padding: Ranges = (),
 ) -> Reading:
     """Returns what the values of a file are.
 
     Args:
       path: what errors name.
       values: of the file, or a sample of them; any shape.
-      told: what the user says, of INTENSITIES.
-      declared: hu or 8bit where the file says so. HU are believed where the values do not contradict.
+      declared: what the user says, of INTENSITIES.
+      stated: hu or 8bit where the file says so. HU are believed where the values do not contradict.
       padding: ranges that the file says are padding.
 
     Raises:
@@ -106,22 +110,22 @@ def decide(
         is never assumed.
     """
     values = np.asarray(values).ravel()
-    if told != "auto":
-        found = _as_told(values, told, declared, padding)
+    if declared != "auto":
+        found = _as_declared(values, declared, stated, padding)
         if found is None:
-            reason = f"{described(values, padding)} cannot be what --intensity={told} says"
-            raise InputError(f"{path}: {reason}; they {_advice(values, declared, padding)}")
+            reason = f"{described(values, padding)} cannot be what --intensity={declared} says"
+            raise InputError(f"{path}: {reason}; they {_advice(values, stated, padding)}")
         return found
     rest, empty = set_aside(values, padding)
     windowed = _windowed(rest)
     assumed = tuple(bounds for bounds in empty if bounds not in padding)
     if _is_hu(values, rest) and not windowed:
         return Reading("hu", empty, assumed)
-    if windowed and declared != "hu" and not _lone_air(values, rest):
+    if windowed and stated != "hu" and not _lone_air(values, rest):
         return Reading("8bit", empty, assumed)
-    if declared == "hu" and not windowed and _fits(rest, 0):
+    if stated == "hu" and not windowed and _fits(rest, 0):
         return Reading("hu", empty, assumed)
-    raise InputError(f"{path}: {described(values, padding)} {_advice(values, declared, padding)}")
+    raise InputError(f"{path}: {described(values, padding)} {_advice(values, stated, padding)}")
 
 
 def looks_like(values: np.ndarray, padding: Ranges = ()) -> tuple[str, ...]:
@@ -130,17 +134,19 @@ def looks_like(values: np.ndarray, padding: Ranges = ()) -> tuple[str, ...]:
 
 
 def kinds_accepted(
-    values: np.ndarray, declared: str = "auto", padding: Ranges = ()
+    values: np.ndarray, stated: str = "auto", padding: Ranges = ()
 ) -> tuple[str, ...]:
     """Returns which of INTENSITIES a user may declare of these values."""
     values = np.asarray(values).ravel()
     return tuple(
-        kind for kind in INTENSITIES if kind != "auto" and _as_told(values, kind, declared, padding)
+        kind
+        for kind in INTENSITIES
+        if kind != "auto" and _as_declared(values, kind, stated, padding)
     )
 
 
 def set_aside(
-    values: np.ndarray, declared: Ranges = ()
+    values: np.ndarray, padding: Ranges = ()
 ) -> tuple[np.ndarray, tuple[tuple[float, float], ...]]:
     """Returns the values [..] that are no padding, and the ranges that are.
 
@@ -149,7 +155,7 @@ def set_aside(
     """
     rest = values
     found = []
-    for low, high in declared:
+    for low, high in padding:
         inside = _inside(rest, [(low, high)])
         others = rest[~inside]
         if others.size and ((others < low).mean() <= BEYOND or (others > high).mean() <= BEYOND):
@@ -183,40 +189,40 @@ def described(values: np.ndarray, padding: Ranges = ()) -> str:
     )
 
 
-def _as_told(values: np.ndarray, told: str, declared: str, padding: Ranges) -> Reading | None:
+def _as_declared(values: np.ndarray, declared: str, stated: str, padding: Ranges) -> Reading | None:
     """Follows the user; None if the values look like something else, or lie where no CT does."""
-    padded = _unwrapped_ranges(padding, told)
-    rest, empty = set_aside(_unwrapped(values, told), padded)
+    padded = _unwrapped_ranges(padding, declared)
+    rest, empty = set_aside(_unwrapped(values, declared), padded)
     found = Reading(
-        told, empty, tuple(bounds for bounds in empty if bounds not in padded), declared=True
+        declared, empty, tuple(bounds for bounds in empty if bounds not in padded), declared=True
     )
-    if told == "8bit":
+    if declared == "8bit":
         beyond = rest.min() < -OVERSHOOT or rest.max() > 255 + OVERSHOOT
         return None if beyond or _unit(rest) else found
     if rest.min() == rest.max():  # nothing but padding, or nothing but air
         return found
-    if declared == "8bit" or (told != "hu" and _windowed(rest)):
+    if stated == "8bit" or (declared != "hu" and _windowed(rest)):
         return None
-    if not _fits(rest, OFFSETS[told]):
-        others = set(looks_like(values, padding)) - {told}
-        hu = rest - OFFSETS[told]
+    if not _fits(rest, OFFSETS[declared]):
+        others = set(looks_like(values, padding)) - {declared}
+        hu = rest - OFFSETS[declared]
         if others or not EMPTY <= np.median(hu) <= DENSE or (hu < LOWEST).mean() > RARE:
             return None
     return found
 
 
-def _advice(values: np.ndarray, declared: str, padding: Ranges) -> str:
+def _advice(values: np.ndarray, stated: str, padding: Ranges) -> str:
     """Returns what values may be and how to say so; only what `decide` accepts."""
     rest, _ = set_aside(values, padding)
     if _windowed(rest) and rest.max() > 1:
-        which = "" if declared == "8bit" else "HU or 8-bit, declare which with --intensity=hu or "
+        which = "" if stated == "8bit" else "HU or 8-bit, declare which with --intensity=hu or "
         return f"may be {which or '8-bit, use '}{remedy('8bit')}"
     found = looks_like(values, padding)
     if found:
         names = " or ".join(NAMES[kind] for kind in found)
         return f"look like {names}, which is not assumed: declare it with {' or '.join(map(remedy, found))}"
     neither = "are neither HU (air is -1000) nor 8-bit (0..255), export it again as one of them"
-    kinds = kinds_accepted(values, declared, padding)
+    kinds = kinds_accepted(values, stated, padding)
     return (
         f"{neither}, or declare it if you know better: {' or '.join(map(remedy, kinds))}"
         if kinds
@@ -264,17 +270,14 @@ def _fits(rest: np.ndarray, offset: float) -> bool:
 
 def _unwrapped(values: np.ndarray, kind: str) -> np.ndarray:
     values = np.asarray(values, np.float32)
-    return (
-        np.where(values > HIGHEST, values - np.float32(65536), values)
-        if kind == "hu_signed"
-        else values
-    )
+    if kind != "hu_signed":
+        return values
+    return np.where(values > HIGHEST, values - np.float32(65536), values)
 
 
 def _unwrapped_ranges(ranges: Ranges, kind: str) -> Ranges:
-    return [
-        tuple(float(bound) for bound in _unwrapped(np.array(bounds), kind)) for bounds in ranges
-    ]
+    found = [_unwrapped(np.array(bounds), kind) for bounds in ranges]
+    return [(float(low), float(high)) for low, high in found]
 
 
 def _inside(values: np.ndarray, ranges: Ranges) -> np.ndarray:

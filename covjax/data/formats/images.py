@@ -2,14 +2,12 @@
 one.
 """
 
-import struct
-import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from covjax.data.formats.damage import reading
 from covjax.data.formats.deep_pictures import Picture, check_used, read_deep
 from covjax.errors import InputError
 
@@ -52,21 +50,23 @@ def list_images(folder: Path, but: str | None = None) -> dict[str, Path]:
     return found
 
 
-def read_picture(path: Path, told: str = "auto", bits: int = 0) -> Picture:
+def read_picture(path: Path, declared: str = "auto", bits: int = 0) -> Picture:
     """Reads a picture, upright as its EXIF or TIFF orientation says.
 
     Colour becomes luminance and transparency black. Of more than 8 bits a pixel, grey levels are
-    scaled to 8, and HU are HU where `told` says so (covjax.data.formats.hounsfield.INTENSITIES; it is for
+    scaled to 8, and HU are HU where `declared` says so (covjax.data.formats.hounsfield.INTENSITIES; it is for
     such pictures alone). `bits` says how many bits grey levels use
     (covjax.data.formats.deep_pictures.BITS). Raises InputError naming the file when it is damaged, not a
     picture, CMYK, too large or too small, or when it is not clear what its values are.
     """
     image = decoded(path)
     if image.mode in DEEP:
-        return read_deep(path, np.asarray(image), told, bits)._replace(turned=image.info[TURNED])
+        return read_deep(path, np.asarray(image), declared, bits)._replace(
+            turned=image.info[TURNED]
+        )
     grey = as_grey(image, path)
     if image.info[SIXTEEN]:
-        check_used(path, grey, told)
+        check_used(path, grey, declared)
     return Picture(grey, turned=image.info[TURNED])
 
 
@@ -102,21 +102,17 @@ def as_grey(image: Image.Image, name: object) -> np.ndarray:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    return np.asarray(
-        image.convert("RGB").convert("L") if image.mode == "P" else image.convert("L")
-    )
+    if image.mode == "P":
+        image = image.convert("RGB")
+    return np.asarray(image.convert("L"))
 
 
 def decoded(path: Path, pixels: bool = True) -> Image.Image:
-    """Opens, checks and decodes a picture, and turns it upright; without `pixels` its header alone.
-
-    Every way in which it can be damaged becomes one InputError.
-    """
-    try:
+    """Opens, checks and decodes a picture, and turns it upright; without `pixels` its header alone."""
+    with reading(path):
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty, restore or remove it")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on odd metadata and on size, which is checked here
+        try:
             # Not by its name: Pillow 13 maps such files, and garbles uncompressed TIFF that is to
             # be turned.
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
@@ -127,29 +123,12 @@ def decoded(path: Path, pixels: bool = True) -> Image.Image:
                     image.load()
                     ImageOps.exif_transpose(image, in_place=True)
                 return image
-    except InputError:
-        raise
-    except Image.DecompressionBombError:
-        raise _too_large(path) from None
-    except UnidentifiedImageError:
-        raise InputError(
-            f"{path}: not a picture whatever its name says, replace or remove it"
-        ) from None
-    except OSError as error:
-        if error.errno is not None:
-            raise InputError(f"{path}: cannot be read ({error.strerror}), check the path") from None
-        raise _damaged(path, error) from None
-    # Damaged files fail in many ways inside the decoders, none of them a programming error of ours.
-    except (
-        SyntaxError,
-        ValueError,
-        LookupError,
-        TypeError,
-        ArithmeticError,
-        struct.error,
-        zlib.error,
-    ) as error:
-        raise _damaged(path, error) from None
+        except Image.DecompressionBombError:
+            raise _too_large(path) from None
+        except UnidentifiedImageError:
+            raise InputError(
+                f"{path}: not a picture whatever its name says, replace or remove it"
+            ) from None
 
 
 def _check_header(path: Path, image: Image.Image) -> None:
@@ -171,8 +150,3 @@ def _too_large(path: Path) -> InputError:
     return InputError(
         f"{path}: more than {MAX_PIXELS:,} pixels, not one CT slice; crop or resize it"
     )
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path}: damaged or truncated ({reason}), replace or remove it")

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from covjax.data.formats.alignment import align
+from covjax.data.formats.damage import reading
 from covjax.data.formats.geometry import canonical
 from covjax.data.formats.nifti import open_labels
-from covjax.data.formats.volumes import Volume, reading
+from covjax.data.formats.volumes import Volume
 from covjax.errors import InputError
 
 # by which a number may miss the whole number that it is: a slope of 1/255 makes 1.00000006 of 255
@@ -30,7 +31,7 @@ def read_labels(path: Path, volume: Volume, index: int, by: str = "file") -> np.
     """Reads slice `index` of the label volume that belongs to `volume`: numbers [rows, columns].
 
     A fourth axis holds one binary mask per class, background first or left out, which the whole
-    volume decides; where they overlap the first counts. `by` is one of alignment.GEOMETRIES. Raises
+    volume decides; no voxel may be in two. `by` is one of alignment.GEOMETRIES. Raises
     InputError naming the file when labels and image contradict each other, values are no whole
     numbers, or it is not clear whether the background has a mask.
     """
@@ -42,11 +43,8 @@ def read_labels(path: Path, volume: Volume, index: int, by: str = "file") -> np.
         ]
         planes = labels.numbers(np.stack([one[places[index]] for one in classes]))
     nearest = np.rint(planes)
-    if (
-        not np.isfinite(planes).all()
-        or (nearest < 0).any()
-        or (np.abs(planes - nearest) > NEARLY).any()
-    ):
+    whole = np.isfinite(planes) & (nearest >= 0) & (np.abs(planes - nearest) <= NEARLY)
+    if not whole.all():
         raise InputError(
             f"{path}: slice {index} holds values that are no whole numbers from 0, it is no mask"
         )
@@ -54,9 +52,13 @@ def read_labels(path: Path, volume: Volume, index: int, by: str = "file") -> np.
         return nearest[0].astype(np.int64)
     marked = nearest > 0
     state = path.stat()
-    if _background_first(path, (state.st_size, state.st_mtime_ns)):
-        return marked.argmax(0)
-    return np.where(marked.any(0), marked.argmax(0) + 1, 0)
+    background = _background_first(path, (state.st_size, state.st_mtime_ns))
+    if (marked.sum(0) > 1).any():
+        raise InputError(
+            f"{path}: slice {index} has voxels in several of its {len(planes)} masks, so their class "
+            "is not clear; save one volume of class numbers, 0 for the background"
+        )
+    return marked.argmax(0) if background else np.where(marked.any(0), marked.argmax(0) + 1, 0)
 
 
 @lru_cache(maxsize=64)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import nibabel
 import numpy as np
 
+from covjax.data.formats.damage import damaged, reading
 from covjax.data.formats.geometry import (
     MAX_VOXELS,
     Geometry,
@@ -24,7 +25,7 @@ from covjax.data.formats.geometry import (
     check_geometry,
     is_sheared,
 )
-from covjax.data.formats.volumes import Volume, damaged, gridded_arrays, reading, scratch
+from covjax.data.formats.volumes import Volume, gridded_arrays, scratch
 from covjax.errors import InputError
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -63,13 +64,13 @@ class Labels(NamedTuple):
         """Returns what a part of `stored` stands for. Of a part, as a whole volume in float64 may
         not fit in memory.
         """
-        return (
-            part if (self.slope, self.intercept) == (1, 0) else part * self.slope + self.intercept
-        )
+        if (self.slope, self.intercept) == (1, 0):
+            return part
+        return part * self.slope + self.intercept
 
 
-def open_nifti(path: Path, told: str = "auto") -> Volume:
-    """Opens a 2-D or 3-D volume; `told` as in hounsfield.INTENSITIES. Raises InputError naming the
+def open_nifti(path: Path, declared: str = "auto") -> Volume:
+    """Opens a 2-D or 3-D volume; `declared` as in hounsfield.INTENSITIES. Raises InputError naming the
     file.
     """
     stored = _stored(path)
@@ -87,8 +88,8 @@ def open_nifti(path: Path, told: str = "auto") -> Volume:
         spacing=spacing,
         geometry=geometry,
         raw=raw,
-        declared="8bit" if stored.dtype == np.uint8 and slope == (1, 0) else "auto",
-        told=told,
+        stated="8bit" if stored.dtype == np.uint8 and slope == (1, 0) else "auto",
+        declared=declared,
         header=stored.header,
         notes=_notes(geometry, spacing),
     )
@@ -99,14 +100,15 @@ def open_labels(path: Path) -> Labels:
     the file.
     """
     stored = _stored(path)
-    shape = (*stored.shape, 1, 1)
     channels = int(np.prod(stored.shape[3:], dtype=object))
     if len(stored.shape) < 2 or channels > MAX_CLASSES:
         raise InputError(
             f"{path}: {stored.shape} voxels are no mask of at most {MAX_CLASSES} classes"
         )
-    values = voxels(path).reshape(*shape[:3], channels, order="F")
-    return Labels(values, _geometry(path, stored, shape[:3]), stored.slope, stored.intercept)
+    rows, columns, slices = (*stored.shape[:3], 1)[:3]
+    values = voxels(path).reshape(rows, columns, slices, channels, order="F")
+    geometry = _geometry(path, stored, (rows, columns, slices))
+    return Labels(values, geometry, stored.slope, stored.intercept)
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -232,7 +234,8 @@ def _volume_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
         raise InputError(
             f"{path}: {len(shape)}-D, {shape}, of which a CT volume has 3 axes, save each one as a file"
         )
-    return (*shape[:3], 1)[:3]
+    rows, columns, slices = (*shape[:3], 1)[:3]
+    return rows, columns, slices
 
 
 def _geometry(path: Path, stored: Stored, shape: tuple[int, int, int]) -> Geometry:
@@ -264,7 +267,7 @@ def _voxels(path: Path, state: Any) -> np.ndarray:
     with reading(path), gzip.open(path) as file:
         file.read(stored.offset)
         out = scratch(stored.shape, stored.dtype)
-        flat = memoryview(out.reshape(-1, order="F").view(np.uint8))
+        flat = memoryview(out.reshape(-1, order="F").view(np.uint8).data)
         filled = 0
         while filled < len(flat):
             got = file.readinto(flat[filled : filled + CHUNK])

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from covjax.data.formats.damage import reading
 from covjax.data.formats.dicom_kinds import is_directory
 from covjax.data.formats.nifti import HEADERS
-from covjax.data.formats.volumes import reading
 
 ITK = "convert it: SimpleITK.WriteImage(SimpleITK.ReadImage('{name}'), '{stem}.nii.gz')"
 PAIR = "convert it: nibabel.save(nibabel.load('{stem}.hdr'), '{stem}.nii.gz')"

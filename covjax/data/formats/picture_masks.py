@@ -20,13 +20,6 @@ FEW = 8  # values beside 0 that may be named one by one in data.classes; more ar
 STRONG = 4
 
 
-def read_mask(
-    path: Path, threshold: int = 0, classes: Mapping[int, int] = MappingProxyType({})
-) -> np.ndarray:
-    """Reads one mask as `MaskFiles.read` does, by itself."""
-    return MaskFiles([path], threshold, classes).read(path)
-
-
 class MaskFiles:
     """The masks of a set: most are read by themselves, and all are looked at where one alone is not
     plain.

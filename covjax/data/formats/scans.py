@@ -22,7 +22,7 @@ def is_nifti(path: Path) -> bool:
 
 def find_scans(
     path: Path,
-    told: str = "auto",
+    declared: str = "auto",
     *,
     skip: Skip = stop,
     leave: Leave = unsaid,
@@ -34,7 +34,7 @@ def find_scans(
     Names are paths without suffix below `path`, of a series that of its folder; a number is added
     where several series share one. Everything else goes to `leave` with the reason: hidden files,
     links out of the folder, files of other kinds, DICOM objects that are certainly no axial CT,
-    copies of slices. With `files`, only these are looked at. `told` says what the values are
+    copies of slices. With `files`, only these are looked at. `declared` says what the values are
     (hounsfield.INTENSITIES). Openers raise InputError for what cannot be read. So does this
     function for a DICOM file that cannot be used, unless `skip` takes the error and returns; when
     there is nothing, not even what was skipped; or when two scans have one name.
@@ -67,7 +67,7 @@ def find_scans(
             volumes.append(file)
         else:
             left(file, other_kind(file))
-    found = open_scans(volumes, root, told, passed_over, left)
+    found = open_scans(volumes, root, declared, passed_over, left)
     if not found and not skipped:
         raise nothing_found(str(path), "CT volume (.nii, .nii.gz or DICOM)", left_out)
     return found
@@ -86,7 +86,7 @@ def nothing_found(where: str, what: str, left_out: LeftOuts) -> InputError:
 
 
 def open_scans(
-    files: Sequence[Path], root: Path, told: str, skip: Skip, leave: Leave
+    files: Sequence[Path], root: Path, declared: str, skip: Skip, leave: Leave
 ) -> dict[str, Opener]:
     """Returns {name below `root`: what opens the volume} of NIfTI and DICOM files, as `find_scans`;
     {} for none.
@@ -102,10 +102,10 @@ def open_scans(
 
     for file in filter(is_nifti, files):
         name = (file.relative_to(root).parent / bare_name(file.name)).as_posix()
-        add(name, lambda file=file: nifti.open_nifti(file, told), file)
+        add(name, lambda file=file: nifti.open_nifti(file, declared), file)
     rest = [file for file in files if not is_nifti(file)]
     for name, place, (tags, frames) in _named(read_series(rest, skip, leave), root):
-        add(name, lambda p=place, t=tags, f=frames: open_series(p, t, f, told), place)
+        add(name, lambda p=place, t=tags, f=frames: open_series(p, t, f, declared), place)
     return dict(sorted(found.items()))
 
 

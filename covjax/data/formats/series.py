@@ -45,11 +45,8 @@ def read_series(files: Sequence[Path], skip: Skip, leave: Leave = unsaid) -> lis
             leave(path, tags.no_ct)
             continue
         for frame in frames:
-            _add(
-                found.setdefault((tags.patient, tags.study, tags.series, frame.shape), []),
-                tags,
-                frame,
-            )
+            key = (tags.patient, tags.study, tags.series, frame.shape)
+            _add(found.setdefault(key, []), tags, frame)
     return [
         (tags, without_copies(frames, leave)) for alike in found.values() for tags, frames in alike
     ]
@@ -70,11 +67,11 @@ def _turned(one: Frame, other: Frame) -> float:
     """
     if one.orientation is None or other.orientation is None:
         return 0.0 if one.orientation is other.orientation else 180.0
-    a, b = (np.reshape(frame.orientation, (2, 3)) for frame in (one, other))
+    a, b = np.reshape([one.orientation, other.orientation], (2, 2, 3))
     return float(np.rad2deg(2 * np.arcsin(np.minimum(np.linalg.norm(a - b, axis=1) / 2, 1))).max())
 
 
-def open_series(path: Path, tags: Tags, frames: list[Frame], told: str = "auto") -> Volume:
+def open_series(path: Path, tags: Tags, frames: list[Frame], declared: str = "auto") -> Volume:
     """Makes a volume of the frames of one axial series; `path` is what errors name. Raises
     InputError.
     """
@@ -100,18 +97,17 @@ def open_series(path: Path, tags: Tags, frames: list[Frame], told: str = "auto")
     measured = all(f.position and f.orientation and f.spacing for f in frames)
     spacing = None
     if measured and (len(frames) > 1 or frames[0].thickness):
-        sizes = [canonical_spacing(part.geometry) for part in parts]
-        spacing = (
-            None if None in sizes else (float(np.median([s[0] for s in sizes])), *sizes[0][1:])
-        )
+        sizes = [size for size in (canonical_spacing(part.geometry) for part in parts) if size]
+        if len(sizes) == len(parts):
+            spacing = (float(np.median([size[0] for size in sizes])), *sizes[0][1:])
     return Volume(
         path=path,
         shape=canonical_shape(geometry),
         spacing=spacing,
         geometry=geometry,
         raw=raw,
-        declared="hu" if all(frame.hu for frame in frames) else "auto",
-        told=told,
+        stated="hu" if all(frame.hu for frame in frames) else "auto",
+        declared=declared,
         padding=tuple(sorted({frame.padding for frame in frames if frame.padding})),
         patient=tags.patient,
         study=tags.study,
@@ -124,9 +120,10 @@ def open_series(path: Path, tags: Tags, frames: list[Frame], told: str = "auto")
 
 def _directions(frames: Sequence[Frame]) -> np.ndarray:
     """Returns the unit directions [2, 3] of rows and columns, the mean of those of all frames."""
-    if frames[0].orientation is None:
+    known = [frame.orientation for frame in frames if frame.orientation]
+    if not known:
         return np.eye(3)[:2]
-    row, column = np.mean([frame.orientation for frame in frames], 0).reshape(2, 3)
+    row, column = np.mean(known, 0).reshape(2, 3)
     row /= np.linalg.norm(row)
     column -= (column @ row) * row
     return np.stack([row, column / np.linalg.norm(column)])

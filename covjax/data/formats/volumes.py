@@ -6,12 +6,8 @@ right to left (the directions S, P, L), as DICOM stores an axial series and radi
 one.
 """
 
-import struct
 import tempfile
-import warnings
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from covjax.data.formats.damage import reading
 from covjax.data.formats.geometry import Geometry, Grid, canonical, canonical_spacing
 from covjax.data.formats.hounsfield import Reading, decide
 from covjax.errors import InputError
@@ -37,8 +34,8 @@ class Volume:
     geometry: Geometry
     # values [rows, columns] of a canonical slice, after the file's own scaling
     raw: Callable[[int], np.ndarray]
-    declared: str = "auto"  # hu or 8bit where the file says so
-    told: str = "auto"  # what the user says (covjax.data.formats.hounsfield.INTENSITIES)
+    stated: str = "auto"  # hu or 8bit where the file says so
+    declared: str = "auto"  # what the user says (covjax.data.formats.hounsfield.INTENSITIES)
     padding: tuple[tuple[float, float], ...] = ()  # ranges of values that the file says are padding
     patient: str = ""
     study: str = ""
@@ -67,21 +64,21 @@ class Volume:
     @cached_property
     def extents(self) -> tuple[float, ...] | None:
         """Returns the mm along their normal for which each slice counts; None when unknown."""
-        if self.spacing is None:
-            return None
-        return tuple(
-            canonical_spacing(grid.geometry)[0] for grid in self.grids for _ in grid.places
-        )
+        found = []
+        for grid in self.grids:
+            spacing = canonical_spacing(grid.geometry)
+            if self.spacing is None or spacing is None:
+                return None
+            found += [spacing[0]] * len(grid.places)
+        return tuple(found)
 
     def voxel_mm3(self, index: int) -> float | None:
         """Returns the volume of a voxel of slice `index`, |det| of its grid's affine; None when
         unknown.
         """
-        return (
-            None
-            if self.spacing is None
-            else self.extents[index] * self.spacing[1] * self.spacing[2]
-        )
+        if self.spacing is None or self.extents is None:
+            return None
+        return self.extents[index] * self.spacing[1] * self.spacing[2]
 
     def read(self, index: int) -> np.ndarray:
         """Returns slice `index` as float32 [rows, columns], HU or 0..255. Raises InputError for
@@ -103,13 +100,13 @@ class Volume:
         """Returns what the values are, by up to nine slices. Raises InputError when that cannot be
         decided.
         """
-        if self.told == "auto" and self.declared == "8bit":
+        if self.declared == "auto" and self.stated == "8bit":
             return Reading("8bit")
         sample = [
             self._values(int(i))
             for i in np.unique(np.linspace(0, len(self) - 1, SAMPLED).astype(int))
         ]
-        return decide(self.path, np.stack(sample), self.told, self.declared, self.padding)
+        return decide(self.path, np.stack(sample), self.declared, self.stated, self.padding)
 
     @property
     def intensity(self) -> str:
@@ -143,7 +140,7 @@ def gridded_arrays(slices: Iterable[np.ndarray], volume: Volume) -> list[np.ndar
 def _stored(
     slices: Iterable[np.ndarray], volume: Volume, grids: Sequence[Grid]
 ) -> list[np.ndarray]:
-    arrays = [scratch(grid.geometry.shape, np.uint8) for grid in grids]
+    arrays: list[np.ndarray] = [scratch(grid.geometry.shape, np.uint8) for grid in grids]
     views = [canonical(array, grid.geometry) for array, grid in zip(arrays, grids, strict=True)]
     planes = [view[place] for view, grid in zip(views, grids, strict=True) for place in grid.places]
     count = 0
@@ -165,44 +162,3 @@ def scratch(shape: tuple[int, ...], dtype: np.dtype | type) -> np.memmap:
     with tempfile.TemporaryFile() as file:
         file.truncate(max(1, int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize))
         return np.memmap(file, dtype, "r+", shape=tuple(shape), order="F")
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turns every way in which a file can be missing or damaged into one InputError naming it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata; what matters is checked
-            yield
-    except InputError:
-        raise
-    except OSError as error:
-        if error.errno is not None:
-            raise InputError(f"{path}: cannot be read ({error.strerror}), check the path") from None
-        raise damaged(path, error) from None
-    # Damaged files fail in many ways inside the readers, none of them a programming error of ours.
-    except (
-        EOFError,
-        SyntaxError,
-        ValueError,
-        LookupError,
-        TypeError,
-        ArithmeticError,
-        AttributeError,
-        RuntimeError,
-        MemoryError,
-        struct.error,
-        zlib.error,
-    ) as error:
-        raise damaged(path, error) from None
-    # Both libraries have exceptions of their own that derive from nothing narrower.
-    except Exception as error:
-        if not type(error).__module__.startswith(("nibabel", "pydicom")):
-            raise
-        raise damaged(path, error) from None
-
-
-def damaged(path: Path, error: Exception | str) -> InputError:
-    """Returns the error for a file whose content cannot be read."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path}: damaged or truncated ({reason[:200]}), replace or remove it")

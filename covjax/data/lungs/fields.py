@@ -38,26 +38,16 @@ class Crop(NamedTuple):
     kept: str  # "" where both lungs were found
 
 
-def lung_field(image: np.ndarray) -> np.ndarray:
-    """Finds the lungs in a slice uint8 [H, W] under any window: bool [H, W], all False where there
-    are none.
-
-    They are the regions darker than Otsu's threshold ("A Threshold Selection Method from Gray-Level
-    Histograms", 1979) that do not lie outside the body (`outside_body`), so lungs may touch the
-    border of a picture that is cropped to the body. Small regions and gas as dark as the air
-    outside (airways, bowels) are dropped, gaps closed, holes filled. Turning or mirroring the
-    picture turns or mirrors the result. Dense consolidation at the chest wall is missed.
-    """
-    dark = image <= otsu(image)
-    return _field(image, dark, outside_body(dark))
-
-
 def lungs_and_chest(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the lungs of a slice uint8 [H, W] and where infection belongs to them, each bool [H,
-    W].
+    """Returns the lungs of a slice uint8 [H, W], and where infection belongs to them, bool [H, W].
 
-    That is all but the air around the body: a slice alone does not tell how far a consolidated lung
-    goes. Both are empty where no lungs are found.
+    Lungs are the regions darker than Otsu's threshold ("A Threshold Selection Method from
+    Gray-Level Histograms", 1979), under any window, that do not lie outside the body
+    (`outside_body`), so they may touch the border of a picture that is cropped to the body. Small
+    regions and gas as dark as the air outside (airways, bowels) are dropped, gaps closed, holes
+    filled. Turning or mirroring the picture turns or mirrors the result. Dense consolidation at the
+    chest wall is missed. Infection belongs to all but the air around the body: a slice alone does
+    not show how far a consolidated lung goes. Both are empty where no lungs are found.
     """
     dark = image <= otsu(image)
     outside = outside_body(dark)

@@ -13,13 +13,13 @@ from PIL import Image
 
 from covjax.data.formats.hounsfield import OFFSETS
 from covjax.data.formats.images import read_image, read_picture
-from covjax.data.formats.picture_masks import read_mask
 from covjax.data.intensity import WINDOWS, eight_bit
 from covjax.data.sources.registry import open_source
 from covjax.errors import InputError
 from covjax.screening.inputs import find_screened
 from tests.data.formats.test_hounsfield import PADDING, PIXELS, check, stored
 from tests.data.formats.test_images import chunk
+from tests.data.masks import read_mask
 from tests.data.sources.test_registry import config
 
 FORMATS = {"i": 2, "u": 1, "f": 3}  # TIFF's numbers of what samples are
@@ -45,8 +45,8 @@ def write(path, values):
     return path
 
 
-def pixels(path, told="auto", bits=0):
-    picture = read_picture(path, told, bits)
+def pixels(path, declared="auto", bits=0):
+    picture = read_picture(path, declared, bits)
     return eight_bit(picture.values, WINDOWS["lung"] if picture.intensity == "hu" else None)
 
 
@@ -71,9 +71,9 @@ def test_hu_in_pictures_are_read_where_declared_and_refused_else(
     for k in (0, 2, 4):
         path = write(tmp_path / f"a{suffix}", values[k])
 
-        def read(told, path=path, k=k):
+        def read(declared, path=path, k=k):
             whole = PIXELS.copy()  # of which `check` compares all
-            whole[k] = pixels(path, told)
+            whole[k] = pixels(path, declared)
             return whole
 
         assert check(read, offset) == "refused"
@@ -120,9 +120,9 @@ def test_colour_of_16_bits_is_read_where_it_uses_them(tmp_path):
 
 def test_fractions(tmp_path):
     unit = write_tiff(tmp_path / "unit.tif", (PIXELS[2] / 255).astype(np.float32))
-    for told in ("auto", "8bit"):
+    for declared in ("auto", "8bit"):
         with pytest.raises(InputError, match=r"unit.tif: values 0\..*\.\.1 "):
-            read_picture(unit, told)
+            read_picture(unit, declared)
     floats = write_tiff(tmp_path / "floats.tif", PIXELS[2].astype(np.float32))
     np.testing.assert_array_equal(read_picture(floats, "8bit").values, PIXELS[2])
     holes = np.where(PIXELS[2] > 100, np.nan, 0).astype(np.float32)
@@ -132,12 +132,12 @@ def test_fractions(tmp_path):
 
 def test_every_declared_kind_names_a_picture_that_is_none_of_it(tmp_path):
     path = write(tmp_path / "a.tif", stored(np.uint16, 1024, None)[2])
-    for told in OFFSETS:
-        if told != "hu_plus_1024":
+    for declared in OFFSETS:
+        if declared != "hu_plus_1024":
             with pytest.raises(
-                InputError, match=f"a.tif: .*cannot be what --intensity={told} says"
+                InputError, match=f"a.tif: .*cannot be what --intensity={declared} says"
             ):
-                read_picture(path, told)
+                read_picture(path, declared)
 
 
 def test_folders_of_pictures_to_screen_are_of_one_kind(tmp_path):
@@ -216,8 +216,8 @@ def test_folders_of_hu_to_train_on_are_refused_and_read_with_the_field_that_the_
     (tmp_path / "index.csv").write_text("id,label\n1,0\n2,0\n")
     with pytest.raises(InputError) as caught:
         open_source(config(tmp_path)).load(0)
-    (told,) = re.findall(r"--config\.data\.intensity=(\w+)", str(caught.value))
-    source = open_source(config(tmp_path, intensity=told))
+    (declared,) = re.findall(r"--config\.data\.intensity=(\w+)", str(caught.value))
+    source = open_source(config(tmp_path, intensity=declared))
     for i, k in enumerate((1, 2)):
         found = source.load(i)
         assert found.values == "hu" and found.notes[0] == "values taken as HU + 1024, as declared"

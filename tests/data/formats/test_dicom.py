@@ -29,8 +29,8 @@ from tests.data.written import SPACING, dicom_slice, save, scan, write_frames, w
 REAL = places.REAL / "dicom"
 
 
-def only(path, told="auto"):
-    (opener,) = find_scans(path, told).values()
+def only(path, declared="auto"):
+    (opener,) = find_scans(path, declared).values()
     return opener()
 
 

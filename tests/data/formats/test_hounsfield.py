@@ -54,8 +54,8 @@ def stored(dtype, offset, padding):
     return (values % 65536).astype(dtype) if dtype == np.uint16 else values.astype(dtype)
 
 
-def pixels(path, told="auto"):
-    (opener,) = find_scans(path, told).values()
+def pixels(path, declared="auto"):
+    (opener,) = find_scans(path, declared).values()
     volume = opener()
     hu = np.stack([volume.read(k) for k in range(len(volume))])
     assert volume.intensity == "hu"
@@ -63,7 +63,7 @@ def pixels(path, told="auto"):
 
 
 def check(read, offset):
-    """Asserts that `read(told)` gives the chest, or refuses with remedies of which the true one
+    """Asserts that `read(declared)` gives the chest, or refuses with remedies of which the true one
     gives it.
     """
     try:
@@ -85,7 +85,7 @@ def test_nifti(tmp_path, dtype, offset, padding):
     values = stored(dtype, offset, padding)
     if values is not None:
         write_nifti(tmp_path / "a.nii", values, "RAS")
-        outcome = check(lambda told: pixels(tmp_path / "a.nii", told), offset)
+        outcome = check(lambda declared: pixels(tmp_path / "a.nii", declared), offset)
         assert outcome == ("read" if offset == 0 and dtype != np.uint16 else "refused")
 
 
@@ -110,7 +110,7 @@ def test_dicom(tmp_path, dtype, offset, padding, tags):
     write_series(
         tmp_path, BASE, change, RescaleIntercept=0, PixelRepresentation=int(signed), **tags
     )
-    outcome = check(lambda told: pixels(tmp_path, told), offset)
+    outcome = check(lambda declared: pixels(tmp_path, declared), offset)
     assert outcome == ("read" if offset == 0 and signed else "refused")
 
 
@@ -201,8 +201,8 @@ def test_any_padding_and_noise(offset, padding, noise, seed):
     if padding is not None:
         values = np.where(OUTSIDE, padding, values)
 
-    def read(told):
-        return eight_bit(decide(Path("a"), values, told).convert(values), WINDOWS["lung"])
+    def read(declared):
+        return eight_bit(decide(Path("a"), values, declared).convert(values), WINDOWS["lung"])
 
     try:
         found = read("auto")
@@ -214,17 +214,17 @@ def test_any_padding_and_noise(offset, padding, noise, seed):
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([k for k in OFFSETS]), st.sampled_from([0, 1024, 32768]))
-def test_what_is_declared_is_not_believed_against_the_values(told, offset):
+def test_what_is_declared_is_not_believed_against_the_values(declared, offset):
     values = BASE + offset
-    if OFFSETS[told] == offset:
-        assert decide(Path("a"), values, told).intensity == "hu"
+    if OFFSETS[declared] == offset:
+        assert decide(Path("a"), values, declared).intensity == "hu"
         return
-    with pytest.raises(InputError, match=f"cannot be what --intensity={told} says"):
-        decide(Path("a"), values, told)
+    with pytest.raises(InputError, match=f"cannot be what --intensity={declared} says"):
+        decide(Path("a"), values, declared)
 
 
 @pytest.mark.parametrize(
-    "values, told, words",
+    "values, declared, words",
     [
         (
             np.where(OUTSIDE, -1000, PIXELS.astype(int)),
@@ -239,9 +239,9 @@ def test_what_is_declared_is_not_believed_against_the_values(told, offset):
         (PIXELS / 255, "8bit", ("neither",)),
     ],
 )
-def test_refused(values, told, words):
+def test_refused(values, declared, words):
     with pytest.raises(InputError) as caught:
-        decide(Path("a.nii"), np.float32(values), told)
+        decide(Path("a.nii"), np.float32(values), declared)
     assert all(word in str(caught.value) for word in ("a.nii: values", *words)), caught.value
     for kind, _ in OFFERED.findall(str(caught.value)):
         assert decide(Path("a.nii"), np.float32(values), kind)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from covjax.data.formats.images import SUFFIXES, list_images, read_image
-from covjax.data.formats.picture_masks import read_mask
 from covjax.errors import InputError
+from tests.data.masks import read_mask
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (20, 24, 3), np.uint8)

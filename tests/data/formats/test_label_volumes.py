@@ -71,6 +71,16 @@ def test_what_is_not_clear_is_refused(tmp_path, kind):
         labels_of(tmp_path, planes)
 
 
+def test_a_voxel_of_two_classes_is_refused(tmp_path):
+    truth, _ = classes_of(4)
+    planes = np.stack([truth == k for k in (1, 2)], -1).astype(np.uint8)
+    planes[3, 7, 7] = 1
+    with pytest.raises(
+        InputError, match="a_mask.nii: slice 3 has voxels in several of its 2 masks"
+    ):
+        labels_of(tmp_path, planes)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.floats(-9e-4, 9e-4), st.integers(1, 9))
 def test_numbers_that_are_nearly_whole_are_whole(tmp_path_factory, error, value):

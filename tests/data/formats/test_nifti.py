@@ -27,9 +27,9 @@ ORIENTATIONS = [
 SAMPLES = Path(nibabel.__file__).parent / "tests" / "data"
 
 
-def fails(path, *words, told="auto"):
+def fails(path, *words, declared="auto"):
     with pytest.raises(InputError) as caught:
-        volume = open_nifti(path, told)
+        volume = open_nifti(path, declared)
         assert volume.intensity
         for k in range(len(volume)):
             volume.read(k)
@@ -125,7 +125,7 @@ def test_what_the_values_are(tmp_path):
     # no air, some bone: no chest, but it may be HU
     write_nifti(tmp_path / "soft.nii", scan(low=-100, high=800))
     fails(tmp_path / "soft.nii", "neither HU", "--intensity=hu ", "--config.data.intensity=hu")
-    assert open_nifti(tmp_path / "soft.nii", told="hu").intensity == "hu"
+    assert open_nifti(tmp_path / "soft.nii", declared="hu").intensity == "hu"
     write_nifti(tmp_path / "unit.nii", np.float32(scan(low=0, high=100)) / 100)
     fails(tmp_path / "unit.nii", "0..0.99")
 
@@ -209,7 +209,7 @@ def test_values_and_shapes_that_are_no_ct(tmp_path):
     values = scan().astype(np.float32)
     values[3, 2, 1] = np.nan
     write_nifti(tmp_path / "nan.nii", values)
-    fails(tmp_path / "nan.nii", "slice 3 holds NaN", told="hu")
+    fails(tmp_path / "nan.nii", "slice 3 holds NaN", declared="hu")
     fails(tmp_path / "none.nii", "No such file")
     write_nifti(tmp_path / "c.nii", np.ones((4, 4, 4), np.complex64))
     fails(tmp_path / "c.nii", "complex64")

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from covjax.data.formats.picture_masks import MaskFiles, read_mask
+from covjax.data.formats.picture_masks import MaskFiles
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.scans import ENDINGS
 from covjax.errors import InputError
 from tests.data.formats.test_deep_pictures import write_tiff
+from tests.data.masks import read_mask
 from tests.data.sources.test_registry import config, picture
 
 RNG = np.random.default_rng(0)

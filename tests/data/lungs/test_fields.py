@@ -6,11 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covjax.data.intensity import WINDOWS, eight_bit
-from covjax.data.lungs.fields import ONE, find_crop, lung_field, truth_outside
+from covjax.data.lungs.fields import ONE, find_crop, lungs_and_chest, truth_outside
 from covjax.data.phantom import picture as phantom
 from tests.data.chests import chest, dice
 
 TURNS = [(turns, mirror) for turns in range(4) for mirror in (False, True)]
+
+
+def lung_field(image):
+    return lungs_and_chest(image)[0]
 
 
 def picture(made, height, window="lung"):
