@@ -2,7 +2,7 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,23 @@ from numpy.typing import NDArray
 
 from covjax.errors import InputError
 from covjax.report.charts import audit as charts
-from covjax.report.page import Banner, Picture, write_page
+from covjax.report.page import Picture, write_page
 from covjax.report.reading import Columns, read_arrays, read_json, read_table
-from covjax.report.results import SPLIT_RULES
 
 AGAIN = "run the audit again"
 SPLITS = ("train", "val", "test", "")
-EXAMPLES = dict.fromkeys(("finding", "id", "detail", "other"), 1)
-EXAMPLES |= dict.fromkeys(("inner", "size", "other_size"), 2)
-EXAMPLES |= dict.fromkeys(("image", "mask", "other_image", "other_mask"), 3)
+EXAMPLES: dict[str, int] = {  # arrays of examples.npz, and their dimensions
+    **dict.fromkeys(("finding", "id", "detail", "other"), 1),
+    **dict.fromkeys(("inner", "size", "other_size"), 2),
+    **dict.fromkeys(("image", "mask", "other_image", "other_mask"), 3),
+}
+# Which chart a finding is shown with: bars of patients, a scatter of two columns, bars of labels.
+OF_PATIENTS = ("patients_across_parts", "dominant_patients", "unknown_patients")
+SCATTERS = {
+    "size_outliers": ("width", "height", "pixels"),
+    "intensity_outliers": ("mean", "std", "grey levels"),
+}
+AXES = {"std": "standard deviation"}
 Finding = Mapping[str, Any]
 
 
@@ -38,8 +46,8 @@ def audit_table(folder: Path) -> str:
     summary = _read_summary(Path(folder))
     found = [f for f in summary["findings"] if f["severity"] != "ok"]
     lines = [f"{f['severity']:8}{f['title']}: {f['count']:,} of {f['of']:,}" for f in found]
-    clean = _titles(summary, "ok")
-    lines += [f"{'ok':8}none of: {clean}"] if clean else []
+    clean = [f["title"].lower() for f in summary["findings"] if f["severity"] == "ok"]
+    lines += [f"{'ok':8}none of: {', '.join(clean)}"] if clean else []
     split = summary["split"].get("problem")
     lines += [f"{'':8}not divided: {split}"] if split else []
     patients = f"{summary['patients']:,} known patients"
@@ -54,31 +62,14 @@ def build_audit_page(folder: Path) -> Path:
     """
     audit = _read(Path(folder))
     summary = audit.summary
-    found = [f for f in summary["findings"] if f["severity"] != "ok"]
-    serious = _titles(summary, "serious")
-    warning = Banner("Scores from these data cannot be trusted yet", f"{serious}.")
-    figures = {"data": {"": [*_patients(audit), *_labels(audit)]}}
-    for finding in found:
-        chart = CHARTS.get(finding["name"])
-        figures[finding["name"]] = {"": chart(audit, finding) if chart else []}
-        figures[f"{finding['name']} examples"] = {"": _examples(finding, audit.examples)}
-    return write_page(
-        Path(folder),
-        "audit.html",
-        figures,
-        title=f"covjax audit: {summary['source']}",
-        heading=f"Data audit: {summary['source']}",
-        version=summary.get("covjax", ""),
-        facts=_facts(summary),
-        banners=[warning] if serious else [],
-        findings=summary["findings"],
-        found=found,
-        counts=_labels_by_split(audit),
-    )
-
-
-def _titles(summary: Mapping[str, Any], severity: str) -> str:
-    return ", ".join(f["title"].lower() for f in summary["findings"] if f["severity"] == severity)
+    figures = {"data": {"": [_patients(audit), _labels(audit)]}}
+    for finding in summary["findings"]:
+        if finding["severity"] != "ok":
+            name = finding["name"]
+            figures[name] = {"": _charts(audit, finding)}
+            figures[f"{name} examples"] = {"": _examples(finding, audit.examples)}
+    values = {"audit": summary, "counts": _labels_by_split(audit)}
+    return write_page(Path(folder), "audit.html", figures, values)
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:
@@ -105,19 +96,6 @@ def _read(folder: Path) -> Audit:
     return Audit(summary, slices, examples)
 
 
-def _facts(summary: Mapping[str, Any]) -> dict[str, str]:
-    count = Counter(f["severity"] for f in summary["findings"])
-    split = summary["split"]
-    rule = SPLIT_RULES.get(split.get("by"), split.get("by"))
-    return {
-        "Slices": f"{summary['slices']:,}",
-        "Patients": f"{summary['patients']:,} known",
-        "Split": rule or f"none: {split.get('problem', 'not recorded')}",
-        "Found": f"{count['serious']} serious, {count['note']} to note, "
-        f"{count['ok']} checks found nothing",
-    }
-
-
 def _labels_by_split(audit: Audit) -> dict[str, list[int]]:
     """Returns how many slices of each split are healthy and infected."""
     found = Counter(zip(audit.slices["part"], audit.slices["label"].astype(int), strict=True))
@@ -125,23 +103,38 @@ def _labels_by_split(audit: Audit) -> dict[str, list[int]]:
     return {split: pair for split, pair in counts.items() if any(pair)}
 
 
-def _patients(audit: Audit, finding: Finding | None = None) -> list[Picture]:
+def _charts(audit: Audit, finding: Finding) -> list[Picture | None]:
+    name = finding["name"]
+    if name in OF_PATIENTS:
+        return [_patients(audit)]
+    if name in SCATTERS:
+        return [_scatter(audit, finding, *SCATTERS[name])]
+    return [_labels(audit)] if name == "label_imbalance" else []
+
+
+def _patients(audit: Audit) -> Picture | None:
     if not any(audit.slices["patient"]):
-        return []
-    png = charts.patient_bars(audit.slices["patient"], audit.slices["part"])
-    text = (
+        return None
+    return Picture(
+        "audit_patients",
+        charts.patient_bars(audit.slices["patient"], audit.slices["part"]),
+        "",
         "Slices of each patient, and the parts they are in. Every patient should be in one part "
-        "only."
+        "only.",
+        "Bars: slices per patient and part",
+        _counts(audit, "patient", "part"),
     )
-    alt = "Bars: slices per patient and part"
-    return [Picture("audit_patients", png, "", text, alt, _counts(audit, "patient", "part"))]
 
 
-def _labels(audit: Audit, finding: Finding | None = None) -> list[Picture]:
-    png = charts.label_bars(audit.slices["label"], audit.slices["part"])
-    text = "Healthy and infected slices of each part."
-    alt = "Bars: slices per label and part"
-    return [Picture("audit_labels", png, "", text, alt, _counts(audit, "part", "label"))]
+def _labels(audit: Audit) -> Picture:
+    return Picture(
+        "audit_labels",
+        charts.label_bars(audit.slices["label"], audit.slices["part"]),
+        "",
+        "Healthy and infected slices of each part.",
+        "Bars: slices per label and part",
+        _counts(audit, "part", "label"),
+    )
 
 
 def _counts(audit: Audit, *names: str) -> dict[str, list[Any]]:
@@ -150,21 +143,13 @@ def _counts(audit: Audit, *names: str) -> dict[str, list[Any]]:
     return columns | {"slices": list(counts.values())}
 
 
-def _sizes(audit: Audit, finding: Finding) -> list[Picture]:
-    return [_scatter(audit, "width", "height", ("width [pixels]", "height [pixels]"), finding)]
-
-
-def _intensities(audit: Audit, finding: Finding) -> list[Picture]:
-    labels = ("mean [grey levels]", "standard deviation [grey levels]")
-    return [_scatter(audit, "mean", "std", labels, finding)]
-
-
-def _scatter(audit: Audit, x: str, y: str, labels: tuple[str, str], finding: Finding) -> Picture:
+def _scatter(audit: Audit, finding: Finding, x: str, y: str, unit: str) -> Picture:
     slices = audit.slices
     marked = np.isin(slices["id"], [name for name, _ in finding["first"]])
+    titles = [f"{AXES.get(name, name)} [{unit}]" for name in (x, y)]
     return Picture(
         f"audit_{finding['name']}_scatter",
-        charts.scatter(slices[x], slices[y], marked, *labels),
+        charts.scatter(slices[x], slices[y], marked, *titles),
         "",
         "Every slice; crosses are the first of those found.",
         f"Scatter of {x} and {y}",
@@ -172,21 +157,11 @@ def _scatter(audit: Audit, x: str, y: str, labels: tuple[str, str], finding: Fin
     )
 
 
-CHARTS: Mapping[str, Callable[[Audit, Finding], list[Picture]]] = {
-    "patients_across_parts": _patients,
-    "dominant_patients": _patients,
-    "unknown_patients": _patients,
-    "label_imbalance": _labels,
-    "size_outliers": _sizes,
-    "intensity_outliers": _intensities,
-}
-
-
 def _examples(finding: Finding, examples: Columns) -> list[Picture]:
     pictures = []
     for place, i in enumerate(np.flatnonzero(examples["finding"] == finding["name"]), start=1):
         name, other, detail = (str(examples[key][i]) for key in ("id", "other", "detail"))
-        sides = [_crop(examples, i, which) for which in ("", "other_")[: 2 if other else 1]]
+        sides = [_crop(examples, int(i), which) for which in ("", "other_")[: 2 if other else 1]]
         frame = examples["inner"][i] if finding["name"] == "margin_labels" else None
         shown = f"{name} (left) and {other} (right)" if other else name
         pictures.append(

@@ -11,6 +11,7 @@ import numpy as np
 from covjax.errors import InputError
 from covjax.report.reading import read_table
 from covjax.report.results import Results, read_results
+from covjax.report.scores import STAGES
 
 # Fields of a configuration that may differ between runs of one group: they are repetitions, or
 # change no result.
@@ -70,6 +71,12 @@ def read_runs(workdirs: Sequence[Path], split: str) -> list[Run]:
     return runs
 
 
+def stages_of(runs: Sequence[Run]) -> list[str]:
+    """Returns the stages that any of the runs was scored in, in the order of pages."""
+    found = dict.fromkeys([*STAGES, *(stage for run in runs for stage in run.sections)])
+    return [stage for stage in found if any(stage in run.sections for run in runs)]
+
+
 def scores_of(runs: Sequence[Run], stage: str, names: Iterable[str]) -> list[Mapping[str, Any]]:
     """Returns the named scores of runs."""
     return [run.score(stage, name) for run in runs for name in names]
@@ -94,15 +101,16 @@ def _check_truth(runs: Sequence[Run]) -> None:
 def _read_run(workdir: Path, label: str, split: str) -> Run:
     results = read_results(workdir)
     sections = {stage: splits[split] for stage, splits in results.scores.items() if split in splits}
-    columns = [SCORED[stage] for stage in sections]
-    table = read_table(results.file(split, "per_image.csv"), ["id", "truth"], columns)
+    columns = {stage: SCORED[stage] for stage in sections if stage in SCORED}
+    table = read_table(results.file(split, "per_image.csv"), ["id", "truth"], columns.values())
     if not sections or table is None:
         raise InputError(
             f"{workdir}: has no results on the {split} part, "
             f"run eval.py --workdir {workdir} --split {split} first"
         )
     slices = {
-        stage: frozenset(table["id"][np.isfinite(table[SCORED[stage]])]) for stage in sections
+        stage: frozenset(table["id"][np.isfinite(table[column])])
+        for stage, column in columns.items()
     }
     settings = _flat(results.config) | _flat(results.options.get(split, {}), "evaluation.")
     masks = "segmenter" in sections or "framework" in sections

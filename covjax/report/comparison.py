@@ -11,11 +11,18 @@ import numpy as np
 from covjax.files import encode_table
 from covjax.metrics.registry import headlines
 from covjax.report.charts import bars as charts
-from covjax.report.compared import STORED, Group, Run, differing, groups, incomparable, read_runs
-from covjax.report.page import Banner, Figures, Picture, write_page
-from covjax.report.results import split_title
-from covjax.report.run.header import SYNTHETIC
-from covjax.report.scores import STAGES, score_label, score_meaning
+from covjax.report.compared import (
+    STORED,
+    Group,
+    Run,
+    differing,
+    groups,
+    incomparable,
+    read_runs,
+    stages_of,
+)
+from covjax.report.page import Figures, Picture, write_page
+from covjax.report.scores import score_label, score_meaning
 from covjax.report.text import (
     interval_ends,
     interval_text,
@@ -63,44 +70,40 @@ def build_comparison(
         stays.
     """
     runs = read_runs(workdirs, split)
-    synthetic = any(run.results.splits.get("source") == "phantom" for run in runs)
-    banners = [Banner(what, text) for what, text in incomparable(runs, split)]
     sizes = {run.setting("segmenter.input.size") for run in runs if "segmenter" in run.sections}
     together = groups(runs)
     figures = {}
     stages = []
-    for stage in STAGES:
+    for stage in stages_of(runs):
         scored = [run for run in runs if stage in run.sections]
-        if scored:
-            front = _names(scored, stage, front=True)
-            further = _names(scored, stage, front=False)
-            labels = {name: _label(scored, stage, name) for name in [*front, *further]}
-            figures[stage] = _figures(scored, stage, split, front)
-            stages.append(
-                {
-                    "name": stage,
-                    "runs": scored,
-                    "front": front,
-                    "further": further,
-                    "labels": labels,
-                }
-            )
+        front = _names(scored, stage, front=True)
+        further = _names(scored, stage, front=False)
+        labels = {name: _label(scored, stage, name) for name in [*front, *further]}
+        figures[stage] = _figures(scored, stage, split, front)
+        stages.append(
+            {
+                "name": stage,
+                "runs": scored,
+                "front": front,
+                "further": further,
+                "labels": labels,
+            }
+        )
     return write_page(
         output,
         "comparison.html",
         figures,
+        {
+            "split": split,
+            "runs": runs,
+            "incomparable": incomparable(runs, split),
+            "other_sizes": len(sizes) > 1,
+            "varied": differing(runs, without=STORED),
+            "groups": together if len(together) < len(runs) else [],
+            "compared": stages,
+            "paired": paired,
+        },
         beside=_paired_files(runs, split, paired),
-        title=f"covjax: {len(runs)} runs compared",
-        heading=f"{len(runs)} runs compared",
-        version=runs[0].results.environment.get("covjax", ""),
-        facts={"Runs": len(runs), "Part": split_title(split), "Differences to": runs[0].label},
-        banners=[SYNTHETIC, *banners] if synthetic else banners,
-        other_sizes=len(sizes) > 1,
-        runs=runs,
-        varied=differing(runs, without=STORED),
-        groups=together if len(together) < len(runs) else [],
-        stages=stages,
-        paired=paired,
     )
 
 
@@ -108,7 +111,7 @@ def comparison_table(workdirs: Sequence[Path], split: str) -> str:
     """Returns the scores in front as plain text, a row per stage and score, a column per run."""
     runs = read_runs(workdirs, split)
     rows = [["stage", "score", *(run.label for run in runs)]]
-    for stage in STAGES:
+    for stage in stages_of(runs):
         for name in _names(runs, stage, front=True):
             texts = [_score_in_line(run.score(stage, name)) for run in runs]
             rows.append([stage, name, *texts])

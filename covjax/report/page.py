@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -37,6 +37,7 @@ TEMPLATES.filters |= {
         run_scores.scored_on,
         run_scores.threshold_text,
         scores.class_words,
+        scores.stage_title,
         text.chance_text,
         text.count_text,
         text.interval_methods,
@@ -58,7 +59,7 @@ TEMPLATES.globals |= {
     "score_label": scores.score_label,
     "score_meaning": scores.score_meaning,
     "split_rules": results.SPLIT_RULES,
-    "stage_titles": scores.STAGE_TITLES,
+    "stages": list(scores.STAGES),
 }
 
 
@@ -68,14 +69,6 @@ def anchor(title: str) -> str:
 
 
 TEMPLATES.filters["anchor"] = anchor
-
-
-class Banner(NamedTuple):
-    """A warning that nobody overlooks: its kind, and a text, a list of lines, or both."""
-
-    kind: str
-    text: str = ""
-    lines: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ class Picture:
 Figures = Mapping[str, Sequence[Picture | None]]  # by the heading above them, "" for none
 
 
-def render(template: str, **values: object) -> bytes:
+def render(template: str, values: Mapping[str, object]) -> bytes:
     """Returns a page as HTML that needs no network; all values in it are escaped."""
     html = TEMPLATES.get_template(template).render(values)
     return html.encode("utf-8", errors="xmlcharrefreplace")
@@ -111,8 +104,8 @@ def write_page(
     folder: Path,
     template: str,
     figures: Mapping[str, Figures],
+    values: Mapping[str, object],
     beside: Mapping[str, bytes] | None = None,
-    **values: object,
 ) -> Path:
     """Writes FOLDER/index.html and the files of all figures; returns the page's path.
 
@@ -123,8 +116,8 @@ def write_page(
       folder: where to.
       template: a file of templates/.
       figures: the figures of each section, by the name that the template knows it by.
-      beside: further files, written together with them.
       values: what else the template shows.
+      beside: further files, written together with them.
     """
     drawn = {
         section: {
@@ -138,7 +131,7 @@ def write_page(
         rows = list(zip(*picture.numbers.values(), strict=True))
         files[f"{picture.name}.png"] = picture.png
         files[f"{picture.name}.csv"] = encode_table(tuple(picture.numbers), rows)
-    files["index.html"] = render(template, figures=drawn, **values)
+    files["index.html"] = render(template, {**values, "figures": drawn})
     write_together({folder / name: content for name, content in files.items()})
     for old in folder.iterdir():
         if FIGURES.fullmatch(old.name) and old.name not in files:

@@ -8,7 +8,7 @@ import numpy as np
 
 from covjax.errors import InputError
 from covjax.metrics.registry import PROTOCOLS
-from covjax.report.charts import audit as charts
+from covjax.report.charts import bars as charts
 from covjax.report.page import Picture, write_page
 from covjax.report.reading import read_json
 from covjax.report.text import number, score_text, text_table
@@ -39,26 +39,17 @@ def build_protocols_page(folder: Path) -> Path:
     Raises InputError if the folder holds no comparison of protocols or a damaged one.
     """
     protocols = _read(Path(folder))
-    size, epochs, seed = (protocols["settings"].get(key) for key in ("size", "epochs", "seed"))
-    facts = {
-        "Data": "prlab21: the paper's 829 slices of 8 patients",
-        "Network input": " x ".join(map(str, size or ["not recorded"])),
-        "Epochs": epochs,
-        "Seed": seed,
-    }
     rows = protocols["rows"]
     return write_page(
         Path(folder),
         "protocols.html",
         {"bars": {"": [_bars(rows)]}},
-        title="covjax: protocols",
-        heading="The paper's protocol and honest ones",
-        version=protocols.get("covjax", ""),
-        facts=facts,
-        explanation=explanation(rows),
-        rows=rows,
-        scores=PROTOCOLS,
-        titles=TITLES,
+        {
+            "protocols": protocols,
+            "explanation": explanation(rows),
+            "scores": PROTOCOLS,
+            "titles": TITLES,
+        },
     )
 
 

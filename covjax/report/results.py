@@ -1,5 +1,6 @@
 """What a workdir holds: its result files, read together."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,36 @@ class Results:
         """Returns the path of a file of an evaluated split."""
         return self.workdir / "results" / split / name
 
+    @property
+    def source(self) -> str:
+        """The name of the source of the data."""
+        configured = self.config.get("data", {}).get("source")
+        return str(self.splits.get("source") or configured or "unknown source")
+
+    @property
+    def split_rule(self) -> str:
+        """What the data were divided by."""
+        configured = self.config.get("split", {}).get("by")
+        return str(self.splits.get("by") or configured or "not recorded")
+
+    def models(self) -> list[str]:
+        """Returns the stages that were trained or scored, with their models."""
+        known = dict.fromkeys([*STAGES, *self.history, *self.scores])
+        stages = [stage for stage in known if stage in self.scores or stage in self.history]
+        models = [self.config.get(stage, {}).get("model", {}).get("name") for stage in stages]
+        return [
+            f"{stage} ({model})" if model else stage
+            for stage, model in zip(stages, models, strict=True)
+        ]
+
+    def shared_patients(self) -> dict[str, list[str]]:
+        """Returns {patient: the splits it is in} of those in more than one."""
+        where: dict[str, list[str]] = {}
+        for split, patients in (self.splits.get("patients") or {}).items():
+            for patient in set(patients) - {""}:  # "" is an unknown patient
+                where.setdefault(patient, []).append(split)
+        return {patient: found for patient, found in sorted(where.items()) if len(found) > 1}
+
     def shown(self, stage: str) -> tuple[str, Mapping[str, Any]]:
         """Returns the split that a stage is shown on, test if it has it, and its scores there.
 
@@ -62,7 +93,7 @@ def read_results(workdir: Path) -> Results:
     summaries = _read_summaries(workdir / "results")
     scores = {
         stage: {split: summary[stage] for split, summary in summaries.items() if stage in summary}
-        for stage in STAGES
+        for stage in dict.fromkeys([*STAGES, *itertools.chain(*map(_stages, summaries.values()))])
     }
     results = Results(
         workdir=workdir,
@@ -124,8 +155,8 @@ def _read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _read_summary(path: Path) -> dict[str, Any]:
     summary = read_json(path)
-    for stage in STAGES:
-        section = summary.get(stage, {"scores": {}})
+    for stage in _stages(summary):
+        section = summary[stage]
         scores = section.get("scores") if isinstance(section, dict) else None
         if not isinstance(scores, dict) or not all(isinstance(s, dict) for s in scores.values()):
             raise InputError(
@@ -142,3 +173,9 @@ RANKS = ("best", "median", "worst")
 
 def primary(results, stage):
     return next(iter(results.scores.get(stage, {})), None)
+
+
+def _stages(summary: Mapping[str, Any]) -> list[str]:
+    """Returns the stages that a summary holds scores of, in the order of pages."""
+    others = [name for name, one in summary.items() if isinstance(one, dict) and "scores" in one]
+    return [stage for stage in dict.fromkeys([*STAGES, *others]) if stage in summary]

@@ -5,12 +5,12 @@ from typing import Any
 
 from covjax.metrics import registry
 
-STAGES = ("classifier", "segmenter", "framework")
-STAGE_TITLES = {
+STAGE_TITLES = {  # in the order of pages; those of other tasks follow
     "classifier": "Classifier",
     "segmenter": "Segmenter",
     "framework": "Framework (classifier, then segmenter)",
 }
+STAGES = tuple(STAGE_TITLES)
 # Of each class of infection, where a segmenter keeps several apart.
 CLASS_SCORES = {
     "Dice, pooled": "dice_{}",
@@ -31,6 +31,11 @@ def score_meaning(stage: str, name: str) -> str:
     """Returns how to read a score that pages show in front, '' for any other."""
     score = registry.find(stage, name)
     return score.reading if score.headline else ""
+
+
+def stage_title(stage: str) -> str:
+    """Returns what a stage is called on pages."""
+    return STAGE_TITLES.get(stage, class_words(stage))
 
 
 def class_words(name: str) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 from covjax.files import write_together
-from covjax.report.page import Banner, render
+from covjax.report.page import render
 from covjax.report.reading import read_json, read_rows
 from covjax.report.scores import class_words
-from covjax.report.text import measured_text, options_text
+from covjax.report.text import measured_text
 
 AGAIN = "screen again"
 SCANS = {
@@ -83,8 +83,6 @@ def _read(output: Path) -> Screening:
 
 
 def _index(screening: Screening) -> bytes:
-    summary = screening.summary
-    left_out = summary.get("left_out") or []
     links = {
         scan["scan"]: _link(screening.place(scan), screening.output) for scan in screening.scans
     }
@@ -92,57 +90,39 @@ def _index(screening: Screening) -> bytes:
     for scan in screening.scans:
         for note in screening.notes(scan):
             noted.setdefault(note, []).append(scan["scan"])
-    return render(
-        "screening.html",
-        title="covjax: screening",
-        heading="Screening",
-        version=summary.get("covjax", ""),
-        facts={
-            "Run": summary.get("run", "not recorded"),
-            "Input": summary.get("input", "not recorded"),
-            "Window": summary.get("window") or "",
-            "Evaluation options": options_text(summary.get("options") or {}),
-            "Left out": f"{len(left_out):,} files, listed below" if left_out else "",
-        },
-        skipped=summary.get("skipped") or [],
-        left_out=left_out,
-        columns=_filled(screening.scan_columns, screening.scans),
-        scans=screening.scans,
-        links=links,
-        noted=noted,
-    )
+    values = {
+        "summary": screening.summary,
+        "columns": _filled(screening.scan_columns, screening.scans),
+        "scans": screening.scans,
+        "links": links,
+        "noted": noted,
+    }
+    return render("screening.html", values)
 
 
 def _scan_page(screening: Screening, scan: Row) -> bytes:
     slices = screening.slices[scan["scan"]]
     folder = screening.place(scan).parent
-    filled = _filled(screening.scan_columns, [scan])
-    facts = {title: measured_text(scan[column], column) for column, title in filled.items()}
-    facts["Spacing, mm"] = scan.get("spacing_mm", "").replace("x", " x ")
-    if scan.get("values") == "hu":
-        facts["Window, HU"] = scan["window"].replace(",", ", ")
     columns = _filled(screening.slice_columns, slices)
-    notes = screening.notes(scan)
     classes = screening.summary.get("classes") or {}
     shares = [float(one["infected_share"] or 0) for one in slices]
     chances = [float(one["probability_infected"] or 0) for one in slices]
     known = [k for k, one in enumerate(slices) if one["probability_infected"]]
-    return render(
-        "scan.html",
-        title=f"covjax: {scan['scan']}",
-        heading=scan["scan"],
-        version=screening.summary.get("covjax", ""),
-        facts=facts,
-        banners=[Banner("To note", lines=notes)] if notes else [],
-        index=_link(screening.output / "index.html", folder),
-        columns=columns,
-        slices=[_shown(screening, one, columns, folder) for one in slices],
-        first=max(range(len(slices)), key=lambda k: (shares[k], chances[k])),
-        classes={class_words(name): colour for name, colour in classes.items()},
-        highest=max(shares),
-        heights=[share / max([*shares, 1e-9]) for share in shares],
-        points=" ".join(f"{k + 0.5},{1 - chances[k]:.4f}" for k in known),
-    )
+    values = {
+        "summary": screening.summary,
+        "scan": scan,
+        "scan_columns": _filled(screening.scan_columns, [scan]),
+        "notes": screening.notes(scan),
+        "index": _link(screening.output / "index.html", folder),
+        "columns": columns,
+        "slices": [_shown(screening, one, columns, folder) for one in slices],
+        "first": max(range(len(slices)), key=lambda k: (shares[k], chances[k])),
+        "classes": {class_words(name): colour for name, colour in classes.items()},
+        "highest": max(shares),
+        "heights": [share / max([*shares, 1e-9]) for share in shares],
+        "points": " ".join(f"{k + 0.5},{1 - chances[k]:.4f}" for k in known),
+    }
+    return render("scan.html", values)
 
 
 def _shown(

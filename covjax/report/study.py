@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from covjax.metrics.registry import STUDY
 from covjax.report.charts import bars as charts
-from covjax.report.page import Banner, Picture, write_page
-from covjax.report.results import SPLIT_RULES, read_results
-from covjax.report.run.header import warnings
+from covjax.report.page import Picture, write_page
+from covjax.report.results import read_results
 from covjax.report.scores import score_label, score_meaning
 from covjax.report.study_tables import (
     STAGE,
@@ -24,19 +22,6 @@ from covjax.report.text import (
     number,
 )
 
-SETTINGS = {
-    "data.source": "Source",
-    "split.by": "Split",
-    "split.folds": "Folds",
-    "folds": "Folds run",
-    "seeds": "Seeds",
-    "segmenter.model.name": "Network",
-    "segmenter.input.size": "Input size",
-    "segmenter.epochs": "Epochs",
-    "slices": "Slices tested",
-    "patients": "Patients",
-}
-
 
 def build_study_page(folder: Path) -> Path:
     """Writes FOLDER/report/index.html, its figures, table.md and table.csv; returns the page's path.
@@ -45,57 +30,20 @@ def build_study_page(folder: Path) -> Path:
     """
     folder = Path(folder)
     study = read_study(folder)
+    runs = [run["workdir"] for one in study.variants for run in one.runs]
     figures = {what: {"": [_bars(study, what), _forest(study, what)]} for what in STUDY}
     return write_page(
         folder / "report",
         "study.html",
         figures,
+        {
+            "study": study,
+            "first_run": read_results(folder / runs[0]) if runs else None,
+            "stage": STAGE,
+            "scores": STUDY,
+        },
         beside={"table.md": markdown(study), "table.csv": csv_table(study)},
-        title=f"covjax study: {study.name}",
-        heading=f"Study: {study.name}",
-        version=study.version,
-        facts=_facts(study),
-        banners=_banners(folder, study),
-        study=study,
-        stage=STAGE,
-        scores=STUDY,
     )
-
-
-def _facts(study: Study) -> dict[str, str]:
-    settings = study.settings
-    facts = {"Compared with": study.reference}
-    for key, title in SETTINGS.items():
-        if key in settings:
-            facts[title] = _setting(key, settings[key])
-    folds = settings.get("split.folds") or 0
-    if settings.get("folds") == list(range(folds)):
-        facts.pop("Folds run", None)
-        every = f"{folds} (every slice is tested once per seed)"
-        facts["Folds"] = every if folds else "none, one split per seed"
-    return facts
-
-
-def _setting(key: str, value: Any) -> str:
-    if key == "split.by":
-        return SPLIT_RULES.get(value, str(value))
-    if key == "patients" and not value:
-        return "unknown"
-    if key in ("patients", "slices"):
-        return f"{value:,}"
-    separator = " x " if key.endswith("size") else ", "
-    return separator.join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _banners(folder: Path, study: Study) -> list[Banner]:
-    runs = [run["workdir"] for one in study.variants for run in one.runs]
-    banners = warnings(read_results(folder / runs[0])) if runs else []
-    lacking = sum(one.planned for one in study.variants) - len(runs)
-    if lacking:
-        why = "; ".join(f"{run}: {reason}" for run, reason in study.failed.items())
-        text = f"{lacking} of the runs ended without a result. {why}"
-        banners.append(Banner("Runs lacking", text))
-    return banners
 
 
 def _bars(study: Study, what: str) -> Picture:

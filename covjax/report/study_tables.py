@@ -77,6 +77,11 @@ class Study:
     variants: Sequence[Variant]
     version: str
 
+    @property
+    def lacking(self) -> int:
+        """How many runs ended without a result."""
+        return sum(one.planned - len(one.runs) for one in self.variants)
+
     def differences(self, what: str) -> list[Score]:
         """Returns the difference of each variant to the reference in a score, {} for none."""
         return [one.differences.get(what, {}) for one in self.variants]

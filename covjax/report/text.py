@@ -8,8 +8,9 @@ from typing import Any
 
 def number(value: object) -> float:
     """Returns a JSON number as a float, NaN for null or anything that is not a finite number."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return math.nan
+    return float(value)
 
 
 def number_text(value: object, form: str = "{:.3f}") -> str:

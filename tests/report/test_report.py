@@ -682,3 +682,28 @@ def test_class_colours():
         180,
         233,
     ]
+
+
+def test_a_stage_of_another_task_is_reported_by_its_names(tmp_path, undrawn):
+    write_run(tmp_path)
+    write_stage(
+        tmp_path,
+        "test",
+        "severity",
+        {
+            "classes": ["mild", "moderate", "severe"],
+            "confusion": [[3, 1, 0], [0, 2, 0], [0, 1, 4]],
+            "n": 11,
+            "scores": {"kappa": {"value": 0.625, "n": 11}},
+        },
+    )
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "severity", "epoch": 1, "train/loss": 0.5, "val/loss": 0.6}\n')
+    shown = Page(build_report(tmp_path))
+    assert "Severity Further scores" in shown.text and "Kappa 0.625" in shown.text
+    assert "Severity, test part." in shown.text and "number of slices below" in shown.text
+    report = tmp_path / "report"
+    assert {"severity_test_confusion.csv", "training_severity_loss.csv"} <= {
+        file.name for file in report.iterdir()
+    }
+    assert re.search(r"severity +test +11 +kappa +0.625", summary_table(tmp_path))

@@ -1,13 +1,14 @@
 """The figures of an audit: each function takes plain arrays and returns a PNG."""
 
-import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from covjax.report.charts.axes import (
     BLUE,
@@ -22,7 +23,8 @@ from covjax.report.charts.axes import (
 )
 from covjax.report.charts.slices import IGNORE
 
-PARTS = {
+Pixels = NDArray[np.uint8]
+SPLITS = {
     "train": ("training", BLUE),
     "val": ("validation", SKY),
     "test": ("test", ORANGE),
@@ -31,17 +33,14 @@ PARTS = {
 MOST = 24  # patients shown
 
 
-def patient_bars(patients: Sequence[str], parts: np.ndarray) -> bytes:
-    """Draws the slices of each patient ([M] names) stacked by part ([M]), the patients with most
-    slices first.
-    """
+def patient_bars(patients: NDArray[Any], splits: NDArray[Any]) -> bytes:
+    """Draws the slices of each patient ([M] names) stacked by split ([M]), the largest first."""
     names = [name for name, _ in Counter(p for p in patients if p).most_common(MOST)]
     place = {name: k for k, name in enumerate(names)}
-    patients = np.array(patients, object)
     figure, axes = new_axes("slices", "", (4.6, max(2.2, 0.27 * len(names) + 1.2)))
     left = np.zeros(len(names))
-    for part, (title, colour) in PARTS.items():
-        counts = Counter(p for p in patients[parts == part] if p in place)
+    for split, (title, colour) in SPLITS.items():
+        counts = Counter(p for p in patients[splits == split] if p in place)
         widths = np.array([counts[name] for name in names], float)
         if widths.any():
             axes.barh(
@@ -56,24 +55,26 @@ def patient_bars(patients: Sequence[str], parts: np.ndarray) -> bytes:
     return to_png(figure)
 
 
-def label_bars(labels: np.ndarray, parts: np.ndarray) -> bytes:
-    """Draws how many slices of each part ([M]) are healthy (0) and infected (1)."""
-    names = [part for part in PARTS if (parts == part).any()]
+def label_bars(labels: NDArray[Any], splits: NDArray[Any]) -> bytes:
+    """Draws how many slices of each split ([M]) are healthy (0) and infected (1)."""
+    names = [split for split in SPLITS if (splits == split).any()]
     figure, axes = new_axes("", "slices", (4.6, 3.0))
     for k, (title, colour) in enumerate((("healthy", SKY), ("infected", VERMILLION))):
-        counts = [int(((parts == part) & (labels == k)).sum()) for part in names]
+        counts = [int(((splits == split) & (labels == k)).sum()) for split in names]
         bars = axes.bar(
             np.arange(len(names)) + (k - 0.5) * 0.38, counts, 0.36, color=colour, label=title
         )
         axes.bar_label(bars, fontsize=8)
-    axes.set_xticks(range(len(names)), [PARTS[part][0] for part in names])
+    axes.set_xticks(range(len(names)), [SPLITS[split][0] for split in names])
     axes.margins(y=0.25)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     add_legend(axes, "upper right")
     return to_png(figure)
 
 
-def scatter(x: np.ndarray, y: np.ndarray, marked: np.ndarray, xlabel: str, ylabel: str) -> bytes:
+def scatter(
+    x: NDArray[Any], y: NDArray[Any], marked: NDArray[np.bool_], xlabel: str, ylabel: str
+) -> bytes:
     """Draws one point per slice, those `marked` (bool [M]) as crosses."""
     figure, axes = new_axes(xlabel, ylabel)
     axes.plot(x[~marked], y[~marked], "o", color=BLUE, alpha=0.35, markersize=4, label="slice")
@@ -82,33 +83,8 @@ def scatter(x: np.ndarray, y: np.ndarray, marked: np.ndarray, xlabel: str, ylabe
     return to_png(figure)
 
 
-def grouped_bars(names: Sequence[str], values: Mapping[str, np.ndarray]) -> bytes:
-    """Draws for each name ([B]) one bar per kind of value ([B], 0 to 1; NaN leaves it out), its
-    number beside it.
-    """
-    figure, axes = new_axes("", "", (6.4, 0.75 * len(names) + 0.9))
-    for k, ((title, lengths), colour) in enumerate(
-        zip(values.items(), (BLUE, ORANGE), strict=False)
-    ):
-        bars = axes.barh(
-            np.arange(len(names)) + 0.36 * (k - 0.5),
-            np.nan_to_num(lengths),
-            0.34,
-            color=colour,
-            label=title,
-        )
-        texts = ["undefined" if np.isnan(v) else f"{v:.3f}" for v in lengths]
-        axes.bar_label(bars, texts, padding=3, fontsize=8)
-    axes.set_yticks(range(len(names)), [textwrap.fill(name, 24) for name in names])
-    axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.4, -0.6))
-    axes.grid(axis="y", visible=False)
-    add_legend(axes, "lower right")
-    return to_png(figure)
-
-
-def example(sides: Sequence[tuple[np.ndarray, np.ndarray]], inner: np.ndarray | None) -> bytes:
-    """Draws one or two pictures side by side, each (image, mask) uint8 [H, W], with what is
-    labelled infected tinted.
+def example(sides: Sequence[tuple[Pixels, Pixels]], inner: NDArray[Any] | None) -> bytes:
+    """Draws one or two pictures, each (image, mask) [H, W], with what is labelled infected tinted.
 
     `inner` (top, left, bottom, right) is drawn as a frame.
     """
@@ -120,12 +96,20 @@ def example(sides: Sequence[tuple[np.ndarray, np.ndarray]], inner: np.ndarray | 
         axes.imshow(_tinted(image, mask), interpolation="nearest")
         if inner is not None:
             top, left, bottom, right = inner
-            box = (left - 0.5, top - 0.5), right - left, bottom - top
-            axes.add_patch(Rectangle(*box, fill=False, edgecolor=BLUE, linewidth=2, linestyle="--"))
+            frame = Rectangle(
+                (left - 0.5, top - 0.5),
+                right - left,
+                bottom - top,
+                fill=False,
+                edgecolor=BLUE,
+                linewidth=2,
+                linestyle="--",
+            )
+            axes.add_patch(frame)
     return to_png(figure)
 
 
-def _tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _tinted(image: Pixels, mask: Pixels) -> Pixels:
     colour = np.repeat(image[..., None].astype(float), 3, -1)
     for value, tint in ((1, (0xD5, 0x5E, 0x00)), (IGNORE, (0x8A, 0x8F, 0x98))):
         where = mask == value

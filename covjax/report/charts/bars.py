@@ -1,7 +1,7 @@
 """Scores and differences of several runs or variants, one below the other."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +13,10 @@ from covjax.report.charts.axes import (
     BLUE,
     DARK,
     GREY,
+    ORANGE,
     SKY,
     VERMILLION,
+    add_legend,
     name_rows,
     new_axes,
     short,
@@ -93,6 +95,28 @@ def differences(
     drawn = np.concatenate([low, high, values, *dots])
     reach = 1.15 * max(1e-3, float(np.abs(np.nan_to_num(drawn)).max()))
     axes.set_xlim(-reach, reach)
+    return to_png(figure)
+
+
+def grouped_bars(names: Sequence[str], values: Mapping[str, Floats]) -> bytes:
+    """Draws for each name ([B]) a bar per kind of value ([B], 0 to 1, or NaN), with its number."""
+    figure, axes = new_axes("", "", (6.4, 0.75 * len(names) + 0.9))
+    for k, ((title, lengths), colour) in enumerate(
+        zip(values.items(), (BLUE, ORANGE), strict=False)
+    ):
+        bars = axes.barh(
+            np.arange(len(names)) + 0.36 * (k - 0.5),
+            np.nan_to_num(lengths),
+            0.34,
+            color=colour,
+            label=title,
+        )
+        texts = ["undefined" if np.isnan(v) else f"{v:.3f}" for v in lengths]
+        axes.bar_label(bars, texts, padding=3, fontsize=8)
+    axes.set_yticks(range(len(names)), [textwrap.fill(name, 24) for name in names])
+    axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.4, -0.6))
+    axes.grid(axis="y", visible=False)
+    add_legend(axes, "lower right")
     return to_png(figure)
 
 

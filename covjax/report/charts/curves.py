@@ -110,9 +110,7 @@ def _draw_curve(
 
 
 def dice_histogram(dice: Floats, edges: Floats) -> bytes:
-    """Draws how the Dice scores of single slices ([N], 0 to 1) spread over bins, with their
-    median.
-    """
+    """Draws how the Dice scores of slices ([N], 0 to 1) spread over bins, with their median."""
     figure, axes = new_axes("Dice of one slice", "slices")
     axes.hist(dice, bins=edges, color=SKY, edgecolor="white", linewidth=0.8)
     median = float(np.median(dice))
@@ -159,9 +157,7 @@ def share_scatter(true: Floats, predicted: Floats, called: NDArray[np.bool_] | N
 
 
 def bland_altman(mean: Floats, difference: Floats, bias: float, limits: Point) -> bytes:
-    """Draws predicted minus true infected share over their mean ([N], 0 to 1), with bias and limits
-    of agreement.
-    """
+    """Draws predicted minus true infected share over their mean ([N], 0 to 1), bias and limits."""
     figure, axes = new_axes(
         "mean of true and predicted share [%]", "predicted - true share [%]", (4.2, 4.0)
     )
@@ -183,8 +179,7 @@ def bland_altman(mean: Floats, difference: Floats, bias: float, limits: Point) -
 def reliability(
     predicted: Floats, observed: Floats, counts: NDArray[np.integer], edges: Floats
 ) -> bytes:
-    """Draws the observed share of infected slices over the mean probability of each bin ([B], NaN
-    where empty).
+    """Draws the share of infected slices over the mean probability of each bin ([B], or NaN).
 
     Under it the number of slices of every bin; `edges` [B + 1] are probabilities.
     """
@@ -216,13 +211,13 @@ def reliability(
 
 
 def feature_map(points: Floats, label: NDArray[Any], explained: Sequence[float]) -> bytes:
-    """Draws slices by the first two principal components of their features ([N, 2]), healthy and
-    infected apart.
-    """
-    names = [
-        f"component {k + 1} ({share:.0%} of the variance)" for k, share in enumerate(explained)
-    ]
-    figure, axes = new_axes(*names, (4.2, 4.6))
+    """Draws slices by the first two principal components of their features, [N, 2]."""
+    first, second = explained
+    figure, axes = new_axes(
+        f"component 1 ({first:.0%} of the variance)",
+        f"component 2 ({second:.0%} of the variance)",
+        (4.2, 4.6),
+    )
     for value, name, marker, colour in (
         (0, "healthy", "o", BLUE),
         (1, "infected", "^", VERMILLION),

@@ -1,6 +1,4 @@
-"""The pictures of slices: outlines, errors, what a classifier looks at, augmentation; each as a
-PNG.
-"""
+"""Pictures of slices: outlines, errors, what a classifier looks at, augmentation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +21,7 @@ TITLE = 0.2  # height of a block's title, likewise
 
 
 def example_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> bytes:
-    """Draws a slice ([H, W] uint8) three times: as it is, with the outlines of the infection, and
-    the errors.
+    """Draws a slice ([H, W] uint8) as it is, with the outlines of the infection, and its errors.
 
     The true outline is solid and the predicted one dashed; pixels that are infected in the truth
     only, in the prediction only and in both have a colour each. Ignored pixels (255) have neither.
@@ -41,8 +38,7 @@ def example_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -
 
 
 def class_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> bytes:
-    """Draws a slice ([H, W] uint8) four times: as it is, with the classes as marked, as predicted,
-    and the errors.
+    """Draws a slice ([H, W] uint8) as it is, its classes as marked and as predicted, its errors.
 
     Errors as of `example_slice`: of infected or not, whatever the class.
     """
@@ -54,9 +50,7 @@ def class_slice(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> 
 
 
 def class_colours(mask: np.ndarray) -> np.ndarray:
-    """Returns a mask of classes as RGBA [H, W, 4], 0 to 1: clear where it says background or
-    nothing.
-    """
+    """Returns a mask of classes as RGBA [H, W, 4], 0 to 1, clear where it has none."""
     picture = np.zeros((*mask.shape, 4))
     for k, colour in enumerate(COLOURS, start=1):
         picture[mask == k] = (*(value / 255 for value in rgb(colour)), 0.75)
@@ -64,9 +58,7 @@ def class_colours(mask: np.ndarray) -> np.ndarray:
 
 
 def heat_slice(image: np.ndarray, heat: np.ndarray) -> bytes:
-    """Draws a slice ([H, W] uint8) as it is, and under its heat ([H, W], 0 to 1): the hotter, the
-    denser.
-    """
+    """Draws a slice ([H, W] uint8) as it is, and under its heat ([H, W], 0 to 1)."""
     figure, panels = _panels(image, 2)
     panels[1].imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=0.15 + 0.6 * np.clip(heat, 0, 1))
     return to_png(figure)
@@ -152,9 +144,7 @@ def error_counts(truth: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
 
 
 def errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Returns the error map as RGBA [H, W, 4], 0 to 1: clear where truth and prediction say
-    background.
-    """
+    """Returns the error map as RGBA [H, W, 4], 0 to 1, clear where both say background."""
     true = infected(truth)
     called = infected(predicted)
     counted = truth != IGNORE

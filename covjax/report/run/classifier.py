@@ -40,8 +40,8 @@ def _curve(scored: Scored, name: str, x: str, y: str) -> tuple[Floats, Floats]:
 
 def _rates(scored: Scored) -> dict[str, float]:
     """Returns the rates at the threshold in use, NaN where undefined or not recorded."""
-    confusion = scored.get("confusion")
-    (tn, fp), (fn, tp) = confusion if np.shape(confusion) == (2, 2) else ((0, 0), (0, 0))
+    confusion = scored.get("confusion") or []
+    (tn, fp), (fn, tp) = confusion if np.shape(confusion) == (2, 2) else [[0, 0], [0, 0]]
     ratio = {
         "false_positive": (fp, tn + fp),
         "recall": (tp, fn + tp),

@@ -9,7 +9,7 @@ from covjax.report.charts.slices import BOTH, PREDICTED, TRUTH
 from covjax.report.page import write_page
 from covjax.report.reading import read_rows, read_table
 from covjax.report.results import Results, read_results
-from covjax.report.run import classifier, header, slices, training
+from covjax.report.run import classifier, slices, training
 from covjax.report.text import number_text
 
 PATIENTS = {  # columns of per_patient.csv, their titles, and how a value is written
@@ -37,7 +37,6 @@ def build_report(workdir: Path) -> Path:
     damaged file.
     """
     results = read_results(workdir)
-    source = header.source(results)
     left_out = results.workdir / "left_out.csv"
     figures = {
         "training": training.training(results),
@@ -53,18 +52,15 @@ def build_report(workdir: Path) -> Path:
         results.workdir / "report",
         "run.html",
         figures,
-        title=f"covjax report: {source}",
-        heading=f"Lung CT screening: {source}",
-        version=results.environment.get("covjax", ""),
-        facts=header.facts(results),
-        banners=header.warnings(results),
-        results=results,
-        settings=json.dumps(results.config, indent=2, ensure_ascii=False),
-        left_out=read_rows(left_out, ["file", "reason"]) if left_out.is_file() else [],
-        classes=slices.class_colours(results),
-        outlines=OUTLINES,
-        errors=ERRORS,
-        **_patients(results),
+        {
+            "results": results,
+            "settings": json.dumps(results.config, indent=2, ensure_ascii=False),
+            "left_out": read_rows(left_out, ["file", "reason"]) if left_out.is_file() else [],
+            "classes": slices.class_colours(results),
+            "outlines": OUTLINES,
+            "errors": ERRORS,
+            **_patients(results),
+        },
     )
 
 

@@ -11,7 +11,7 @@ from covjax.metrics import registry
 from covjax.report.charts import curves
 from covjax.report.page import Figures, Picture
 from covjax.report.results import SPLIT_TITLES, Results, split_title
-from covjax.report.scores import STAGE_TITLES
+from covjax.report.scores import stage_title
 from covjax.report.text import number
 
 Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
@@ -37,7 +37,7 @@ def training(results: Results) -> Figures:
             )
             ylabel = f"{label} (validation)"
             found.append(_curves(rows, stage, name + ending, ("val",), ylabel, best, text))
-        figures[STAGE_TITLES[stage]] = [picture for picture in found if picture]
+        figures[stage_title(stage)] = [picture for picture in found if picture]
     return figures
 
 
@@ -75,14 +75,15 @@ def confusion(results: Results) -> Figures:
 
 def _confusion(results: Results, stage: str, split: str, scored: Mapping[str, Any]) -> Picture:
     counts = [[number(count) for count in row] for row in scored["confusion"]]
-    first = "healthy" if stage == "classifier" else "background"
+    pixels = stage in ("segmenter", "framework")
+    first = "background" if pixels else "healthy"
     classes = [str(name) for name in scored.get("classes") or (first, "infected")]
     if [len(row) for row in counts] != [len(classes)] * len(classes):
         raise InputError(
             f"{results.file(split, 'summary.json')}: field '{stage}.confusion' must be "
             f"{len(classes)} by {len(classes)} counts, run the evaluation again"
         )
-    unit = "slices" if stage == "classifier" else "pixels"
+    unit = "pixels" if pixels else "slices"
     text = (
         "Each row is a true class and adds up to 100%, with the number of "
         f"{unit} below: a perfect result has 100% on the diagonal."
@@ -91,7 +92,7 @@ def _confusion(results: Results, stage: str, split: str, scored: Mapping[str, An
     return Picture(
         f"{stage}_{split}_confusion",
         curves.confusion(matrix, [name.replace("_", " ") for name in classes]),
-        f"{STAGE_TITLES[stage]}, {split_title(split)} part.",
+        f"{stage_title(stage)}, {split_title(split)} part.",
         text,
         f"{stage}: confusion matrix",
         {
