@@ -11,6 +11,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from covjax.errors import InputError
+from covjax.ops.synchronise import synchronised
 
 AXIS = "batch"
 
@@ -19,8 +20,17 @@ def pmap_train(step: Callable) -> Callable:
     """Maps step(state, batch) -> (state, metrics) over the batch's shards; state is replicated and
     donated.
     """
+
+    def synchronised_step(state: Any, batch: Any) -> Any:
+        with synchronised(AXIS):
+            return step(state, batch)
+
     return jax.pmap(
-        step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,)
+        synchronised_step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        donate_argnums=(0,),
     )
 
 

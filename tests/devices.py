@@ -21,6 +21,7 @@ from covjax.errors import InputError
 from covjax.evaluation.options import make_options
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.nn.pooling import Pool
+from covjax.ops.synchronise import synchronised
 from covjax.optim.optimizer import make_optimizer, make_schedule
 from covjax.parallel import AXIS, pmap_eval, pmap_train, replicate, round_up, shard, unshard
 from covjax.preprocess.network_input import Normalization, slice_size
@@ -106,7 +107,7 @@ def flat(prefix, tree):
 
 def training(name, variables):
     config = stage_config(name)
-    stage = make_stage(name, config, made_up_statistics(config), axis_name=AXIS)
+    stage = make_stage(name, config, made_up_statistics(config))
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, STEPS, 1))
     step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))
     state = replicate(create_state(copied(variables), optimizer, 0, ema=True))
@@ -142,7 +143,7 @@ def cuda_program(name, dtype, variables):
     """
     config = stage_config(name)
     config.dtype = dtype
-    stage = make_stage(name, config, made_up_statistics(config), axis_name=AXIS)
+    stage = make_stage(name, config, made_up_statistics(config))
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, STEPS, 1))
     step = jax.jit(pmap_train(partial(train_step, stage=stage, optimizer=optimizer)))
     state = replicate(create_state(copied(variables), optimizer, 0, ema=True))
@@ -192,13 +193,15 @@ def options():
 
 def stochastic_pooling():
     """What eight samples alike draw, in training."""
-    pool = Pool("stochastic", axis_name=AXIS)
+    pool = Pool("stochastic")
     x = np.tile(np.random.default_rng(0).random((1, 8, 8, 4)), (8, 1, 1, 1))
-    draw = pmap_eval(
-        lambda key, batch: {
-            "drawn": pool.apply({}, batch["x"], train=True, rngs={"pooling": key})[0]
-        }
-    )
+
+    @pmap_eval
+    def draw(key, batch):
+        with synchronised(AXIS):
+            drawn, _ = pool.apply({}, batch["x"], train=True, rngs={"pooling": key})
+        return {"drawn": drawn}
+
     return {
         "stochastic pooling": unshard(
             draw(jax.random.PRNGKey(0), shard({"x": x.astype(np.float32)}))

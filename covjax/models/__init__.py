@@ -79,7 +79,7 @@ MODELS = {
         "vgg19_seg": partial(SegNet, depth=19),
     },
 }
-COMMON_FIELDS = ("num_classes", "dtype", "axis_name", "remat")  # fields of every network
+COMMON_FIELDS = ("num_classes", "dtype", "remat")  # fields of every network
 
 
 def list_models(task: str | None = None) -> list[str]:
@@ -94,7 +94,6 @@ def create_model(
     num_classes: int = 2,
     task: str | None = None,
     dtype: str = "float32",
-    axis_name: str | None = None,
     remat: bool = False,
     **options,
 ) -> nn.Module:
@@ -107,7 +106,6 @@ def create_model(
       num_classes: K.
       task: restricts the names to one task.
       dtype: what it computes in, "float32" or "bfloat16"; parameters are float32 in both.
-      axis_name: mapped axis over which BatchNorm is synchronised while training; None on one device.
       remat: in training, keep only what lies between the parts of the network and compute the rest again for the
         gradient: half the activation memory for about a quarter more time. On a CPU it needs jax 0.12; before, XLA
         merges the second computation with the first.
@@ -125,13 +123,10 @@ def create_model(
         raise InputError(
             f"model {name}: num_classes={shown(num_classes)}, give a whole number, 2 or more"
         )
-    if not isinstance(axis_name, str | None):
-        raise InputError(f"model {name}: axis_name={shown(axis_name)}, give a name or None")
     _check_option(f"model {name}: remat", remat, False)
     common = {
         "num_classes": num_classes,
         "dtype": jnp.dtype(dtype),
-        "axis_name": axis_name,
         "remat": remat,
     }
     return make(**common, **options, name=name)

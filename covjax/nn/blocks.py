@@ -1,7 +1,7 @@
 """What the segmentation networks share: a convolution block, an encoder stage and a decoder stage
 around pooling.
 
-A network hands itself in and has the fields `dtype`, `axis_name` and `remat`; one that calls
+A network hands itself in and has the fields `dtype` and `remat`; one that calls
 `encode` or `decode` also has the four pooling fields of `covjax.pooling` and `batch_norm`.
 """
 
@@ -28,7 +28,6 @@ class ConvBlock(nn.Module):
     dilation: int = 1
     batch_norm: bool = True
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -36,7 +35,7 @@ class ConvBlock(nn.Module):
         x = Conv(self.features, self.kernel_size, name="conv", **form)(x)
         if not self.batch_norm:
             return nn.relu(x)
-        return BatchNorm("relu", axis_name=self.axis_name, name="bn")(x, train=train)
+        return BatchNorm("relu", name="bn")(x, train=train)
 
 
 def check_fields(net: nn.Module, *counts: str) -> None:
@@ -55,7 +54,7 @@ def block(
     net: nn.Module, x: jax.Array, features: int, name: str, train: bool, **options: int
 ) -> jax.Array:
     """Applies a ConvBlock of network `net`."""
-    common = {"batch_norm": net.batch_norm, "dtype": net.dtype, "axis_name": net.axis_name}
+    common = {"batch_norm": net.batch_norm, "dtype": net.dtype}
     return ConvBlock(features, **common, **options, name=name)(x, train=train)
 
 
@@ -74,11 +73,9 @@ def encode(
     """
     for k, features in enumerate(widths, 1):
         x = block(net, x, features, f"encoder{stage}_conv{k}", train)
-    smoothing = Pool(
-        net.encoder_smoothing, stride=1, axis_name=net.axis_name, name=f"encoder{stage}_smoothing"
-    )
+    smoothing = Pool(net.encoder_smoothing, stride=1, name=f"encoder{stage}_smoothing")
     x, _ = smoothing(x, train=train)
-    pooling = Pool(net.encoder_pooling, axis_name=net.axis_name, name=f"encoder{stage}_pooling")
+    pooling = Pool(net.encoder_pooling, name=f"encoder{stage}_pooling")
     return x, *pooling(x, train=train)
 
 
@@ -98,9 +95,7 @@ def unpool(
     x = Unpool(net.decoder_unpooling, features=features, name=f"decoder{stage}_unpooling")(
         x, kept, size
     )
-    smoothing = Pool(
-        net.decoder_smoothing, stride=1, axis_name=net.axis_name, name=f"decoder{stage}_smoothing"
-    )
+    smoothing = Pool(net.decoder_smoothing, stride=1, name=f"decoder{stage}_smoothing")
     return smoothing(x, train=train)[0]
 
 

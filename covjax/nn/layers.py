@@ -7,12 +7,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from covjax.errors import InputError
 from covjax.ops.batch_norm import batch_norm, normalize
 from covjax.ops.checks import check_images
 from covjax.ops.convolution import Pair, conv2d
+from covjax.ops.synchronise import global_positions
 
 Dtype = jnp.dtype | type
 
@@ -64,7 +64,7 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """BatchNorm of [N, H, W, C] (momentum 0.9, synchronised over `axis_name`) and its activation.
+    """BatchNorm of [N, H, W, C] (momentum 0.9, see `synchronised`) and its activation.
 
     `activation` is None, "relu" or "relu6". Parameters and statistics are named as in
     flax.linen.BatchNorm.
@@ -72,7 +72,6 @@ class BatchNorm(nn.Module):
 
     activation: str | None = None
     epsilon: float = 1e-5
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -84,7 +83,7 @@ class BatchNorm(nn.Module):
         form = {"epsilon": self.epsilon, "activation": self.activation}
         if not train:
             return normalize(x, mean.value, variance.value, scale, bias, **form)
-        y, *moments = batch_norm(x, scale, bias, axis_name=self.axis_name, **form)
+        y, *moments = batch_norm(x, scale, bias, **form)
         if not self.is_initializing():
             for average, new in zip((mean, variance), moments, strict=True):
                 average.value = (
@@ -107,7 +106,6 @@ class ConvBN(nn.Module):
     epsilon: float = 1e-5
     kernel_init: Callable = he
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -123,7 +121,7 @@ class ConvBN(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
-        return BatchNorm(self.activation, self.epsilon, self.axis_name, name="bn")(x, train=train)
+        return BatchNorm(self.activation, self.epsilon, name="bn")(x, train=train)
 
 
 class Dropout(nn.Module):
@@ -132,16 +130,13 @@ class Dropout(nn.Module):
     """
 
     rate: float
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         if not train or self.rate == 0.0:
             return x
         key = self.make_rng("dropout")
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(
-            key, global_positions(x.shape[0], self.axis_name)
-        )
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, global_positions(x.shape[0]))
         keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1.0 - self.rate), 0).astype(x.dtype)
 
@@ -165,12 +160,6 @@ def channel_shuffle(x: jax.Array, groups: int) -> jax.Array:
     Channel j of part i becomes channel j * groups + i. Source: arXiv:1707.01083.
     """
     return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
-
-
-def global_positions(local_size: int, axis_name: str | None) -> jax.Array:
-    """Returns each local sample's position [local_size] int32 in the global batch."""
-    first = 0 if axis_name is None else lax.axis_index(axis_name) * local_size
-    return first + jnp.arange(local_size)
 
 
 def require_side(module: nn.Module, x: jax.Array) -> None:

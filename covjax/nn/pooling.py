@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.nn.layers import global_positions
 from covjax.ops.checks import as_array, check_images
 from covjax.ops.pool import Kept, parameter_shapes, pool2d
+from covjax.ops.synchronise import global_positions
 from covjax.ops.unpool import unpool2d, unpool_parameter_shapes
 
 
@@ -24,7 +24,6 @@ class Pool(nn.Module):
     kind: str = "max"
     window: int = 2
     stride: int | None = None
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> tuple[jax.Array, Kept]:
@@ -34,7 +33,7 @@ class Pool(nn.Module):
             return x, None
         keys = None
         if self.kind == "stochastic" and train and self.has_rng("pooling"):
-            positions = global_positions(x.shape[0], self.axis_name)
+            positions = global_positions(x.shape[0])
             keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("pooling"), positions)
         parameters = _parameters(self, parameter_shapes(self.kind, self.window, x.shape[-1]))
         return pool2d(x, self.kind, self.window, self.stride, parameters, keys)

@@ -1,16 +1,17 @@
-"""BatchNorm with its activation, whose gradients keep nothing but the input and pass over the image
-three times.
+"""BatchNorm with its activation; gradients keep the input alone and pass over it three times.
 
 What autodiff makes of the same formula keeps and visits several images of that size: on a CPU,
 where memory is what limits it, that takes up to twice as long.
 """
 
-from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+
+from covjax.ops.synchronise import batch_axis, over_devices, shares
 
 PIXELS = (0, 1, 2)
 # the least and the largest value let through
@@ -27,62 +28,60 @@ def normalize(
     epsilon: float,
     activation: str | None,
 ) -> jax.Array:
-    """Returns activation(scale * (x - mean) / sqrt(variance + epsilon) + bias), for x [N, H, W, C]
-    and vectors [C].
-    """
+    """Returns activation(scale * (x - mean) / sqrt(variance + epsilon) + bias), x [N, H, W, C]."""
     gain = scale * lax.rsqrt(variance + epsilon)
     y = (x - mean) * gain + bias
     return jnp.clip(y, *ACTIVATIONS[activation]).astype(x.dtype)
 
 
 def batch_norm(
-    x: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-    *,
-    epsilon: float,
-    activation: str | None,
-    axis_name: str | None = None,
+    x: jax.Array, scale: jax.Array, bias: jax.Array, *, epsilon: float, activation: str | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises x [N, H, W, C] by its own mean and (biased) variance, then activates it; returns
-    (y, mean, variance).
+    """Normalises x [N, H, W, C] by its own moments, then activates; returns (y, mean, variance).
 
-    With `axis_name` the statistics are those of the batches of all devices along that mapped axis
-    together. Computes in float32 at least, whatever the type of x, which y keeps. Has reverse-mode
-    derivatives of any order; forward mode (jax.jvp) raises TypeError.
+    The variance is the biased one. Within `synchronised` the moments are those of the batches of
+    all devices together. Computes in float32 at least, whatever the type of x, which y keeps. Has
+    reverse-mode derivatives of any order; forward mode (jax.jvp) raises TypeError.
 
     Source: "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
     Shift", arXiv:1502.03167.
     """
-    return _batch_norm(epsilon, activation, axis_name, x, scale, bias)
+    return _batch_norm(_Form(epsilon, activation, batch_axis()), x, scale, bias)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _batch_norm(epsilon, activation, axis_name, x, scale, bias):
+class _Form(NamedTuple):
+    epsilon: float
+    activation: str | None
+    axis_name: str | None  # an argument: gradients are traced when the context is left
+
+
+Outputs = tuple[jax.Array, jax.Array, jax.Array]
+
+
+def _normalised(form: _Form, x: jax.Array, scale: jax.Array, bias: jax.Array) -> Outputs:
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean, square = _over_devices(
-        lax.pmean, axis_name, wide.mean(PIXELS), (wide * wide).mean(PIXELS)
+    mean, square = over_devices(
+        lax.pmean, form.axis_name, wide.mean(PIXELS), (wide * wide).mean(PIXELS)
     )
     variance = jnp.maximum(square - mean * mean, 0)
-    return (
-        normalize(x, mean, variance, scale, bias, epsilon=epsilon, activation=activation),
-        mean,
-        variance,
-    )
+    y = normalize(x, mean, variance, scale, bias, epsilon=form.epsilon, activation=form.activation)
+    return y, mean, variance
 
 
-def _forward(epsilon, activation, axis_name, *operands):
+def _forward(form: _Form, *operands: CustomVJPPrimal) -> tuple[Outputs, tuple[jax.Array, ...]]:
     x, scale, bias = (operand.value for operand in operands)
-    y, mean, variance = _batch_norm(epsilon, activation, axis_name, x, scale, bias)
+    y, mean, variance = _batch_norm(form, x, scale, bias)
     return (y, mean, variance), (x, mean, variance, scale, bias)
 
 
-def _backward(epsilon, activation, axis_name, kept, gradients):
+def _backward(
+    form: _Form, kept: tuple[jax.Array, ...], gradients: tuple[jax.Array | SymbolicZero, ...]
+) -> Outputs:
     x, mean, variance, scale, bias = kept
-    inverse = lax.rsqrt(variance + epsilon)
+    inverse = lax.rsqrt(variance + form.epsilon)
     normal = (x - mean) * inverse
     g = _materialised(gradients[0]).astype(normal.dtype)
-    least, largest = ACTIVATIONS[activation]
+    least, largest = ACTIVATIONS[form.activation]
     if least is not None:
         g = jnp.where(normal * scale + bias > least, g, 0)
     if largest is not None:
@@ -90,34 +89,24 @@ def _backward(epsilon, activation, axis_name, kept, gradients):
     # The parameters' gradients are this device's part, as every parameter's; the input's needs the
     # whole sums.
     own = g.sum(PIXELS), (g * normal).sum(PIXELS)
-    constant, slope = (
-        scale * inverse * total for total in _over_devices(lax.psum, axis_name, *own)
-    )
+    totals = over_devices(lax.psum, form.axis_name, *own)
+    constant, slope = (scale * inverse * total for total in totals)
     # in second derivatives only
     if not all(isinstance(gradient, SymbolicZero) for gradient in gradients[1:]):
-        of_mean, of_variance = _over_devices(
-            lax.psum, axis_name, *map(_materialised, gradients[1:])
-        )
+        of_moments = (_materialised(gradient) for gradient in gradients[1:])
+        of_mean, of_variance = over_devices(lax.psum, form.axis_name, *of_moments)
         constant = constant - of_mean
         slope = slope - 2 * of_variance / inverse
-    count = x.size // x.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
+    count = x.size // x.shape[-1] * shares(form.axis_name)
     x_gradient = scale * inverse * g - (constant + normal * slope) / count
     return x_gradient.astype(x.dtype), own[1].astype(scale.dtype), own[0].astype(bias.dtype)
 
 
+_batch_norm = jax.custom_vjp(_normalised, nondiff_argnums=(0,))
 _batch_norm.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _materialised(gradient):
-    return (
-        jnp.zeros(gradient.shape, gradient.dtype)
-        if isinstance(gradient, SymbolicZero)
-        else gradient
-    )
-
-
-def _over_devices(combine, axis_name, *vectors):
-    """Combines the vectors [C] over the devices, in one exchange."""
-    if axis_name is None or lax.axis_size(axis_name) == 1:
-        return vectors
-    return tuple(combine(jnp.stack(vectors), axis_name))
+def _materialised(gradient: jax.Array | SymbolicZero) -> jax.Array:
+    if isinstance(gradient, SymbolicZero):
+        return jnp.zeros(gradient.shape, gradient.dtype)
+    return gradient

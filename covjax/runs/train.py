@@ -15,7 +15,6 @@ from covjax.data.prepared.dataset import Prepared, prepare
 from covjax.data.splits.splits import CLASSES, PARTS, make_splits, part_indices, read_splits
 from covjax.errors import InputError
 from covjax.files import write_json, write_whole
-from covjax.parallel import AXIS
 from covjax.runs.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.runs.evaluate import evaluate_run, record_timing
 from covjax.runs.initialise import find_start, init_path, told
@@ -117,7 +116,7 @@ def _measured_stage(name: str, config: Any, reader: SliceReader, workdir: Path) 
     time.
     """
     if statistics_path(name, workdir).is_file():
-        return make_stage(name, config[name], read_statistics(name, workdir), AXIS, config.data)
+        return make_stage(name, config[name], read_statistics(name, workdir), data=config.data)
     batches = eval_batches(reader, batch_size=config[name].batch_size)
     total = -(-len(reader) // config[name].batch_size)
     batches = tqdm(
@@ -130,4 +129,4 @@ def _measured_stage(name: str, config: Any, reader: SliceReader, workdir: Path) 
             "%s: %s never occurs in the training part, it will not be learned", name, never
         )
     write_json(statistics_path(name, workdir), statistics_to_json(statistics))
-    return make_stage(name, config[name], statistics, AXIS, config.data)
+    return make_stage(name, config[name], statistics, data=config.data)

@@ -272,7 +272,7 @@ class Stage:
         return sums, weights, updated.get("batch_stats", {})
 
 
-def make_model(name: str, config: Any, axis_name: str | None = None, data: Any = None) -> nn.Module:
+def make_model(name: str, config: Any, data: Any = None) -> nn.Module:
     """Builds the network of stage `name` for the classes of `data`, a run's section; None: infected
     or not.
 
@@ -291,7 +291,7 @@ def make_model(name: str, config: Any, axis_name: str | None = None, data: Any =
             f"segmenter.model: option '{min(options.keys() - model_options(network))}' is unknown to {network}, "
             f"start from --config configs/segment.py:model={network}"
         )
-    common = {"dtype": config.dtype, "axis_name": axis_name, "remat": config.remat}
+    common = {"dtype": config.dtype, "remat": config.remat}
     task = task_of(name, data)
     return create_model(config.model.name, len(task.classes), task=task.name, **common, **options)
 
@@ -307,9 +307,7 @@ def settled_stage(config: Any) -> Any:
     return config
 
 
-def make_stage(
-    name: str, config: Any, statistics: Statistics, axis_name: str | None = None, data: Any = None
-) -> Stage:
+def make_stage(name: str, config: Any, statistics: Statistics, data: Any = None) -> Stage:
     """Puts a stage together from its configuration, its statistics and the run's section `data`
     (see `make_model`).
 
@@ -322,9 +320,7 @@ def make_stage(
             f"data.classes: {len(task.classes)} classes ({', '.join(task.classes)}), but the statistics of the "
             f"{name} count {counted}, restore the run's config.json or use another --workdir"
         )
-    return Stage(
-        name, settled_stage(config), task, make_model(name, config, axis_name, data), statistics
-    )
+    return Stage(name, settled_stage(config), task, make_model(name, config, data), statistics)
 
 
 def init_variables(model: nn.Module, config: Any, seed: int) -> Any:
@@ -353,7 +349,7 @@ def check_fine_tuning(name: str, config: Any) -> None:
 
 def _initialiser(model: nn.Module, config: Any) -> Callable[[jax.Array], Any]:
     x = jnp.zeros((1, *config.input.size, network_channels(settled_stage(config).input)))
-    return lambda key: model.clone(axis_name=None).init(key, x)
+    return lambda key: model.init(key, x)
 
 
 def _collections(variables: Any) -> Any:

@@ -60,7 +60,7 @@ def covjax_parts(network, dtype, batch_size):
     from covjax.evaluation.predict import make_predictor
     from covjax.models import model_options
     from covjax.optim.optimizer import make_optimizer
-    from covjax.parallel import AXIS, pmap_train, replicate
+    from covjax.parallel import pmap_train, replicate
     from covjax.preprocess.network_input import Normalization
     from covjax.stages.stage import Statistics, init_variables, make_stage
     from covjax.training.state import create_state
@@ -77,7 +77,7 @@ def covjax_parts(network, dtype, batch_size):
     config.optimizer.learning_rate = 1e-6  # VGG does not stand the same noise over and over at more
     standardised = Normalization(np.full(channels, 127, np.float32), np.full(1, 74, np.float32))
     statistics = Statistics(standardised, np.ones(2), np.ones(2))
-    stage = make_stage(name, config, statistics, axis_name=AXIS)
+    stage = make_stage(name, config, statistics)
     optimizer = make_optimizer(config.optimizer, lambda step: config.optimizer.learning_rate)
     step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))
     variables = init_variables(stage.model, config, 0)

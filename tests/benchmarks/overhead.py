@@ -112,7 +112,7 @@ def run(source, path, folder):
     from covjax.data.prepared.dataset import prepare
     from covjax.data.views import ViewSettings
     from covjax.evaluation.predict import collect, make_predictor, scores_of
-    from covjax.parallel import AXIS, replicate
+    from covjax.parallel import replicate
     from covjax.preprocess.network_input import Normalization, slice_size
     from covjax.runtime import enable_compilation_cache
     from covjax.stages.stage import Statistics, init_variables, make_stage
@@ -137,7 +137,7 @@ def run(source, path, folder):
         training = np.resize(everything, (WARM_UP + STEPS) * stage_config.batch_size)
         readers = {"train": reader(training), "val": reader(everything[:16])}
         watch = loop.pmap_train = Watch(loop.pmap_train, profile)
-        stage = make_stage("classifier", stage_config, statistics, axis_name=AXIS)
+        stage = make_stage("classifier", stage_config, statistics)
         loop.train_stage(stage, readers, config, Path(workdir), verbose=False)
         found = {
             "first_step_seconds": watch.first_step,

@@ -19,7 +19,7 @@ from configs import common
 from covjax.data.phantom.picture import phantom_slice
 from covjax.models import list_models, model_options
 from covjax.optim.optimizer import make_optimizer
-from covjax.parallel import AXIS, pmap_train, replicate, shard
+from covjax.parallel import pmap_train, replicate, shard
 from covjax.stages.stage import init_variables, make_stage
 from covjax.stages.statistics import measure_statistics
 from covjax.training.state import create_state
@@ -60,7 +60,7 @@ def losses(name, dtype="float32", size=SIZE):
     rate = next((rate for beginning, rate in RATES.items() if name.startswith(beginning)), 1e-3)
     config.optimizer.update(name="adamw", learning_rate=rate)
     stage = make_stage(
-        "classifier", config, measure_statistics("classifier", config, batches(size)), AXIS
+        "classifier", config, measure_statistics("classifier", config, batches(size))
     )
     optimizer = make_optimizer(config.optimizer, lambda step: rate)
     step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))

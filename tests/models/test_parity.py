@@ -115,7 +115,7 @@ def test_torch_gradients_and_batch_statistics(name, options, shape, seeded, monk
     """
     torch, peer = torch_or_skip()
     for module in (cov_ctnet, unet):
-        monkeypatch.setattr(module, "Dropout", lambda rate, axis_name: lambda x, train: x)
+        monkeypatch.setattr(module, "Dropout", lambda rate: lambda x, train: x)
     variables, inputs = seeded
     both = variables(create_model(name, **options), shape[-1])
     x = inputs(*shape)

@@ -66,7 +66,7 @@ DOORS = [
      {"coeffs": (None, [], "abc", X, [None], [X, X], [X, None], [X, (X, None, X)], [X, (X, X)], [X, (X[1:],) * 3])}),
     (create_model, {"name": "unet"},
      {"name": NO_NAMES, "num_classes": (*NO_COUNTS, 1), "task": ("seg", "classification", 3),
-     "dtype": ("float16", None, jnp.float32), "axis_name": (3,), "remat": ("x", 1, None), "features": (3,)}),
+     "dtype": ("float16", None, jnp.float32), "remat": ("x", 1, None), "features": (3,)}),
     (list_models, {}, {"task": ("x", ["segmentation"], 3)}),
     (model_options, {"name": "unet"}, {"name": NO_NAMES}),
     (model_class, {"name": "unet"}, {"name": NO_NAMES}),

@@ -2,7 +2,6 @@
 rate.
 """
 
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -15,7 +14,7 @@ from configs import cov_raseg
 from covjax.errors import InputError
 from covjax.optim.freezing import check_parts, is_frozen, keeps_statistics, rate_of
 from covjax.optim.optimizer import make_optimizer
-from covjax.parallel import AXIS, pmap_train, replicate, shard
+from covjax.parallel import pmap_train, replicate, shard
 from covjax.preprocess.network_input import Normalization
 from covjax.stages.stage import Statistics, check_fine_tuning, init_variables, make_stage
 from covjax.training.batch_norm import make_finaliser
@@ -84,7 +83,7 @@ def segmenter(remat=False, **settings):
 
 def stage_of(config):
     mean = Normalization(np.full(3, 127, np.float32), np.ones(3, np.float32))
-    return make_stage("segmenter", config, Statistics(mean, np.ones(2), np.ones(2)), axis_name=AXIS)
+    return make_stage("segmenter", config, Statistics(mean, np.ones(2), np.ones(2)))
 
 
 def batch():
@@ -152,7 +151,6 @@ def test_frozen_layers_normalise_by_their_own_statistics_in_training():
 
     def logits(freeze, train):
         stage = stage_of(segmenter(freeze=freeze))
-        stage = replace(stage, model=stage.model.clone(axis_name=None))
         return stage.logits(variables, images, train=train, mutable=["batch_stats"])[0]
 
     inference = logits("", False)

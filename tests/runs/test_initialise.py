@@ -29,7 +29,6 @@ class Tiny(nn.Module):
 
     num_classes: int = 2
     dtype: type = np.float32
-    axis_name: str | None = None
     remat: bool = False
 
     smallest = 20
@@ -39,7 +38,7 @@ class Tiny(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train=False):
-        x = ConvBN(4, axis_name=self.axis_name, name="block")(x, train=train)
+        x = ConvBN(4, name="block")(x, train=train)
         return nn.Dense(self.num_classes, name="fc")(x.mean((1, 2)))
 
     @staticmethod

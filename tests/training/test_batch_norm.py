@@ -7,7 +7,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import cov_raseg
-from covjax.parallel import AXIS
 from covjax.stages.stage import init_variables, make_stage
 from covjax.stages.statistics import measure_statistics
 from covjax.training.batch_norm import make_finaliser, without_dropout
@@ -34,7 +33,6 @@ def finalised(name, options):
         "segmenter",
         config.segmenter,
         measure_statistics("segmenter", config.segmenter, [batch()]),
-        AXIS,
     )
     variables = init_variables(stage.model, config.segmenter, 0)
     statistics = make_finaliser(stage)(variables["params"], variables["batch_stats"], [batch()])
@@ -50,10 +48,7 @@ def test_of_one_batch_evaluation_gives_what_the_batch_itself_gives(name):
     @jax.jit
     def by_batch(variables):
         with without_dropout():
-            return jax.pmap(
-                lambda x: stage.logits(variables, x, train=True, mutable=["batch_stats"])[0],
-                axis_name=AXIS,
-            )(images[None])[0]
+            return stage.logits(variables, images, train=True, mutable=["batch_stats"])[0]
 
     evaluated = jax.jit(lambda v: stage.logits(v, images))(variables)
     np.testing.assert_allclose(

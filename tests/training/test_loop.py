@@ -16,7 +16,6 @@ from covjax.data.loader import SliceReader
 from covjax.data.views import ViewSettings
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.evaluation.predict import NotFinite
-from covjax.parallel import AXIS
 from covjax.stages.stage import make_stage
 from covjax.stages.statistics import measure_statistics
 from covjax.training.history import History, rewind
@@ -63,7 +62,7 @@ def run(tmp_path):
             "valid": np.ones(9, bool)
         }
         statistics = measure_statistics("segmenter", config.segmenter, [batch])
-        stage = make_stage("segmenter", config.segmenter, statistics, AXIS)
+        stage = make_stage("segmenter", config.segmenter, statistics)
         return start(stage, readers, config, workdir, verbose=False)
 
     return make

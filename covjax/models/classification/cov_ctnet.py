@@ -23,13 +23,10 @@ class ResidualUnit(nn.Module):
     features: int
     stride: int = 1
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = partial(
-            ConvBN, self.features, kernel_init=glorot, dtype=self.dtype, axis_name=self.axis_name
-        )
+        conv = partial(ConvBN, self.features, kernel_init=glorot, dtype=self.dtype)
         y = conv(3, self.stride, name="first")(x, train=train)
         y = conv(3, activation=None, name="second")(y, train=train)
         if self.stride != 1 or x.shape[-1] != self.features:
@@ -50,12 +47,11 @@ class CovCTNet(nn.Module):
     num_classes: int = 2
     head_relu: bool = False
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        common = {"kernel_init": glorot, "dtype": self.dtype, "axis_name": self.axis_name}
+        common = {"kernel_init": glorot, "dtype": self.dtype}
         x = ConvBN(64, 7, 2, name="stem", **common)(x, train=train)
         x = max_pool(x, 3, 2, 1)
         unit_class = nn.remat(ResidualUnit, static_argnums=(2,)) if self.remat else ResidualUnit
@@ -63,14 +59,14 @@ class CovCTNet(nn.Module):
             for unit in range(2):
                 stride = 2 if stage > 0 and unit == 0 else 1
                 name = f"stage{stage + 1}_unit{unit + 1}"
-                x = unit_class(features, stride, self.dtype, self.axis_name, name=name)(x, train)
+                x = unit_class(features, stride, self.dtype, name=name)(x, train)
         x = global_max_pool(expose(self, "feature_map", x))
         for k, (features, rate) in enumerate(((264, 0.5), (64, 0.2)), 1):
             x = nn.Dense(features, dtype=self.dtype, kernel_init=glorot, name=f"fc{k}")(x)
             x = nn.relu(x) if self.head_relu else x
             if k == 2:
                 x = expose(self, "features", x)
-            x = Dropout(rate, self.axis_name)(x, train=train)
+            x = Dropout(rate)(x, train=train)
         return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=glorot, name="fc3")(
             x.astype(jnp.float32)
         )

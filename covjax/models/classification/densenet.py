@@ -23,12 +23,11 @@ class DenseLayer(nn.Module):
     """BN-ReLU-conv1x1-BN-ReLU-conv3x3 of all maps of the block so far, a tuple, side by side."""
 
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, maps: tuple[jax.Array, ...], train: bool) -> jax.Array:
         conv = partial(Conv, use_bias=False, kernel_init=he, dtype=self.dtype)
-        norm = partial(BatchNorm, "relu", axis_name=self.axis_name)
+        norm = partial(BatchNorm, "relu")
         x = norm(name="norm1")(jnp.concatenate(maps, -1), train=train)
         x = norm(name="norm2")(conv(4 * GROWTH, 1, name="conv1")(x), train=train)
         return conv(GROWTH, name="conv2")(x)
@@ -43,7 +42,6 @@ class DenseNet(nn.Module):
 
     num_classes: int = 2
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
     smallest: ClassVar[int] = 29
     stem: ClassVar[str] = "conv0"
@@ -53,14 +51,12 @@ class DenseNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         require_side(self, x)
-        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        common = {"dtype": self.dtype}
         layer_class = nn.remat(DenseLayer, static_argnums=(2,)) if self.remat else DenseLayer
         x = max_pool(ConvBN(64, 7, 2, name="conv0", **common)(x, train=train), 3, 2, 1)
         for block, layers in enumerate(LAYERS, 1):
             if block > 1:  # transition: half the channels, half the side
-                x = BatchNorm("relu", axis_name=self.axis_name, name=f"transition{block - 1}_norm")(
-                    x, train=train
-                )
+                x = BatchNorm("relu", name=f"transition{block - 1}_norm")(x, train=train)
                 shrink = partial(
                     Conv, x.shape[-1] // 2, 1, use_bias=False, kernel_init=he, dtype=self.dtype
                 )
@@ -71,7 +67,7 @@ class DenseNet(nn.Module):
                     layer_class(name=f"denseblock{block}_denselayer{layer}", **common)(maps, train),
                 )
             x = jnp.concatenate(maps, -1)
-        x = BatchNorm("relu", axis_name=self.axis_name, name="norm5")(x, train=train)
+        x = BatchNorm("relu", name="norm5")(x, train=train)
         x = expose(self, "feature_map", x)
         x = expose(self, "features", x.mean((1, 2), dtype=jnp.float32))
         return nn.Dense(self.num_classes, kernel_init=glorot, name="classifier")(x)

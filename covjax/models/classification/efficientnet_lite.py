@@ -60,11 +60,10 @@ class InvertedResidual(nn.Module):
     features: int
     dilation: int = 1
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = partial(conv_bn, dtype=self.dtype, axis_name=self.axis_name)
+        conv = partial(conv_bn, dtype=self.dtype)
         y = x
         width = self.expansion * x.shape[-1]
         if self.expansion > 1:
@@ -86,7 +85,6 @@ class EfficientNetLite0(nn.Module):
     num_classes: int = 2
     dropout: float = 0.2
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
     smallest: ClassVar[int] = 1
     stem: ClassVar[str] = "stem"
@@ -97,10 +95,10 @@ class EfficientNetLite0(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         x = feature_maps(self, x, train=train)[-1]
-        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        common = {"dtype": self.dtype}
         x = expose(self, "feature_map", conv_bn(1280, 1, name="top", **common)(x, train=train))
         x = expose(self, "features", x.mean((1, 2), dtype=jnp.float32))
-        x = Dropout(self.dropout, self.axis_name)(x, train=train)
+        x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.num_classes, kernel_init=glorot, name="classifier")(x)
 
     @staticmethod
@@ -121,9 +119,9 @@ def feature_maps(
     1/`output_stride`.
 
     Where a stage would be smaller, its blocks are dilated instead of strided, as in timm. `net` has
-    the fields `dtype`, `axis_name` and `remat`; the layers are named in its scope.
+    the fields `dtype` and `remat`; the layers are named in its scope.
     """
-    common = {"dtype": net.dtype, "axis_name": net.axis_name}
+    common = {"dtype": net.dtype}
     block = nn.remat(InvertedResidual, static_argnums=(2,)) if net.remat else InvertedResidual
     x = conv_bn(32, 3, 2, name="stem", **common)(x, train=train)
     maps = []

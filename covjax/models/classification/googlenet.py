@@ -39,12 +39,11 @@ class Inception(nn.Module):
 
     name_of_channels: str
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         def conv(x, features, kernel_size, name):
-            common = {"epsilon": EPSILON, "dtype": self.dtype, "axis_name": self.axis_name}
+            common = {"epsilon": EPSILON, "dtype": self.dtype}
             return ConvBN(features, kernel_size, name=name, **common)(x, train=train)
 
         direct, wide, wider, pooled = MODULES[self.name_of_channels]
@@ -62,18 +61,15 @@ class AuxiliaryHead(nn.Module):
 
     num_classes: int
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        conv = ConvBN(
-            128, 1, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name, name="conv"
-        )
+        conv = ConvBN(128, 1, epsilon=EPSILON, dtype=self.dtype, name="conv")
         x = conv(adaptive_average_pool(x, (4, 4)), train=train)
         # channel by channel, the order of published weights
         x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(1024, dtype=self.dtype, kernel_init=glorot, name="fc1")(x))
-        x = Dropout(0.7, self.axis_name)(x, train=train)
+        x = Dropout(0.7)(x, train=train)
         return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=glorot, name="fc2")(
             x.astype(jnp.float32)
         )
@@ -94,7 +90,6 @@ class GoogLeNet(nn.Module):
     num_classes: int = 2
     aux: bool = True
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     smallest: ClassVar[int] = 15
@@ -106,22 +101,20 @@ class GoogLeNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         require_side(self, x)
-        conv = partial(ConvBN, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
+        conv = partial(ConvBN, epsilon=EPSILON, dtype=self.dtype)
         x = max_pool(conv(64, 7, 2, name="conv1")(x, train=train), 3, 2, round_up=True)
         x = conv(64, 1, name="conv2")(x, train=train)
         x = max_pool(conv(192, 3, name="conv3")(x, train=train), 3, 2, round_up=True)
         module_class = nn.remat(Inception, static_argnums=(2,)) if self.remat else Inception
         for name in MODULES:
-            x = module_class(name, self.dtype, self.axis_name, name=name)(x, train)
+            x = module_class(name, self.dtype, name=name)(x, train)
             if self.aux and name in AUXILIARY_AFTER and (train or self.is_initializing()):
-                head = AuxiliaryHead(
-                    self.num_classes, self.dtype, self.axis_name, name=AUXILIARY_AFTER[name]
-                )
+                head = AuxiliaryHead(self.num_classes, self.dtype, name=AUXILIARY_AFTER[name])
                 expose(self, "auxiliary", head(x, train=train))
             if name in POOLED_AFTER:
                 x = max_pool(x, POOLED_AFTER[name], 2, round_up=True)
         x = expose(self, "feature_map", x).mean((1, 2), dtype=jnp.float32)
-        x = Dropout(0.2, self.axis_name)(expose(self, "features", x), train=train)
+        x = Dropout(0.2)(expose(self, "features", x), train=train)
         return nn.Dense(self.num_classes, kernel_init=glorot, name="fc")(x)
 
     @staticmethod

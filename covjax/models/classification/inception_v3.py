@@ -106,7 +106,6 @@ class Mixed(nn.Module):
 
     name_of_branches: str
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -117,7 +116,6 @@ class Mixed(nn.Module):
             common = {
                 "epsilon": EPSILON,
                 "dtype": self.dtype,
-                "axis_name": self.axis_name,
                 "name": name,
             }
             return ConvBN(features, size, stride, padding=0 if stride == 2 else None, **common)(
@@ -144,11 +142,10 @@ class AuxiliaryHead(nn.Module):
 
     num_classes: int
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        conv = partial(ConvBN, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
+        conv = partial(ConvBN, epsilon=EPSILON, dtype=self.dtype)
         x = average_pool(x, 5, 3) if min(x.shape[1:3]) >= 17 else adaptive_average_pool(x, (5, 5))
         x = conv(768, 5, padding=0, name="conv1")(
             conv(128, 1, name="conv0")(x, train=train), train=train
@@ -169,7 +166,6 @@ class InceptionV3(nn.Module):
     num_classes: int = 2
     aux: bool = True
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     smallest: ClassVar[int] = 75
@@ -181,7 +177,7 @@ class InceptionV3(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         require_side(self, x)
-        conv = partial(ConvBN, epsilon=EPSILON, dtype=self.dtype, axis_name=self.axis_name)
+        conv = partial(ConvBN, epsilon=EPSILON, dtype=self.dtype)
         x = conv(32, 3, 2, padding=0, name="Conv2d_1a_3x3")(x, train=train)
         x = conv(32, 3, padding=0, name="Conv2d_2a_3x3")(x, train=train)
         x = max_pool(conv(64, 3, name="Conv2d_2b_3x3")(x, train=train), 3, 2)
@@ -189,12 +185,12 @@ class InceptionV3(nn.Module):
         x = max_pool(conv(192, 3, padding=0, name="Conv2d_4a_3x3")(x, train=train), 3, 2)
         module_class = nn.remat(Mixed, static_argnums=(2,)) if self.remat else Mixed
         for name in MODULES:
-            x = module_class(name, self.dtype, self.axis_name, name=name)(x, train)
+            x = module_class(name, self.dtype, name=name)(x, train)
             if self.aux and name == AUXILIARY_AFTER and (train or self.is_initializing()):
-                head = AuxiliaryHead(self.num_classes, self.dtype, self.axis_name, name="AuxLogits")
+                head = AuxiliaryHead(self.num_classes, self.dtype, name="AuxLogits")
                 expose(self, "auxiliary", head(x, train=train))
         x = expose(self, "feature_map", x).mean((1, 2), dtype=jnp.float32)
-        x = Dropout(0.5, self.axis_name)(expose(self, "features", x), train=train)
+        x = Dropout(0.5)(expose(self, "features", x), train=train)
         return nn.Dense(self.num_classes, kernel_init=glorot, name="fc")(x)
 
     @staticmethod

@@ -28,11 +28,10 @@ class ResidualUnit(nn.Module):
     stride: int = 1
     dilation: int = 1  # of the 3x3 convolutions
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = partial(ConvBN, dtype=self.dtype, axis_name=self.axis_name)
+        conv = partial(ConvBN, dtype=self.dtype)
         if self.bottleneck:
             y = conv(self.features, 1, name="conv1")(x, train=train)
             y = conv(self.features, 3, self.stride, self.dilation, name="conv2")(y, train=train)
@@ -59,7 +58,6 @@ class ResNet(nn.Module):
     num_classes: int = 2
     depth: int = 50
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
     smallest: ClassVar[int] = 1
     stem: ClassVar[str] = "conv1"
@@ -91,9 +89,9 @@ def feature_maps(
     1/`output_stride`.
 
     Where a stage would be smaller, its units are dilated instead of strided, as in torchvision.
-    `net` has the fields `dtype`, `axis_name` and `remat`; the layers are named in its scope.
+    `net` has the fields `dtype` and `remat`; the layers are named in its scope.
     """
-    common = {"dtype": net.dtype, "axis_name": net.axis_name}
+    common = {"dtype": net.dtype}
     x = ConvBN(64, 7, 2, name="conv1", **common)(x, train=train)
     maps = [x]
     x = max_pool(x, 3, 2, 1)

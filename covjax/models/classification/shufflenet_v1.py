@@ -31,12 +31,11 @@ class Unit(nn.Module):
     first_groups: int
     stride: int
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         def conv(x, features, size, name, activation=None, **options):
-            options |= {"dtype": self.dtype, "axis_name": self.axis_name, "name": name}
+            options |= {"dtype": self.dtype, "name": name}
             return ConvBN(features, size, activation=activation, **options)(x, train=train)
 
         features = self.features - x.shape[-1] if self.stride == 2 else self.features
@@ -75,7 +74,6 @@ class ShuffleNetV1(nn.Module):
     width: float = 0.5
     bottleneck: int = 1
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     smallest: ClassVar[int] = 1
@@ -96,7 +94,7 @@ class ShuffleNetV1(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        common = {"dtype": self.dtype}
         x = ConvBN(STEM, 3, 2, name="conv1", **common)(x, train=train)
         x = max_pool(x, 3, 2, 1)
         unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit

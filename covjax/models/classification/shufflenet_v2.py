@@ -25,11 +25,10 @@ class Unit(nn.Module):
     features: int
     stride: int
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        common = {"dtype": self.dtype}
 
         def pointwise(x, name):
             return ConvBN(self.features // 2, 1, name=name, **common)(x, train=train)
@@ -58,7 +57,6 @@ class ShuffleNetV2(nn.Module):
 
     num_classes: int = 2
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     smallest: ClassVar[int] = 1
@@ -68,7 +66,7 @@ class ShuffleNetV2(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        common = {"dtype": self.dtype}
         x = max_pool(ConvBN(24, 3, 2, name="conv1", **common)(x, train=train), 3, 2, 1)
         unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
         for stage, (features, units) in enumerate(STAGES, 2):

@@ -34,7 +34,6 @@ class VGG(nn.Module):
     batch_norm: bool = False
     dropout: float = 0.5
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
     smallest: ClassVar[int] = 32
     stem: ClassVar[str] = "features_0"
@@ -63,7 +62,7 @@ class VGG(nn.Module):
             )
             if layer == 3:
                 x = expose(self, "features", x)
-            x = Dropout(self.dropout, self.axis_name)(x, train=train)
+            x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.num_classes, kernel_init=glorot, name="classifier_6")(
             x.astype(jnp.float32)
         )
@@ -87,16 +86,14 @@ def convolutions(
     """`count` 3x3 convolutions with their activations, the first of which is layer `place` of the
     list.
 
-    `net` has the fields `batch_norm`, `dtype` and `axis_name`; the layers are named in its scope.
+    `net` has the fields `batch_norm` and `dtype`; the layers are named in its scope.
     """
     for _ in range(count):
         x = Conv(
             width, dilation=dilation, kernel_init=he, dtype=net.dtype, name=f"features_{place}"
         )(x)
         if net.batch_norm:
-            x = BatchNorm("relu", axis_name=net.axis_name, name=f"features_{place + 1}")(
-                x, train=train
-            )
+            x = BatchNorm("relu", name=f"features_{place + 1}")(x, train=train)
             place = place + 3
         else:
             x = nn.relu(x)

@@ -48,14 +48,11 @@ class Block(nn.Module):
     starts_with_relu: bool
     padding: str
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         def norm(x, name):
-            return BatchNorm(None, EPSILONS[self.padding], self.axis_name, name=name)(
-                x, train=train
-            )
+            return BatchNorm(None, EPSILONS[self.padding], name=name)(x, train=train)
 
         y = x
         position = 0  # position in the list of layers that timm numbers
@@ -85,7 +82,6 @@ class Xception(nn.Module):
     num_classes: int = 2
     padding: str = "torch"
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     smallest: ClassVar[int] = 7
@@ -103,9 +99,7 @@ class Xception(nn.Module):
         require_side(self, x)
 
         def norm(x, k):
-            return BatchNorm("relu", EPSILONS[self.padding], self.axis_name, name=f"bn{k}")(
-                x, train=train
-            )
+            return BatchNorm("relu", EPSILONS[self.padding], name=f"bn{k}")(x, train=train)
 
         for k, (features, stride) in enumerate(((32, 2), (64, 1)), 1):
             x = Conv(
@@ -115,7 +109,7 @@ class Xception(nn.Module):
         block_class = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for k, features in enumerate(BLOCKS, 1):
             stride = 2 if k in STRIDED else 1
-            common = (self.padding, self.dtype, self.axis_name)
+            common = (self.padding, self.dtype)
             x = block_class(features, stride, k > 1, *common, name=f"block{k}")(x, train)
         for k, features in ((3, 1536), (4, 2048)):
             x = norm(SeparableConv(features, self.dtype, name=f"conv{k}")(x), k)

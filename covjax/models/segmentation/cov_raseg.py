@@ -42,7 +42,6 @@ class CovRASeg(nn.Module):
     decoder_unpooling: str = "indices"
     decoder_smoothing: str = "avg"
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     def __post_init__(self):
@@ -77,7 +76,6 @@ class CovRASeg(nn.Module):
             activation="relu" if relu else None,
             kernel_init=glorot,
             dtype=self.dtype,
-            axis_name=self.axis_name,
             name=name,
         )
         return layer(x, train=train)
@@ -86,10 +84,10 @@ class CovRASeg(nn.Module):
         return nn.relu(Conv(self.features, dtype=self.dtype, name=name)(x))
 
     def smooth(self, x: jax.Array, kind: str, name: str, train: bool) -> jax.Array:
-        return Pool(kind, stride=1, axis_name=self.axis_name, name=name)(x, train=train)[0]
+        return Pool(kind, stride=1, name=name)(x, train=train)[0]
 
     def pool(self, x: jax.Array, name: str, train: bool) -> tuple[jax.Array, Kept]:
-        return Pool(self.encoder_pooling, axis_name=self.axis_name, name=name)(x, train=train)
+        return Pool(self.encoder_pooling, name=name)(x, train=train)
 
     def unpool(self, x: jax.Array, kept: Kept, size: tuple[int, int], name: str) -> jax.Array:
         return Unpool(self.decoder_unpooling, name=name)(x, kept, size)

@@ -30,7 +30,6 @@ class DeepLabV1(nn.Module):
     hidden: int = 1024
     batch_norm: bool = False
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     @property
@@ -57,6 +56,6 @@ class DeepLabV1(nn.Module):
             layer = Conv(
                 self.hidden, side, dilation=dilation, dtype=self.dtype, kernel_init=he, name=name
             )
-            x = Dropout(0.5, self.axis_name)(nn.relu(layer(x)), train=train)
+            x = Dropout(0.5)(nn.relu(layer(x)), train=train)
         x = Conv(self.num_classes, 1, dtype=self.dtype, name="fc8")(x)
         return jax.image.resize(x.astype(jnp.float32), shape, "bilinear")

@@ -32,7 +32,6 @@ class DeepLabV3(nn.Module):
     backbone: str = "resnet50"
     output_stride: int = 16
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     def __post_init__(self):
@@ -56,7 +55,7 @@ class DeepLabV3(nn.Module):
         _, first, *_, last = feature_maps(self, x, train=train, output_stride=self.output_stride)
         head = nn.remat(Head, static_argnums=(3,)) if self.remat else Head
         rates = RATES[self.output_stride]
-        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        common = {"dtype": self.dtype}
         x = head(self.num_classes, rates, self.decoder, **common, name="head")(last, first, train)
         return resized(x.astype(jnp.float32), size)
 
@@ -70,12 +69,11 @@ class Head(nn.Module):
     rates: tuple[int, ...]
     decoder: bool
     dtype: Dtype
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x: jax.Array, first: jax.Array, train: bool) -> jax.Array:
         def conv(x, features, name, size=3, dilation=1):
-            common = {"dtype": self.dtype, "axis_name": self.axis_name, "name": name}
+            common = {"dtype": self.dtype, "name": name}
             return ConvBN(features, size, dilation=dilation, **common)(x, train=train)
 
         branches = [conv(x, 256, "branch0", 1)]
@@ -84,7 +82,7 @@ class Head(nn.Module):
         ]
         mean = conv(x.mean((1, 2), keepdims=True, dtype=jnp.float32), 256, "pooling", 1)
         x = jnp.concatenate([*branches, jnp.broadcast_to(mean, branches[0].shape)], -1)
-        x = Dropout(0.5, self.axis_name)(conv(x, 256, "project", 1), train=train)
+        x = Dropout(0.5)(conv(x, 256, "project", 1), train=train)
         if self.decoder:
             x = jnp.concatenate([resized(x, first.shape[1:3]), conv(first, 48, "low_level", 1)], -1)
             x = conv(x, 256, "fuse")

@@ -37,7 +37,6 @@ class FCN(nn.Module):
     hidden: int = 4096
     batch_norm: bool = False
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     @property
@@ -74,7 +73,7 @@ class FCN(nn.Module):
 def _hidden(net: FCN, x: jax.Array, *, train: bool) -> jax.Array:
     for name, side in (("fc6", 7), ("fc7", 1)):
         x = nn.relu(Conv(net.hidden, side, dtype=net.dtype, kernel_init=he, name=name)(x))
-        x = Dropout(0.5, net.axis_name)(x, train=train)
+        x = Dropout(0.5)(x, train=train)
     return x
 
 
@@ -94,7 +93,6 @@ class FCNResNet50(nn.Module):
 
     num_classes: int = 2
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
     encoder: ClassVar[str] = "resnet50"
 
@@ -106,10 +104,8 @@ class FCNResNet50(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         shape = (*x.shape[:3], self.num_classes)
         x = feature_maps(self, x, depth=50, train=train, output_stride=8)[-1]
-        x = ConvBN(512, 3, dtype=self.dtype, axis_name=self.axis_name, name="last")(x, train=train)
-        x = Conv(self.num_classes, 1, dtype=self.dtype, name="logits")(
-            Dropout(0.1, self.axis_name)(x, train=train)
-        )
+        x = ConvBN(512, 3, dtype=self.dtype, name="last")(x, train=train)
+        x = Conv(self.num_classes, 1, dtype=self.dtype, name="logits")(Dropout(0.1)(x, train=train))
         return jax.image.resize(x.astype(jnp.float32), shape, "bilinear")
 
 

@@ -34,7 +34,6 @@ class SegNet(nn.Module):
     decoder_unpooling: str = "indices"
     decoder_smoothing: str = "none"
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
     smallest: ClassVar[int] = 32
     batch_norm: ClassVar[bool] = True
@@ -72,7 +71,6 @@ class PlainSegNet(nn.Module):
     decoder_unpooling: str = "indices"
     decoder_smoothing: str = "none"
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
     batch_norm: ClassVar[bool] = True
 

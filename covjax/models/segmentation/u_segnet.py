@@ -32,7 +32,6 @@ class USegNet(nn.Module):
     decoder_unpooling: str = "indices"
     decoder_smoothing: str = "none"
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
     smallest: ClassVar[int] = 8
     batch_norm: ClassVar[bool] = True

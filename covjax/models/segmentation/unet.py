@@ -34,7 +34,6 @@ class UNet(nn.Module):
     decoder_unpooling: str = "transposed_conv"
     decoder_smoothing: str = "none"
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     def __post_init__(self):
@@ -64,7 +63,7 @@ class UNet(nn.Module):
 def _bridge(net: UNet, x: jax.Array, *, train: bool) -> jax.Array:
     for k in (1, 2):
         x = block(net, x, net.width * 2**net.depth, f"bridge_conv{k}", train)
-    return Dropout(0.5, net.axis_name)(x, train=train)
+    return Dropout(0.5)(x, train=train)
 
 
 def _decode(

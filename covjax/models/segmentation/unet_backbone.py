@@ -30,7 +30,6 @@ class BackboneUNet(nn.Module):
     num_classes: int = 2
     backbone: str = "efficientnet_lite0"
     dtype: Dtype = jnp.float32
-    axis_name: str | None = None
     remat: bool = False
 
     def __post_init__(self):
@@ -70,7 +69,5 @@ def _decode(
     x = unpool2d(x, kind="nearest", size=size)
     x = x if finer is None else jnp.concatenate([x, finer], -1)
     for k in (1, 2):
-        x = ConvBN(width, 3, dtype=net.dtype, axis_name=net.axis_name, name=f"{name}_conv{k}")(
-            x, train=train
-        )
+        x = ConvBN(width, 3, dtype=net.dtype, name=f"{name}_conv{k}")(x, train=train)
     return x
