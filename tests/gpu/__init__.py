@@ -1,0 +1,1 @@
+"""Checks on a GPU: right, fast, whole runs, resumed runs. Run them by `python -m tests.gpu`."""
