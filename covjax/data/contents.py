@@ -1,6 +1,4 @@
-"""What files hold, as digests, remembered beside the prepared data: a second look at unchanged
-files reads none.
-"""
+"""Digests of what files hold; those of unchanged files are remembered with the prepared data."""
 
 import contextlib
 import hashlib
@@ -34,10 +32,8 @@ def digests(root: Path, files: Sequence[Path], memory: Path) -> dict[Path, str]:
     A file whose size and times are as `memory` (a folder) remembers is not read again. What cannot
     be remembered is read the next time. Raises InputError naming a file that cannot be read.
     """
-    place = (
-        memory
-        / f"digests-{hashlib.sha256(str(root.resolve()).encode(errors='surrogateescape')).hexdigest()[:16]}"
-    )
+    name = str(root.resolve()).encode(errors="surrogateescape")
+    place = memory / f"digests-{hashlib.sha256(name).hexdigest()[:16]}"
     known = _remembered(place)
     states = {}
     found = {}
@@ -61,16 +57,12 @@ def digests(root: Path, files: Sequence[Path], memory: Path) -> dict[Path, str]:
 
 
 def contents(root: Path, found: dict[Path, str]) -> Contents:
-    """Returns what files below `root` hold, whatever the root is called: what tells a set of files
-    from another.
-    """
+    """Returns what files below `root` hold, whatever the root is called."""
     return sorted((path.relative_to(root).as_posix(), digest) for path, digest in found.items())
 
 
 def origin(*parts: Any) -> str:
-    """Returns what tells from which file contents a slice was read: the same for the same bytes,
-    wherever they lie.
-    """
+    """Returns from which file contents a slice was read: the same for the same bytes anywhere."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -11,9 +11,7 @@ AS_IS = "as_is"
 
 
 def parse_window(text: str, field: str = "data.window") -> tuple[float, float]:
-    """Returns centre and width in HU of a window: a name of WINDOWS, or "centre,width". Raises
-    InputError.
-    """
+    """Returns centre and width in HU of a window, a name or "centre,width". Raises InputError."""
     if text in WINDOWS:
         return WINDOWS[text]
     try:
@@ -36,15 +34,15 @@ def eight_bit(values: np.ndarray, window: tuple[float, float] | None) -> np.ndar
 def choose_window(
     name: object, values: str, trained_on: Collection[str], window: str, declared: str = ""
 ) -> tuple[float, float] | None:
-    """Returns the window that brings a scan to what a run was trained on; None: its values as they
-    are.
+    """Returns the window that brings a scan to what a run was trained on; None: as it is.
 
     Args:
       name: of the scan, for errors.
       values: hu or 8bit, what it holds.
       trained_on: what the training slices held, of these two.
       window: the run's, through which it saw HU.
-      declared: the user's word: a window, which HU go through, or as_is, for 8-bit values of which the run saw none; "" for
+      declared: the user's word: a window, which HU go through, or as_is, for 8-bit values of which
+        the run saw none; "" for
         none. It is for scans of that kind only: what else a folder holds is treated as without it.
 
     Raises:
@@ -56,10 +54,10 @@ def choose_window(
         return parse_window(window) if values == "hu" else None
     if values == "hu":
         raise InputError(
-            f"{name}: in HU, but this run was trained on 8-bit pictures, through which window is not known; "
-            "name it, e.g. --window=lung"
+            f"{name}: in HU, but this run was trained on 8-bit pictures, through which window is "
+            "not known; name it, e.g. --window=lung"
         )
     raise InputError(
-        f"{name}: 8-bit values, but this run was trained on HU through the window {window}; "
-        f"if these were windowed alike, use --window={AS_IS}"
+        f"{name}: 8-bit values, but this run was trained on HU through the window {window}; if "
+        f"these were windowed alike, use --window={AS_IS}"
     )

@@ -1,6 +1,4 @@
-"""What the numbers in a mask mean: infected or not, or several classes of infection that are kept
-apart.
-"""
+"""What the numbers in a mask mean: infected or not, or several classes of infection."""
 
 import difflib
 import re
@@ -40,9 +38,9 @@ def parse_classes(text: str) -> dict[int, int]:
 
 def class_names(text: str) -> tuple[str, ...]:
     """Returns the classes of the masks that `data.classes` makes, in the order of their numbers.
-    Raises InputError.
 
-    They are background and infected, or background and two or more that are kept.
+    They are background and infected, or background and two or more that are kept. Raises
+    InputError.
     """
     meanings = dict.fromkeys(_pairs(text).values())
     kept = [meaning for meaning in meanings if meaning not in MEANINGS]
@@ -65,18 +63,14 @@ def class_names(text: str) -> tuple[str, ...]:
 
 
 def stamp(text: str) -> list:
-    """Returns what of `data.classes` goes into a fingerprint; [] for "" (earlier fingerprints
-    hold).
-    """
+    """Returns what of `data.classes` goes into a fingerprint; [] for ""."""
     names = class_names(text)
     pairs = [list(pair) for pair in sorted(parse_classes(text).items())]
     return pairs if names[1:] == ("infected",) else [*pairs, list(names)]
 
 
 def map_classes(values: np.ndarray, classes: Mapping[int, int], path: Path) -> np.ndarray:
-    """Turns the numbers of a mask [H, W] into classes and 255. Raises InputError for a value
-    without meaning.
-    """
+    """Turns the numbers of a mask [H, W] into classes and 255. Raises InputError."""
     if not classes:
         return (values > 0).astype(np.uint8)
     found = np.unique(values)
@@ -97,13 +91,15 @@ def _pairs(text: str) -> dict[int, str]:
         value, _, meaning = (word.strip() for word in part.partition(":"))
         if not (value.isascii() and value.isdecimal()):
             raise InputError(
-                f"data.classes: '{part}' must be a number of the mask and what it means, as 1:infected"
+                f"data.classes: '{part}' must be a number of the mask and what it means, as "
+                "1:infected"
             )
         if meaning not in MEANINGS:
             _check_name(part, meaning)
         if pairs.setdefault(int(value), meaning) != meaning:
             raise InputError(
-                f"data.classes: {int(value)} is both {pairs[int(value)]} and {meaning}, name it once"
+                f"data.classes: {int(value)} is both {pairs[int(value)]} and {meaning}, name it "
+                "once"
             )
     return pairs
 
@@ -113,6 +109,6 @@ def _check_name(part: str, name: str) -> None:
         raise unknown("data.classes", name, MEANINGS)
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or TAKEN.fullmatch(name):
         raise InputError(
-            f"data.classes: '{part}' names no class, use small letters, digits and _, as 1:ground_glass "
-            "(not lung, nor an end in _per_image)"
+            f"data.classes: '{part}' names no class, use small letters, digits and _, as "
+            "1:ground_glass (not lung, nor an end in _per_image)"
         )

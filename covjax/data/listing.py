@@ -1,6 +1,4 @@
-"""What lies in a folder: the files that may be read, and every other thing by name with the reason
-it is not.
-"""
+"""What lies in a folder: the files that may be read, and why each other thing is not."""
 
 import os
 import re
@@ -40,9 +38,7 @@ class LeftOut(NamedTuple):
 
 
 class LeftOuts:
-    """Collects what is left out of a folder: `leave` of the functions that look for slices and
-    scans.
-    """
+    """Collects what is left out of a folder: the `leave` of functions that look for slices."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -94,7 +90,8 @@ def list_files(folder: Path, skip: Skip = stop, leave: Leave = unsaid) -> list[P
     def unreadable(error: OSError) -> None:
         skip(
             InputError(
-                f"{error.filename}: cannot be read ({error.strerror}), allow reading it or remove it"
+                f"{error.filename}: cannot be read ({error.strerror}), allow reading it or remove "
+                "it"
             )
         )
 
@@ -131,9 +128,7 @@ def _not_entered(folder: Path, home: Path) -> str:
 
 
 def _not_read(path: Path, home: Path, skip: Skip) -> str | None:
-    """Returns why a file is not read; "" if it is, None for a link to nothing, which went to
-    `skip`.
-    """
+    """Returns why a file is not read; "" if it is, None for a link to nothing."""
     if path.name.startswith("."):
         return "a hidden file"
     mode = path.lstat().st_mode

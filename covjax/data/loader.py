@@ -1,5 +1,4 @@
-"""Batches: grain shuffles, shards, batches and prefetches; the order is a function of seed and
-epoch alone.
+"""Batches by grain; their order is a function of seed and epoch alone.
 
 So a run resumes exactly by asking for the same epoch from a later batch on.
 """
@@ -22,16 +21,20 @@ CACHE_BYTES = 4 * 2**30  # of a part that is kept in memory; what is beyond is d
 
 
 class SliceReader:
-    """Random access to slices of a part, decoded, as a network sees them; kept in memory after the
-    first read if asked.
+    """Random access to slices as a network sees them; kept in memory after the first read if asked.
 
     Of a part of more than CACHE_BYTES, as many slices are kept as fit. With `native` each item also
     holds the slice in its own size, for scores (see `Native`); then nothing is kept.
     """
 
     def __init__(
-        self, data: Prepared, indices: np.ndarray, settings: ViewSettings, cache: bool, native: bool = False
-    ):  # fmt: skip
+        self,
+        data: Prepared,
+        indices: np.ndarray,
+        settings: ViewSettings,
+        cache: bool,
+        native: bool = False,
+    ):
         self.data = data
         self.indices = indices
         self.settings = settings
@@ -82,8 +85,7 @@ def train_batches(
     process: int = 0,
     processes: int = 1,
 ) -> Iterator[Batch]:
-    """Yields this process's share of an epoch's shuffled batches, from batch number `start` on; the
-    tail is dropped.
+    """Yields this process's share of an epoch's shuffled batches; the tail is dropped.
 
     Each batch holds image uint8 [n, H, W], mask uint8 [n, h, w], label int32 [n] and index int64
     [n], where n = batch_size / processes. Process 0 has the first n slices of each global batch,
@@ -105,8 +107,7 @@ def train_batches(
 
 
 def eval_batches(reader: SliceReader, *, batch_size: int) -> Iterator[Batch]:
-    """Yields every slice once, in order; the last batch is padded with zeros to `batch_size` and
-    `valid` says where.
+    """Yields every slice once, in order; the last batch is padded, and `valid` says where.
 
     A reader with `native` adds "native", a list of `Native` without padding.
     """
@@ -117,9 +118,7 @@ def eval_batches(reader: SliceReader, *, batch_size: int) -> Iterator[Batch]:
 
 
 def _read(positions: grain.MapDataset, reader: SliceReader) -> grain.IterDataset:
-    """Reads slices ahead of the batches. Before batching, so that what is held in memory does not
-    grow with them.
-    """
+    """Reads slices ahead of the batches; before batching, so that memory stays flat."""
     return positions.map(reader.__getitem__).to_iter_dataset(
         grain.ReadOptions(num_threads=4, prefetch_buffer_size=READ_AHEAD)
     )
@@ -134,9 +133,7 @@ def _stacked(items: Sequence[Batch]) -> Batch:
 
 
 def pad_batch(batch: Batch, batch_size: int) -> Batch:
-    """Pads every array of a batch with zeros to `batch_size` and adds `valid` bool [batch_size];
-    lists stay.
-    """
+    """Pads arrays of a batch with zeros to `batch_size`; adds `valid` bool [batch_size]."""
     arrays = {k: v for k, v in batch.items() if not isinstance(v, list)}
     n = len(next(iter(arrays.values())))
     padded = {
@@ -149,7 +146,8 @@ def steps_per_epoch(slices: int, batch_size: int) -> int:
     """Number of whole batches. Raises InputError if there is none."""
     if slices < batch_size:
         raise InputError(
-            f"batch_size: {batch_size} is more than the {slices} training slices, use a smaller batch_size"
+            f"batch_size: {batch_size} is more than the {slices} training slices, use a smaller "
+            "batch_size"
         )
     return slices // batch_size
 

@@ -6,6 +6,7 @@ centre of black.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,26 +39,21 @@ class View(NamedTuple):
     @property
     def offset(self) -> Shape:
         """Row and column of the network's picture at which the box begins."""
-        return tuple((whole - side) // 2 for whole, side in zip(self.size, self.shape, strict=True))
+        return _pair([(w - side) // 2 for w, side in zip(self.size, self.shape, strict=True)])
 
     def picture(self, image: np.ndarray) -> np.ndarray:
-        """Returns the network's picture of a slice uint8 [H, W], antialiased, black where the slice
-        ends.
-        """
+        """Returns the network's picture of a slice uint8 [H, W], black where the slice ends."""
         return padded(resize(image[self.box], self.shape, Image.Resampling.BILINEAR), self.size, 0)
 
     def truth(self, mask: np.ndarray, size: Shape, outside: int = IGNORE) -> np.ndarray:
-        """Returns a mask [H, W] as the network is to predict it at `size`, sampled at the nearest
-        pixel.
-        """
+        """Returns a mask [H, W] as the network is to predict it at `size`, by the nearest pixel."""
         if self.shape == self.size:
             return resize(mask[self.box], size, Image.Resampling.NEAREST)
         scaled = resize(mask[self.box], self.shape, Image.Resampling.NEAREST)
         return resize(padded(scaled, self.size, outside), size, Image.Resampling.NEAREST)
 
     def back(self, values: np.ndarray) -> np.ndarray:
-        """Brings what a network predicts, float32 [h, w], to the slice: float32 [H, W], 0 outside
-        of the box.
+        """Brings a prediction float32 [h, w] to the slice: float32 [H, W], 0 outside of the box.
 
         Bilinear between the centres of pixels, antialiased where the slice is smaller than the
         prediction. What the network says of the black around the slice has no influence.
@@ -89,9 +85,7 @@ class Native(NamedTuple):
 
 
 def seen_crop(image: np.ndarray, lung_crop: bool) -> Crop:
-    """Returns what networks see of a slice uint8 [H, W]: the lungs, or the body and why, or all of
-    it.
-    """
+    """Returns what networks see of a slice uint8 [H, W]: lungs, the body and why, or all of it."""
     return find_crop(image) if lung_crop else Crop(whole_box(image.shape), "")
 
 
@@ -108,20 +102,25 @@ def make_view(
     Raises InputError where slices are shown at one scale and the spacing of this one is not known
     or makes it none.
     """
-    shape = tuple(settings.image)
+    shape = settings.image
     if settings.spacing:
         # whether the slice can be one at that scale
         scaled_shape(name, stored, spacing, settings.spacing)
-        shape = box_at(box_shape(box), spacing, settings.spacing)
-    return View(tuple(stored), box, shape, tuple(settings.image))
+        shape = box_at(box_shape(box), spacing or (), settings.spacing)
+    return View(_pair(stored), box, _pair(shape), _pair(settings.image))
 
 
-def whole_view(size: Shape) -> View:
+def whole_view(size: Sequence[int]) -> View:
     """Returns the view of a slice that is shown as it is."""
-    return View(tuple(size), whole_box(size), tuple(size), tuple(size))
+    return View(_pair(size), whole_box(size), _pair(size), _pair(size))
 
 
-def whole_box(shape: Shape) -> Box:
+def _pair(sizes: Sequence[int]) -> Shape:
+    rows, columns = sizes
+    return rows, columns
+
+
+def whole_box(shape: Sequence[int]) -> Box:
     return slice(0, shape[0]), slice(0, shape[1])
 
 
@@ -130,8 +129,7 @@ def box_shape(box: Box) -> Shape:
 
 
 def _within(offset: int, length: int, whole: int, predicted: int) -> tuple[slice, float, float]:
-    """Of one axis: the predicted pixels whose centres lie in the box, and where it begins and ends,
-    from the first on.
+    """Returns the predicted pixels in the box along one axis, and where it begins and ends.
 
     Args:
       offset, length, whole: where the box lies in the network's picture, in pixels of it.

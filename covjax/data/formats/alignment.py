@@ -21,7 +21,10 @@ GEOMETRIES = {
 }
 UNSAID = "its mask, or it itself, does not say where it lies: they are taken to be stored alike"
 UNSIZED = "the size of its voxels is not known, so that of its mask's was not compared"
-IN_ORDER = "its mask has a slice for each of its own and is taken in order: unevenly spaced, they lie on no grid"
+IN_ORDER = (
+    "its mask has a slice for each of its own and is taken in order: unevenly spaced, they lie on "
+    "no grid"
+)
 
 
 class Alignment(NamedTuple):
@@ -44,8 +47,8 @@ def align(path: Path, labels: Geometry, volume: Volume, by: str = "file") -> Ali
     alike = next(((image, places) for image, places in stored if image.shape == labels.shape), None)
     if by == "image" and alike is None:
         raise InputError(
-            f"{path}: {labels.shape} voxels as stored, but its image {volume.path} has {volume.geometry.shape}, so "
-            "they are not stored alike; set data.mask_geometry=file"
+            f"{path}: {labels.shape} voxels as stored, but its image {volume.path} has "
+            f"{volume.geometry.shape}, so they are not stored alike; set data.mask_geometry=file"
         )
     said = labels.known and volume.geometry.known
     if alike and (by == "image" or not said):
@@ -72,7 +75,8 @@ def align(path: Path, labels: Geometry, volume: Volume, by: str = "file") -> Ali
             )
         return Alignment(labels, own, (IN_ORDER,))
     raise InputError(
-        f"{path}: {canonical_shape(labels)} slices, rows and columns, but its image {volume.path} has "
+        f"{path}: {canonical_shape(labels)} slices, rows and columns, but its image {volume.path} "
+        "has "
         f"{volume.shape}, export them alike" + (", a slice for each" if whole is None else "")
     )
 
@@ -92,7 +96,8 @@ def _compare(path: Path, labels: Geometry, image: Geometry, volume: Volume) -> t
         return ()
     distance = np.linalg.norm(beside, axis=0).max()
     return (
-        f"its mask lies up to {distance:.3g} mm ({voxels:.3g} voxels) away from it, by what the files say",
+        f"its mask lies up to {distance:.3g} mm ({voxels:.3g} voxels) away from it, by what the "
+        "files say",
     )
 
 
@@ -104,8 +109,7 @@ def _check_voxels(
     axes: Sequence[int],
     alike: bool,
 ) -> None:
-    """Raises InputError if voxels differ in size or direction along some of the axes column, row,
-    slice.
+    """Raises InputError if voxels differ in size or direction along some axes (column, row, slice).
 
     Sizes that the image does not say contradict nothing.
     """
@@ -132,9 +136,7 @@ def _agree(labels: np.ndarray, image: np.ndarray) -> bool:
 def _differences(
     labels: np.ndarray, image: np.ndarray, axes: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Returns the mm between voxels along some axes of two affines, and the degrees between these
-    axes at most.
-    """
+    """Returns mm between voxels along some axes of two affines, and the degrees between them."""
     theirs, ours = (affine[:3, :3][:, axes] for affine in (labels, image))
     others, sizes = (np.linalg.norm(axis, axis=0) for axis in (theirs, ours))
     turned = np.rad2deg(np.arccos(np.clip((ours * theirs).sum(0) / (sizes * others), -1, 1)))

@@ -32,9 +32,7 @@ def without_copies(frames: Sequence[Frame], leave: Leave) -> list[Frame]:
 
 
 def _place(frame: Frame) -> Hashable | None:
-    """Returns where a frame says that it lies, or its number where it does not say; None for
-    neither.
-    """
+    """Returns where a frame says that it lies, or its number; None where it says neither."""
     if frame.position is not None:
         return frame.position, frame.orientation
     return None if np.isnan(frame.place).any() else frame.place

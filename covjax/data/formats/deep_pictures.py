@@ -1,6 +1,4 @@
-"""Pictures of more than 8 bits a pixel: grey levels of 12 or 16 bits, or HU where they are
-declared.
-"""
+"""Pictures of more than 8 bits a pixel: grey levels of 12 or 16 bits, or HU if declared."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -47,8 +45,10 @@ def read_deep(path: Path, values: np.ndarray, declared: str = "auto", bits: int 
       bits: of grey levels, of BITS.
 
     Raises:
-      InputError: they are not what was declared. Or nothing was, and they are signed, fractions, hardly use their bits,
-        or look like HU: a picture has no header that could say so, and a wrong guess makes it black or white.
+      InputError: they are not what was declared. Or nothing was, and they are signed, fractions,
+        hardly use their bits,
+        or look like HU: a picture has no header that could say so, and a wrong guess makes it
+        black or white.
     """
     if not np.isfinite(values).all():
         raise InputError(f"{path}: holds NaN or infinite values, repair or remove the file")
@@ -77,13 +77,11 @@ def read_deep(path: Path, values: np.ndarray, declared: str = "auto", bits: int 
 
 
 def check_used(path: Path, grey: np.ndarray, declared: str) -> None:
-    """Raises InputError for a colour picture of 16 bits, of which the decoder kept 8 [H, W], that
-    hardly uses them.
-    """
+    """Raises InputError for a 16-bit colour picture, decoded to 8 bits, that hardly uses them."""
     if declared not in ("auto", "8bit") or grey.max() < USED // 256:
         raise InputError(
-            f"{path}: 16-bit colour, of which only the upper 8 bits are read, here at most {grey.max()} of 255; save "
-            "it as 16-bit grey, or as 8-bit"
+            f"{path}: 16-bit colour, of which only the upper 8 bits are read, here at most "
+            f"{grey.max()} of 255; save it as 16-bit grey, or as 8-bit"
         )
 
 

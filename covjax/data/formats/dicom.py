@@ -17,13 +17,36 @@ from covjax.errors import InputError
 
 MAX_FRAMES = 100_000
 TAGS = [
-    "ImageType", "SOPClassUID", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber",
-    "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "SliceThickness", "SpacingBetweenSlices",
-    "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
-    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleIntercept", "RescaleSlope", "RescaleType",
-    "PixelPaddingValue", "PixelPaddingRangeLimit",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-]  # fmt: skip
+    "ImageType",
+    "SOPClassUID",
+    "Modality",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SliceLocation",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
 # what is wrong with a file is said once, by us
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
@@ -61,10 +84,9 @@ class Tags(NamedTuple):
 
 
 def directory_files(path: Path) -> list[Path]:
-    """Returns the files that a DICOMDIR lists. Raises InputError if it is damaged, or names files
-    that are not there.
+    """Returns the files that a DICOMDIR lists.
 
-    A DICOMDIR that names files outside its own folder is refused.
+    Raises InputError if it is damaged, or names files that are not there or outside its own folder.
     """
     home = path.parent.resolve()
     found = []
@@ -79,16 +101,15 @@ def directory_files(path: Path) -> list[Path]:
             )
         if not file.is_file():
             raise InputError(
-                f"{path}: names {file}, which is not there; copy the whole medium, or name the folder"
+                f"{path}: names {file}, which is not there; copy the whole medium, or name the "
+                "folder"
             )
         found.append(file)
     return sorted(found)
 
 
 def read_frame(frame: Frame) -> np.ndarray:
-    """Decodes the stored values [rows, columns] of one frame. Raises InputError naming the file and
-    what is missing.
-    """
+    """Decodes the stored values [rows, columns] of one frame. Raises InputError naming the file."""
     with reading(frame.path):
         syntax = _syntax(frame.path)
         if syntax.is_compressed and not get_decoder(syntax).is_available:
@@ -126,9 +147,7 @@ def _used(values: np.ndarray, unused: int) -> np.ndarray:
 
 
 def read_frames(path: Path) -> tuple[Tags, list[Frame]]:
-    """Reads the tags of a file, and of its pictures if it may be CT. Raises InputError naming the
-    file.
-    """
+    """Reads the tags of a file, and of its pictures if it may be CT. Raises InputError."""
     with reading(path):
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty, restore or remove it")
@@ -204,7 +223,7 @@ def _frame(path: Path, data: pydicom.Dataset, k: int) -> Frame:
 
 
 def _directions(path: Path, values: Any) -> tuple[float, ...] | None:
-    """Returns the directions of a row and a column. Raises InputError if they are no right angle."""
+    """Returns the directions of a row and a column. Raises InputError if they are damaged."""
     numbers = _numbers(values, 6)
     if numbers is not None:
         axes = np.reshape(numbers, (2, 3))
@@ -243,9 +262,7 @@ def _padding(data: pydicom.Dataset, slope: float, intercept: float) -> tuple[flo
 
 
 def _numbers(values: Any, count: int) -> tuple[float, ...] | None:
-    """Returns a tag of `count` numbers, None when missing. Raises ValueError when it holds
-    something else.
-    """
+    """Returns a tag of `count` numbers, None when missing. Raises ValueError for anything else."""
     if values in (None, "") or not len(values):
         return None
     numbers = tuple(float(value) for value in values)

@@ -1,6 +1,4 @@
-"""Which files are DICOM, by their first bytes, and which DICOM objects are certainly no axial CT,
-by their tags.
-"""
+"""Which files are DICOM, by their first bytes, and which objects are no axial CT, by their tags."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -41,15 +39,14 @@ VALUES = re.compile(rb"[A-Z]{2}")
 
 
 def is_directory(path: Path) -> bool:
-    """Tells the index of a DICOM medium, by its name."""
+    """Recognises the index of a DICOM medium by its name."""
     return path.name.upper() == "DICOMDIR"
 
 
 def is_dicom(path: Path) -> bool:
-    """Tells DICOM files by their suffix, by the mark at byte 128, or by how one without it begins;
-    a DICOMDIR is none.
+    """Returns whether a file is DICOM: by suffix, the mark at byte 128, or its first elements.
 
-    Raises InputError naming a file that cannot be opened.
+    A DICOMDIR is none. Raises InputError naming a file that cannot be opened.
     """
     if is_directory(path):
         return False
@@ -62,10 +59,11 @@ def is_dicom(path: Path) -> bool:
 
 
 def _begins_with_elements(file: BinaryIO, size: int) -> bool:
-    """Tells a data set without preamble: its first elements are of group 2 or 8, in order, with
-    values inside the file.
+    """Recognises a data set without preamble by its first elements.
 
-    ACR-NEMA files and those stripped of their header begin so.
+    They are of group 2 or 8, in order, with values inside the file: ACR-NEMA files and those
+    stripped
+    of their header begin so.
     """
     orders: tuple[Literal["little"], Literal["big"]] = ("little", "big")
     for order in orders:
@@ -135,9 +133,7 @@ def _named(kind: UID) -> str:
 
 
 def _plane(orientation: Sequence[float] | None) -> str:
-    """Returns sagittal or coronal for a picture whose normal says so; "" for axial, undecided or
-    unknown.
-    """
+    """Returns sagittal or coronal by a picture's normal; "" for axial, undecided or unknown."""
     if orientation is None:
         return ""
     normal = np.abs(np.cross(orientation[:3], orientation[3:]))

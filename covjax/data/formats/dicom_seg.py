@@ -1,5 +1,4 @@
-"""Masks of DICOM scans as DICOM segmentation objects, which viewers and archives show over the
-scans.
+"""Masks of DICOM scans as DICOM segmentation objects, which viewers show over the scans.
 
 Such an object belongs to its patient and study, so it holds the patient's name and number as the
 scan does.
@@ -41,9 +40,16 @@ GEOMETRY = {
 }
 # What every object must have, if only empty, and anonymised files at times lack.
 BLANK = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",
-    "AccessionNumber", "ReferringPhysicianName",
-)  # fmt: skip
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
 # others are copied as they are
 READ_AS = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 SEXES = ("M", "F", "O", "")
@@ -67,8 +73,8 @@ def read_sources(volume: Volume) -> list[pydicom.Dataset]:
     files = list(dict.fromkeys(frame.path for frame in volume.frames))
     if 1 < len(files) < len(volume.frames):
         raise InputError(
-            f"{volume.path}: several files of many frames, of which a DICOM segmentation refers to one only; "
-            "screen them one by one, or have masks as NIfTI (--masks=nifti)"
+            f"{volume.path}: several files of many frames, of which a DICOM segmentation refers to "
+            "one only; screen them one by one, or have masks as NIfTI (--masks=nifti)"
         )
     for frame in volume.frames:
         _check_geometry(frame)
@@ -103,9 +109,7 @@ def _header(path: Path, volume: Volume) -> pydicom.Dataset:
 
 
 def _check_values(path: Path, data: pydicom.Dataset) -> None:
-    """Raises InputError for a tag that could not be copied; without its value, for errors are kept
-    with the results.
-    """
+    """Raises InputError for a tag that cannot be copied; without its value, as errors are kept."""
     if data.SOPClassUID.name == data.SOPClassUID:
         raise InputError(f"{path}: its SOPClassUID is none of the standard, correct it; {REMEDY}")
     for tag, kind in READ_AS.items():
@@ -122,11 +126,14 @@ def _check_values(path: Path, data: pydicom.Dataset) -> None:
 
 
 def write_segmentation(
-    path: Path, masks: Iterable[np.ndarray], volume: Volume, sources: Sequence[pydicom.Dataset], run: str,
+    path: Path,
+    masks: Iterable[np.ndarray],
+    volume: Volume,
+    sources: Sequence[pydicom.Dataset],
+    run: str,
     classes: Sequence[str] = ("infection",),
-) -> None:  # fmt: skip
-    """Writes canonical masks uint8 [rows, columns] as a binary segment for every class over the
-    pictures of a volume.
+) -> None:
+    """Writes canonical masks uint8 [rows, columns] as a binary segment for every class.
 
     Frames are those of the pictures, in their order, rows and columns, without the empty ones
     unless all are. Written whole or not at all.

@@ -1,6 +1,4 @@
-"""How volumes are stored and lie in the patient: from any array of voxels to canonical slices and
-to mm.
-"""
+"""How volumes are stored and lie in the patient: from stored voxels to canonical slices and mm."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +21,7 @@ SHEARED = 1e-4  # cosine between two axes from which ITK refuses a grid (itkNift
 
 
 class Geometry(NamedTuple):
-    """How a volume is stored: enough to write an array beside it exactly."""
+    """How a volume is stored: enough to write another array in the same place."""
 
     shape: tuple[int, int, int]  # of the stored array
     # [4, 4], stored indices to mm; right, front and head are positive (RAS, as NIfTI has it)
@@ -34,9 +32,7 @@ class Geometry(NamedTuple):
 
     @property
     def orientation(self) -> np.ndarray:
-        """Returns [3, 2] as nibabel.orientations has it: what brings the stored array to L, P,
-        S.
-        """
+        """Returns what turns the stored array to L, P, S: [3, 2] as nibabel.orientations."""
         return (
             ornt_transform(io_orientation(self.affine), CANONICAL)
             if self.turn is None
@@ -54,9 +50,7 @@ class Grid(NamedTuple):
 
 
 def canonical(stored: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Returns the canonical view [slices, rows, columns] of an array [*geometry.shape]; nothing is
-    copied.
-    """
+    """Returns the canonical view [slices, rows, columns] of an array [*geometry.shape], no copy."""
     return apply_orientation(stored, geometry.orientation).transpose(2, 1, 0)
 
 

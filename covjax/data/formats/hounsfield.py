@@ -1,6 +1,4 @@
-"""What the values of a CT are: HU, HU with an offset, or windowed to 0..255; and what among them is
-padding.
-"""
+"""What the values of a CT are: HU, HU with an offset, or 0..255; and what among them is padding."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,9 @@ INTENSITIES = {
     "8bit": "0 to 255, windowed by whoever made the file",
     "hu_plus_1024": "Hounsfield units plus 1024: water 1024, air 24",
     "hu_plus_32768": "Hounsfield units plus 32768: water 32768, air 31768",
-    "hu_signed": "signed Hounsfield units in a file that says unsigned: below 0 they read 65536 too high",
+    "hu_signed": (
+        "signed Hounsfield units in a file that says unsigned: below 0 they read 65536 too high"
+    ),
 }
 OFFSETS = {"hu": 0, "hu_plus_1024": 1024, "hu_plus_32768": 32768, "hu_signed": 0}
 NAMES = {
@@ -57,8 +57,7 @@ class Reading(NamedTuple):
         return "8bit" if self.kind == "8bit" else "hu"
 
     def convert(self, values: np.ndarray, inverted: bool = False) -> np.ndarray:
-        """Returns values as HU or 0..255, float32 of their shape. Padding becomes air, or 0 of
-        0..255.
+        """Returns values as HU or 0..255, float32. Padding becomes air, or 0 of 0..255.
 
         With `inverted`, values of 0..255 are stored white on black: 255 is 0.
 
@@ -106,7 +105,8 @@ def decide(
       padding: ranges that the file says are padding.
 
     Raises:
-      InputError: the values fit nothing, more than one, not what was declared, or look like HU with an offset, which
+      InputError: the values fit nothing, more than one, not what was declared, or look like HU
+        with an offset, which
         is never assumed.
     """
     values = np.asarray(values).ravel()
@@ -220,7 +220,10 @@ def _advice(values: np.ndarray, stated: str, padding: Ranges) -> str:
     found = looks_like(values, padding)
     if found:
         names = " or ".join(NAMES[kind] for kind in found)
-        return f"look like {names}, which is not assumed: declare it with {' or '.join(map(remedy, found))}"
+        return (
+            f"look like {names}, which is not assumed: declare it with "
+            f"{' or '.join(map(remedy, found))}"
+        )
     neither = "are neither HU (air is -1000) nor 8-bit (0..255), export it again as one of them"
     kinds = kinds_accepted(values, stated, padding)
     return (
@@ -236,9 +239,7 @@ def _is_hu(values: np.ndarray, rest: np.ndarray) -> bool:
 
 
 def _lone_air(values: np.ndarray, rest: np.ndarray) -> bool:
-    """Returns whether what was set aside below the rest may be air in HU, as around what was cut
-    out of a scan.
-    """
+    """Returns whether what was set aside below the rest may be air in HU, as around a cut-out."""
     lowest = values.min()
     return bool(lowest < rest.min() and EMPTY <= lowest <= HOLDS_AIR)
 

@@ -1,6 +1,4 @@
-"""Reading picture files into 8-bit grey slices and masks, with one clear error for what cannot be
-one.
-"""
+"""Picture files as 8-bit grey slices, with one clear error for what cannot be one."""
 
 from pathlib import Path
 
@@ -21,8 +19,7 @@ MAX_PIXELS = 64_000_000
 
 
 def list_images(folder: Path, but: str | None = None) -> dict[str, Path]:
-    """Returns every picture below `folder` as {path without suffix, relative, with "/": file},
-    sorted.
+    """Returns every picture below `folder` as {relative path without suffix: file}, sorted.
 
     Hidden files, links to folders, and the subfolder `but` are left out. Raises InputError if two
     pictures share a stem, a link leads nowhere, or there are no pictures.
@@ -40,7 +37,8 @@ def list_images(folder: Path, but: str | None = None) -> dict[str, Path]:
         stem = inside.with_suffix("").as_posix()
         if stem in found:
             raise InputError(
-                f"{path}: {found[stem].name} has the same name without its suffix, rename one of them"
+                f"{path}: {found[stem].name} has the same name without its suffix, rename one of "
+                "them"
             )
         found[stem] = path
     if not found:
@@ -54,9 +52,11 @@ def read_picture(path: Path, declared: str = "auto", bits: int = 0) -> Picture:
     """Reads a picture, upright as its EXIF or TIFF orientation says.
 
     Colour becomes luminance and transparency black. Of more than 8 bits a pixel, grey levels are
-    scaled to 8, and HU are HU where `declared` says so (covjax.data.formats.hounsfield.INTENSITIES; it is for
+    scaled to 8, and HU are HU where `declared` says so
+    (covjax.data.formats.hounsfield.INTENSITIES; it is for
     such pictures alone). `bits` says how many bits grey levels use
-    (covjax.data.formats.deep_pictures.BITS). Raises InputError naming the file when it is damaged, not a
+    (covjax.data.formats.deep_pictures.BITS). Raises InputError naming the file when it is damaged,
+    not a
     picture, CMYK, too large or too small, or when it is not clear what its values are.
     """
     image = decoded(path)
@@ -76,22 +76,17 @@ def read_image(path: Path, bits: int = 0) -> np.ndarray:
 
 
 def is_turned(path: Path) -> bool:
-    """Returns whether the header of a picture says that it is stored turned. Raises InputError as
-    reading does.
-    """
+    """Returns whether a picture's header says that it is stored turned. Raises InputError."""
     return decoded(path, pixels=False).info[TURNED]
 
 
 def is_deep(path: Path) -> bool:
-    """Returns whether a picture has greys of more than 8 bits, from its header. Raises InputError
-    as reading does.
-    """
+    """Returns whether a picture has greys of more than 8 bits, by its header. Raises InputError."""
     return decoded(path, pixels=False).mode in DEEP
 
 
 def as_grey(image: Image.Image, name: object) -> np.ndarray:
-    """Returns a picture of 8-bit values as uint8 [H, W]: colour becomes luminance, transparency
-    black.
+    """Returns a picture of 8-bit values as uint8 [H, W]: colour as luminance, transparency black.
 
     Raises InputError, which calls it `name`, for one of another kind.
     """
@@ -108,7 +103,7 @@ def as_grey(image: Image.Image, name: object) -> np.ndarray:
 
 
 def decoded(path: Path, pixels: bool = True) -> Image.Image:
-    """Opens, checks and decodes a picture, and turns it upright; without `pixels` its header alone."""
+    """Opens, checks and decodes a picture, upright; without `pixels` its header alone."""
     with reading(path):
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty, restore or remove it")

@@ -1,4 +1,4 @@
-"""Label volumes: read slice by slice beside their images."""
+"""Label volumes: read slice by slice as their images."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -20,9 +20,7 @@ UNMARKED = 0.05  # share of a volume whose voxels may have no mask where the bac
 def label_notes(
     path: Path, volume: Volume, by: str = "file", name: str = "mask"
 ) -> tuple[str, ...]:
-    """Returns what is uncertain about the place of labels, which notes call `name`; the rest as
-    `read_labels`.
-    """
+    """Returns what is uncertain about the place of labels, which notes call `name`."""
     notes = align(path, open_labels(path).geometry, volume, by).notes
     return tuple(note.replace("its mask", f"its {name}") for note in notes)
 
@@ -55,16 +53,15 @@ def read_labels(path: Path, volume: Volume, index: int, by: str = "file") -> np.
     background = _background_first(path, (state.st_size, state.st_mtime_ns))
     if (marked.sum(0) > 1).any():
         raise InputError(
-            f"{path}: slice {index} has voxels in several of its {len(planes)} masks, so their class "
-            "is not clear; save one volume of class numbers, 0 for the background"
+            f"{path}: slice {index} has voxels in several of its {len(planes)} masks, so their "
+            "class is not clear; save one volume of class numbers, 0 for the background"
         )
     return marked.argmax(0) if background else np.where(marked.any(0), marked.argmax(0) + 1, 0)
 
 
 @lru_cache(maxsize=64)
 def _background_first(path: Path, state: tuple[int, int]) -> bool:
-    """Returns whether the first of the masks on the fourth axis is the background's, by the whole
-    volume.
+    """Returns whether the first mask on the fourth axis is the background's.
 
     It is where it covers most voxels and shares none with the other masks, which leave next to none
     unmarked. Raises InputError where that is not clear.
@@ -85,7 +82,8 @@ def _background_first(path: Path, state: tuple[int, int]) -> bool:
     if first > voxels / 2 and not shared and unmarked <= UNMARKED * voxels:
         return True
     raise InputError(
-        f"{path}: whether the first of its {stored.shape[3]} masks is the background is not clear: it marks "
-        f"{first / voxels:.0%} of the voxels, {shared} of them with another mask, and {unmarked / voxels:.0%} are not "
-        "marked at all; save one volume of class numbers, 0 for the background"
+        f"{path}: whether the first of its {stored.shape[3]} masks is the background is not clear: "
+        f"it marks {first / voxels:.0%} of the voxels, {shared} of them with another mask, and "
+        f"{unmarked / voxels:.0%} are not marked at all; save one volume of class numbers, 0 for "
+        "the background"
     )

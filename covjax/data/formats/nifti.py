@@ -1,6 +1,4 @@
-"""NIfTI volumes (.nii, .nii.gz): the header first, voxels mapped from disk; masks written in the
-same geometry.
-"""
+"""NIfTI volumes: the header first, voxels mapped from disk; masks in the same geometry."""
 
 import gzip
 import io
@@ -61,18 +59,14 @@ class Labels(NamedTuple):
     intercept: float
 
     def numbers(self, part: np.ndarray) -> np.ndarray:
-        """Returns what a part of `stored` stands for. Of a part, as a whole volume in float64 may
-        not fit in memory.
-        """
+        """Returns what a part of `stored` stands for; a whole volume may not fit in memory."""
         if (self.slope, self.intercept) == (1, 0):
             return part
         return part * self.slope + self.intercept
 
 
 def open_nifti(path: Path, declared: str = "auto") -> Volume:
-    """Opens a 2-D or 3-D volume; `declared` as in hounsfield.INTENSITIES. Raises InputError naming the
-    file.
-    """
+    """Opens a 2-D or 3-D volume; `declared` as in hounsfield.INTENSITIES. Raises InputError."""
     stored = _stored(path)
     geometry = _geometry(path, stored, _volume_shape(path, stored.shape))
     slope = stored.slope, stored.intercept
@@ -96,9 +90,7 @@ def open_nifti(path: Path, declared: str = "auto") -> Volume:
 
 
 def open_labels(path: Path) -> Labels:
-    """Opens a label volume of 2 or 3 axes, or of 4 with a mask per class. Raises InputError naming
-    the file.
-    """
+    """Opens labels of 2 or 3 axes, or of 4 with a mask per class. Raises InputError."""
     stored = _stored(path)
     channels = int(np.prod(stored.shape[3:], dtype=object))
     if len(stored.shape) < 2 or channels > MAX_CLASSES:
@@ -123,9 +115,7 @@ def voxels(path: Path) -> np.ndarray:
 
 
 def mask_files(path: Path, volume: Volume) -> list[Path]:
-    """Returns the files in which `write_mask` puts the masks of a volume: `path`, or one for each
-    of its grids.
-    """
+    """Returns the files that `write_mask` writes: `path`, or one for each grid of the volume."""
     count = len(volume.grids)
     if count == 1:
         return [path]
@@ -137,8 +127,7 @@ def mask_files(path: Path, volume: Volume) -> list[Path]:
 
 
 def write_mask(path: Path, masks: Iterable[np.ndarray], volume: Volume) -> None:
-    """Writes canonical masks uint8 [rows, columns] as NIfTI with the affine, shape and orientation
-    of `volume`.
+    """Writes canonical masks uint8 [rows, columns] as NIfTI in the geometry of `volume`.
 
     `path` ends in .nii or .nii.gz; of a volume whose slices lie on several grids, each gets a file
     (`mask_files`), and slices that are missing from one are empty. Volumes that are not NIfTI get
@@ -218,9 +207,15 @@ def _stored(path: Path) -> Stored:
         sized = bool(header["sform_code"] > 0) or bool(pixdim.all())
         shape = tuple(int(n) for n in header.get_data_shape())
         stored = Stored(
-            header, shape, dtype, header.get_data_offset(),
-            1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept), gzipped, sized,
-        )  # fmt: skip
+            header,
+            shape,
+            dtype,
+            header.get_data_offset(),
+            1.0 if slope is None else float(slope),
+            0.0 if intercept is None else float(intercept),
+            gzipped,
+            sized,
+        )
         if not shape or min(shape) < 1 or np.prod(shape, dtype=float) > MAX_VOXELS:
             raise InputError(f"{path}: {shape} voxels is no CT volume, the header is damaged")
         room = path.stat().st_size * (DEFLATED if gzipped else 1)
@@ -232,7 +227,8 @@ def _stored(path: Path) -> Stored:
 def _volume_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) < 2 or np.prod(shape[3:], dtype=object) != 1:
         raise InputError(
-            f"{path}: {len(shape)}-D, {shape}, of which a CT volume has 3 axes, save each one as a file"
+            f"{path}: {len(shape)}-D, {shape}, of which a CT volume has 3 axes, save each one as a "
+            "file"
         )
     rows, columns, slices = (*shape[:3], 1)[:3]
     return rows, columns, slices

@@ -27,8 +27,7 @@ PARTNER = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hd
 
 
 def other_kind(path: Path) -> str:
-    """Says what a file is that is neither picture nor NIfTI nor DICOM, and how a scan of another
-    format can be read.
+    """Says what a file of another kind is, and how a scan of another format can be read.
 
     Raises InputError naming a file that cannot be opened.
     """

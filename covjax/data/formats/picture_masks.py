@@ -1,6 +1,4 @@
-"""Masks in picture files: what their values mean, by the file where that is plain, else by all
-files of the set.
-"""
+"""Masks in picture files: what their values mean, by one file if plain, else by all of the set."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -21,9 +19,7 @@ STRONG = 4
 
 
 class MaskFiles:
-    """The masks of a set: most are read by themselves, and all are looked at where one alone is not
-    plain.
-    """
+    """The masks of a set: read one by one; all are looked at where one alone is not plain."""
 
     def __init__(
         self,
@@ -31,16 +27,13 @@ class MaskFiles:
         threshold: int = 0,
         classes: Mapping[int, int] = MappingProxyType({}),
     ):
-        """Takes the files, `data.mask_threshold` and {value in the file: in the mask}
-        (`data.classes`).
-        """
+        """Takes files, `data.mask_threshold` and `data.classes` as {value in files: in masks}."""
         self.paths = paths
         self.threshold = threshold
         self.classes = classes
 
     def read(self, path: Path) -> np.ndarray:
-        """Reads a mask as uint8 [H, W] of 0 (background) and 1 (infected), or of what `classes`
-        makes of it.
+        """Reads a mask as uint8 [H, W] of 0 and 1 (infected), or of what `classes` makes of it.
 
         A file holds 0 and 1, or 0 and the highest value of its type, or 0 and one other value that
         is the same in all files of the set. With a threshold above 0 any grey counts, and values
@@ -66,8 +59,8 @@ class MaskFiles:
         if not self._exceeded:
             highest = max(self._tops)
             raise InputError(
-                f"data.mask_threshold: {self.threshold}, but no mask of {len(self.paths)} holds more than {highest:g}, "
-                f"so all would be empty; use {self._threshold_remedy}"
+                f"data.mask_threshold: {self.threshold}, but no mask of {len(self.paths)} holds "
+                f"more than {highest:g}, so all would be empty; use {self._threshold_remedy}"
             )
 
     @cached_property
@@ -95,7 +88,10 @@ class MaskFiles:
 
     @property
     def _advice(self) -> str:
-        plain = "a mask holds 0 and 1, 0 and 255, or 0 and one other value, the same in all masks of the set; "
+        plain = (
+            "a mask holds 0 and 1, 0 and 255, or 0 and one other value, the same in all masks of "
+            "the set; "
+        )
         marked = sorted(self._values - {0})
         if len(marked) <= FEW and min(marked) > 0:
             named = ",".join(f"{value}:infected" for value in marked)
@@ -120,7 +116,8 @@ def mask_values(path: Path) -> np.ndarray:
     grey = as_grey(image, path)
     if alpha is not None and not grey.any() and alpha.min() < alpha.max():
         raise InputError(
-            f"{path}: black wherever it is not transparent, so it marks nothing; save the mask as grey"
+            f"{path}: black wherever it is not transparent, so it marks nothing; save the mask as "
+            "grey"
         )
     return grey
 

@@ -19,8 +19,7 @@ class Row(NamedTuple):
 
 
 def slice_extents(gaps: np.ndarray) -> np.ndarray:
-    """Returns the mm [N] that each slice counts for, from the distances [N-1] between neighbours
-    along their normal.
+    """Returns the mm [N] that each slice counts for, from the distances [N-1] between neighbours.
 
     The smaller distance to its neighbours: what lies in a gap is not known. The first and the last
     slice have one neighbour only and count no more than it does, as the gap may be beside them. N
@@ -33,11 +32,13 @@ def slice_extents(gaps: np.ndarray) -> np.ndarray:
 
 
 def lay_out(positions: np.ndarray, row: np.ndarray, column: np.ndarray) -> list[Row]:
-    """Puts slices on as few even grids as they allow; on one, with places left out, where gaps are
-    of whole steps.
+    """Puts slices on as few even grids as they allow.
+
+    On one, with places left out, where gaps are of whole steps.
 
     Args:
-      positions: [N, 3] mm of the first pixel of each slice, N of 2 or more, in their order along row x column.
+      positions: [N, 3] mm of the first pixel of each slice, N of 2 or more, in order along row x
+        column.
       row: [3] mm from a pixel to the next of its row.
       column: [3] mm from a pixel to the next of its column.
     """
@@ -87,9 +88,7 @@ def _longest(
     row: np.ndarray,
     column: np.ndarray,
 ) -> Row:
-    """Returns slices from `first` on, `end` at most, that one grid takes; a single one has the
-    given step.
-    """
+    """Returns the slices from `first` on that one grid takes; a single one has the given step."""
     while end - first > 1:
         found = _fitted(positions, first, np.arange(end - first), row, column)
         if found.off <= EVEN:

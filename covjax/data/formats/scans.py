@@ -16,7 +16,7 @@ Opener = Callable[[], Volume]
 
 
 def is_nifti(path: Path) -> bool:
-    """Tells NIfTI files by their suffix."""
+    """Recognises NIfTI files by their suffix."""
     return path.name.lower().endswith(nifti.SUFFIXES)
 
 
@@ -28,8 +28,7 @@ def find_scans(
     leave: Leave = unsaid,
     files: Sequence[Path] | None = None,
 ) -> dict[str, Opener]:
-    """Returns {name: what opens the volume} of a file, or of every NIfTI file and DICOM series
-    below a folder, sorted.
+    """Returns {name: opener} of a file, or of every NIfTI file and DICOM series below a folder.
 
     Names are paths without suffix below `path`, of a series that of its folder; a number is added
     where several series share one. Everything else goes to `leave` with the reason: hidden files,
@@ -88,9 +87,7 @@ def nothing_found(where: str, what: str, left_out: LeftOuts) -> InputError:
 def open_scans(
     files: Sequence[Path], root: Path, declared: str, skip: Skip, leave: Leave
 ) -> dict[str, Opener]:
-    """Returns {name below `root`: what opens the volume} of NIfTI and DICOM files, as `find_scans`;
-    {} for none.
-    """
+    """Returns {name below `root`: opener} of NIfTI and DICOM files, as `find_scans`."""
     found: dict[str, Opener] = {}
 
     def add(name: str, opener: Opener, of: Path) -> None:

@@ -62,9 +62,7 @@ def _add(alike: list[Series], tags: Tags, frame: Frame) -> None:
 
 
 def _turned(one: Frame, other: Frame) -> float:
-    """Returns the degrees between the rows or columns of two frames, the larger; 180 if one does
-    not say.
-    """
+    """Returns the degrees between rows or columns of two frames; 180 if one does not say."""
     if one.orientation is None or other.orientation is None:
         return 0.0 if one.orientation is other.orientation else 180.0
     a, b = np.reshape([one.orientation, other.orientation], (2, 2, 3))
@@ -72,9 +70,7 @@ def _turned(one: Frame, other: Frame) -> float:
 
 
 def open_series(path: Path, tags: Tags, frames: list[Frame], declared: str = "auto") -> Volume:
-    """Makes a volume of the frames of one axial series; `path` is what errors name. Raises
-    InputError.
-    """
+    """Makes a volume of one axial series; `path` is what errors name. Raises InputError."""
     row, column = _directions(frames)
     frames = _sorted(path, frames, np.cross(row, column))
     geometry, rows = _geometry(path, frames, row, column)
@@ -130,15 +126,14 @@ def _directions(frames: Sequence[Frame]) -> np.ndarray:
 
 
 def _sorted(path: Path, frames: list[Frame], normal: np.ndarray) -> list[Frame]:
-    """Sorts the frames of a series along its normal, or by slice location or number where positions
-    are missing.
-    """
+    """Sorts frames along their normal; by slice location or number where positions are missing."""
     for frame in frames:
         if (frame.spacing is None) != (frames[0].spacing is None) or not np.allclose(
             frame.spacing or 1, frames[0].spacing or 1, rtol=STRETCHED, atol=0
         ):
             raise InputError(
-                f"{frame.path}: differs in spacing from the rest of its series, remove it from {path}"
+                f"{frame.path}: differs in spacing from the rest of its series, remove it from "
+                f"{path}"
             )
     if len(frames) == 1:
         return frames
@@ -147,14 +142,16 @@ def _sorted(path: Path, frames: list[Frame], normal: np.ndarray) -> list[Frame]:
         several = len({frame.path for frame in frames}) > 1
         if several and (np.isnan(places).any() or len(set(places)) < len(places)):
             raise InputError(
-                f"{path}: its slices have no positions, locations or numbers to sort them by, export again"
+                f"{path}: its slices have no positions, locations or numbers to sort them by, "
+                "export again"
             )
         return sorted(frames, key=lambda frame: frame.place if several else frame.index)
     frames = sorted(frames, key=lambda frame: _height(frame, normal))
     for one, next_ in zip(frames, frames[1:], strict=False):
         if _height(next_, normal) - _height(one, normal) < 1e-3:
             raise InputError(
-                f"{next_.path}: lies where {one.path.name} lies, keep one (is it of another phase or reconstruction?)"
+                f"{next_.path}: lies where {one.path.name} lies, keep one (is it of another phase "
+                "or reconstruction?)"
             )
     return frames
 

@@ -1,5 +1,4 @@
-"""CT volumes, whatever the format: axial slices read one at a time, and the way back to the stored
-geometry.
+"""CT volumes of any format: axial slices one at a time, and the way back to what is stored.
 
 Slices are canonical: axis 0 from feet to head, rows from front to back, columns from the patient's
 right to left (the directions S, P, L), as DICOM stores an axial series and radiologists look at
@@ -56,9 +55,7 @@ class Volume:
 
     @property
     def grids(self) -> tuple[Grid, ...]:
-        """Returns the grids on which its slices lie, from the first slice to the last; usually
-        one.
-        """
+        """Returns the grids on which its slices lie, from the first slice on; usually one."""
         return self.parts or (Grid(self.geometry, 0, range(len(self))),)
 
     @cached_property
@@ -73,17 +70,13 @@ class Volume:
         return tuple(found)
 
     def voxel_mm3(self, index: int) -> float | None:
-        """Returns the volume of a voxel of slice `index`, |det| of its grid's affine; None when
-        unknown.
-        """
+        """Returns the volume of a voxel of slice `index`; None when unknown."""
         if self.spacing is None or self.extents is None:
             return None
         return self.extents[index] * self.spacing[1] * self.spacing[2]
 
     def read(self, index: int) -> np.ndarray:
-        """Returns slice `index` as float32 [rows, columns], HU or 0..255. Raises InputError for
-        damage, NaN or Inf.
-        """
+        """Returns slice `index` as float32 [rows, columns], HU or 0..255. Raises InputError."""
         return self.reading.convert(self._values(index), self.inverted)
 
     def _values(self, index: int) -> np.ndarray:
@@ -91,15 +84,14 @@ class Volume:
             values = np.asarray(self.raw(index), np.float32)
         if not np.isfinite(values).all():
             raise InputError(
-                f"{self.path}: slice {index} holds NaN or infinite values, repair or remove the file"
+                f"{self.path}: slice {index} holds NaN or infinite values, repair or remove the "
+                "file"
             )
         return values
 
     @cached_property
     def reading(self) -> Reading:
-        """Returns what the values are, by up to nine slices. Raises InputError when that cannot be
-        decided.
-        """
+        """Returns what the values are, by up to nine slices. Raises InputError if unclear."""
         if self.declared == "auto" and self.stated == "8bit":
             return Reading("8bit")
         sample = [
@@ -129,8 +121,7 @@ def stored_array(slices: Iterable[np.ndarray], volume: Volume) -> np.ndarray:
 
 
 def gridded_arrays(slices: Iterable[np.ndarray], volume: Volume) -> list[np.ndarray]:
-    """Returns canonical uint8 slices [rows, columns] as one array for each of the volume's grids,
-    else as above.
+    """Returns canonical slices as one array for each grid of the volume, else as `stored_array`.
 
     Where a grid has no slice, its array is 0.
     """
@@ -156,9 +147,7 @@ def _stored(
 
 
 def scratch(shape: tuple[int, ...], dtype: np.dtype | type) -> np.memmap:
-    """Returns zeros [*shape] in column-major order in a temporary file that vanishes with the
-    array.
-    """
+    """Returns zeros [*shape], column-major, in a temporary file that vanishes with the array."""
     with tempfile.TemporaryFile() as file:
         file.truncate(max(1, int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize))
         return np.memmap(file, dtype, "r+", shape=tuple(shape), order="F")

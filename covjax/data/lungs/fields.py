@@ -1,6 +1,7 @@
 """The lungs of a single slice by classical means, under any window, and the box to crop a slice to.
 
-Volumes in HU have an estimate of their own (covjax.data.lungs.thorax), which knows what lies above and
+Volumes in HU have an estimate of their own (covjax.data.lungs.thorax), which knows what lies above
+and
 below a slice.
 """
 
@@ -10,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from covjax.data.label_map import infected
+from covjax.data.lungs.regions import distance, filled, regions
 
 LEAST = 0.01  # share of the slice that lungs take at least; less, and there are none to crop to
 LEAST_PART = 0.002  # share of the slice that is kept as a part of the lungs
@@ -24,15 +26,16 @@ MARGIN = 0.05  # of the slice's sides around the box
 CLOSING = 0.012  # of the shorter side: vessels and small lesions within the lung belong to it
 HALF = 0.25  # share of the lungs that either half of the body holds at least
 NOTHING = "no lungs found"
-ONE = "one half of the body holds less than a quarter of the lungs found: one is missing or consolidated"
+ONE = (
+    "one half of the body holds less than a quarter of the lungs found: one is missing or "
+    "consolidated"
+)
 
 Box = tuple[slice, slice]
 
 
 class Crop(NamedTuple):
-    """What of a slice a network sees: `box`, rows and columns, holds the lungs or, `kept` says why,
-    the whole body.
-    """
+    """What of a slice a network sees: rows and columns that hold the lungs, or the whole body."""
 
     box: Box
     kept: str  # "" where both lungs were found
@@ -64,53 +67,57 @@ def outside_body(dark: np.ndarray) -> np.ndarray:
     touch two sides of it. In a picture that is cropped to the body, a large region in a corner is a
     lung.
     """
-    regions, count = ndimage.label(dark)
-    large = np.bincount(regions.ravel(), minlength=count + 1) >= LARGE * dark.size
-    sides = [regions[0], regions[-1], regions[:, 0], regions[:, -1]]
-    touched = sum(np.isin(np.arange(count + 1), side).astype(int) for side in sides)
-    corners = np.isin(np.arange(count + 1), regions[[0, 0, -1, -1], [0, -1, 0, -1]])
-    corners[0] = touched[0] = 0
+    parts, sizes = regions(dark)
+    numbers = np.arange(len(sizes))
+    large = sizes >= LARGE * dark.size
+    sides = _border(parts)
+    touched = np.sum([np.isin(numbers, side) for side in sides], 0)
+    corners = np.isin(numbers, parts[[0, 0, -1, -1], [0, -1, 0, -1]])
+    touched[0] = 0
+    corners[0] = False
     cropped = corners[np.concatenate(sides)].mean() < BORDER
     unsure = np.where(corners, large & cropped, (touched > 1) & ~large)
     outside = corners & ~unsure
     for k in np.flatnonzero(unsure):
-        outside[k] = _is_strip(regions == k)
-    return outside[regions]
+        outside[k] = _is_strip(parts == k)
+    return outside[parts]
 
 
 def _surrounded(outside: np.ndarray) -> bool:
     """Returns whether air surrounds the body, so that the picture is not cropped to it."""
-    return np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]]).mean() >= BORDER
+    return bool(np.concatenate(_border(outside)).mean() >= BORDER)
+
+
+def _border(plane: np.ndarray) -> list[np.ndarray]:
+    return [plane[0], plane[-1], plane[:, 0], plane[:, -1]]
 
 
 def _is_strip(region: np.ndarray) -> bool:
-    filled = ndimage.binary_fill_holes(np.pad(region, 1))
-    return bool(ndimage.distance_transform_edt(filled).max() < STRIP * np.sqrt(filled.sum()))
+    whole = filled(np.pad(region, 1))
+    return bool(distance(whole).max() < STRIP * np.sqrt(whole.sum()))
 
 
 def _field(image: np.ndarray, dark: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    regions, count = ndimage.label(dark & ~outside)
-    sizes = np.bincount(regions.ravel(), minlength=count + 1)
-    kept = sizes >= LEAST_PART * image.size
-    kept[0] = False
-    kept &= ~_gas(image, dark, outside, regions, kept)
-    lungs = kept[regions]
+    parts, sizes = regions(dark & ~outside)
+    kept = sizes >= max(1, LEAST_PART * image.size)
+    kept &= ~_gas(image, dark, outside, parts, kept)
+    lungs = kept[parts]
     if lungs.sum() < LEAST * image.size:
         return np.zeros(image.shape, bool)
     steps = _steps(image.shape)
     closed = ndimage.binary_closing(np.pad(lungs, steps), iterations=steps)[
         steps:-steps, steps:-steps
     ]
-    return ndimage.binary_fill_holes(closed & ~outside)
+    return filled(closed & ~outside)
 
 
 def _gas(
-    image: np.ndarray, dark: np.ndarray, outside: np.ndarray, regions: np.ndarray, kept: np.ndarray
+    image: np.ndarray, dark: np.ndarray, outside: np.ndarray, parts: np.ndarray, kept: np.ndarray
 ) -> np.ndarray:
-    """Returns which of the regions that are kept are as dark as the air outside, if that is seen.
+    """Returns which of the regions that are kept are as dark as the air outside, if that is there.
 
     Where all are, under a window that shows air as black and perhaps lung as well, nothing can be
-    told: none is gas.
+    said: none is gas.
     """
     gas = np.zeros(len(kept), bool)
     # 0 is what lies out of the picture's circle, or what the window cut off
@@ -119,7 +126,7 @@ def _gas(
         return gas
     level = float(np.median(air))
     chosen = np.flatnonzero(kept)
-    gas[chosen] = ndimage.median(image, regions, chosen) <= level + GAS * (
+    gas[chosen] = ndimage.median(image, parts, chosen) <= level + GAS * (
         np.median(image[~dark]) - level
     )
     return gas if level > BLACK or gas.sum() < len(chosen) else np.zeros(len(kept), bool)
@@ -130,9 +137,7 @@ def _steps(shape: tuple[int, ...]) -> int:
 
 
 def otsu(image: np.ndarray) -> int:
-    """Returns the grey level of uint8 [H, W] that divides it best: the variance between the halves
-    is largest.
-    """
+    """Returns the grey level of uint8 [H, W] with the largest variance between its halves."""
     counts = np.bincount(image.ravel(), minlength=256).astype(np.float64)
     below = np.cumsum(counts)
     levels = np.arange(256)
@@ -144,25 +149,21 @@ def otsu(image: np.ndarray) -> int:
 
 
 def body_of(outside: np.ndarray) -> np.ndarray:
-    """Returns the body bool [H, W]: the largest region that is not outside, without the thin lines
-    of a table.
+    """Returns the body bool [H, W]: the largest region inside, without the lines of a table.
 
     The whole slice where that is too small for a body, as where fat is as dark as air and lung.
     """
     steps = _steps(outside.shape)
     inside = np.pad(~outside, steps, mode="edge")  # a body that is cut off is no thinner for it
     opened = ndimage.binary_opening(inside, iterations=steps)[steps:-steps, steps:-steps]
-    regions, count = ndimage.label(opened)
-    sizes = np.bincount(regions.ravel(), minlength=count + 1)
-    sizes[0] = 0
+    parts, sizes = regions(opened)
     if sizes.max() < BODY * outside.size:
         return np.ones(outside.shape, bool)
-    return np.isin(regions, np.flatnonzero(sizes == sizes.max()))
+    return (sizes == sizes.max())[parts]
 
 
 def find_crop(image: np.ndarray) -> Crop:
-    """Returns what of a slice uint8 [H, W] a network sees that was trained with data.lung_crop, and
-    why.
+    """Returns what of a slice uint8 [H, W] is shown with data.lung_crop, and why.
 
     Rows and columns of the lungs found, as far to one side of the body's middle as to the other,
     and a margin: what is consolidated on one side is kept. Where one half of the body (left or
@@ -179,18 +180,12 @@ def find_crop(image: np.ndarray) -> Crop:
         return Crop(_widened(whole, image.shape), NOTHING)
     if min(_lesser_half(lungs, axis, whole[axis]) for axis in (0, 1)) < HALF:
         return Crop(_widened(whole, image.shape), ONE)
-    return Crop(
-        _widened(
-            [_mirrored(a, b) for a, b in zip(_limits(lungs), whole, strict=True)], image.shape
-        ),
-        "",
-    )
+    box = [_mirrored(ours, body) for ours, body in zip(_limits(lungs), whole, strict=True)]
+    return Crop(_widened(box, image.shape), "")
 
 
 def truth_outside(mask: np.ndarray, box: Box) -> int:
-    """Returns the number of infected pixels of a mask uint8 [H, W] that a box cuts off; 255
-    (ignored) counts not.
-    """
+    """Returns how many infected pixels of a mask uint8 [H, W] a box cuts off."""
     marked = infected(mask)
     return int(marked.sum() - marked[box].sum())
 
@@ -202,25 +197,22 @@ def _limits(region: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _lesser_half(lungs: np.ndarray, axis: int, body: tuple[int, int]) -> float:
-    """Returns the share of the lungs in the half of the body, along an axis, that holds less of
-    them.
-    """
+    """Returns the share of the lungs in the half of the body that holds less of them."""
     along = lungs.sum(1 - axis)[slice(*body)]
     half = len(along) // 2
     return min(along[:half].sum(), along[len(along) - half :].sum()) / along.sum()
 
 
 def _mirrored(lungs: tuple[int, int], body: tuple[int, int]) -> tuple[int, int]:
-    """Returns the lungs' limits, moved so that they are as far from one end of the body as from the
-    other.
-    """
+    """Returns the lungs' limits, moved to be as far from either end of the body."""
     gap = min(lungs[0] - body[0], body[1] - lungs[1])
     return body[0] + gap, body[1] - gap
 
 
 def _widened(limits: list[tuple[int, int]], shape: tuple[int, ...]) -> Box:
     margins = [round(MARGIN * side) for side in shape]
-    return tuple(
+    rows, columns = (
         slice(max(0, low - margin), min(side, high + margin))
         for (low, high), margin, side in zip(limits, margins, shape, strict=True)
     )
+    return rows, columns

@@ -4,9 +4,7 @@ import numpy as np
 
 
 def hull(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the pixels bool [H, W] = `shape` within the convex hull of points [n, 2] (row,
-    column).
-    """
+    """Returns the pixels bool [*shape] within the convex hull of points [n, 2] (row, column)."""
     corners = _corners(_ends(points))
     rows = np.arange(shape[0])
     columns = np.arange(shape[1])

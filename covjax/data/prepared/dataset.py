@@ -76,9 +76,12 @@ class Prepared:
 def prepare(config: Any) -> Prepared:
     """Returns the prepared form of the source that `config` names, building it if needed.
 
-    `config` is the `data` section of a run. Two processes may call this at once: one builds, the other
-    waits. An interrupted build leaves its finished shards, from which the next call goes on, and nothing
-    that would be taken for a finished set. Raises InputError for whatever the source cannot read, naming
+    `config` is the `data` section of a run. Two processes may call this at once: one builds, the
+    other
+    waits. An interrupted build leaves its finished shards, from which the next call goes on, and
+    nothing
+    that would be taken for a finished set. Raises InputError for whatever the source cannot read,
+    naming
     the file, and when the prepared form cannot be written.
     """
     source = open_source(config)

@@ -1,7 +1,9 @@
 """The shards of prepared slices, each written whole or not at all.
 
-Several processes write them where it pays: `python -m covjax.data.prepared.shards` reads from standard
-input what to write and reports on standard output. It is not a fork, which a running jax forbids, and
+Several processes write them where it pays: `python -m covjax.data.prepared.shards` reads from
+standard
+input what to write and reports on standard output. It is not a fork, which a running jax forbids,
+and
 does not import the user's script.
 """
 

@@ -20,9 +20,7 @@ ROUNDED = re.compile(r"-?\d(\.\d+)?[eE]\+\d+")
 
 
 def read_index(root: Path, images: dict[str, Path]) -> Rows:
-    """Reads index.csv into {stem: row}; {} when there is none. Rows are found by `file`, or else by
-    `id`.
-    """
+    """Reads index.csv into {stem: row} by its columns `file` or `id`; {} when there is none."""
     path = root / "index.csv"
     if not path.is_file():
         return {}
@@ -37,7 +35,8 @@ def read_index(root: Path, images: dict[str, Path]) -> Rows:
                 stem = _stem_of(row, images, f"{path}: line {reader.line_num}")
                 if stem in rows:
                     raise InputError(
-                        f"{path}: line {reader.line_num} names {stem} again (first in line {lines[stem]}), remove one"
+                        f"{path}: line {reader.line_num} names {stem} again (first in line "
+                        f"{lines[stem]}), remove one"
                     )
                 rows[stem] = row
                 lines[stem] = reader.line_num
@@ -47,12 +46,14 @@ def read_index(root: Path, images: dict[str, Path]) -> Rows:
         raise InputError(f"{path}: cannot be read ({error.strerror}), check the file") from None
     if not rows:
         raise InputError(
-            f"{path}: has no rows, list the slices (columns id or file, label, patient) or remove it"
+            f"{path}: has no rows, list the slices (columns id or file, label, patient) or remove "
+            "it"
         )
     missing = sorted(images.keys() - rows.keys())
     if missing:
         raise InputError(
-            f"{path}: {len(missing)} pictures are not listed, first {missing[0]}, add or remove them"
+            f"{path}: {len(missing)} pictures are not listed, first {missing[0]}, add or remove "
+            "them"
         )
     return rows
 
@@ -69,18 +70,20 @@ def read_patients(root: Path, rows: Rows, column: str) -> dict[str, str]:
     name = column.strip().lower()
     if not rows and name != PATIENT:
         raise InputError(
-            f"data.patient_column: '{column}', but there is no {path}; add it, or leave the field out"
+            f"data.patient_column: '{column}', but there is no {path}; add it, or leave the field "
+            "out"
         )
     columns = next(iter(rows.values()), {})
     similar = [one for one in columns if NAMES_PATIENTS.fullmatch(one)]
     if name not in columns and name == PATIENT and similar:
         raise InputError(
-            f"{path}: has no column {PATIENT}, but '{similar[0]}': if it says whose a slice is, set "
-            f"--config.data.patient_column='{similar[0]}', else rename it"
+            f"{path}: has no column {PATIENT}, but '{similar[0]}': if it says whose a slice is, "
+            f"set --config.data.patient_column='{similar[0]}', else rename it"
         )
     if name not in columns and name != PATIENT:
         raise InputError(
-            f"data.patient_column: {path} has no column '{column}', name one that it has ({', '.join(columns)})"
+            f"data.patient_column: {path} has no column '{column}', name one that it has "
+            f"({', '.join(columns)})"
         )
     found = {stem: patient_name(row.get(name, "")) for stem, row in rows.items()}
     empty = [stem for stem, patient in found.items() if not patient]
@@ -92,14 +95,14 @@ def read_patients(root: Path, rows: Rows, column: str) -> dict[str, str]:
         return {}
     if empty:
         raise InputError(
-            f"{path}: {len(empty)} rows, first that of {empty[0]}, have no {name} where others do; fill them in, with "
-            "a name of its own for each patient who is not known"
+            f"{path}: {len(empty)} rows, first that of {empty[0]}, have no {name} where others do; "
+            "fill them in, with a name of its own for each patient who is not known"
         )
     for stem, patient in found.items():
         if ROUNDED.fullmatch(patient):
             raise InputError(
-                f"{path}: {name} {patient} of {stem} is a number that a spreadsheet has rounded, so patients cannot be "
-                "told apart; format the column as text and export it again"
+                f"{path}: {name} {patient} of {stem} is a number that a spreadsheet has rounded, "
+                "so patients cannot be told apart; format the column as text and export it again"
             )
     return found
 
@@ -111,15 +114,13 @@ def _check_columns(path: Path, columns: Iterable[str]) -> None:
         raise InputError(f"{path}: has two columns {twice[0]}, remove or rename one")
     if not {"id", "file"} & set(names):
         raise InputError(
-            f"{path}: has neither a column id nor a column file (found: {', '.join(names)}), "
-            "name one so and separate columns by commas"
+            f"{path}: has neither a column id nor a column file (found: {', '.join(names)}), name "
+            "one so and separate columns by commas"
         )
 
 
 def _stem_of(row: dict[str, str], images: dict[str, Path], where: str) -> str:
-    """Returns the stem of a row's picture, after checking what the row says. `where` begins the
-    error's line.
-    """
+    """Checks a row and returns the stem of its picture. `where` begins the error's line."""
     name = row.get("file") or row.get("id") or ""
     if not name:
         raise InputError(f"{where} has neither id nor file, fill one in")

@@ -1,5 +1,4 @@
-"""Whose slice it is: identifiers found in names and tables, and pseudonyms that stand for them in
-all that is written.
+"""Patients of slices: identifiers in names and tables, and pseudonyms that stand for them.
 
 A pseudonym is an HMAC of the identifier under a key that is a digest of all that the files of the
 data set hold, with their names. So it cannot be found by trying identifiers without having the data
@@ -20,7 +19,10 @@ from covjax.data.contents import Contents
 from covjax.data.listing import LeftOut
 from covjax.errors import InputError
 
-LOOKS_ALIKE = "the name of another patient differs from this one's by capitals or leading zeros only: is it the same?"
+LOOKS_ALIKE = (
+    "the name of another patient differs from this one's by capitals or leading zeros only: is it "
+    "the same?"
+)
 LONG = 6  # digits from which on a number in a name is an identifier rather than a count
 
 
@@ -35,9 +37,7 @@ def check_pattern(pattern: str) -> None:
 
 
 def match(pattern: str, name: str) -> str:
-    """Returns the patient in a name: the pattern's first group, or its match. Raises InputError if
-    there is none.
-    """
+    """Returns the patient in a name: the pattern's first group, or its match. Raises InputError."""
     found = _matches(pattern, name)
     if not found:
         raise InputError(
@@ -53,8 +53,7 @@ def _matches(pattern: str, name: str) -> list[str]:
 
 
 def patient_name(value: str) -> str:
-    """Returns an identifier as it is compared: a spreadsheet's 1.0 is 1, an accent is one letter
-    however it is stored.
+    """Returns an identifier as it is compared: 1.0 of a spreadsheet is 1, an accent one letter.
 
     Leading zeros and capitals are kept: 001 is not 1.
     """
@@ -63,9 +62,7 @@ def patient_name(value: str) -> str:
 
 
 def look_alike(patients: Iterable[str]) -> set[str]:
-    """Returns those patients whose name another's differs from by capitals or leading zeros
-    only.
-    """
+    """Returns patients whose names differ from another's by capitals or leading zeros only."""
     spelled: dict[str, set[str]] = {}
     for patient in patients:
         spelled.setdefault(patient.casefold().lstrip("0"), set()).add(patient)
@@ -89,9 +86,11 @@ class Pseudonyms:
 
         Args:
           name: of a file.
-          patient: whose file it is; capitals do not matter, and a number is not looked for within longer ones.
+          patient: whose file it is; capitals do not matter, and a number is not looked for within
+            longer ones.
           pattern: what it finds are names of patients too.
-          others: further patients, of whom whole words are replaced, unless these are short numbers.
+          others: further patients, of whom whole words are replaced, unless these are short
+            numbers.
         """
         name = unicodedata.normalize("NFC", name)
         found = [patient, *(_matches(pattern, name) if pattern else ())]
@@ -119,9 +118,7 @@ class Pseudonyms:
         return text
 
     def hide_left_out(self, left_out: Iterable[LeftOut]) -> dict[LeftOut, str]:
-        """Returns what may be shown of files that were left out: {with a pseudonym for its name:
-        the file}.
-        """
+        """Returns what may be shown of files that were left out: {entry with a pseudonym: file}."""
         found = {}
         for one in left_out:
             path = PurePosixPath(one.file)

@@ -11,7 +11,7 @@ from covjax.errors import InputError
 
 
 def open_phantom(_: Path, config: Any) -> Source:
-    """Opens the slices that `config.phantom` describes. Raises InputError for values out of range."""
+    """Opens the slices that `config.phantom` describes. Raises InputError."""
     p = config.phantom
     if p.patients < 1 or p.slices_per_patient < 1 or p.size < 32:
         raise InputError(

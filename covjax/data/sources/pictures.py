@@ -20,7 +20,10 @@ from covjax.data.sources.spec import SourceSpec
 from covjax.data.sources.unread import unused
 from covjax.errors import InputError
 
-TURNED_APART = "of picture and mask one is stored turned and says so: both are read upright, check that they fit"
+TURNED_APART = (
+    "of picture and mask one is stored turned and says so: both are read upright, check that they "
+    "fit"
+)
 
 
 class _Pictures:
@@ -59,7 +62,7 @@ class _Pictures:
         return self.pseudonyms.hide(text, self.patients[i], self.config.patient_pattern, self.known)
 
     def hide_left_out(self, left_out: tuple[LeftOut, ...]) -> tuple[LeftOut, ...]:
-        """Returns what is not read of the folder, without names of patients where these are hidden."""
+        """Returns what is not read, without names of patients where these are hidden."""
         if not self.hidden:
             return left_out
         pattern = self.config.patient_pattern
@@ -81,7 +84,8 @@ class _Pictures:
             mask = np.zeros_like(image)
         if mask is not None and mask.shape != image.shape:
             raise InputError(
-                f"{path}: image {image.shape} and mask {mask.shape} differ in size, export them alike"
+                f"{path}: image {image.shape} and mask {mask.shape} differ in size, export them "
+                "alike"
             )
         patient = self.patients[i]
         notes = picture.notes + (LOOKS_ALIKE,) * (patient in self.doubtful)
@@ -109,10 +113,11 @@ class _Pictures:
 
 
 def open_folder(root: Path, config: Any) -> Source:
-    """Opens any folder of pictures: images/ (or the folder itself), masks of the same stems, index.csv.
+    """Opens a folder of pictures: images/ (or the folder itself), masks/, index.csv.
 
     Masks lie in masks/ (NAME, NAME_mask, NAME_seg, .. of ENDINGS) or beside their images (with such
-    an ending). A healthy slice needs no mask file: nothing in it is infected. The patient of a slice
+    an ending). A healthy slice needs no mask file: nothing in it is infected. The patient of a
+    slice
     stands in the column `config.patient_column`, or in its name by `config.patient_pattern`.
     """
     found = _Pictures(root, config)
@@ -134,8 +139,8 @@ def _check_distinct(stems: Sequence[str], ids: Sequence[str]) -> None:
     for stem, slice_id in zip(stems, ids, strict=True):
         if first.setdefault(slice_id, stem) != stem:
             raise InputError(
-                f"{stem}: has the name of {first[slice_id]} where names of patients are replaced, rename one of them "
-                "or set data.show_patients=True"
+                f"{stem}: has the name of {first[slice_id]} where names of patients are replaced, "
+                "rename one of them or set data.show_patients=True"
             )
 
 
@@ -171,7 +176,8 @@ FOLDER = SourceSpec(
     "your own pictures",
     open_folder,
     "patients, labels and splits as index.csv says, infection as masks mark it",
-    "images/ (or pictures), masks/ of the same names, index.csv (id or file, label, patient, split)",
+    "images/ (or pictures), masks/ of the same names, index.csv (id or file, label, patient, "
+    "split)",
     declares_patients=True,
     has_spacing=False,
     split="column split of index.csv",

@@ -17,7 +17,9 @@ from covjax.errors import InputError
 PRLAB21_CT = (slice(16, 264), slice(40, 263))  # rows and columns of the CT in a figure
 PRLAB21_FRAMES = {
     "ct": "the CT, cut out of the figure",
-    "full": "the whole figure, its margin labelled infected, as released and as the paper scores it",
+    "full": (
+        "the whole figure, its margin labelled infected, as released and as the paper scores it"
+    ),
     "ignore_margin": "the whole figure, its margin labelled 255, which no loss and no score counts",
 }
 
@@ -65,11 +67,12 @@ def _mask(path: Path | None, name: str, image: Path) -> np.ndarray:
 
 
 def _figure(path: Path) -> np.ndarray:
-    """Reads a 304x304 figure, which is recognised by its white margin. Raises InputError for others."""
+    """Reads a 304x304 figure with a white margin. Raises InputError for any other picture."""
     picture = read_image(path)
     if picture.shape != (304, 304) or (picture[_margin(picture.shape)] > 200).mean() < 0.8:
         raise InputError(
-            f"{path}: not a 304x304 figure with a white margin, use data.source=folder for plain slices"
+            f"{path}: not a 304x304 figure with a white margin, use data.source=folder for plain "
+            "slices"
         )
     return picture
 

@@ -29,7 +29,7 @@ def _open_volume(root: Path, config: Any) -> Source:
 
 
 def _open_folders(root: Path, config: Any, *, name: str, folders: Sequence[str]) -> Source:
-    """Opens scans, masks and lungs of one name in three folders; a patient is a case, or a scan."""
+    """Opens scans, masks and lungs of one name in three folders; a case or scan is a patient."""
     spec = PUBLIC[name]
     images, masks, lungs = (_folder(root, folder, spec) for folder in folders)
     scans = []
@@ -105,7 +105,8 @@ MEDSEG2 = SourceSpec(
     "medseg2",
     "MedSeg Covid Dataset 2 (9 scans from Radiopaedia)",
     partial(_open_folders, name="medseg2", folders=("rp_im", "rp_msk", "rp_lung_msk")),
-    "829 slices, lungs too; the paper's set. Two scans seem to be of one patient; which, the set does not say",
+    "829 slices, lungs too; the paper's set. Two scans seem to be of one patient; which, the set "
+    "does not say",
     "rp_im/, rp_msk/, rp_lung_msk/ with 1.nii.gz to 9.nii.gz",
     "https://doi.org/10.6084/m9.figshare.13521509 (and https://medicalsegmentation.com/covid19)",
     "CC0 according to others, read on figshare what the authors state",
@@ -121,7 +122,8 @@ ZENODO20 = SourceSpec(
     "20 scans, lungs too; those of Coronacases in HU, those of Radiopaedia windowed to 0..255",
     "COVID-19-CT-Seg_20cases/, Infection_Mask/, Lung_Mask/ with the same names",
     "https://doi.org/10.5281/zenodo.3757476",
-    "CC BY 4.0 according to others; read on Zenodo what holds, also for the scans of Coronacases and Radiopaedia",
+    "CC BY 4.0 according to others; read on Zenodo what holds, also for the scans of Coronacases "
+    "and Radiopaedia",
 )
 MOSMED = SourceSpec(
     "mosmed",

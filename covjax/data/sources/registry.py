@@ -52,7 +52,8 @@ def check_spacing(wanted: float, source: str) -> None:
         )
     if wanted and not SOURCES[source].has_spacing:
         raise InputError(
-            f"data.spacing: {wanted:g}, but slices of data.source={source} hold no spacing, set 0 or use nifti or dicom"
+            f"data.spacing: {wanted:g}, but slices of data.source={source} hold no spacing, set 0 "
+            "or use nifti or dicom"
         )
 
 
@@ -64,10 +65,11 @@ def _check_patient_fields(config: Any) -> None:
     if (named or pattern) and not SOURCES[config.source].declares_patients:
         field, value = ("patient_column", column) if named else ("patient_pattern", pattern)
         raise InputError(
-            f"data.{field}: '{value}', but data.source={config.source} says itself which patient a slice is of, leave "
-            "the field out"
+            f"data.{field}: '{value}', but data.source={config.source} says itself which patient a "
+            "slice is of, leave the field out"
         )
     if named and pattern:
         raise InputError(
-            f"data.patient_column: '{column}', but data.patient_pattern finds patients in names, leave one of them out"
+            f"data.patient_column: '{column}', but data.patient_pattern finds patients in names, "
+            "leave one of them out"
         )

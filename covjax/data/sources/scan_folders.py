@@ -1,4 +1,4 @@
-"""The sources `nifti` and `dicom`: scans that a user laid out, with masks and an index beside them."""
+"""The sources `nifti` and `dicom`: scans that a user laid out, with masks and an index."""
 
 import glob
 from collections.abc import Mapping, Sequence
@@ -42,8 +42,9 @@ def _open(kind: str, root: Path, config: Any) -> Source:
         mask = _first(masks, name, ENDINGS) or _first(beside, name, ENDINGS[1:])
         if mask is None and label != 0:
             raise InputError(
-                f"{home / name}: has no mask (masks/{name}.nii.gz) and not the label 0 in index.csv, so which of its "
-                f"slices are infected is not known; add one{_unread_mask(root, home, name)}"
+                f"{home / name}: has no mask (masks/{name}.nii.gz) and not the label 0 in "
+                "index.csv, so which of its slices are infected is not known; add "
+                f"one{_unread_mask(root, home, name)}"
             )
         split = row.get("split", "")
         scans.append(Scan(name, opener, patients[name], mask, lungs.get(name), split, label))
@@ -69,7 +70,7 @@ def _files(kind: str, root: Path, home: Path) -> list[Path]:
 def _patients(
     root: Path, home: Path, found: Mapping[str, Opener], rows: Rows, config: Any
 ) -> dict[str, str]:
-    """Returns the patient of each scan: by the pattern, by index.csv, by its tags, or its own name."""
+    """Returns the patient of each scan: by the pattern, index.csv, its tags, or its own name."""
     if config.patient_pattern:
         return {name: match(config.patient_pattern, name) for name in found}
     if listed := read_patients(root, rows, config.patient_column):
@@ -78,8 +79,9 @@ def _patients(
     without = [name for name, patient in tagged.items() if not patient]
     if without and len(without) < len(tagged):
         raise InputError(
-            f"{home / without[0]}: has no PatientID where other scans do ({len(without)} have none), so whose it is is "
-            f"not known; add {root / 'index.csv'} with the columns id and patient"
+            f"{home / without[0]}: has no PatientID where other scans do ({len(without)} have "
+            f"none), so whose it is is not known; add {root / 'index.csv'} with the columns id and "
+            "patient"
         )
     return {name: patient or name for name, patient in tagged.items()}
 
@@ -107,8 +109,8 @@ def _first(paths: Mapping[str, Path], name: str, endings: Sequence[str]) -> Path
 
 
 _BESIDE = (
-    "masks/ of the same names (NAME.nii.gz, NAME_mask.nii.gz, ..), lungs/, "
-    "index.csv (id or file, label, patient, split)"
+    "masks/ of the same names (NAME.nii.gz, NAME_mask.nii.gz, ..), lungs/, index.csv (id or file, "
+    "label, patient, split)"
 )
 NIFTI, DICOM = (
     SourceSpec(

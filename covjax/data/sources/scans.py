@@ -141,7 +141,7 @@ class _Slices:
         )
 
     def left_out(self, unread: tuple[LeftOut, ...]) -> tuple[dict[str, str], tuple[LeftOut, ...]]:
-        """Returns the key to pseudonyms of patients and files, and what may be shown of the latter."""
+        """Returns the key to pseudonyms of patients and files, and what may be shown of files."""
         if self.show:
             return {}, unread
         of = self.pseudonyms.of
@@ -162,8 +162,10 @@ def scan_source(
 ) -> Source:
     """Makes the slices of scans a source, in order; ids are SCAN_0000.
 
-    A pseudonym stands for SCAN unless `show`. `index` is the table that was read, `left_out` what of
-    the folder is known to be no scan. Raises InputError when the settings of `config` cannot be used.
+    A pseudonym stands for SCAN unless `show`. `index` is the table that was read, `left_out` what
+    of
+    the folder is known to be no scan. Raises InputError when the settings of `config` cannot be
+    used.
     """
     found = _Slices(root, scans, config, show, index)
     key, unread = found.left_out(unused(root, found.used, name, left_out))

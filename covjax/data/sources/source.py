@@ -15,16 +15,13 @@ from covjax.errors import InputError
 
 
 def truth_digest(mask: np.ndarray) -> str:
-    """Returns a digest of what a mask [H, W] says of every pixel: background, infected of whatever
-    class, ignored.
-    """
+    """Returns a digest of where a mask [H, W] says background, infected and ignored."""
     told = np.where(mask == IGNORE, IGNORE, mask > 0).astype(np.uint8)
     return f"{zlib.crc32(told.tobytes(), zlib.crc32(repr(mask.shape).encode())):08x}"
 
 
 class Slice(NamedTuple):
-    """One decoded slice: image uint8 [H, W], mask uint8 [H, W] or None, label 0 healthy or 1
-    infected.
+    """One decoded slice: image uint8 [H, W], mask uint8 [H, W] or None, label 0 or 1 (infected).
 
     The mask is 0 (background), 1 (infected; or 1, 2, .. where classes are kept apart) and 255
     (ignored).
@@ -66,12 +63,11 @@ class Source:
 
 
 def check_slice(found: Slice) -> None:
-    """Raises InputError for a slice that cannot be trained on. Apart from `load`, so that an audit
-    sees them all.
-    """
+    """Raises InputError for a slice that cannot be trained on; an audit reads it all the same."""
     if found.label == 0 and found.mask is not None and infected(found.mask).any():
         raise InputError(
-            f"{found.id}: labelled healthy in index.csv, but its mask marks infection, correct the label or the mask"
+            f"{found.id}: labelled healthy in index.csv, but its mask marks infection, correct the "
+            "label or the mask"
         )
 
 

@@ -28,8 +28,8 @@ class SourceSpec:
     def missing(self, folder: Path, what: str) -> InputError:
         """Returns the error for a folder that lacks a part of a public set."""
         return InputError(
-            f"{folder}: holds no {what}; {self.name} is {self.unpack}, from {self.where}, "
-            f"licence: {self.licence}; unpack it yourself and set data.path"
+            f"{folder}: holds no {what}; {self.name} is {self.unpack}, from {self.where}, licence: "
+            f"{self.licence}; unpack it yourself and set data.path"
         )
 
     def __str__(self) -> str:

@@ -13,8 +13,7 @@ from covjax.errors import InputError
 
 
 def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> tuple[np.ndarray, str]:
-    """Returns the part [M] of each slice of `data` (its number in `parts`, -1 for none) as a file
-    lists it.
+    """Returns the part [M] of each slice (its number in `parts`, -1 for none) as a file lists it.
 
     And the rule (split.by) by which another run made them, "" for a CSV.
 

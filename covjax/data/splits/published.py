@@ -13,34 +13,30 @@ DIVIDED = ({"train", "val"}, {"train", "test"})
 
 
 def source_parts(data: Prepared, parts: Sequence[str]) -> np.ndarray:
-    """Returns the part [M] of each slice, its number in `parts`. Raises InputError for any other
-    word.
-    """
+    """Returns the part [M] of each slice, its number in `parts`. Raises InputError."""
     for slice_id, split in zip(data.ids, data.splits, strict=True):
         if split not in parts:
             raise InputError(
-                f"{slice_id}: split '{split}' in index.csv, use train, val or test, or set {_instead(data)}"
+                f"{slice_id}: split '{split}' in index.csv, use train, val or test, or set "
+                f"{_instead(data)}"
             )
     return np.array([parts.index(s) for s in data.splits])
 
 
 def source_folds(data: Prepared, folds: int) -> np.ndarray:
-    """Returns the fold [M] of each slice. Raises InputError for what is not the number of one of
-    `folds`.
-    """
+    """Returns the fold [M] of each slice. Raises InputError for what is none of `folds`."""
     numbers = [str(k) for k in range(folds)]
     for slice_id, split in zip(data.ids, data.splits, strict=True):
         if split not in numbers:
             raise InputError(
-                f"{slice_id}: split '{split}' in index.csv, with {folds} folds use 0 to {folds - 1}, "
-                f"or set {_instead(data)}"
+                f"{slice_id}: split '{split}' in index.csv, with {folds} folds use 0 to "
+                f"{folds - 1}, or set {_instead(data)}"
             )
     return np.array([numbers.index(s) for s in data.splits])
 
 
 def held_out(data: Prepared) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the part [M] of each slice, -1 for none, and which slices [M] are still to be divided
-    in train and val.
+    """Returns the part [M] of each slice, -1 for none, and which [M] are still to be divided.
 
     Of train, val and test, test is held out and the others are as published; of two parts, the
     other one than train is. Slices of the rest whose patient is held out too are in no part. Raises
@@ -49,8 +45,9 @@ def held_out(data: Prepared) -> tuple[np.ndarray, np.ndarray]:
     names = set(data.splits)
     if names not in (*DIVIDED, {"train", "val", "test"}):
         raise InputError(
-            f"split.by: held_out needs a split column of train, val and test, or train and one of them, found "
-            f"{', '.join(sorted(name or 'nothing' for name in names))}; use {_instead(data)}"
+            "split.by: held_out needs a split column of train, val and test, or train and one of "
+            f"them, found {', '.join(sorted(name or 'nothing' for name in names))}; use "
+            f"{_instead(data)}"
         )
     splits = np.array(data.splits)
     patients = np.array(data.patients)

@@ -1,6 +1,4 @@
-"""Splits and folds by patient: made once, stratified, written to splits.json, and never
-overlapping.
-"""
+"""Splits and folds by patient: made once, stratified, written down, and never overlapping."""
 
 import json
 from collections import Counter
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from covjax.data.prepared.dataset import Prepared
+from covjax.data.splits.assign import assign, slice_groups
 from covjax.data.splits.blocks import block_parts
 from covjax.data.splits.listed import listed_parts
 from covjax.data.splits.published import held_out, source_folds, source_parts
@@ -19,14 +18,21 @@ PARTS = ("train", "val", "test")
 RULES = {
     "patient": "all slices of a patient in one part",
     "slice": "slices at random: neighbours of one patient on both sides, scores are optimistic",
-    "block": "runs of slices that follow each other by id, for unknown patients whose slices do (10 comes after 9)",
-    "source": "the split the source comes with (column split of index.csv; with folds: their number)",
-    "file": "as listed in split.path: a splits.json, or a CSV with the columns patient or id, and part",
-    "held_out": "what that column calls test (or val, without test) is test, and no patient of it is in train or val",
+    "block": (
+        "runs of slices that follow each other by id, for unknown patients whose slices do (10 "
+        "comes after 9)"
+    ),
+    "source": (
+        "the split the source comes with (column split of index.csv; with folds: their number)"
+    ),
+    "file": (
+        "as listed in split.path: a splits.json, or a CSV with the columns patient or id, and part"
+    ),
+    "held_out": (
+        "what that column calls test (or val, without test) is test, and no patient of it is in "
+        "train or val"
+    ),
 }
-TRIALS = 2000  # random divisions to choose from
-FEW_TRIALS = 20  # with so many groups, any random division is close to the shares
-LACKING = 1e6  # cost of a part without a class: more than any imbalance
 CLASSES = ("healthy", "infected")
 
 
@@ -65,7 +71,8 @@ def make_splits(
     check_folds(config.folds, config.fold)
     if config.folds and config.by in ("held_out", "file"):
         raise InputError(
-            f"split.folds: split.by={config.by} says what is tested, set folds to 0 or use by=patient"
+            f"split.folds: split.by={config.by} says what is tested, set folds to 0 or use "
+            "by=patient"
         )
     for name in needs:
         if not (data.labels == CLASSES.index(name)).any():
@@ -82,15 +89,22 @@ def make_splits(
     elif config.by == "held_out":
         part = _held_out_parts(data, shares, seed)
     else:
-        part = _assign(_groups(data, config.by), data.labels, shares, seed)
+        part = assign(slice_groups(data, config.by), data.labels, shares, seed)
     indices = {name: np.flatnonzero(part == k) for k, name in enumerate(PARTS)}
     splits = {
-        "source": data.source, "fingerprint": data.fingerprint, "by": config.by, "seed": seed,
-        "shares": list(config.shares), "folds": config.folds, "fold": config.fold,
+        "source": data.source,
+        "fingerprint": data.fingerprint,
+        "by": config.by,
+        "seed": seed,
+        "shares": list(config.shares),
+        "folds": config.folds,
+        "fold": config.fold,
         **{name: [data.ids[i] for i in indices[name]] for name in PARTS},
-        "patients": {name: sorted({data.patients[i] for i in indices[name]} - {""}) for name in PARTS},
+        "patients": {
+            name: sorted({data.patients[i] for i in indices[name]} - {""}) for name in PARTS
+        },
         "slices": {name: _label_counts(data.labels[indices[name]]) for name in PARTS},
-    }  # fmt: skip
+    }
     if data.notes:
         splits["notes"] = {name: count_notes(data, indices[name]) for name in PARTS}
     if listed_by:
@@ -104,8 +118,7 @@ def make_splits(
 
 
 def check_splits(splits: dict[str, Any], path: Path | str = "splits") -> None:
-    """Raises InputError if a slice is in two parts, a patient is (but see below), or a part is
-    empty.
+    """Raises InputError if a slice or, but see below, a patient is in two parts, or one is empty.
 
     Split by slice, here or by the run whose file lists the parts, patients are in several parts; in
     parts that were made elsewhere one may be in train and val, which reports name: what is tested
@@ -131,7 +144,10 @@ def _made_elsewhere(splits: dict[str, Any]) -> bool:
 
 def _apart(splits: dict[str, Any]) -> str:
     if splits["by"] == "source" and not splits.get("folds"):
-        return "use split.by=held_out, which trains on no slice of a patient in test, or split.by=patient"
+        return (
+            "use split.by=held_out, which trains on no slice of a patient in test, or "
+            "split.by=patient"
+        )
     return "use split.by=patient"
 
 
@@ -145,7 +161,10 @@ def _check_classes(splits: dict[str, Any], needs: tuple[str, ...], parts: tuple[
 def _remedy(splits: dict[str, Any]) -> str:
     if splits["by"] == "source" and not splits.get("folds"):
         held = "" if splits["test"] and splits["val"] else "use split.by=held_out, or "
-        return f"{held}put slices of each class in each of {', '.join(PARTS)} (column split of index.csv)"
+        return (
+            f"{held}put slices of each class in each of {', '.join(PARTS)} (column split of "
+            "index.csv)"
+        )
     return "add patients, change split.shares or seed" + (
         " or use other folds" if splits.get("folds") else ""
     )
@@ -170,22 +189,19 @@ def read_splits(path: Path) -> dict[str, Any]:
 
 
 def part_indices(data: Prepared, splits: dict[str, Any], name: str) -> np.ndarray:
-    """Returns the positions [n] int64 of a part's slices in the data set. Raises InputError if one
-    is not there.
-    """
+    """Returns the positions [n] int64 of a part's slices in the data set. Raises InputError."""
     position = {slice_id: i for i, slice_id in enumerate(data.ids)}
     missing = [s for s in splits[name] if s not in position]
     if missing:
         raise InputError(
-            f"splits.json: {len(missing)} slices, first {missing[0]}, not in the data, restore the data"
+            f"splits.json: {len(missing)} slices, first {missing[0]}, not in the data, restore the "
+            "data"
         )
     return np.array([position[s] for s in splits[name]], np.int64)
 
 
 def split_shares(values: Any) -> np.ndarray:
-    """Returns the shares of train, val and test. Raises InputError unless they are positive and add
-    up to 1.
-    """
+    """Returns the shares of train, val, test. Raises InputError unless positive with sum 1."""
     try:
         shares = np.asarray(values, np.float64)
     except (TypeError, ValueError):
@@ -198,9 +214,7 @@ def split_shares(values: Any) -> np.ndarray:
 
 
 def check_folds(folds: int, fold: int) -> None:
-    """Raises InputError unless there are no folds (0, 0), or at least two and `fold` is the number
-    of one.
-    """
+    """Raises InputError unless folds and fold are 0, or fold is one of at least two."""
     if folds < 0 or folds == 1:
         raise InputError(f"split.folds: {folds} must be 0 (no cross-validation) or at least 2")
     if not 0 <= fold < max(folds, 1):
@@ -221,25 +235,6 @@ def count_notes(data: Prepared, indices: np.ndarray) -> dict[str, int]:
     )
 
 
-def _groups(data: Prepared, by: str) -> np.ndarray:
-    """Returns the group number [M] of each slice: what must stay together."""
-    if by == "slice":
-        return np.arange(len(data))
-    if by == "patient" and "" in data.patients:
-        unknown_id = data.ids[data.patients.index("")]
-        raise InputError(
-            f"{unknown_id}: patient unknown, so patients cannot be kept apart; add a patient column to index.csv, "
-            "keep neighbours together with --config.split.by=block or accept optimistic scores with split.by=slice"
-        )
-    names, groups = np.unique(np.array(data.patients), return_inverse=True)
-    if by == "patient" and len(names) < len(PARTS):
-        raise InputError(
-            f"data: {len(names)} patient(s) cannot be split into train, val and test, add patients "
-            "or accept optimistic scores with --config.split.by=slice"
-        )
-    return groups
-
-
 def _held_out_parts(data: Prepared, shares: np.ndarray, seed: int) -> np.ndarray:
     """Returns the part [M] of each slice, -1 for those of the rest whose patient is held out."""
     part, rest = held_out(data)
@@ -252,76 +247,35 @@ def _held_out_parts(data: Prepared, shares: np.ndarray, seed: int) -> np.ndarray
     among, left = np.unique(np.array(names)[rest], return_inverse=True)
     if len(among) < 2:
         raise InputError(
-            "split.by: held_out leaves fewer than 2 patients for train and val, use split.by=patient"
+            "split.by: held_out leaves fewer than 2 patients for train and val, use "
+            "split.by=patient"
         )
-    part[rest] = _assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
+    part[rest] = assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
     return part
 
 
 def _fold_parts(data: Prepared, config: Any, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the part [M] of each slice: test is one fold, val its share of the rest, chosen as
-    without folds.
-    """
+    """Returns the part [M] of each slice: test is one fold, val its share of the rest."""
     if config.by == "source":
         fold = source_folds(data, config.folds)
-        groups = _groups(data, "slice" if "" in data.patients else "source")
+        groups = slice_groups(data, "slice" if "" in data.patients else "source")
     else:
-        groups = _groups(data, config.by)
+        groups = slice_groups(data, config.by)
         # the other folds have to be divided into train and val
         least = 2 if config.folds == 2 else 1
         if config.folds * least > groups.max() + 1:
             raise InputError(
-                f"split.folds: {config.folds} cannot be made of {groups.max() + 1} {config.by}s, use as many folds "
-                "as there are, or fewer but more than 2"
+                f"split.folds: {config.folds} cannot be made of {groups.max() + 1} {config.by}s, "
+                "use as many folds as there are, or fewer but more than 2"
             )
-        fold = _assign(groups, data.labels, np.full(config.folds, 1 / config.folds), seed, least)
+        fold = assign(groups, data.labels, np.full(config.folds, 1 / config.folds), seed, least)
     rest = np.flatnonzero(fold != config.fold)
     names, left = np.unique(groups[rest], return_inverse=True)
     if len(names) < 2:
         raise InputError(
-            f"split.folds: fold {config.fold} leaves nothing to divide into train and val, use more folds"
+            f"split.folds: fold {config.fold} leaves nothing to divide into train and val, use "
+            "more folds"
         )
     part = np.full(len(data), PARTS.index("test"))
-    part[rest] = _assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
+    part[rest] = assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
     return part
-
-
-def _assign(
-    groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int, least: int = 1
-) -> np.ndarray:
-    """Returns the part [M], one of len(shares), of each slice: the best of many random assignments
-    of groups.
-
-    Every part gets at least `least` groups.
-    """
-    count = groups.max() + 1
-    parts = len(shares)
-    rng = np.random.default_rng(seed)
-    per_group = np.stack([np.bincount(groups, labels == k, count) for k in (0, 1)], 1)  # [G, 2]
-    target = shares[:, None] * per_group.sum(0)
-    possible = (per_group > 0).sum(0) >= parts  # classes that can be in every part
-    spread = 0.75 / parts if count <= 50 else 0
-    best = None
-    best_cost = np.inf
-    for trial in range(TRIALS):
-        if count > TRIALS and trial >= FEW_TRIALS and best_cost < LACKING:
-            break
-        # A permutation cut at random near the shares.
-        order = rng.permutation(count)
-        cuts = np.cumsum(shares[:-1]) * count + (
-            rng.uniform(-spread, spread, parts - 1) * count if spread else 0
-        )
-        part = np.empty(count, int)
-        start = 0
-        for k, cut in enumerate([*cuts, count]):
-            end = int(np.clip(round(cut), start + least, count - least * (parts - 1 - k)))
-            part[order[start:end]] = k
-            start = end
-        got = np.stack([np.bincount(part, counts, parts) for counts in per_group.T], 1)
-        cost = (((got - target) / np.maximum(target, 1)) ** 2).sum() + LACKING * (got == 0)[
-            :, possible
-        ].sum()
-        if cost < best_cost:
-            best = part
-            best_cost = cost
-    return best[groups]
