@@ -1,1 +1,1 @@
-"""The commands: one job each, its flags, and what they print."""
+"""The commands, a module each: `python -m covjax.commands.NAME`, or `covjax NAME`."""

@@ -1,26 +1,24 @@
-"""What the commands share: flags, one-line errors, exit statuses."""
+"""What the commands share: how flags are parsed and explained, one-line errors, exit statuses."""
 
 import errno
-import itertools
+import importlib
 import os
 import re
-import runpy
 import signal
 import sys
+import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-from absl import app, flags, logging
-from ml_collections import ConfigDict
+from absl import flags, logging
 
-from covjax.errors import InputError, Interrupted, RunError, unknown
+from covjax.commands.config_flag import check_overrides, field_problem
+from covjax.errors import InputError, Interrupted, RunError
 from covjax.runtime import count_compile_time, enable_compilation_cache
 
-flags.DEFINE_bool("debug", False, "Show the full traceback of an error.")
-
+COLUMNS = 80
 # What the libraries that write checkpoints and figures say, in whatever exception, when the disk
 # refuses.
 _REFUSALS = (
@@ -34,185 +32,199 @@ _REFUSALS = (
 )
 
 
-def run(main: Callable[..., int | None], operands: int = 0, more: tuple[str, ...] = ()) -> None:
-    """Parses the flags and calls `main`, whose result, if any, is the exit status.
+def new_flags() -> flags.FlagValues:
+    """Returns an empty set of flags for a command."""
+    return flags.FlagValues()
 
-    Errors of the user's get one line: status 1, or 2 for a bad flag.
 
-    Everything else is a bug and keeps its traceback. Up to `operands` words that are no flags
-    become main's arguments; where one of the flags `more` is given, they are further values of it
-    instead.
+def run(
+    job: Callable[..., int | None],
+    own: flags.FlagValues,
+    about: str | None,
+    *,
+    required: Sequence[str] = (),
+    operands: int | None = 0,
+) -> None:
+    """Parses the command line into the flags `own`, calls `job` and ends the process.
+
+    The exit status is what `job` returns, 0 for None; 1 for bad input, 2 for a bad flag, each with
+    one line. Everything else is a bug and keeps its traceback.
+
+    Args:
+      job: what the command does; it takes the words that are no flags.
+      own: the flags of this command.
+      about: what --help says before the flags.
+      required: flags that must be given.
+      operands: how many words may be no flags, None for any number.
     """
-
-    def guarded(argv: list[str]) -> int:
-        enable_compilation_cache()
-        count_compile_time()
-        signal.signal(signal.SIGTERM, _terminated)
-        try:
-            return main(*argv[1:]) or 0
-        except Interrupted as stop:
-            print(stop, file=sys.stderr)
-            return 128 + stop.signal_number
-        except KeyboardInterrupt:
-            print("stopped; run the same command to go on", file=sys.stderr)
-            return 128 + signal.SIGINT
-        except (InputError, RunError) as error:
-            return _fail(str(error), 1)
-        except flags.Error as error:
-            return _fail(str(error), 2)
-        except Exception as error:
-            problem = _disk_problem(error)
-            if problem is None:
-                raise
-            _fail(problem, 1)
-            # The writers' threads would still complain, at length, of what ends with the process.
-            sys.stdout.flush()
-            os._exit(1)
-
+    flags.DEFINE_bool("debug", False, "Show the full traceback of an error.", flag_values=own)
+    if _asks_for_help(sys.argv):
+        print(help_text(about or "", own, required))
+        sys.exit(0)
+    logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)
     if "--debug" not in sys.argv:
         _silence_writers()
-    app.run(guarded, flags_parser=partial(_parse, operands=operands, more=more))
+    words = _parse(sys.argv, own, required, operands)
+    sys.exit(_guarded(job, words, own))
 
 
-def check_flags(jobs: Mapping[tuple[str, ...], tuple[str, ...]]) -> None:
-    """Raises flags.Error unless the flags on the command line ask for one job.
-
-    `jobs` maps the flags that ask for a job to those that may go with them; every flag is there.
-    """
-    names = dict.fromkeys(name for needs, others in jobs.items() for name in (*needs, *others))
-    given = [
-        flag.name
-        for flag in map(flags.FLAGS.__getitem__, names)
-        if flag.present and flag.value not in (None, False)
-    ]
-    fitting = [needs for needs, others in jobs.items() if set(given) <= {*needs, *others}]
-    if not fitting:
-        raise flags.Error(f"{_listed(given)} do not go together, see --help")
-    missing = min(([name for name in needs if name not in given] for needs in fitting), key=len)
-    if missing:
-        beside = f" beside {_listed(given)}" if given else ""
-        raise flags.Error(f"{_listed(missing)} is required{beside}, see --help")
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"--{name}" for name in names)
-
-
-def _terminated(number: int, _) -> None:
-    raise Interrupted(number, "stopped; run the same command to go on")
-
-
-def _parse(argv: list[str], operands: int, more: tuple[str, ...]) -> list[str]:
-    try:
-        _check_overrides(argv)
-        rest = flags.FLAGS(argv)
-    except InputError as error:
-        sys.exit(_fail(str(error), 1))
-    except flags.Error as error:
-        sys.exit(_fail(*_flag_problem(" ".join(str(error).split()))))
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        # What assigning a value of the wrong type to a field of the configuration raises.
-        sys.exit(_fail(f"--config: {' '.join(str(error).split())}", 1))
-    for name in more:
-        if flags.FLAGS[name].present:
-            flags.FLAGS[name].value = [*flags.FLAGS[name].value, *rest[1:]]
-            rest = rest[:1]
-    if len(rest) > 1 + operands:
-        sys.exit(_fail(f"'{rest[1 + operands]}' is not a flag, write --name=value (see --help)", 2))
-    return rest
-
-
-def _flag_problem(message: str) -> tuple[str, int]:
-    """Returns message and exit status for what the flag library says: fields of the configuration
-    are values.
-    """
-    field = re.match(r"flag --config\.([\w.]+)=(.*?): ", message)
-    if field:
-        return (
-            f"--config.{field[1]}: '{field[2]}' does not fit this field ({message.removeprefix(field[0])})",
-            1,
-        )
-    return message, 1 if "--config." in message else 2
-
-
-def _check_overrides(argv: list[str]) -> None:
-    """Raises InputError if the file that --config names cannot be used, or lacks a field that
-    --config.a.b sets.
-
-    The flag library finds both too, but says neither which fields there are nor what is wrong with
-    the file.
-    """
-    path = None
-    fields = []
-    for argument, following in itertools.pairwise([*argv[1:], ""]):
-        if field := re.match(r"--?(?:no)?config\.([^=]+)", argument):
-            fields.append(field[1])
-        elif named := re.match(r"--?config(?:=(.*))?$", argument):
-            path = following if named[1] is None else named[1]
-    if path is None or "config" not in flags.FLAGS:
-        return
-    config = _load_config(path)
-    for field in fields:
-        section = config
-        where = "--config"
-        for part in field.split("."):
-            if not isinstance(section, ConfigDict):
-                raise InputError(f"{where}: a value, it has no field '{part}'")
-            if part not in section:
-                raise unknown(where, part, section.keys())
-            section = section[part]
-            where = f"{where}.{part}"
-        if isinstance(section, ConfigDict):
-            raise InputError(
-                f"{where}: a section, set one of its fields: {', '.join(sorted(section.keys()))}"
-            )
-
-
-def _load_config(named: str) -> ConfigDict:
-    """Runs the file that --config names, with what follows a colon as the argument of its
-    get_config().
-    """
-    path, *argument = named.split(":", 1)
-    if not Path(path).is_file():
-        raise InputError(f"--config: {path} is not a file, name one, e.g. configs/quickstart.py")
-    try:
-        config = runpy.run_path(path)["get_config"](*argument)
-    except InputError as error:
-        raise InputError(f"--config: {error}") from error
-    except Exception as error:  # the file is a program of the user's and may raise anything
-        raise InputError(
-            f"--config: {path} is broken ({type(error).__name__}: {error}), correct it"
-        ) from error
-    if not isinstance(config, ConfigDict):
-        raise InputError(f"--config: get_config() of {path} returns no ConfigDict, correct it")
-    return config
-
-
-def _fail(message: str, status: int) -> int:
+def fail(message: str, status: int) -> int:
+    """Prints an error in one line, below its traceback with --debug; returns the exit status."""
     if "--debug" in sys.argv and sys.exc_info()[0]:
         traceback.print_exc()
     print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
     return status
 
 
-def _silence_writers() -> None:
-    """Keeps the threads that write checkpoints from printing tracebacks: what fails there is raised
-    here as well.
+def check_one_of(own: flags.FlagValues, *names: str) -> None:
+    """Raises flags.Error unless exactly one of the flags is given."""
+    given = [f"--{name}" for name in names if own[name].value is not None]
+    if len(given) > 1:
+        raise flags.Error(f"{', '.join(given)} do not go together, see --help")
+    if not given:
+        raise flags.Error(f"{' or '.join(f'--{name}' for name in names)} is required, see --help")
+
+
+def help_text(about: str, own: flags.FlagValues, required: Sequence[str] = ()) -> str:
+    """Returns what a command does and its flags, in 80 columns."""
+    lines = [about.strip(), "", "Flags:"]
+    for flag in _in_order(own):
+        lines.append(f"  {_usage(flag)}{' (required)' if flag.name in required else ''}")
+        meaning = re.sub("^<.*?>: ", "", flag.help or "")  # of choices, which stand above
+        if flag.value not in (None, False, "", []):
+            meaning += f" Default: {flag.value}."
+        indent = " " * 6
+        lines += textwrap.wrap(meaning, COLUMNS, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join(lines)
+
+
+def _in_order(own: flags.FlagValues) -> Iterator[flags.Flag[Any]]:
+    for defined in own.flags_by_module_dict().values():
+        yield from defined
+
+
+def _usage(flag: flags.Flag[Any]) -> str:
+    if flag.boolean:
+        return f"--{flag.name}"
+    choices = getattr(flag.parser, "enum_values", None)
+    return f"--{flag.name}={'|'.join(choices) if choices else flag.name.upper()}"
+
+
+def open_door(about: str | None, commands: Mapping[str, tuple[str, str]], default: str) -> None:
+    """Runs the command that a flag of train.py or eval.py asks for.
+
+    Args:
+      about: what --help says where no flag asks for a command.
+      commands: by flag, the command, and what stands in place of the flag there ("" for nothing).
+      default: the command where none of these flags is given.
     """
+    program, *argv = sys.argv
+    given = [name for name in commands if any(_is_flag(word, name) for word in argv)]
+    if not given and _asks_for_help(argv):
+        print((about or "").strip())
+        sys.exit(0)
+    command = default
+    if given:
+        command, replacement = commands[given[0]]
+        argv = [new for word in argv for new in _renamed(word, given[0], replacement)]
+    run_command(command, [program, *argv])
+
+
+def run_command(name: str, argv: Sequence[str]) -> None:
+    """Runs a command by its name; argv[0] is what it was called as."""
+    # The flag --config reads its fields from there.
+    sys.argv = list(argv)
+    importlib.import_module(f"covjax.commands.{name}").main()
+
+
+def _is_flag(word: str, name: str) -> bool:
+    return re.match(rf"--?{name}(=|$)", word) is not None
+
+
+def _renamed(word: str, name: str, replacement: str) -> list[str]:
+    if not _is_flag(word, name):
+        return [word]
+    _, equals, value = word.partition("=")
+    if replacement:
+        return [f"{replacement}{equals}{value}"]
+    return [value] if equals else []
+
+
+def _asks_for_help(argv: Sequence[str]) -> bool:
+    return any(word in ("--help", "-help", "-h") for word in argv)
+
+
+def _guarded(job: Callable[..., int | None], words: Sequence[str], own: flags.FlagValues) -> int:
+    enable_compilation_cache()
+    count_compile_time()
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return job(*words) or 0
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.signal_number
+    except KeyboardInterrupt:
+        print("stopped; run the same command to go on", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except (InputError, RunError) as error:
+        return fail(str(error), 1)
+    except flags.Error as error:
+        return fail(str(error), 2)
+    except Exception as error:
+        problem = _disk_problem(error, own)
+        if problem is None:
+            raise
+        fail(problem, 1)
+        # The writers' threads would still complain, at length, of what ends with the process.
+        sys.stdout.flush()
+        os._exit(1)
+
+
+def _terminated(number: int, _) -> None:
+    raise Interrupted(number, "stopped; run the same command to go on")
+
+
+def _parse(
+    argv: Sequence[str], own: flags.FlagValues, required: Sequence[str], operands: int | None
+) -> list[str]:
+    """Returns the words that are no flags; ends the process for a bad command line."""
+    try:
+        if "config" in own:
+            check_overrides(argv)
+        words = own(argv)[1:]
+    except InputError as error:
+        sys.exit(fail(str(error), 1))
+    except flags.Error as error:
+        message = " ".join(str(error).split())
+        problem = field_problem(message)
+        sys.exit(fail(problem or message, 1 if "--config." in message else 2))
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        # What assigning a value of the wrong type to a field of the configuration raises.
+        sys.exit(fail(f"--config: {' '.join(str(error).split())}", 1))
+    missing = [f"--{name}" for name in required if own[name].value is None]
+    if missing:
+        sys.exit(fail(f"{', '.join(missing)} is required, see --help", 2))
+    if operands is not None and len(words) > operands:
+        sys.exit(fail(f"'{words[operands]}' is not a flag, write --name=value (see --help)", 2))
+    return words
+
+
+def _silence_writers() -> None:
+    """Silences the threads that write checkpoints: what fails there is raised here as well."""
     logging.get_absl_handler().addFilter(
         lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname
     )
     show = sys.unraisablehook
 
-    def in_main_thread(unraisable):
+    def in_main_thread(unraisable: Any) -> None:
         if threading.current_thread() is threading.main_thread():
             show(unraisable)
 
     sys.unraisablehook = in_main_thread
 
 
-def _disk_problem(error: Exception) -> str | None:
+def _disk_problem(error: Exception, own: flags.FlagValues) -> str | None:
     """Returns one line if an error means that the disk refused, else None."""
     text = " ".join(str(error).split())
     reason = next((os.strerror(n) for n in _REFUSALS if os.strerror(n) in text), None)
@@ -221,10 +233,7 @@ def _disk_problem(error: Exception) -> str | None:
         return None
     # A failed write does not know its file; all files of a run but the prepared slices lie in these
     # folders.
-    folders = [
-        flags.FLAGS[name].value
-        for name in ("workdir", "output", "protocols")
-        if name in flags.FLAGS
-    ]
+    folders = [own[name].value for name in ("workdir", "output") if name in own]
     where = filename or " or ".join(str(folder) for folder in folders if folder)
-    return f"{where}: {reason or error.strerror}, check that it can be written and that the disk is not full"
+    reason = reason or getattr(error, "strerror", None)
+    return f"{where}: {reason}, check that it can be written and that the disk is not full"

@@ -1,6 +1,18 @@
-"""Prints the sources of slices and where to get the public ones: `python -m covjax.commands.data`."""
+"""Prints the sources of slices, and where to get the public ones."""
 
+from covjax.commands import cli
 from covjax.data.sources.registry import SOURCES
 
-if __name__ == "__main__":
+FLAGS = cli.new_flags()
+
+
+def data() -> None:
     print("\n\n".join(map(str, SOURCES.values())))
+
+
+def main() -> None:
+    cli.run(data, FLAGS, __doc__)
+
+
+if __name__ == "__main__":
+    main()

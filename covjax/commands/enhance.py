@@ -1,8 +1,10 @@
-"""Shows what the enhancement makes of a slice: `python -m covjax.commands.enhance SLICE.png --preset=prlab21
---output=OUT.png`.
+"""Draws what the enhancement makes of a slice.
 
-Without a preset, a picture of all of them side by side; without a slice, one of the synthetic
-phantom.
+  covjax enhance SLICE.png --preset prlab21 --output OUT.png
+  covjax enhance [SLICE.png]
+
+Without a preset: a picture of all of them side by side. Without a slice: one
+of the synthetic phantom.
 """
 
 import io
@@ -14,8 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from covjax.commands import cli
-from covjax.data.formats.deep_pictures import BITS
-from covjax.data.formats.hounsfield import INTENSITIES
+from covjax.commands.shared_flags import define_bits, define_intensity
 from covjax.data.formats.images import read_picture
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.phantom.picture import phantom_slice
@@ -23,19 +24,22 @@ from covjax.errors import InputError, unknown
 from covjax.files import write_whole
 from covjax.preprocess.enhance import GAINS, PRESETS, enhance
 
-_PRESET = flags.DEFINE_string("preset", None, f"One of {', '.join(PRESETS)}; all if not given.")
-_GAIN = flags.DEFINE_string("gain", "orthonormal", f"One of {', '.join(GAINS)}.")
-_INTENSITY = flags.DEFINE_enum(
-    "intensity", "auto", list(INTENSITIES), "Of a 16-bit picture: what its values are."
+FLAGS = cli.new_flags()
+_PRESET = flags.DEFINE_string(
+    "preset", None, f"One of {', '.join(PRESETS)}; all if not given.", flag_values=FLAGS
 )
-_BITS = flags.DEFINE_enum(
-    "bits", "0", [str(bits) for bits in BITS], "Of grey levels in a 16-bit picture."
+_GAIN = flags.DEFINE_string("gain", "orthonormal", f"One of {', '.join(GAINS)}.", flag_values=FLAGS)
+_INTENSITY = define_intensity(FLAGS)
+_BITS = define_bits(FLAGS)
+_WINDOW = flags.DEFINE_string(
+    "window", "lung", "Of HU: lung, mediastinum or CENTRE,WIDTH.", flag_values=FLAGS
 )
-_WINDOW = flags.DEFINE_string("window", "lung", "Of HU: lung, mediastinum or CENTRE,WIDTH.")
-_OUTPUT = flags.DEFINE_string("output", "enhanced.png", "PNG to write, at the preset's own size.")
+_OUTPUT = flags.DEFINE_string(
+    "output", "enhanced.png", "PNG to write, at the preset's own size.", flag_values=FLAGS
+)
 
 
-def main(path: str | None = None) -> None:
+def draw(path: str | None = None) -> None:
     if _PRESET.value is not None and _PRESET.value not in PRESETS:
         raise unknown("--preset", _PRESET.value, PRESETS)
     if _GAIN.value not in GAINS:
@@ -52,9 +56,8 @@ def main(path: str | None = None) -> None:
     write_whole(output, _png(pictures[_PRESET.value]) if _PRESET.value else _side_by_side(pictures))
     for preset, picture in pictures.items():
         height, width = picture.shape
-        print(
-            f"{preset:10} {height}x{width}, {np.mean(picture >= 255):5.1%} white: {PRESETS[preset]}"
-        )
+        white = np.mean(picture >= 255)
+        print(f"{preset:10} {height}x{width}, {white:5.1%} white: {PRESETS[preset]}")
     print(output)
 
 
@@ -85,5 +88,9 @@ def _side_by_side(pictures: dict[str, np.ndarray]) -> bytes:
     return content.getvalue()
 
 
+def main() -> None:
+    cli.run(draw, FLAGS, __doc__, operands=1)
+
+
 if __name__ == "__main__":
-    cli.run(main, operands=1)
+    main()

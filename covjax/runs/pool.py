@@ -47,7 +47,7 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     empty.
     """
     if len(workdirs) < 2:
-        raise InputError("--pool: one run, name two or more, e.g. --pool runs/fold0 runs/fold1")
+        raise InputError("pool: name two runs or more, e.g. runs/fold0 runs/fold1")
     check_new_folder(output)
     configs = [json.loads(read_config(workdir).to_json_best_effort()) for workdir in workdirs]
     splits = [read_splits(workdir / "splits.json") for workdir in workdirs]

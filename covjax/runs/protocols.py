@@ -57,7 +57,7 @@ def run_protocols(config: Any, output: Path) -> None:
     check_config(config)
     if "segmenter" not in config or config.data.source != "prlab21":
         raise InputError(
-            "--protocols: needs a configuration with a segmenter and data.source=prlab21, the paper's slices"
+            "protocols: needs a configuration with a segmenter and data.source=prlab21, the paper's slices"
         )
     configs = {name: _protocol(config, *how) for name, how in RUNS.items()}
     for name, of_run in configs.items():

@@ -1,0 +1,45 @@
+"""Audits data: what is wrong with a data source, or with the data of a run.
+
+  covjax audit --config configs/NAME.py [--output OUT]
+  covjax audit --workdir runs/NAME [--output OUT]
+
+Exit status 3 if something serious was found, 0 if not.
+"""
+
+from pathlib import Path
+
+from covjax.commands import cli
+from covjax.commands.config_flag import define_config
+from covjax.commands.shared_flags import define_output, define_workdir
+from covjax.report import audit_table, build_audit_page
+from covjax.runs.audit import audit_run, audit_source
+
+SERIOUS = 3  # exit status
+
+FLAGS = cli.new_flags()
+_CONFIG = define_config(FLAGS)
+_WORKDIR = define_workdir(FLAGS)
+_OUTPUT = define_output(FLAGS, "Folder for the audit; RUN/audit or runs/audit_SOURCE if not given.")
+
+
+def audit() -> int:
+    cli.check_one_of(FLAGS, "workdir", "config")
+    if _WORKDIR.value is not None:
+        workdir = Path(_WORKDIR.value)
+        output = Path(_OUTPUT.value or workdir / "audit")
+        serious = audit_run(workdir, output)
+    else:
+        config = _CONFIG.value
+        output = Path(_OUTPUT.value or f"runs/audit_{config.data.source}")
+        serious = audit_source(config, output)
+    print(audit_table(output))
+    print(f"audit: {build_audit_page(output)}")
+    return SERIOUS if serious else 0
+
+
+def main() -> None:
+    cli.run(audit, FLAGS, __doc__)
+
+
+if __name__ == "__main__":
+    main()

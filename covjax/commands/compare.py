@@ -1,0 +1,31 @@
+"""Sets evaluated runs side by side; the others are compared with the first.
+
+covjax compare runs/A runs/B .. --output OUT [--split val]
+"""
+
+from pathlib import Path
+
+from covjax.commands import cli
+from covjax.commands.shared_flags import define_output, define_split
+from covjax.evaluation.paired import paired_differences
+from covjax.report import build_comparison, comparison_table
+
+FLAGS = cli.new_flags()
+_OUTPUT = define_output(FLAGS, "Folder for the comparison's page and figures.")
+_SPLIT = define_split(FLAGS)
+
+
+def compare(*folders: str) -> None:
+    runs = [Path(folder) for folder in folders]
+    table = comparison_table(runs, _SPLIT.value)
+    paired = paired_differences(runs, _SPLIT.value)
+    page = build_comparison(runs, _SPLIT.value, Path(_OUTPUT.value), paired)
+    print(f"{table}\ncomparison: {page}")
+
+
+def main() -> None:
+    cli.run(compare, FLAGS, __doc__, required=("output",), operands=None)
+
+
+if __name__ == "__main__":
+    main()

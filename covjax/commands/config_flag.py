@@ -1,0 +1,82 @@
+"""The flag --config of a command: a configuration file, and --config.a.b=value for its fields."""
+
+import itertools
+import re
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from covjax.errors import InputError, unknown
+
+MEANING = "Configuration file, see configs/; --config.SECTION.FIELD=VALUE sets a field of it."
+
+
+def define_config(own: flags.FlagValues) -> flags.FlagHolder[ConfigDict | None]:
+    """Adds the flag --config to those of a command."""
+    return config_flags.DEFINE_config_file(
+        "config", None, MEANING, lock_config=True, flag_values=own
+    )
+
+
+def field_problem(message: str) -> str | None:
+    """Returns what is wrong with a field's value, from what the flag library says of it."""
+    field = re.match(r"flag --config\.([\w.]+)=(.*?): ", message)
+    if field is None:
+        return None
+    reason = message.removeprefix(field[0])
+    return f"--config.{field[1]}: '{field[2]}' does not fit this field ({reason})"
+
+
+def check_overrides(argv: Sequence[str]) -> None:
+    """Raises InputError if --config names no usable file, or --config.a.b no field of it.
+
+    The flag library finds both too, but says neither which fields there are nor what is wrong with
+    the file.
+    """
+    path = None
+    fields: list[str] = []
+    for argument, following in itertools.pairwise([*argv[1:], ""]):
+        if field := re.match(r"--?(?:no)?config\.([^=]+)", argument):
+            fields.append(field[1])
+        elif named := re.match(r"--?config(?:=(.*))?$", argument):
+            path = following if named[1] is None else named[1]
+    if path is not None:
+        config = _load_config(path)
+        for field in fields:
+            _check_field(config, field)
+
+
+def _check_field(config: ConfigDict, field: str) -> None:
+    value = config
+    where = "--config"
+    for part in field.split("."):
+        if not isinstance(value, ConfigDict):
+            raise InputError(f"{where}: a value, it has no field '{part}'")
+        if part not in value:
+            raise unknown(where, part, value.keys())
+        value = value[part]
+        where = f"{where}.{part}"
+    if isinstance(value, ConfigDict):
+        fields = ", ".join(sorted(value.keys()))
+        raise InputError(f"{where}: a section, set one of its fields: {fields}")
+
+
+def _load_config(named: str) -> ConfigDict:
+    """Runs the file that --config names; what follows a colon is the argument of get_config()."""
+    path, *argument = named.split(":", 1)
+    if not Path(path).is_file():
+        raise InputError(f"--config: {path} is not a file, name one, e.g. configs/quickstart.py")
+    try:
+        config = runpy.run_path(path)["get_config"](*argument)
+    except InputError as error:
+        raise InputError(f"--config: {error}") from error
+    except Exception as error:  # the file is a program of the user's and may raise anything
+        raise InputError(
+            f"--config: {path} is broken ({type(error).__name__}: {error}), correct it"
+        ) from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"--config: get_config() of {path} returns no ConfigDict, correct it")
+    return config

@@ -1,0 +1,29 @@
+"""Scores the predictions of evaluated runs, one per fold, together as one.
+
+covjax pool runs/FOLD0 runs/FOLD1 .. --output OUT [--split val]
+"""
+
+from pathlib import Path
+
+from covjax.commands import cli
+from covjax.commands.evaluate import show
+from covjax.commands.shared_flags import define_output, define_split
+from covjax.runs.pool import pool_runs
+
+FLAGS = cli.new_flags()
+_OUTPUT = define_output(FLAGS, "Folder for the pooled results, empty or not there.")
+_SPLIT = define_split(FLAGS)
+
+
+def pool(*folders: str) -> None:
+    output = Path(_OUTPUT.value)
+    pool_runs([Path(folder) for folder in folders], output, _SPLIT.value)
+    show(output)
+
+
+def main() -> None:
+    cli.run(pool, FLAGS, __doc__, required=("output",), operands=None)
+
+
+if __name__ == "__main__":
+    main()

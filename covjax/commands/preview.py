@@ -1,0 +1,35 @@
+"""Draws what the augmentation of a configuration makes of training slices.
+
+covjax preview --config configs/framework.py --output OUT.png
+    [--config.segmenter.augment.elastic=0.08 ..]
+"""
+
+from pathlib import Path
+
+from covjax.commands import cli
+from covjax.commands.config_flag import define_config
+from covjax.commands.shared_flags import define_output
+from covjax.errors import InputError
+from covjax.files import write_whole
+from covjax.report import augmentation_grid
+from covjax.runs.preview import preview_augmentation
+
+FLAGS = cli.new_flags()
+_CONFIG = define_config(FLAGS)
+_OUTPUT = define_output(FLAGS, "PNG to write.")
+
+
+def preview() -> None:
+    output = Path(_OUTPUT.value)
+    if output.suffix.lower() != ".png":
+        raise InputError(f"--output: {output} must end in .png")
+    write_whole(output, augmentation_grid(preview_augmentation(_CONFIG.value)))
+    print(output)
+
+
+def main() -> None:
+    cli.run(preview, FLAGS, __doc__, required=("config", "output"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Trains and scores the paper's evaluation protocol and honest ones.
+
+covjax protocols --output OUT --config configs/NAME.py
+covjax protocols --output OUT --workdir runs/NAME
+"""
+
+from pathlib import Path
+
+from covjax.commands import cli
+from covjax.commands.config_flag import define_config
+from covjax.commands.shared_flags import define_output, define_workdir
+from covjax.report import build_protocols_page, protocols_table
+from covjax.runs.protocols import run_protocols
+from covjax.runtime import use_xla_flags
+from covjax.settings.config import read_config
+
+FLAGS = cli.new_flags()
+_OUTPUT = define_output(FLAGS, "Folder for the runs of all protocols and their page.")
+_CONFIG = define_config(FLAGS)
+_WORKDIR = define_workdir(FLAGS, "Folder of a run whose configuration is taken.")
+
+
+def protocols() -> None:
+    cli.check_one_of(FLAGS, "config", "workdir")
+    output = Path(_OUTPUT.value)
+    config = _CONFIG.value or read_config(Path(_WORKDIR.value))
+    use_xla_flags(config.xla_flags)
+    run_protocols(config, output)
+    print(protocols_table(output))
+    print(f"protocols: {build_protocols_page(output)}")
+
+
+def main() -> None:
+    cli.run(protocols, FLAGS, __doc__, required=("output",))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Trains all variants of a study and compares them.
+
+  covjax study --config configs/study.py:pooling --workdir runs/NAME
+      [--config.SECTION.FIELD=VALUE ..]
+
+Run the same command again to go on; runs that are finished are kept.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from covjax.commands import cli
+from covjax.commands.config_flag import define_config
+from covjax.commands.shared_flags import define_workdir
+from covjax.errors import InputError
+from covjax.report import build_study_page, study_table
+from covjax.runtime import use_xla_flags
+from covjax.study import run_study
+
+FLAGS = cli.new_flags()
+_CONFIG = define_config(FLAGS)
+_WORKDIR = define_workdir(FLAGS, "Folder of the study: its runs, comparison, page.")
+
+
+def study() -> None:
+    config = _CONFIG.value
+    if "study" not in config:
+        raise InputError("--config: has no study, name one, e.g. configs/study.py:pooling")
+    train_variants(config, Path(_WORKDIR.value))
+
+
+def train_variants(config: Any, workdir: Path) -> None:
+    """Trains and compares the variants of a configuration with a study; prints what came out."""
+    use_xla_flags(config.xla_flags)
+    run_study(config, workdir)
+    print(study_table(workdir))
+    print(f"study: {build_study_page(workdir)}")
+
+
+def main() -> None:
+    cli.run(study, FLAGS, __doc__, required=("config", "workdir"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The commands one by one; what bad input to them gets is in test_bad_input.py."""
+
+import pkgutil
+import re
+
+import pytest
+
+import covjax.commands
+from covjax.commands.__main__ import COMMANDS
+from tests.places import ROOT
+
+SHARED = {"__main__", "cli", "config_flag", "shared_flags"}
+
+
+def test_every_command_is_listed():
+    modules = {module.name for module in pkgutil.iter_modules(covjax.commands.__path__)}
+    assert modules - SHARED == set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", [("covjax.commands.__main__",), ("train.py",), ("eval.py",)])
+def test_help_of_what_has_several_commands(run_command, words):
+    done = run_command(*words, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_every_flag_in_80_columns(run_command, name):
+    done = run_command(f"covjax.commands.{name}", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    source = (ROOT / "covjax" / "commands" / f"{name}.py").read_text()
+    flags = {found.lower() for found in re.findall(r"^_([A-Z_]+) = ", source, re.M)} | {"debug"}
+    assert set(re.findall(r"^  --(\w+)", done.stdout, re.M)) == flags
+
+
+DOORS = {
+    "--compare x y --output z": "covjax compare",
+    "--pool=x y --output z": "covjax pool",
+    "--audit --workdir x": "covjax audit",
+    "--protocols x --workdir y": "covjax protocols",
+    "--workdir x --input=y --output z": "covjax screen",
+    "--workdir x": "covjax evaluate",
+}
+
+
+@pytest.mark.parametrize(("line", "usage"), DOORS.items(), ids=DOORS.values())
+def test_a_flag_asks_for_its_command(run_command, line, usage):
+    done = run_command("eval.py", *line.split(), "--help")
+    assert done.returncode == 0 and usage in done.stdout
+
+
+def test_one_command_of_all(run_command):
+    done = run_command("covjax.commands.__main__", "data")
+    assert done.returncode == 0 and "mosmed" in done.stdout
+    wrong = run_command("covjax.commands.__main__", "scren")
+    assert wrong.returncode == 2 and "did you mean 'screen'" in wrong.stderr
+
+
+def test_a_study_needs_one(run_command, tmp_path):
+    done = run_command(
+        "covjax.commands.study", "--config=configs/cov_raseg.py", f"--workdir={tmp_path / 'run'}"
+    )
+    assert done.returncode == 1 and "--config: has no study" in done.stderr
+    assert not list(tmp_path.iterdir())
