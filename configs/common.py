@@ -34,7 +34,7 @@ def run() -> ConfigDict:
             data=dict(
                 # phantom (synthetic), your own: folder (pictures), nifti, dicom; public: prlab21
                 # (the paper's slices), medseg1, medseg2, zenodo20, mosmed (python -m
-                # covjax.commands.data prints where to get them)
+                # covjax data prints where to get them)
                 source="phantom",
                 # of prlab21: ct, full (margin labelled infected, as released), ignore_margin
                 frame="ct",

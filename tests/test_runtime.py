@@ -17,12 +17,11 @@ from tests.places import ROOT
 # What train.py does until its run begins, then whether jax has started, then whether it does with
 # these flags.
 START = """
-import sys, train
+from covjax.commands import train
 from jax._src import xla_bridge
 train.train_run = lambda *_: print("started:", xla_bridge.backends_are_initialized())
-train.summary_table = lambda _: __import__("jax").device_count()
-train.build_report = lambda _: None
-train.cli.run(train.main)
+train.show = lambda _: print(__import__("jax").device_count())
+train.main()
 """
 
 
@@ -66,7 +65,6 @@ def test_train_sets_them_before_jax_starts_and_this_jax_knows_them(preset, tmp_p
         f"XLA_FLAGS: {' '.join(XLA_FLAGS[preset])}",
         "started: False",
         "1",
-        "report: None",
     ]
 
 

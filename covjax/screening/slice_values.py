@@ -98,7 +98,6 @@ def as_slice(
     if isinstance(given, Image.Image):
         image = ImageOps.exif_transpose(given)
         given = np.asarray(image) if image.mode in DEEP else as_grey(image, where)
-        return _scaled(_plane(given, where), where, window if given.dtype != np.uint8 else None)
     return _scaled(_plane(given, where), where, window)
 
 
@@ -110,7 +109,7 @@ def _read(path: Path, where: str, window: tuple[float, float] | None, bits: int)
         )
     if is_deep(path) and (window is not None or not bits):
         return _scaled(_plane(np.asarray(decoded(path)), where), where, window)
-    return read_image(path, bits)
+    return _scaled(read_image(path, bits), where, window)
 
 
 def _plane(given: Any, where: str) -> np.ndarray:

@@ -61,6 +61,7 @@ def test_picture_files_are_read_and_others_are_named(tmp_path):
     Image.fromarray(GREY).save(path)
     for form in (path, str(path), [path], [Image.open(path)]):
         np.testing.assert_array_equal(taken(form)[0], GREY)
+        assert "leave out window=" in refused(form, "lung")
     for name in ("scan.nii.gz", "slice.dcm", "folder"):
         message = refused([path, tmp_path / name])
         assert message.startswith("images[1]: ") and "covjax.framework.screen" in message
