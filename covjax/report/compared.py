@@ -172,7 +172,7 @@ def _group_label(members: Sequence[Run], varied: Iterable[str]) -> str:
 
 
 def incomparable(runs: Sequence[Run], split: str) -> list[tuple[str, str]]:
-    """Returns what keeps runs from being compared: (what differs, which runs and why it matters)."""
+    """Returns what keeps runs from being compared: what differs, and of which runs."""
     first = runs[0]
     found = []
     other_data = [run for run in runs if run.data != first.data]

@@ -19,6 +19,7 @@ from covjax.report.compared import (
     groups,
     incomparable,
     read_runs,
+    scores_of,
     stages_of,
 )
 from covjax.report.page import Figures, Picture, write_page
@@ -95,6 +96,7 @@ def build_comparison(
         figures,
         {
             "split": split,
+            "scores_of": scores_of,
             "runs": runs,
             "incomparable": incomparable(runs, split),
             "other_sizes": len(sizes) > 1,

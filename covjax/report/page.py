@@ -12,8 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from covjax.files import encode_table, write_together
 from covjax.metrics.registry import headlines
-from covjax.report import compared, results, scores, study_tables, text
-from covjax.report.run import scores as run_scores
+from covjax.report import results, scores, text
 
 # Figures of an earlier page would pass for this one's, so a new page removes them; other files
 # stay.
@@ -28,16 +27,12 @@ TEMPLATES = Environment(
 TEMPLATES.filters |= {
     function.__name__: function
     for function in (
-        compared.scores_of,
         results.kept_classes,
-        study_tables.by_seed,
         results.split_title,
-        run_scores.calibration_notes,
-        run_scores.pick,
-        run_scores.scored_on,
-        run_scores.threshold_text,
         scores.class_words,
+        scores.pick,
         scores.stage_title,
+        text.by_seed_text,
         text.chance_text,
         text.count_text,
         text.interval_methods,

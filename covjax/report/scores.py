@@ -1,6 +1,6 @@
 """What stages, classes and scores are called on pages."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from covjax.metrics import registry
@@ -41,3 +41,8 @@ def stage_title(stage: str) -> str:
 def class_words(name: str) -> str:
     """Returns the name of a class in words."""
     return name.replace("_", " ").capitalize()
+
+
+def pick(scores: Mapping[str, Any], names: Iterable[str]) -> list[Any]:
+    """Returns the scores that are named."""
+    return [scores[name] for name in names]

@@ -24,7 +24,7 @@ from covjax.report.text import (
 
 
 def build_study_page(folder: Path) -> Path:
-    """Writes FOLDER/report/index.html, its figures, table.md and table.csv; returns the page's path.
+    """Writes FOLDER/report/index.html, table.md and table.csv; returns the page's path.
 
     Raises InputError if the folder holds no study or a damaged one.
     """

@@ -12,6 +12,7 @@ from covjax.metrics.registry import STUDY
 from covjax.report.reading import read_json
 from covjax.report.scores import score_label
 from covjax.report.text import (
+    by_seed_text,
     interval_ends,
     interval_note,
     interval_text,
@@ -159,7 +160,7 @@ def _difference_columns(study: Study, what: str) -> list[list[str]]:
     texts = [_with_interval(signed_text(one["value"]), one) if one else "" for one in found]
     columns = [[f"Minus {study.reference}", *texts]]
     if study.several_seeds(what):
-        columns.append(["By seed", *map(by_seed, found)])
+        columns.append(["By seed", *map(by_seed_text, found)])
     columns.append(["p", *map(_p_of_trainings, found)])
     columns.append(["p (Holm)", *(p_text(one.get("p_holm")) for one in found)])
     return columns
@@ -169,11 +170,6 @@ def _p_of_trainings(difference: Score) -> str:
     p = p_text(difference.get("p_value"))
     once = difference.get("trainings") == 1
     return f"{p} ({trainings_text(difference)})" if p and once else p
-
-
-def by_seed(difference: Score) -> str:
-    """Returns a difference seed by seed, '' where that is not known."""
-    return ", ".join(map(signed_text, difference.get("by_seed", ())))
 
 
 def _with_interval(text: str, score: Score) -> str:

@@ -87,6 +87,11 @@ def trainings_text(difference: Mapping[str, Any]) -> str:
     return f"{count} training{'s' * (count != 1)} each" if isinstance(count, int) else ""
 
 
+def by_seed_text(difference: Mapping[str, Any]) -> str:
+    """Returns a difference seed by seed, '' where that is not known."""
+    return ", ".join(map(signed_text, difference.get("by_seed", ())))
+
+
 def options_text(options: Mapping[str, Any]) -> str:
     """Returns evaluation options as 'name value, ...', '' where none is in force."""
     return ", ".join(

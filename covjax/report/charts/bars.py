@@ -121,7 +121,7 @@ def grouped_bars(names: Sequence[str], values: Mapping[str, Floats]) -> bytes:
 
 
 def _row_axes(names: Sequence[str], xlabel: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """Returns axes with a row per name, as wide as the names need, so that bars keep their length."""
+    """Returns axes with a row per name, wider for long names, so that bars keep their length."""
     names = [short(name) for name in names]
     longest = max(map(len, names), default=0)
     width, height = size

@@ -63,15 +63,12 @@ def _roc(scored: Scored, split: str) -> Picture | None:
         return None
     rates = _rates(scored)
     area = _area(scored, "roc_auc", float(np.trapezoid(y, x)))
-    text = (
-        "The share of infected slices found against the share of healthy slices wrongly called "
-        "infected, for every threshold: the closer to the upper left corner, the better."
-    )
     return Picture(
         f"classifier_{split}_roc",
         charts.roc(x, y, area, (rates["false_positive"], rates["recall"])),
         "ROC curve.",
-        text,
+        "The share of infected slices found against the share of healthy slices wrongly called "
+        "infected, for every threshold: the closer to the upper left corner, the better.",
         "ROC curve of the classifier",
         {"false_positive_rate": x, "true_positive_rate": y},
     )
@@ -87,15 +84,12 @@ def _precision_recall(scored: Scored, split: str) -> Picture | None:
     steps = float(np.sum(np.diff(recall, prepend=0.0) * precision))
     area = _area(scored, "average_precision", steps)
     point = (rates["recall"], rates["precision"])
-    text = (
-        "The share of calls that are right against the share of infected slices found, for every "
-        "threshold: the closer to the upper right corner, the better."
-    )
     return Picture(
         f"classifier_{split}_precision_recall",
         charts.precision_recall(recall, precision, area, rates["prevalence"], point),
         "Precision-recall curve.",
-        text,
+        "The share of calls that are right against the share of infected slices found, for every "
+        "threshold: the closer to the upper right corner, the better.",
         "Precision-recall curve of the classifier",
         {"recall": recall, "precision": precision},
     )
@@ -116,17 +110,14 @@ def _calibration(results: Results) -> Picture | None:
     predicted, observed, counts = reliability_bins(
         table["label"][known], table["probability"][known], edges
     )
-    text = (
-        f"({split_title(split)} part, n = {known.sum():,}). Of the slices given about the same "
-        "probability of infection, the share that is infected: on the dotted line the "
-        "probabilities can be taken at their word, below it they are too high. Bins of few slices "
-        "say little; their number is below."
-    )
     return Picture(
         f"classifier_{split}_calibration",
         charts.reliability(predicted, observed, counts, edges),
         "Reliability diagram",
-        text,
+        f"({split_title(split)} part, n = {known.sum():,}). Of the slices given about the same "
+        "probability of infection, the share that is infected: on the dotted line the "
+        "probabilities can be taken at their word, below it they are too high. Bins of few slices "
+        "say little; their number is below.",
         "Reliability diagram",
         {
             "from": edges[:-1],
@@ -167,17 +158,14 @@ def _features(results: Results) -> Picture | None:
             f"{path}: array 'features' holds NaN or infinite values, run the evaluation again"
         )
     points, explained = principal_components(arrays["features"])
-    text = (
-        f"as the paper's Figure 7 ({split_title(split)} part, n = {len(points):,}, "
-        f"{arrays['features'].shape[1]:,} features). Each mark is a slice, placed by what the last "
-        "hidden layer says of it: the farther apart circles (healthy) and triangles (infected), "
-        "the easier the two are told apart."
-    )
     return Picture(
         f"classifier_{split}_features",
         charts.feature_map(points, arrays["label"], explained.tolist()),
         "Principal components of the features,",
-        text,
+        f"as the paper's Figure 7 ({split_title(split)} part, n = {len(points):,}, "
+        f"{arrays['features'].shape[1]:,} features). Each mark is a slice, placed by what the last "
+        "hidden layer says of it: the farther apart circles (healthy) and triangles (infected), "
+        "the easier the two are told apart.",
         "First two principal components of the features",
         {
             "id": arrays["id"],

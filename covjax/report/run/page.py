@@ -9,7 +9,7 @@ from covjax.report.charts.slices import BOTH, PREDICTED, TRUTH
 from covjax.report.page import write_page
 from covjax.report.reading import read_rows, read_table
 from covjax.report.results import Results, read_results
-from covjax.report.run import classifier, slices, training
+from covjax.report.run import classifier, scores, slices, training
 from covjax.report.text import number_text
 
 PATIENTS = {  # columns of per_patient.csv, their titles, and how a value is written
@@ -54,6 +54,9 @@ def build_report(workdir: Path) -> Path:
         figures,
         {
             "results": results,
+            "scored_on": scores.scored_on,
+            "threshold_text": scores.threshold_text,
+            "calibration_notes": scores.calibration_notes,
             "settings": json.dumps(results.config, indent=2, ensure_ascii=False),
             "left_out": read_rows(left_out, ["file", "reason"]) if left_out.is_file() else [],
             "classes": slices.class_colours(results),

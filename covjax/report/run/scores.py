@@ -1,18 +1,13 @@
 """What the table of scores says of a stage on a split."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from covjax.report.results import split_title
 from covjax.report.text import number, number_text
 
 Scored = Mapping[str, Any]  # a stage's section of summary.json
-
-
-def pick(scores: Mapping[str, Any], names: Iterable[str]) -> list[Any]:
-    """Returns the scores that are named."""
-    return [scores[name] for name in names]
 
 
 def calibration_notes(splits: Mapping[str, Scored]) -> list[str]:

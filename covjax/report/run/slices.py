@@ -71,11 +71,6 @@ def shares(results: Results) -> Figures:
 def _share(stage: str, split: str, table: Columns) -> Picture:
     called = table["called"] == 1 if "called" in table else None
     healthy = "" if called is None else " Crosses are slices that the classifier called healthy."
-    text = (
-        f"({stage}, {split_title(split)} part). The part of the slice that is infected, as "
-        "predicted against as marked: points above the line are too high, points below it too "
-        f"low.{healthy}"
-    )
     numbers = {name: table[name] for name in ("id", "true_share", "predicted_share")}
     if called is not None:
         numbers["called_infected"] = called.astype(int)
@@ -83,7 +78,9 @@ def _share(stage: str, split: str, table: Columns) -> Picture:
         f"{stage}_{split}_share",
         curves.share_scatter(table["true_share"], table["predicted_share"], called),
         "Infected share",
-        text,
+        f"({stage}, {split_title(split)} part). The part of the slice that is infected, as "
+        "predicted against as marked: points above the line are too high, points below it too "
+        f"low.{healthy}",
         "Predicted against true infected share",
         numbers,
     )

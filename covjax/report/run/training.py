@@ -84,16 +84,13 @@ def _confusion(results: Results, stage: str, split: str, scored: Mapping[str, An
             f"{len(classes)} by {len(classes)} counts, run the evaluation again"
         )
     unit = "pixels" if pixels else "slices"
-    text = (
-        "Each row is a true class and adds up to 100%, with the number of "
-        f"{unit} below: a perfect result has 100% on the diagonal."
-    )
     matrix = np.array(counts)
     return Picture(
         f"{stage}_{split}_confusion",
         curves.confusion(matrix, [name.replace("_", " ") for name in classes]),
         f"{stage_title(stage)}, {split_title(split)} part.",
-        text,
+        "Each row is a true class and adds up to 100%, with the number of "
+        f"{unit} below: a perfect result has 100% on the diagonal.",
         f"{stage}: confusion matrix",
         {
             "true": np.repeat(classes, len(classes)),
