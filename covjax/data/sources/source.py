@@ -16,8 +16,8 @@ from covjax.errors import InputError
 
 def truth_digest(mask: np.ndarray) -> str:
     """Returns a digest of where a mask [H, W] says background, infected and ignored."""
-    told = np.where(mask == IGNORE, IGNORE, mask > 0).astype(np.uint8)
-    return f"{zlib.crc32(told.tobytes(), zlib.crc32(repr(mask.shape).encode())):08x}"
+    meaning = np.where(mask == IGNORE, IGNORE, mask > 0).astype(np.uint8)
+    return f"{zlib.crc32(meaning.tobytes(), zlib.crc32(repr(mask.shape).encode())):08x}"
 
 
 class Slice(NamedTuple):
