@@ -126,7 +126,7 @@ def open_prepared(folder: Path) -> Prepared:
             infected_pixels=np.array([r["infected_pixels"] for r in rows], np.int64),
             counted_pixels=np.array([r["counted_pixels"] for r in rows], np.int64),
             truth=tuple(r["truth"] for r in rows),
-            notes={i: tuple(r["notes"]) for i, r in enumerate(rows) if r["notes"]},
+            notes={i: tuple(r["notes"]) for i, r in enumerate(rows) if "notes" in r},
             origins=tuple(r["origin"] for r in rows),
             left_out=tuple(LeftOut(*one) for one in index["left_out"]),
             pseudonyms=_read_pseudonyms(folder / KEY),

@@ -124,8 +124,9 @@ def _encoded(source: Source, i: int) -> tuple[dict[str, Any], bytes]:
         "infected_pixels": int(infected(mask).sum()),
         "counted_pixels": int((mask != IGNORE).sum()),
         "truth": truth_digest(mask),
-        "notes": s.notes,
     }
+    if s.notes:
+        row["notes"] = s.notes
     return row, FEATURES.serialize_example({"image": _png(s.image), "mask": _png(mask)})
 
 
