@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -126,11 +126,8 @@ def screen(
     run = fingerprint([json.loads(config.to_json_best_effort()), told["trained"]])
     screener = Screener.from_workdir(workdir, batch_size, options)
     job = Job(screener, window_of, partial, skip, masks == "dicom_seg", run)
-    told |= (
-        {"classes": dict(zip(classes, COLOURS, strict=False))}
-        if (classes := job.screener.classes)
-        else {}
-    )
+    if screener.classes:
+        told["classes"] = dict(zip(screener.classes, COLOURS, strict=False))
     _begin(partial, told)
     try:
         done = [scan for name, opener in found.items() if (scan := _screened(job, name, opener))]
@@ -139,24 +136,25 @@ def screen(
                 f"--input: nothing of {path} can be used, the first reason: {skipped[0]}"
             )
     except InputError as error:
-        kept = sum(path.is_file() for path in (partial / "done").rglob("*.json"))
-        if not kept:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        raise InputError(
-            f"{error} ({kept} scans are done and kept: mend it and run the same command again)"
-        ) from error
-    notes = {scan["scan"]["scan"]: scan["notes"] for scan in done if scan["notes"]}
-    left_out = sorted(
-        (*left_out, *(of_error(error, path if path.is_dir() else path.parent) for error in skipped))
-    )
-    told |= {
-        "left_out": [one._asdict() for one in left_out],
-        "skipped": [*map(str, skipped)],
-        "notes": notes,
-    }
+        _stop(partial, error)
+    root = path if path.is_dir() else path.parent
+    unused = sorted((*left_out, *(of_error(error, root) for error in skipped)))
+    told["left_out"] = [one._asdict() for one in unused]
+    told["skipped"] = [*map(str, skipped)]
+    told["notes"] = {scan["scan"]["scan"]: scan["notes"] for scan in done if scan["notes"]}
     _finish(partial, output, done, told)
-    return _summary(done, len(skipped), len(left_out) - len(skipped))
+    return _summary(done, len(skipped), len(left_out))
+
+
+def _stop(partial: Path, error: InputError) -> NoReturn:
+    """Raises an error that says how to go on; removes unfinished results if no scan is done."""
+    kept = sum(path.is_file() for path in (partial / "done").rglob("*.json"))
+    if not kept:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise error
+    raise InputError(
+        f"{error} ({kept} scans are done and kept: mend it and run the same command again)"
+    ) from error
 
 
 def _check_masks(masks: str, config: Any) -> None:
@@ -256,35 +254,40 @@ def _screen_scan(job: Job, scan: Scan) -> dict[str, Any]:
             lines.append(line)
             yield found.mask
 
-    if sources:
-        write_segmentation(
-            job.output / mask_file,
-            masks(),
-            scan.volume,
-            sources,
-            job.run,
-            classes or ("infection",),
-        )
-    elif mask_file:
-        write_mask(job.output / mask_file, masks(), scan.volume)
-    else:
-        for mask in masks():
-            if segments:
-                _save(mask_picture(mask, bool(classes)), job.output / lines[-1]["mask"])
+    _write_masks(job, scan, mask_file, sources, masks(), lines)
     summed = scan_line(scan, window, lines, sums if segments else None)
     named = list(dict.fromkeys(files))
-    notes = [
-        *scan.notes,
-        *job.screener.notes,
-        *(mask_notes(scan.volume, len(named), bool(sources)) if named else ()),
-    ]
+    notes = [*scan.notes, *job.screener.notes]
+    if scan.volume and named:
+        notes += mask_notes(scan.volume, len(named), bool(sources))
     notes += [f"{note} ({count} of {len(scan)} slices)" for note, count in noted.items()]
-    if segments:
-        notes += lung_notes(
-            scan, lungs, sums, sum(line["infected_share_of_lung"] is None for line in lines)
-        )
+    if lungs:
+        without = sum(line["infected_share_of_lung"] is None for line in lines)
+        notes += lung_notes(scan, lungs, sums, without)
     summed |= class_volumes(lines, classes) | {"mask": "; ".join(named), "notes": "; ".join(notes)}
     return {"scan": summed, "slices": lines, "notes": notes, "skipped": skipped}
+
+
+def _write_masks(
+    job: Job,
+    scan: Scan,
+    mask_file: str,
+    sources: Sequence[Any],
+    masks: Iterator[np.ndarray],
+    lines: Sequence[Line],
+) -> None:
+    """Writes the masks of a scan as they come, which adds the slices' lines to `lines`."""
+    classes = job.screener.classes
+    if sources:
+        path = job.output / mask_file
+        names = classes or ("infection",)
+        write_segmentation(path, masks, scan.volume, sources, job.run, names)
+    elif mask_file:
+        write_mask(job.output / mask_file, masks, scan.volume)
+    else:
+        for mask in masks:
+            if "mask" in lines[-1]:
+                _save(mask_picture(mask, bool(classes)), job.output / lines[-1]["mask"])
 
 
 def _mask_files(scan: Scan, name: str, segmentation: bool) -> list[str]:
