@@ -15,7 +15,7 @@ from covjax.data.label_map import infected
 from covjax.data.views import Native, View
 from covjax.evaluation.postprocess import remove_small
 from covjax.metrics import surface_scores
-from covjax.stages.stage import Rows
+from covjax.stages.task import Rows
 
 _TOUCHING = np.ones((3, 3))  # lesions touch by a side or a corner
 

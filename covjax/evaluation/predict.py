@@ -16,7 +16,8 @@ from covjax.evaluation.delivered import delivered_rows
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.tta import averaged_outputs
 from covjax.parallel import pmap_eval, shard, unshard
-from covjax.stages.stage import Rows, Stage
+from covjax.stages.stage import Stage
+from covjax.stages.task import Rows
 
 INPUTS = ("image", "mask", "label", "valid")
 # rows that are kept only where `keep` names them
@@ -59,7 +60,7 @@ def make_predictor(
     Raises NotFinite where logits are: neither a comparison nor a maximum would show it.
     """
     features = "features" in keep
-    segments = stage.name == "segmenter"
+    segments = stage.task.predicts_masks
     at_network, delivered = (
         pmap_eval(
             partial(_rows, stage=stage, features=features, tta=options.tta, probabilities=on_host)
@@ -155,10 +156,3 @@ def mean_loss(rows: Rows) -> float:
     """The loss over all slices: weighted sums over weights, so that batches do not matter."""
     weight = rows["weight"].astype(np.float64).sum()
     return float(rows["loss"].astype(np.float64).sum() / weight) if weight else float("nan")
-
-
-def scores_of(stage: Stage, rows: Rows, patients: Sequence[str] | None = None) -> dict[str, dict]:
-    """Returns the scores of a stage over rows of any number of slices, with intervals over
-    `patients` if given.
-    """
-    return stage.task.scores(rows, stage.threshold, patients)

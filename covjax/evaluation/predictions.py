@@ -10,7 +10,7 @@ from PIL import Image
 
 from covjax.colours import COLOURS, rgb
 from covjax.errors import InputError
-from covjax.stages.stage import Rows
+from covjax.stages.task import Rows
 
 # What each format holds, and the rows it needs.
 FORMATS = {"png": ("predicted",), "npz": ("predicted", "pixel_probability")}

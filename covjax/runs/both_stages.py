@@ -1,73 +1,95 @@
-"""Scores of both stages together: a slice that stage 1 misses is lesion missed, a false alarm is
-lesion invented.
-"""
+"""Two stages together: a slice that stage 1 misses is lesion missed, a false alarm lesion made up."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from covjax.data.loader import SliceReader
 from covjax.data.prepared.dataset import Prepared
-from covjax.evaluation.results import Evaluated, heading, patients_of, shares
-from covjax.metrics import per_image_dice, segmentation_scores
+from covjax.evaluation.outputs import StageOutput
+from covjax.evaluation.results import Evaluated, heading, patients_of
+from covjax.metrics import infected_or_not, per_image_dice, segmentation_scores
 from covjax.metrics.means import mean_score, share_score
 from covjax.metrics.thresholds import threshold_to_json
-from covjax.stages.stage import SEGMENTATION_CLASSES, Rows
+from covjax.stages.segmentation import CLASSES, shares
+from covjax.stages.stage import Stage
+from covjax.stages.task import Rows
 
-Segment = Callable[[SliceReader], np.ndarray]
+FRAMEWORK = "framework"  # what the files of an evaluation call two stages together
+
+
+class TwoStages(NamedTuple):
+    """Names of the stage that calls slices infected, and of the one that segments those."""
+
+    calling: str
+    segmenting: str
+
+
+def two_stages(stages: Mapping[str, Stage]) -> TwoStages | None:
+    """Returns which stages of a run work together, None if it lacks one of the two."""
+    calling = [name for name, stage in stages.items() if stage.task.calls_slices]
+    segmenting = [name for name, stage in stages.items() if stage.task.predicts_masks]
+    return TwoStages(calling[0], segmenting[0]) if calling and segmenting else None
 
 
 def evaluate_framework(
-    threshold: float, screened: Rows, confusion: np.ndarray, data: Prepared, indices: np.ndarray
+    threshold: float, screened: Rows, output: StageOutput, data: Prepared
 ) -> Evaluated:
     """Returns scores and per-slice columns of both stages together.
 
     Args:
-      threshold: log-odds from which stage 1 called a slice infected, NaN where that differed between runs.
-      screened: rows of stage 1 over all slices of the part.
-      confusion: [N, 2, 2] of the same slices, see `gated_confusions`.
-      data, indices: which slices these are.
+      threshold: log-odds from which stage 1 called slices, NaN where that differed between runs.
+      screened: rows of stage 1 over all slices of the split.
+      output: of the same slices, see `framework_output`.
+      data: what the slices are of.
     """
-    called = screened["called"]
+    indices = output.indices
+    confusion = output.rows["confusion"]
     patients = patients_of(data, indices)
     true, predicted = shares(confusion)
     section = {
-        **heading(None, SEGMENTATION_CLASSES, data, indices),
+        **heading(None, CLASSES, data, indices),
         "scored_at": "each slice's own size",
         **threshold_to_json(threshold),
         "confusion": confusion.sum(0).tolist(),
-        "scores": segmentation_scores(confusion, SEGMENTATION_CLASSES, patients)
-        | _screening_scores(screened["label"], called, true, predicted, patients),
+        "scores": segmentation_scores(confusion, CLASSES, patients)
+        | _screening_scores(screened["label"], screened["called"], true, predicted, patients),
     }
     columns = {"framework_dice": per_image_dice(confusion), "framework_predicted_share": predicted}
     return Evaluated(section, columns, indices, confusion)
 
 
-def gated_confusions(
-    called: np.ndarray, reader: SliceReader, known: Mapping[int, np.ndarray], segment: Segment
-) -> np.ndarray:
-    """Returns the confusion matrices [N, 2, 2] of all slices, in their own size, when only those
-    called are segmented.
+def framework_output(
+    called: np.ndarray,
+    reader: SliceReader,
+    segmented: StageOutput | None,
+    segment: Callable[[SliceReader], np.ndarray],
+) -> StageOutput:
+    """Returns "confusion" [N, 2, 2] of all slices, infected or not, when only those called are
+    segmented.
 
     Args:
       called: bool [N], which slices stage 1 called infected; only those go through stage 2.
-      reader: all slices of the part, with `native`.
-      known: [2, 2] of the slices that stage 2 segmented already, by their index.
-      segment: stage 2 for the others, confusion matrices [n, 2, 2] of the slices of a reader.
+      reader: all slices of the split, in their own size.
+      segmented: what stage 2 returned for the slices it was evaluated on, if any.
+      segment: stage 2 for the others: confusion matrices [n, K, K] of the slices of a reader.
     """
     confusion = np.zeros((len(reader), 2, 2), np.int64)
-    for i in np.flatnonzero(~called):
-        index = reader.indices[i]
-        sick = reader.data.infected_pixels[index]
-        counted = reader.data.counted_pixels[index]
-        confusion[i, :, 0] = counted - sick, sick
-    seen = np.isin(reader.indices, list(known))
-    for i in np.flatnonzero(called & seen):
-        confusion[i] = known[reader.indices[i]]
-    left = called & ~seen
+    healthy = reader.indices[~called]
+    sick = reader.data.infected_pixels[healthy]
+    confusion[~called, 0, 0] = reader.data.counted_pixels[healthy] - sick
+    confusion[~called, 1, 0] = sick
+    left = called.copy()
+    if segmented is not None:
+        places = {index: place for place, index in enumerate(segmented.indices.tolist())}
+        known = infected_or_not(segmented.rows["confusion"])
+        for i in np.flatnonzero(called & np.isin(reader.indices, segmented.indices)):
+            confusion[i] = known[places[reader.indices[i]]]
+            left[i] = False
     if left.any():
-        confusion[left] = segment(reader.of(reader.indices[left]))
-    return confusion
+        confusion[left] = infected_or_not(segment(reader.of(reader.indices[left])))
+    return StageOutput(reader.indices, {"confusion": confusion})
 
 
 def _screening_scores(
@@ -79,9 +101,10 @@ def _screening_scores(
 ) -> dict[str, dict]:
     sick = np.flatnonzero(label == 1)
     healthy = np.flatnonzero(label == 0)
-    of = lambda some: [patients[i] for i in some]  # noqa: E731
+    of_sick = [patients[i] for i in sick]
+    of_healthy = [patients[i] for i in healthy]
     return {
-        "missed_infected_slices": share_score(~called[sick], of(sick), "no infected slice"),
-        "false_alarm_slices": share_score(called[healthy], of(healthy), "no healthy slice"),
+        "missed_infected_slices": share_score(~called[sick], of_sick, "no infected slice"),
+        "false_alarm_slices": share_score(called[healthy], of_healthy, "no healthy slice"),
         "share_mean_absolute_error": mean_score(np.abs(true - predicted), patients, "no slice"),
     }

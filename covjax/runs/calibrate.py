@@ -1,6 +1,4 @@
-"""Fits a classifier's temperature and threshold on the validation part, and keeps them in the
-workdir.
-"""
+"""Fits temperature and threshold of a stage that calls slices, on the validation split."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +18,8 @@ from covjax.metrics import choose_threshold, classification_scores, fit_temperat
 from covjax.metrics.calibration import PRIOR, separable
 from covjax.metrics.thresholds import threshold_from_json, threshold_to_json
 from covjax.parallel import round_up
+from covjax.settings.config import stage_names
+from covjax.stages import task_of
 from covjax.stages.stage import Calibration, Stage
 
 DAMAGED = "delete it and run train.py again"
@@ -31,29 +31,24 @@ def calibration_path(workdir: Path) -> Path:
 
 
 def is_asked(config: Any) -> bool:
-    """Whether a run fits anything on its validation part."""
-    if "classifier" not in config:
-        return False
-    asked = config["classifier"]
-    return asked.calibration != "none" or asked.threshold_rule != "fixed"
+    """Whether a stage that calls slices fits anything, by its section of the configuration."""
+    return config.calibration != "none" or config.threshold_rule != "fixed"
 
 
 def check_calibration(config: Any, data: Prepared, splits: dict[str, Any]) -> None:
-    """Raises InputError, before the training, if the validation part lacks a class that calibration
-    needs.
-    """
+    """Raises InputError if the validation split lacks a class that calibration needs."""
     labels = data.labels[part_indices(data, splits, "val")]
     missing = [name for label, name in enumerate(CLASSES) if not (labels == label).any()]
-    if is_asked(config) and missing:
-        raise InputError(
-            f"classifier.calibration and threshold_rule: the val part has no {missing[0]} slice to fit them on, "
-            "set them to none and fixed or change split.shares or seed"
-        )
+    for name in stage_names(config):
+        if missing and task_of(name).calls_slices and is_asked(config[name]):
+            raise InputError(
+                f"{name}.calibration and threshold_rule: the val part has no {missing[0]} slice to "
+                "fit them on, set them to none and fixed or change split.shares or seed"
+            )
 
 
 def fit_calibration(stage: Stage, variables: Any, reader: SliceReader, workdir: Path) -> None:
-    """Fits what the configuration asks for on the slices of `reader`, the validation part, and
-    writes it.
+    """Fits what the stage asks for on the validation slices of `reader`, and writes it.
 
     The threshold is chosen on the calibrated log-odds, divided by the temperature as they are in
     use.
@@ -85,10 +80,8 @@ def fit_calibration(stage: Stage, variables: Any, reader: SliceReader, workdir: 
 
 
 def noted(stage: Stage, tta: Sequence[str]) -> Stage:
-    """Adds to a stage's calibration that it was fitted without the test-time augmentation that is
-    in use.
-    """
-    if not (tta and stage.name == "classifier" and is_asked({"classifier": stage.config})):
+    """Adds a note where a stage was calibrated without the test-time augmentation in use."""
+    if not (tta and stage.task.calls_slices and is_asked(stage.config)):
         return stage
     note = (
         f"Temperature and threshold were fitted without --tta={','.join(tta)}: averaged probabilities are less sure; "
@@ -100,9 +93,9 @@ def noted(stage: Stage, tta: Sequence[str]) -> Stage:
 
 
 def read_calibration(config: Any, workdir: Path) -> Calibration:
-    """Returns what was fitted, or the default if the run asks for nothing.
+    """Returns what was fitted, or the default if the stage asks for nothing.
 
-    Raises RunError if the run asks for it and did not come to it, InputError if the file is
+    Raises RunError if it asks for it and did not come to it, InputError if the file is
     damaged.
     """
     if not is_asked(config):

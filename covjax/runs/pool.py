@@ -15,7 +15,14 @@ from covjax.data.listing import LEFT_OUT
 from covjax.data.prepared.dataset import Prepared
 from covjax.data.splits.splits import CLASSES, count_notes, read_splits
 from covjax.errors import InputError
-from covjax.evaluation.results import filled_up, rank_examples, write_part
+from covjax.evaluation.examples import filled_up, rank_examples
+from covjax.evaluation.outputs import (
+    StageOutput,
+    joined_outputs,
+    outputs_from_arrays,
+    outputs_to_arrays,
+)
+from covjax.evaluation.result_files import write_results
 from covjax.files import (
     check_new_folder,
     damage_named,
@@ -26,7 +33,7 @@ from covjax.files import (
 )
 from covjax.metrics import DEFINITIONS, infected_or_not, per_image_dice
 from covjax.runs.calibrate import noted, read_calibration
-from covjax.runs.evaluate import Seen, evaluate_seen, rows_from_arrays, rows_to_arrays
+from covjax.runs.evaluate import evaluate_outputs
 from covjax.runs.trained import read_statistics
 from covjax.settings.config import flat_fields, read_config, stage_names
 from covjax.stages.stage import Calibration, make_stage
@@ -55,32 +62,32 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     arrays = [read_rows(workdir, part) for workdir in workdirs]
     _check_alike(workdirs, configs, splits, summaries)
     _check_apart(workdirs, [content["id"] for content in arrays], part)
-    data, seen = _joined(splits[0], arrays)
+    data, outputs = _joined(splits[0], arrays)
     config = read_config(workdirs[0])
     stages = {
         name: make_stage(name, config[name], read_statistics(name, workdirs[0]), data=config.data)
         for name in stage_names(config)
     }
-    if "classifier" in stages:
-        stage = replace(stages["classifier"], calibration=_calibration(workdirs, config))
-        stages["classifier"] = noted(stage, summaries[0]["options"].get("tta", ()))
+    tta = summaries[0]["options"].get("tta", ())
+    for name, stage in stages.items():
+        if stage.task.calls_slices:
+            calibration = _calibration(workdirs, stage.config)
+            stages[name] = noted(replace(stage, calibration=calibration), tta)
     indices = np.arange(len(data))
-    pooled = {"rows": rows_to_arrays(seen, data, indices)} | _examples(workdirs, part, seen, data)
+    pooled = {"rows": outputs_to_arrays(outputs, data, indices)}
+    segmented = [
+        outputs[name] for name in outputs if name in stages and stages[name].task.predicts_masks
+    ]
+    if segmented:
+        pooled |= _examples(workdirs, part, segmented[0])
     options = summaries[0]["options"] | {"pooled_runs": len(workdirs)} | _folds(splits)
     with new_folder(output) as partial:
         write_json(partial / "config.json", configs[0])
         write_json(partial / "splits.json", _pooled_splits(splits[0], data, part))
         if (workdirs[0] / LEFT_OUT).is_file():
             shutil.copy(workdirs[0] / LEFT_OUT, partial)
-        write_part(
-            partial / "results" / part,
-            part,
-            data,
-            indices,
-            evaluate_seen(stages, seen, data),
-            pooled,
-            options,
-        )
+        evaluated = evaluate_outputs(stages, outputs, data)
+        write_results(partial / "results" / part, part, data, indices, evaluated, pooled, options)
 
 
 def _check_alike(
@@ -125,7 +132,7 @@ def _check_apart(workdirs: Sequence[Path], ids: Sequence[np.ndarray], part: str)
 
 def _joined(
     splits: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]
-) -> tuple[Prepared, dict[str, Seen]]:
+) -> tuple[Prepared, dict[str, StageOutput]]:
     """Returns the slices of all runs as one data set without pictures, and what every stage says of
     them.
     """
@@ -148,24 +155,17 @@ def _joined(
         infected_pixels=known["infected_pixels"], counted_pixels=known["counted_pixels"],
         notes={i: tuple(text.split("; ")) for i, text in enumerate(known["notes"].tolist()) if text},
     )  # fmt: skip
-    parts = {}
+    parts: dict[str, list[StageOutput]] = {}
     first = 0
     for content in arrays:
-        for name, (indices, rows) in rows_from_arrays(content).items():
-            parts.setdefault(name, []).append(Seen(indices + first, rows))
+        for name, output in outputs_from_arrays(content).items():
+            moved = output._replace(indices=output.indices + first)
+            parts.setdefault(name, []).append(moved)
         first += len(content["id"])
-    return data, {
-        name: Seen(
-            np.concatenate([some.indices for some in found]),
-            {row: np.concatenate([some.rows[row] for some in found]) for row in found[0].rows},
-        )
-        for name, found in parts.items()
-    }
+    return data, {name: joined_outputs(found) for name, found in parts.items()}
 
 
-def _examples(
-    workdirs: Sequence[Path], part: str, seen: Mapping[str, Seen], data: Prepared
-) -> dict[str, dict]:
+def _examples(workdirs: Sequence[Path], part: str, segmented: StageOutput) -> dict[str, dict]:
     """Chooses best, median and worst slices among those that the runs kept pictures of.
 
     As many of the best and worst of all are among them as every run kept; of the rest those nearest
@@ -180,7 +180,7 @@ def _examples(
     if not kept:
         return {}
     kept = {name: _together([arrays[name] for arrays in kept]) for name in kept[0]}
-    median = np.nanmedian(per_image_dice(infected_or_not(seen["segmenter"].rows["confusion"])))
+    median = np.nanmedian(per_image_dice(infected_or_not(segmented.rows["confusion"])))
     each = max(len(places) for places in rank_examples(kept["dice"]).values())
     order = np.argsort(-kept["dice"], kind="stable")
     best = order[:each]

@@ -10,10 +10,10 @@ import numpy as np
 
 from covjax.data.loader import train_batches
 from covjax.data.prepared.dataset import Prepared, prepare
-from covjax.data.splits.splits import CLASSES, make_splits
+from covjax.data.splits.splits import make_splits
 from covjax.errors import InputError
 from covjax.preprocess.augment import Augmentation, augment_batch
-from covjax.runs.slices import part_reader
+from covjax.runs.slices import needed_classes, part_reader
 from covjax.settings.config import check_config, stage_names
 from covjax.training.step import step_keys
 
@@ -40,9 +40,7 @@ def preview_augmentation(config: Any) -> dict[str, Preview]:
     """
     check_config(config)
     data = prepare(config.data)
-    splits = make_splits(
-        data, config.split, config.seed, CLASSES if "classifier" in config else ("infected",)
-    )
+    splits = make_splits(data, config.split, config.seed, needed_classes(config))
     return {name: _preview(name, config, data, splits) for name in stage_names(config)}
 
 

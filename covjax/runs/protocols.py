@@ -27,7 +27,7 @@ from covjax.runs.slices import view_settings
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
 from covjax.settings.config import check_config
-from covjax.stages.stage import SEGMENTATION_CLASSES
+from covjax.stages.segmentation import CLASSES
 
 FIGURE = (304, 304)
 # name: (data.frame, split.by) of the run that is trained for it
@@ -100,7 +100,7 @@ def _row(name: str, config: Any, workdir: Path, frame: str, run: str | None) -> 
         stage, variables = load_trained("segmenter", config, workdir)
         batches = eval_batches(reader, batch_size=round_up(config.segmenter.batch_size))
         confusions = collect(make_predictor(stage)(variables, batches))["confusion"]
-    scores = segmentation_scores(confusions, SEGMENTATION_CLASSES)
+    scores = segmentation_scores(confusions, CLASSES)
     splits = read_splits(workdir / "splits.json")
     return {
         "name": name, "run": run, "frame": frame, "split": config.split.by, "slices": len(reader),

@@ -13,11 +13,12 @@ from covjax.data.loader import SliceReader
 from covjax.data.lungs.fields import Box, truth_outside
 from covjax.data.prepared.dataset import Prepared, open_prepared, prepare
 from covjax.data.resizing import box_at, check_fits, scaled_shape
-from covjax.data.splits.splits import part_indices
+from covjax.data.splits.splits import CLASSES, part_indices
 from covjax.data.views import ViewSettings, box_shape, crop_note, seen_crop
 from covjax.errors import InputError
 from covjax.preprocess.network_input import size_field, slice_size
 from covjax.settings.config import stage_names
+from covjax.stages import task_of
 
 OUTSIDE = "lung crop: marked pixels lie outside of what networks see, they count as missed"
 
@@ -41,24 +42,30 @@ def part_reader(
     name: str, config: Any, data: Prepared, splits: dict[str, Any], part: str, *,
     cache: bool | None = None, selection: str | None = None, native: bool = False,
 ) -> SliceReader:  # fmt: skip
-    """Slices of a part as a stage wants them: all for the classifier, those it trains on for the
-    segmenter.
+    """Returns the slices of a split that a stage works on, as it sees them.
 
-    `selection` replaces config.segmenter.slices; `native` adds the slices in their own size.
+    `selection` ("all" or "infected") replaces the stage's own; `native` adds the slices in their own size.
 
     Raises InputError if there is none, or one lacks the mask it needs.
     """
     indices = part_indices(data, splits, part)
-    if name == "segmenter":
+    task = task_of(name)
+    if task.needs_masks:
         _check_masks(data, indices)
-        if (selection or config.segmenter.slices) == "infected":
-            indices = indices[data.labels[indices] == 1]
+    if (selection or task.selection(config[name])) == "infected":
+        indices = indices[data.labels[indices] == 1]
     if not len(indices):
         raise InputError(
             f"{name}: the {part} part has no slice to work on, add slices or change split.shares or seed"
         )
     cache = config.data.cache if cache is None else cache
     return SliceReader(data, indices, view_settings(config[name], config.data), cache, native)
+
+
+def needed_classes(config: Any) -> tuple[str, ...]:
+    """Returns the classes of slices that every split must hold for the stages of a run."""
+    calls = any(task_of(name).calls_slices for name in stage_names(config))
+    return CLASSES if calls else ("infected",)
 
 
 def view_settings(stage: Any, data: Any) -> ViewSettings:

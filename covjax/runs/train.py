@@ -12,18 +12,19 @@ from tqdm import tqdm
 from covjax.data.listing import LEFT_OUT, left_out_table
 from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared.dataset import Prepared, prepare
-from covjax.data.splits.splits import CLASSES, PARTS, make_splits, part_indices, read_splits
+from covjax.data.splits.splits import PARTS, make_splits, part_indices, read_splits
 from covjax.errors import InputError
 from covjax.files import write_json, write_whole
 from covjax.runs.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.runs.evaluate import evaluate_run, record_timing
 from covjax.runs.initialise import find_start, init_path, told
 from covjax.runs.intensity import record_intensity
-from covjax.runs.slices import check_sizes, part_reader, with_crops
+from covjax.runs.slices import check_sizes, needed_classes, part_reader, with_crops
 from covjax.runs.trained import load_trained, read_statistics, statistics_path
 from covjax.runtime import environment
 from covjax.settings.config import check_config, claim_workdir, settled, stage_names
-from covjax.stages.stage import Stage, make_stage, task_of
+from covjax.stages import task_of
+from covjax.stages.stage import Stage, make_stage
 from covjax.stages.statistics import measure_statistics, statistics_to_json
 from covjax.training.loop import train_stage
 
@@ -62,7 +63,7 @@ def train_run(config: Any, workdir: Path) -> None:
             write_json(init_path(name, workdir), record)
             print(told(name, record, config[name].input.normalize), flush=True)
         record_timing(workdir, name, train_stage(stage, readers, config, workdir, start=variables))
-        if name == "classifier" and is_asked(config):
+        if stage.task.calls_slices and is_asked(stage.config):
             fit_calibration(
                 *load_trained(name, config, workdir, calibrated=False), readers["val"], workdir
             )
@@ -95,8 +96,7 @@ def _splits(config: Any, data: Prepared, workdir: Path) -> dict[str, Any]:
             logging.warning(
                 "split.by=slice: slices of one patient are in train and test, scores will be optimistic"
             )
-        needs = CLASSES if "classifier" in config else ("infected",)
-        splits = make_splits(data, config.split, config.seed, needs)
+        splits = make_splits(data, config.split, config.seed, needed_classes(config))
         splits["origins"] = {
             part: [data.origins[i] for i in part_indices(data, splits, part)] for part in PARTS
         }

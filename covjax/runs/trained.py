@@ -29,15 +29,14 @@ def read_statistics(name: str, workdir: Path) -> Statistics:
 def load_trained(
     name: str, config: Any, workdir: Path, *, calibrated: bool = True
 ) -> tuple[Stage, Any]:
-    """Returns (stage, variables) of the best checkpoint, the classifier as calibrated unless told
-    otherwise.
+    """Returns (stage, variables) of the best checkpoint, calibrated unless asked otherwise.
 
-    Raises InputError or RunError; never random weights, never a classifier without the calibration
-    it asks for.
+    Raises InputError or RunError; never random weights, never a stage without the calibration it
+    asks for.
     """
     stage = make_stage(name, config[name], read_statistics(name, workdir), data=config.data)
-    if name == "classifier" and calibrated:
-        stage = replace(stage, calibration=read_calibration(config, workdir))
+    if stage.task.calls_slices and calibrated:
+        stage = replace(stage, calibration=read_calibration(stage.config, workdir))
     folder = workdir / "checkpoints" / name / "best"
     if not folder.is_dir():
         raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")

@@ -31,7 +31,8 @@ from covjax.preprocess.enhance import PRESETS
 from covjax.preprocess.network_input import NORMALIZATIONS
 from covjax.pretrained.convert import FIRST
 from covjax.runtime import XLA_FLAGS
-from covjax.stages.stage import TASKS, check_fine_tuning, make_model, settled_stage, task_of
+from covjax.stages import TASKS, task_of
+from covjax.stages.stage import check_fine_tuning, make_model, settled_stage
 
 CALIBRATIONS = {
     "none": "as the network says",
@@ -140,9 +141,7 @@ def _check_stage(name: str, config: ConfigDict, data: ConfigDict) -> None:
     _among(f"{name}.optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     _among(f"{name}.batch_norm", config.batch_norm, BATCH_NORMS)
     check_fine_tuning(name, config)
-    check_loss(
-        f"{name}.loss", config.loss, regions=task.name == "segmentation", classes=len(task.classes)
-    )
+    check_loss(f"{name}.loss", config.loss, regions=task.predicts_masks, classes=len(task.classes))
     for field in ("size", "slice_size"):
         sides = config.input[field]
         if len(sides) != 2 or not all(isinstance(s, int) and 16 <= s <= 4096 for s in sides):

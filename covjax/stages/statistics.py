@@ -1,6 +1,4 @@
-"""What is measured of a stage on the training part only: normalisation, class counts and the
-weights of classes.
-"""
+"""Measuring a stage on its training split: normalisation, class counts and class weights."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +10,8 @@ import numpy as np
 from covjax.models import published
 from covjax.optim.losses import class_weights
 from covjax.preprocess.network_input import Normalization, enhanced, pretrained_normalization
-from covjax.stages.stage import Statistics, make_model, settled_stage, task_of
+from covjax.stages import task_of
+from covjax.stages.stage import Statistics, make_model, settled_stage
 
 INPUTS = ("image", "mask", "label")
 
@@ -20,18 +19,17 @@ INPUTS = ("image", "mask", "label")
 def measure_statistics(
     name: str, config: Any, batches: Iterable[dict[str, np.ndarray]], data: Any = None
 ) -> Statistics:
-    """Measures normalisation and class counts over batches of the training part (with `valid`
-    marking padding).
+    """Measures normalisation and class counts over batches of the training split.
 
     With input.normalize="pretrained" the normalisation is not measured, but what the published
-    weights expect. Of `data` see `make_model`. Raises InputError for an unknown class_weights rule
+    weights expect. Of `data` see `task_of`. Raises InputError for an unknown class_weights rule
     or a class that never occurs.
     """
     task = task_of(name, data)
 
     @jax.jit
     def of_slices(batch):
-        x = enhanced(batch["image"], config.input, task.labels_pixels)
+        x = enhanced(batch["image"], config.input, task.predicts_masks)
         truth = task.truth(batch).reshape(len(batch["image"]), -1)
         counts = jnp.stack([(truth == k).sum(1) for k in range(len(task.classes))], 1)
         return x.mean((1, 2)), (x**2).mean((1, 2)), counts
@@ -44,8 +42,8 @@ def measure_statistics(
     means, squares, counts = (np.concatenate(values) for values in zip(*measured, strict=True))
     counts = counts.astype(np.int64)
     occurs = counts > 0
-    # Of a classifier the set is the image: each slice is of one class.
-    pixels = (counts.sum(1, keepdims=True) * occurs).sum(0) if task.labels_pixels else None
+    # Where a slice is of one class, there is nothing to count within it.
+    pixels = (counts.sum(1, keepdims=True) * occurs).sum(0) if task.predicts_masks else None
     counts = counts.sum(0)
     weights = class_weights(config.loss.class_weights, counts, task.classes, pixels)
     if settled_stage(config).input.normalize == "pretrained":
@@ -62,9 +60,12 @@ def statistics_to_json(statistics: Statistics) -> dict[str, list]:
     """Returns the statistics as plain lists, exactly."""
     mean, std = statistics.normalization
     values = {
-        "mean": mean, "std": std, "class_counts": statistics.class_counts, "class_weights": statistics.class_weights,
+        "mean": mean,
+        "std": std,
+        "class_counts": statistics.class_counts,
+        "class_weights": statistics.class_weights,
         "image_pixels": statistics.image_pixels,
-    }  # fmt: skip
+    }
     return {name: value.tolist() for name, value in values.items() if value is not None}
 
 
@@ -75,6 +76,5 @@ def statistics_from_json(values: dict[str, list]) -> Statistics:
     )
     counts = np.array(values["class_counts"])
     weights = np.array(values["class_weights"], np.float32)
-    # a classifier has none
     pixels = np.array(values["image_pixels"]) if "image_pixels" in values else None
     return Statistics(normalization, counts, weights, pixels)

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import covjax
+from covjax.evaluation.outputs import outputs_from_arrays
 from covjax.files import read_json_or_empty
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test, per_image_dice, score
 from covjax.metrics.jackknife import limited, t_intervals
 from covjax.metrics.resampling import Statistic, ratio
-from covjax.runs.evaluate import rows_from_arrays
 from covjax.runs.pool import read_rows
 from covjax.settings.config import flat_fields
 from covjax.study.grid import STAGE, Run, variant_names
@@ -107,7 +107,7 @@ def _read_rows(run: Run) -> tuple[list[str], list[str], np.ndarray]:
     was tested on.
     """
     arrays = read_rows(run.workdir, "test")
-    seen = rows_from_arrays(arrays).get(STAGE)
+    seen = outputs_from_arrays(arrays).get(STAGE)
     if seen is None:  # a fold without infection: there is nothing to segment
         return [], [], np.zeros((0, 2, 2), np.int64)
     ids, patients = (arrays[name][seen.indices].tolist() for name in ("id", "patient"))

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from covjax.data.loader import SliceReader, eval_batches, steps_per_epoch, train_batches
 from covjax.errors import InputError, Interrupted, RunError
-from covjax.evaluation.predict import NotFinite, collect, make_predictor, mean_loss, scores_of
+from covjax.evaluation.predict import NotFinite, collect, make_predictor, mean_loss
 from covjax.optim.freezing import split_frozen
 from covjax.optim.optimizer import make_optimizer, make_schedule
 from covjax.parallel import pmap_train, replicate, round_up, shard
@@ -249,7 +249,8 @@ class _Training:
         loss = mean_loss(rows)
         if not math.isfinite(loss) and rows["weight"].any():
             self._stop_non_finite(self.step, "validation slices")
-        scores = {name: s["value"] for name, s in scores_of(self.stage, rows).items()}
+        found = self.stage.task.scores(rows, self.stage.threshold, None)
+        scores = {name: score["value"] for name, score in found.items()}
         score = scores[self.stage.task.best]
         p.epoch += 1
         if p.best_score is None or (score is not None and score > p.best_score):

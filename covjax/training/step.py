@@ -16,7 +16,8 @@ from covjax.ops.synchronise import global_positions
 from covjax.optim.freezing import overlay, split_frozen
 from covjax.parallel import sum_over_devices
 from covjax.preprocess.augment import Augmentation, augment_batch
-from covjax.stages.stage import Batch, Stage
+from covjax.stages.stage import Stage
+from covjax.stages.task import Batch
 from covjax.training.state import TrainState
 
 
@@ -57,7 +58,7 @@ def step_keys(rng: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _augmented(key: jax.Array, batch: Batch, stage: Stage) -> Batch:
-    if stage.name == "classifier":  # which has no use for the mask, so it is not warped for nothing
+    if not stage.task.needs_masks:  # then the mask is not warped for nothing
         batch = {name: values for name, values in batch.items() if name != "mask"}
     positions = global_positions(batch["image"].shape[0])
     return augment_batch(key, positions, batch, Augmentation(**stage.config.augment))

@@ -111,7 +111,7 @@ def run(source, path, folder):
     from covjax.data.loader import SliceReader, eval_batches
     from covjax.data.prepared.dataset import prepare
     from covjax.data.views import ViewSettings
-    from covjax.evaluation.predict import collect, make_predictor, scores_of
+    from covjax.evaluation.predict import collect, make_predictor
     from covjax.parallel import replicate
     from covjax.preprocess.network_input import Normalization, slice_size
     from covjax.runtime import enable_compilation_cache
@@ -150,7 +150,7 @@ def run(source, path, folder):
     predict = make_predictor(stage)
     variables = replicate(init_variables(stage.model, stage.config, 0))
     batches = eval_batches(reader(everything), batch_size=stage_config.batch_size)
-    scores_of(stage, collect(predict(variables, batches)))
+    stage.task.scores(collect(predict(variables, batches)), stage.threshold, None)
     found |= {"eval_seconds": time.perf_counter() - start, "slices": len(everything)}
     print(json.dumps(found | loader_rates(data, sizes, stage_config.batch_size)))
 

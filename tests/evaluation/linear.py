@@ -8,7 +8,8 @@ from flax import linen as nn
 
 from covjax.nn.layers import expose
 from covjax.preprocess.network_input import Normalization
-from covjax.stages.stage import TASKS, Stage, Statistics
+from covjax.stages import task_of
+from covjax.stages.stage import Stage, Statistics
 
 KERNEL = np.array([[0.3, -0.2, 0.5], [0.1, 0.9, -0.4], [-0.6, 0.2, 0.7]], np.float32) / 100
 
@@ -64,7 +65,7 @@ def stage(model, size, name=None):
     statistics = Statistics(
         Normalization(np.full(1, 100, np.float32), np.ones(1)), np.ones(2), np.ones(2)
     )
-    return Stage(name, config, TASKS[name], model, statistics)
+    return Stage(name, config, task_of(name), model, statistics)
 
 
 class FieldsAsKeys(dict):

@@ -12,9 +12,9 @@ from covjax.data.loader import eval_batches
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.postprocess import remove_small
 from covjax.evaluation.predict import collect, make_predictor
-from covjax.evaluation.results import evaluate_segmenter
+from covjax.evaluation.results import evaluate_stage
 from covjax.metrics import confusion_matrix, per_image_dice, surface_scores
-from covjax.stages.stage import segmentation_task
+from covjax.stages.segmentation import segmentation_task
 from tests.evaluation.linear import stage
 
 CLASSES = ("background", "consolidation", "effusion")
@@ -80,7 +80,7 @@ def test_small_components_go_whatever_their_class(made):
 def test_results_name_the_classes(made):
     model, _, truth = made
     data = SimpleNamespace(patients=("p", "p", "q", "q", "r"), unit="pixels")
-    found = evaluate_segmenter(model, rows_of(made, ("surface", "lesions")), data, np.arange(5))
+    found = evaluate_stage(model, rows_of(made, ("surface", "lesions")), data, np.arange(5))
     assert found.section["classes"] == list(CLASSES) and np.shape(found.section["confusion"]) == (
         3,
         3,

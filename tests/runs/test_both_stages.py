@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from covjax.data.label_map import infected
-from covjax.evaluation.results import Evaluated, write_part
-from covjax.runs import evaluate
-from covjax.runs.both_stages import evaluate_framework, gated_confusions
-from covjax.runs.evaluate import Seen
+from covjax.evaluation.outputs import StageOutput
+from covjax.evaluation.result_files import write_results
+from covjax.evaluation.results import Evaluated
+from covjax.runs.both_stages import evaluate_framework, framework_output
 
 
 class FakeReader:
@@ -47,34 +47,35 @@ def segment_everything(reader):
 
 def test_missed_slices_are_missed_lesion_and_false_alarms_are_invented_lesion():
     called = np.array([False, True, True, False])
-    confusion = gated_confusions(called, FakeReader(), {}, segment_everything)
+    output = framework_output(called, FakeReader(), None, segment_everything)
     np.testing.assert_array_equal(
-        confusion, [[[3, 0], [1, 0]], [[0, 2], [0, 2]], [[0, 4], [0, 0]], [[4, 0], [0, 0]]]
+        output.rows["confusion"],
+        [[[3, 0], [1, 0]], [[0, 2], [0, 2]], [[0, 4], [0, 0]], [[4, 0], [0, 0]]],
     )
 
 
 def test_what_stage_2_segmented_already_is_not_segmented_again():
     called = np.array([False, True, True, False])
-    segmented = []
+    segmented_again = []
 
     def segment(reader):
-        segmented.extend(reader.indices.tolist())
+        segmented_again.extend(reader.indices.tolist())
         return segment_everything(reader)
 
-    known = {0: np.full((2, 2), 9), 1: np.array([[0, 2], [0, 2]])}
-    confusion = gated_confusions(called, FakeReader(), known, segment)
-    assert segmented == [2]
-    np.testing.assert_array_equal(
-        confusion, gated_confusions(called, FakeReader(), {}, segment_everything)
-    )
+    known = np.array([np.full((2, 2), 9), [[0, 2], [0, 2]]])
+    segmented = StageOutput(np.arange(2), {"confusion": known})
+    found = framework_output(called, FakeReader(), segmented, segment)
+    assert segmented_again == [2]
+    want = framework_output(called, FakeReader(), None, segment_everything)
+    np.testing.assert_array_equal(found.rows["confusion"], want.rows["confusion"])
 
 
 def test_scores_and_tables(tmp_path):
     called = np.array([False, True, True, False])
     rows = {"label": np.array([1, 1, 0, 0]), "called": called}
     reader = FakeReader()
-    confusion = gated_confusions(called, reader, {}, segment_everything)
-    both = evaluate_framework(0.5, rows, confusion, reader.data, reader.indices)
+    output = framework_output(called, reader, None, segment_everything)
+    both = evaluate_framework(0.5, rows, output, reader.data)
     scores = both.section["scores"]
     assert both.section["confusion"] == [[7, 6], [1, 2]]
     assert scores["dice_infected"]["value"] == pytest.approx(2 * 2 / (2 * 2 + 6 + 1))
@@ -86,7 +87,7 @@ def test_scores_and_tables(tmp_path):
     assert scores["share_mean_absolute_error"]["value"] == pytest.approx((0.25 + 0.5 + 1 + 0) / 4)
 
     first = Evaluated({}, {"called": called.astype(int)}, reader.indices)
-    write_part(
+    write_results(
         tmp_path,
         "test",
         reader.data,
@@ -115,13 +116,13 @@ def test_classes_are_joined(monkeypatch):
         FakeReader, "masks", FakeReader.masks * np.array([[1, 2], [2, 255]], np.uint8)
     )
 
-    def segment(reader, keep):
-        return {"confusion": np.full((len(reader), 3, 3), 1)}, 0.0
+    def segment(reader):
+        return np.full((len(reader), 3, 3), 1)
 
-    rows = {"called": np.array([False, True, True, False])}
-    stages = {"classifier": Seen(np.arange(4), rows)}
-    stages["segmenter"] = Seen(np.array([1]), {"confusion": np.arange(9).reshape(1, 3, 3)})
-    found = evaluate._framework(FakeReader(), stages, segment)
+    called = np.array([False, True, True, False])
+    confusion = np.arange(9).reshape(1, 3, 3)
+    segmented = StageOutput(np.array([1]), {"confusion": confusion})
+    found = framework_output(called, FakeReader(), segmented, segment)
     np.testing.assert_array_equal(
         found.rows["confusion"],
         [

@@ -1,0 +1,104 @@
+"""The classifier's task: whether a slice is infected."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import expit, logit
+
+from covjax.metrics import (
+    classification_scores,
+    precision_recall_curve,
+    roc_curve,
+    threshold_table,
+)
+from covjax.metrics.calls import THRESHOLDS
+from covjax.metrics.registry import checkpoint_scores
+from covjax.metrics.thresholds import threshold_to_json
+from covjax.stages.task import Batch, Rows, Scores, Task
+
+if TYPE_CHECKING:
+    from covjax.stages.stage import Stage
+
+CLASSES = ("healthy", "infected")
+
+
+def classification_task(_: tuple[str, ...]) -> Task:
+    """The task of telling infected slices from healthy ones, whatever classes masks keep apart."""
+    return Task(
+        classes=CLASSES,
+        truth=_truth,
+        rows=_rows,
+        scores=_scores,
+        best=checkpoint_scores("classifier")[0],
+        section=_section,
+        columns=_columns,
+        calls_slices=True,
+        keep=("features",),
+    )
+
+
+def _truth(batch: Batch) -> jax.Array:
+    return batch["label"]
+
+
+def _rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
+    # No probability: near 1 float32 rounds it to 1.
+    return {
+        "log_odds": logits[:, 1].astype(jnp.float32) - logits[:, 0].astype(jnp.float32),
+        "label": truth,
+    }
+
+
+def _scores(rows: Rows, threshold: float, patients: Sequence[str] | None) -> Scores:
+    called = rows.get("called")
+    return classification_scores(
+        rows["label"], None, threshold, patients, called, log_odds=rows["log_odds"]
+    )
+
+
+def _section(stage: "Stage", rows: Rows, _: str) -> dict[str, Any]:
+    """Returns threshold, calibration, confusion matrix and curves."""
+    label = rows["label"]
+    log_odds = rows["log_odds"]
+    confusion = np.zeros((2, 2), int)
+    np.add.at(confusion, (label, rows["called"].astype(int)), 1)
+    calibration = stage.calibration
+    temperature = None if np.isnan(calibration.temperature) else calibration.temperature
+    shown = {float(logit(p)): {"threshold": p} for p in THRESHOLDS}
+    if not np.isnan(stage.threshold):
+        shown[stage.threshold] = threshold_to_json(stage.threshold)
+    section = {
+        **threshold_to_json(stage.threshold),
+        "threshold_rule": stage.config.threshold_rule,
+        "calibration": stage.config.calibration,
+        "temperature": temperature,
+        "confusion": confusion.tolist(),
+        "thresholds": [
+            row | shown[row["threshold"]] for row in threshold_table(label, log_odds, sorted(shown))
+        ],
+    }
+    if calibration.notes:
+        section["notes"] = list(calibration.notes)
+    if len(set(label.tolist())) == 2:
+        section["curves"] = {
+            "roc": _of_probability(roc_curve(label, log_odds)),
+            "precision_recall": _of_probability(precision_recall_curve(label, log_odds)),
+        }
+    return section
+
+
+def _of_probability(curve: dict[str, list]) -> dict[str, list]:
+    """Returns a curve over log-odds with probabilities for thresholds."""
+    thresholds = [None if t is None else float(expit(t)) for t in curve["threshold"]]
+    return curve | {"threshold": thresholds}
+
+
+def _columns(_: "Stage", rows: Rows, __: str) -> dict[str, np.ndarray]:
+    return {
+        "probability": rows["probability"],
+        "log_odds": rows["log_odds"],
+        "called": rows["called"].astype(int),
+    }
