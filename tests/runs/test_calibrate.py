@@ -110,7 +110,7 @@ def test_used_in_evaluation(trained, calibrated):
 def test_used_in_screening(calibrated):
     workdir, config = calibrated
     screener = Screener.from_workdir(workdir)
-    fitted = read_calibration(config, workdir)
+    fitted = read_calibration(config.classifier, workdir)
     assert screener.stages["classifier"].calibration == fitted
     images = np.random.default_rng(0).integers(0, 256, (5, 48, 48), dtype=np.uint8)
     for found in screener.screen(images):
@@ -194,7 +194,7 @@ def test_runs_of_earlier_versions_go_on(trained, tmp_path):
     )
     (workdir / "config.json").write_text(json.dumps(config_of))
     evaluate_run(workdir)
-    assert not is_asked(read_config(workdir))
+    assert not is_asked(read_config(workdir).classifier)
     train_run(config, workdir)
     assert not (workdir / "calibration.json").exists()
 
@@ -212,8 +212,11 @@ def test_folds_with_calibrations_of_their_own(calibrated, tmp_path):
     other = copied(one, tmp_path / "other")
     found = json.loads((other / "calibration.json").read_text()) | {"temperature": 7.0}
     (other / "calibration.json").write_text(json.dumps(found))
-    assert _calibration([one, one], config)[:2] == read_calibration(config, one)[:2]
-    shared = _calibration([one, other], config)
+    assert (
+        _calibration([one, one], config.classifier)[:2]
+        == read_calibration(config.classifier, one)[:2]
+    )
+    shared = _calibration([one, other], config.classifier)
     assert np.isnan(shared.temperature) and shared.threshold == found["threshold_log_odds"]
 
 

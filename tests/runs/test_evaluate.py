@@ -13,6 +13,7 @@ from PIL import Image
 from covjax.data.prepared.dataset import prepare
 from covjax.data.splits.splits import read_splits
 from covjax.errors import InputError, RunError
+from covjax.evaluation import runner
 from covjax.evaluation.delivered import confusion_of
 from covjax.evaluation.options import make_options
 from covjax.evaluation.postprocess import remove_small
@@ -148,7 +149,7 @@ def test_features_are_thinned_evenly_where_there_are_too_many(
 ):
     with np.load(trained[0] / "results" / "test" / "features.npz") as found:
         whole = found["features"], found["id"]
-    monkeypatch.setattr(evaluate, "MAX_FEATURES", 64 * (len(whole[1]) // 3 + 1))
+    monkeypatch.setattr(runner, "MAX_FEATURES", 64 * (len(whole[1]) // 3 + 1))
     evaluate_run(workdir, batch_size=2)
     with np.load(results / "features.npz") as found:
         np.testing.assert_allclose(found["features"], whole[0][::3], rtol=1e-3, atol=1e-3)

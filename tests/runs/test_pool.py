@@ -10,8 +10,9 @@ import pytest
 from covjax.data.prepared.dataset import Prepared
 from covjax.data.splits.splits import count_notes
 from covjax.errors import InputError
+from covjax.evaluation.outputs import outputs_to_arrays
 from covjax.report import build_report, summary_table
-from covjax.runs import evaluate, pool
+from covjax.runs import pool
 from covjax.runs.evaluate import evaluate_run
 from covjax.runs.pool import pool_runs
 
@@ -104,7 +105,7 @@ def test_notes_of_a_slice_are_counted_one_by_one():
     )  # fmt: skip
     places = np.arange(2)
     pooled, _ = pool._joined(
-        {"fingerprint": "f", "source": "s"}, [evaluate.rows_to_arrays({}, data, places)]
+        {"fingerprint": "f", "source": "s"}, [outputs_to_arrays({}, data, places)]
     )
     assert count_notes(pooled, places) == count_notes(data, places) == {"one": 2, "two": 1}
 
