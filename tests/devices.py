@@ -6,6 +6,7 @@ conftest.py.
 """
 
 import sys
+import warnings
 from functools import partial
 from types import SimpleNamespace
 
@@ -210,6 +211,7 @@ def stochastic_pooling():
 
 
 def main(out):
+    warnings.filterwarnings("error", message=".*donated")  # copies of a state, or two in memory
     found = {"devices": np.array(jax.local_device_count())} | options() | stochastic_pooling()
     for name in ("classifier", "segmenter"):
         config = stage_config(name)
