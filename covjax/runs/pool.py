@@ -253,7 +253,7 @@ def _read_summary(workdir: Path, part: str) -> dict[str, Any]:
 
 
 def read_rows(workdir: Path, part: str) -> dict[str, np.ndarray]:
-    """Returns the arrays of rows.npz that an evaluation left, see `rows_from_arrays`."""
+    """Returns the arrays of rows.npz that an evaluation left, see `outputs_from_arrays`."""
     path = workdir / "results" / part / "rows.npz"
     return read_arrays(path, _evaluate_again(workdir, part))
 
