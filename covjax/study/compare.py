@@ -160,7 +160,10 @@ def _infected_pixels(counts: Counts) -> np.ndarray:
 
 
 # What every slice weighs in a score, [N].
-WEIGHTS = {_dice_per_slice: _defined, _dice_pooled: lambda counts: _infected_pixels(counts).sum(0)}
+WEIGHTS: dict[Callable[[Counts], Statistic], Callable[[Counts], np.ndarray]] = {
+    _dice_per_slice: _defined,
+    _dice_pooled: lambda counts: _infected_pixels(counts).sum(0),
+}
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
@@ -172,7 +175,7 @@ def _mean(values: np.ndarray, axis: int) -> np.ndarray:
 def _score(
     make: Callable[[Counts], Statistic], counts: Counts, patients: Sequence[str]
 ) -> dict[str, Any]:
-    some, patients = _of_slices(counts, counts.tested.any(0), patients)
+    some, patients = _of_slices(counts, np.any(counts.tested, 0), patients)
     if not patients:
         return score(None, 0, reason="no run is finished")
     statistic = make(some)
@@ -192,8 +195,8 @@ def _difference(
     both = one.tested & other.tested
     one = one._replace(tested=both)
     other = other._replace(tested=both)
-    some, owners = _of_slices(one, both.any(0), patients)
-    rest, _ = _of_slices(other, both.any(0), patients)
+    some, owners = _of_slices(one, np.any(both, 0), patients)
+    rest, _ = _of_slices(other, np.any(both, 0), patients)
     by_seed = [_value(make, one, seed) - _value(make, other, seed) for seed in range(len(both))]
     told = [None if np.isnan(value) else float(value) for value in by_seed]
     together = Counts(*(np.concatenate(pair, 1) for pair in zip(some, rest, strict=True)))
