@@ -22,7 +22,8 @@ from covjax.files import write_json
 from covjax.report import build_screening
 from covjax.screening import inputs as screened
 from covjax.screening import screen as screening
-from covjax.screening.screen import overlay, screen
+from covjax.screening.overlays import overlay
+from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
 from covjax.settings.config import read_config
 from tests.data.written import SPACING, dicom_slice, save, scan, write_nifti, write_series
@@ -264,9 +265,9 @@ def test_scans_that_are_done_are_kept_and_not_screened_again(trained, tmp_path, 
         screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
     (tmp_path / "in" / "b.nii").write_bytes(whole)
     screened = []
-    real = screening._screen_scan
+    real = screening.screen_scan
     monkeypatch.setattr(
-        screening, "_screen_scan", lambda job, scan: screened.append(scan.name) or real(job, scan)
+        screening, "screen_scan", lambda job, scan: screened.append(scan.name) or real(job, scan)
     )
     screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
     assert screened == ["b", "c"]
@@ -282,14 +283,14 @@ def test_what_was_skipped_before_a_stop_is_named_after_it(
     trained, pictures, tmp_path, monkeypatch, on_error
 ):
     (pictures / "z.png").write_bytes(b"not a picture")
-    real = screening._screen_scan
+    real = screening.screen_scan
 
     def stopped(job, scan):
         if scan.name == "sub":
             raise KeyboardInterrupt
         return real(job, scan)
 
-    monkeypatch.setattr(screening, "_screen_scan", stopped)
+    monkeypatch.setattr(screening, "screen_scan", stopped)
     with pytest.raises(KeyboardInterrupt):
         screen(trained[0], pictures, tmp_path / "out", on_error="skip")
     monkeypatch.undo()
