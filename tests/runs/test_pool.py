@@ -153,7 +153,7 @@ def test_pooling_again_what_was_pooled_is_refused_and_so_is_what_does_not_fit(fo
         assert "\n" not in str(caught.value)
         assert not list(tmp_path.glob("out*"))
 
-    refused("one run", a)
+    refused("two runs or more", a)
     refused(f"{whole}: .* slices, first .* are in the test part of {a} too", a, whole)
     other = copied(a, tmp_path / "other", fingerprint="f" * 16)
     shutil.copytree(b / "results", other / "results")
