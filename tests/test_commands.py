@@ -63,3 +63,26 @@ def test_a_study_needs_one(run_command, tmp_path):
     )
     assert done.returncode == 1 and "--config: has no study" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["train", "study", "protocols", "audit", "preview"])
+def test_a_file_without_a_field_gets_one_line(run_command, tmp_path, command):
+    base = "study.get_config('pooling')" if command == "study" else "framework.get_config()"
+    (tmp_path / "mine.py").write_text(
+        "from configs import framework, study\n"
+        f"def get_config():\n    config = {base}.copy_and_resolve_references()\n"
+        "    config.unlock()\n    del config.xla_flags\n    return config\n"
+    )
+    output = "--workdir" if command in ("train", "study") else "--output"
+    arguments = [f"--config={tmp_path / 'mine.py'}", f"{output}={tmp_path / 'out.png'}"]
+    done = run_command(f"covjax.commands.{command}", *arguments)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "xla_flags" in done.stderr and not (tmp_path / "out.png").exists()
+
+
+def test_a_picture_of_augmentation_is_a_png(run_command, tmp_path):
+    done = run_command("train.py", "--config=configs/quickstart.py", "--show_augmentation=x.jpg")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: x.jpg: must end in .png, the picture is one\n",
+    )

@@ -22,7 +22,7 @@ _OUTPUT = define_output(FLAGS, "PNG to write.")
 def preview() -> None:
     output = Path(_OUTPUT.value)
     if output.suffix.lower() != ".png":
-        raise InputError(f"--output: {output} must end in .png")
+        raise InputError(f"{output}: must end in .png, the picture is one")
     write_whole(output, augmentation_grid(preview_augmentation(_CONFIG.value)))
     print(output)
 

@@ -7,11 +7,10 @@ covjax protocols --output OUT --workdir runs/NAME
 from pathlib import Path
 
 from covjax.commands import cli
-from covjax.commands.config_flag import define_config
+from covjax.commands.config_flag import define_config, use_config_flags
 from covjax.commands.shared_flags import define_output, define_workdir
 from covjax.report import build_protocols_page, protocols_table
 from covjax.runs.protocols import run_protocols
-from covjax.runtime import use_xla_flags
 from covjax.settings.config import read_config
 
 FLAGS = cli.new_flags()
@@ -24,7 +23,7 @@ def protocols() -> None:
     cli.check_one_of(FLAGS, "config", "workdir")
     output = Path(_OUTPUT.value)
     config = _CONFIG.value or read_config(Path(_WORKDIR.value))
-    use_xla_flags(config.xla_flags)
+    use_config_flags(config)
     run_protocols(config, output)
     print(protocols_table(output))
     print(f"protocols: {build_protocols_page(output)}")

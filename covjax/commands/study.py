@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from covjax.commands import cli
-from covjax.commands.config_flag import define_config
+from covjax.commands.config_flag import define_config, use_config_flags
 from covjax.commands.shared_flags import define_workdir
 from covjax.errors import InputError
 from covjax.report import build_study_page, study_table
-from covjax.runtime import use_xla_flags
 from covjax.study import run_study
 
 FLAGS = cli.new_flags()
@@ -31,7 +30,7 @@ def study() -> None:
 
 def train_variants(config: Any, workdir: Path) -> None:
     """Trains and compares the variants of a configuration with a study; prints what came out."""
-    use_xla_flags(config.xla_flags)
+    use_config_flags(config)
     run_study(config, workdir)
     print(study_table(workdir))
     print(f"study: {build_study_page(workdir)}")

@@ -11,11 +11,10 @@ configs/study.py:pooling, is a study: see covjax study.
 from pathlib import Path
 
 from covjax.commands import cli, study
-from covjax.commands.config_flag import define_config
+from covjax.commands.config_flag import define_config, use_config_flags
 from covjax.commands.evaluate import show
 from covjax.commands.shared_flags import define_workdir
 from covjax.runs.train import train_run
-from covjax.runtime import use_xla_flags
 
 FLAGS = cli.new_flags()
 _CONFIG = define_config(FLAGS)
@@ -28,7 +27,7 @@ def train() -> None:
     if "study" in config:
         study.train_variants(config, workdir)
         return
-    use_xla_flags(config.xla_flags)
+    use_config_flags(config)
     train_run(config, workdir)
     show(workdir)
 

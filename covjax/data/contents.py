@@ -11,7 +11,7 @@ from typing import Any
 
 from covjax.data.formats.damage import reading
 from covjax.errors import InputError
-from covjax.files import write_whole
+from covjax.files import read_json_or_empty, write_whole
 
 THREADS = 4
 PRIVATE = 0o600  # names of files may be names of patients
@@ -34,7 +34,7 @@ def digests(root: Path, files: Sequence[Path], memory: Path) -> dict[Path, str]:
     """
     name = str(root.resolve()).encode(errors="surrogateescape")
     place = memory / f"digests-{hashlib.sha256(name).hexdigest()[:16]}"
-    known = _remembered(place)
+    known = read_json_or_empty(place)
     states = {}
     found = {}
     for path in dict.fromkeys(files):
@@ -64,14 +64,6 @@ def contents(root: Path, found: dict[Path, str]) -> Contents:
 def origin(*parts: Any) -> str:
     """Returns from which file contents a slice was read: the same for the same bytes anywhere."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _remembered(place: Path) -> dict[str, list[Any]]:
-    try:
-        known = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def _digest(path: Path) -> str:

@@ -1,8 +1,9 @@
 """Running a trained stage over all slices of a reader, with a progress bar and a stopwatch."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tqdm import tqdm
@@ -29,6 +30,11 @@ class Runner:
     save: Save | None = None
     saved: tuple[str, ...] = ()  # rows that go to `save` as they come
 
+    @cached_property
+    def _predict(self) -> Callable[..., Iterator[Rows]]:
+        # Made once, because every predictor compiles its own programs.
+        return make_predictor(self.stage, self.stage.task.keep, self.options, self.unit)
+
     def run(self, reader: SliceReader, keep: Collection[str]) -> tuple[Rows, float]:
         """Returns the rows of all slices, and seconds, those of compiling left out.
 
@@ -53,10 +59,9 @@ class Runner:
         return collect(parts), (time.perf_counter() - start) * len(reader) / timed
 
     def _rows(self, reader: SliceReader, keep: Collection[str]) -> Iterator[Rows]:
-        predict = make_predictor(self.stage, self.stage.task.keep, self.options, self.unit)
         batches = eval_batches(reader, batch_size=self.batch_size)
         try:
-            yield from predict(self.variables, batches, keep={*keep, *self.saved})
+            yield from self._predict(self.variables, batches, keep={*keep, *self.saved})
         except NotFinite as error:
             raise error.of(reader.data.ids[reader.indices[error.position]]) from None
 

@@ -1,8 +1,6 @@
 """Reads result files; every problem with one is an InputError that names the file."""
 
 import csv
-import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from covjax import files
 from covjax.errors import InputError
 
 EVALUATE = "run the evaluation again"
@@ -18,15 +17,7 @@ Columns = dict[str, NDArray[Any]]
 
 def read_json(path: Path, remedy: str = EVALUATE) -> dict[str, Any]:
     """Returns the JSON object in a file, {} if the file does not exist."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is not valid JSON ({error}), {remedy}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold a JSON object, {remedy}")
-    return content
+    return files.read_json(path, remedy) if path.is_file() else {}
 
 
 def read_rows(path: Path, columns: Iterable[str], remedy: str = EVALUATE) -> list[dict[str, str]]:
@@ -77,11 +68,8 @@ def read_arrays(
     """
     if not path.is_file():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in dimensions}
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged or of another kind ({error}), {remedy}") from error
+    with files.damage_named(path, remedy), np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in dimensions}
     wrong = [name for name, array in arrays.items() if array.ndim != dimensions[name]]
     shapes = {array.shape for array in arrays.values() if array.ndim == 3}
     if wrong or len({len(array) for array in arrays.values()}) != 1 or len(shapes) > 1:

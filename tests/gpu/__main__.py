@@ -25,7 +25,7 @@ from tests.gpu.findings import failures, table
 from tests.places import ROOT
 
 PARTS = ("parity", "speed", "loop", "resume")
-LIMIT = 360  # seconds a part may take
+LIMIT = 300  # seconds after which a part starts nothing more
 GRACE = 60  # seconds more until it is killed
 
 
@@ -35,7 +35,9 @@ def main() -> int:
     )
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="default: all four")
     parser.add_argument("--small", action="store_true", help="a trial on a CPU")
-    parser.add_argument("--limit", type=int, default=LIMIT, help="seconds a part may take")
+    parser.add_argument(
+        "--limit", type=int, default=LIMIT, help="seconds after which a part starts nothing more"
+    )
     parser.add_argument("--output", default=str(Path(os.environ.get("OUT", ".")) / "gpu.json"))
     options = parser.parse_args()
     found = {}

@@ -46,13 +46,18 @@ def killed_and_resumed(notes: Notes, folder: Path) -> None:
     killed = folder / "killed"
     if not run_command(notes, "left alone", "train.py", *flags, f"--workdir={whole}"):
         return
-    kill_after_a_checkpoint([*flags, f"--workdir={killed}"], killed)
+    if not kill_after_a_checkpoint([*flags, f"--workdir={killed}"], killed):
+        raise RuntimeError("the run ended before it could be killed")
     if run_command(notes, "resumed", "train.py", *flags, f"--workdir={killed}"):
-        same = digests(whole) == digests(killed)
+        expected = digests(whole)
+        if not expected:
+            raise RuntimeError("the run left no table of predictions")
+        same = digests(killed) == expected
         notes.add("killed and resumed", same_bits=same, **({} if same else {"error": "other bits"}))
 
 
-def kill_after_a_checkpoint(flags: list[str], workdir: Path) -> None:
+def kill_after_a_checkpoint(flags: list[str], workdir: Path) -> bool:
+    """Returns whether the run was still training when it was killed."""
     process = subprocess.Popen(
         [sys.executable, "train.py", *flags], cwd=ROOT, stdout=subprocess.DEVNULL
     )
@@ -60,7 +65,7 @@ def kill_after_a_checkpoint(flags: list[str], workdir: Path) -> None:
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    return process.wait() == -signal.SIGKILL
 
 
 def digests(workdir: Path) -> dict[str, str]:

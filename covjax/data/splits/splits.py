@@ -1,6 +1,5 @@
 """Splits and folds by patient: made once, stratified, written down, and never overlapping."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from covjax.data.splits.blocks import block_parts
 from covjax.data.splits.listed import listed_parts
 from covjax.data.splits.published import held_out, source_folds, source_parts
 from covjax.errors import InputError, unknown
+from covjax.files import damage_named, read_json
 
 PARTS = ("train", "val", "test")
 RULES = {
@@ -172,19 +172,13 @@ def _remedy(splits: dict[str, Any]) -> str:
 
 def read_splits(path: Path) -> dict[str, Any]:
     """Reads and checks a splits.json. Raises InputError when it is missing, damaged or leaks."""
-    try:
-        splits = json.loads(path.read_text(encoding="utf-8"))
-        for field in ("source", "fingerprint", "by", "slices"):
-            splits[field]
+    remedy = "restore it or train again with another --workdir"
+    with damage_named(path, remedy, "is this the workdir of a run?"):
+        splits = read_json(path, remedy, "is this the workdir of a run?")
+        absent = [name for name in ("source", "fingerprint", "by", "slices") if name not in splits]
+        if absent:
+            raise ValueError(f"no field '{absent[0]}'")
         check_splits(splits, path)
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing, is this the workdir of a run?") from None
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"{path}: damaged ({error}), restore it or train again with another --workdir"
-        ) from None
     return splits
 
 
