@@ -2,6 +2,8 @@
 
 import pkgutil
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -86,3 +88,17 @@ def test_a_picture_of_augmentation_is_a_png(run_command, tmp_path):
         1,
         "error: x.jpg: must end in .png, the picture is one\n",
     )
+
+
+def test_the_installed_command_finds_configurations(tmp_path):
+    """It starts without the current folder among the places to import from."""
+    code = "import sys; from covjax.commands.__main__ import main; sys.exit(main())"
+    arguments = ["train", "--config=configs/quickstart.py", f"--workdir={tmp_path}/run"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *arguments, "--config.seed=-1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1:] == ["error: seed: -1 must be 0 or more"]

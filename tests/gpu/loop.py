@@ -32,7 +32,7 @@ def quickstart(notes: Notes, workdir: Path) -> None:
 
 def whole_loop(notes: Notes, folder: Path) -> None:
     """CoV-CTNet at 82x82, first from slices on disk, then from slices in memory."""
-    slices = 64 if notes.small else CT_SLICES
+    slices = 240 if notes.small else CT_SLICES
     batch = 8 if notes.small else CT_BATCH
     with notes.attempt("bare step"):
         train, _ = covjax_functions("cov_ctnet", "float32", batch)
@@ -45,7 +45,7 @@ def whole_loop(notes: Notes, folder: Path) -> None:
             "--config=configs/cov_ctnet.py",
             f"--workdir={workdir}",
             f"--config.data.prepared_dir={folder / 'prepared'}",
-            f"--config.data.phantom.patients={slices // 20 or 8}",
+            f"--config.data.phantom.patients={slices // 20}",
             "--config.data.phantom.slices_per_patient=20",
             "--config.data.phantom.size=96",
             f"--config.data.cache={cached}",
