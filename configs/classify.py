@@ -21,10 +21,10 @@ within five steps. Every field is a flag, those of the network too: --config.cla
 
 from ml_collections import ConfigDict
 
-from configs import common
 from covjax.errors import InputError, unknown
 from covjax.models import list_models, model_class, model_options
 from covjax.pretrained import PACKAGE
+from covjax.settings import default_config, read_arguments
 
 # whose loss is not finite after a few steps on the paper's scale of 0..255
 WITHOUT_BATCH_NORM = ("vgg16", "vgg19")
@@ -36,14 +36,14 @@ CHOICES = {
 
 
 def get_config(arguments=""):
-    chosen = common.arguments(arguments, model="cov_ctnet", init="scratch", input="dwt")
+    chosen = read_arguments(arguments, model="cov_ctnet", init="scratch", input="dwt")
     for field, value in chosen.items():
         if value not in CHOICES[field]:
             raise unknown(field, value, CHOICES[field])
     name = chosen["model"]
     network = model_class(chosen["model"])
-    config = common.run()
-    config.classifier = stage = common.classifier()
+    config = default_config("classifier")
+    stage = config.classifier
     stage.model = ConfigDict({"name": name, **model_options(name)})
     stage.input.enhance = "paper_text" if chosen["input"] == "dwt" else "none"
     if name in WITHOUT_BATCH_NORM and chosen["init"] == "scratch":

@@ -10,10 +10,8 @@ Expect 10 minutes on two CPU cores for the 829 slices of prlab21 and, on unseen 
 0.10, ROC AUC 0.50 (seed 1). configs/framework.py trains the same network to AUC 0.74.
 """
 
-from configs import common
+from covjax.settings import default_config
 
 
 def get_config():
-    config = common.run()
-    config.classifier = common.classifier()
-    return config.lock()
+    return default_config("classifier").lock()

@@ -13,10 +13,8 @@ of prlab21 (calculated). Measured with static attention, seed 1 and
 patients lesion Dice 0.30 pooled, 0.26 per slice (validation: 0.61 pooled).
 """
 
-from configs import common
+from covjax.settings import default_config
 
 
 def get_config():
-    config = common.run()
-    config.segmenter = common.segmenter()
-    return config.lock()
+    return default_config("segmenter").lock()

@@ -15,13 +15,11 @@ Expect, on the 829 slices of prlab21 and two CPU cores: 6 minutes for the classi
 accuracy 0.69, MCC 0.39, ROC AUC 0.74, lesion Dice 0.36 pooled and 0.28 per slice.
 """
 
-from configs import common
+from covjax.settings import default_config
 
 
 def get_config():
-    config = common.run()
-    config.classifier = common.classifier()
-    config.segmenter = common.segmenter()
+    config = default_config("classifier", "segmenter")
     for stage in (config.classifier, config.segmenter):
         stage.augment.update(rotation=15.0, scale=0.15, intensity=0.2)
         stage.optimizer.update(schedule="cosine", momentum=0.9, ema=0.98)

@@ -10,14 +10,15 @@ Networks: covjax.models.list_models("segmentation"), segnet_plain if none is nam
 a classifier's published weights and gets the input that they expect.
 """
 
-from configs import common, framework
+from configs import framework
 from covjax.errors import InputError, unknown
 from covjax.models import create_model, model_options, published
 from covjax.pretrained import PACKAGE
+from covjax.settings import read_arguments
 
 
 def get_config(arguments=""):
-    chosen = common.arguments(arguments, model="segnet_plain", init="scratch")
+    chosen = read_arguments(arguments, model="segnet_plain", init="scratch")
     if chosen["init"] not in ("scratch", "tl"):
         raise unknown("init", chosen["init"], ("scratch", "tl"))
     name = chosen["model"]

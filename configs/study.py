@@ -16,10 +16,9 @@ beside them), so a run on prlab21 takes 6 to 8 minutes, 3 variants, as --config.
 them, of 2 seeds and 4 folds 3 hours, and all poolings a day (calculated).
 """
 
-from ml_collections import ConfigDict
-
 from configs import framework
 from covjax.errors import unknown
+from covjax.settings import default_study
 
 
 def pooling():
@@ -92,15 +91,6 @@ def get_config(study="pooling"):
     config.segmenter.input.size = (128, 128)
     config.segmenter.model.features = 32
     config.split.folds = 4
-    config.study = dict(
-        name=study,
-        reference=reference,  # the variant from which differences are told
-        seeds=(0, 1),
-        folds=(),  # some of the split.folds folds; empty: all
-        only="",  # some of the variants, as a,b; empty: all
-        # In this order in the table.
-        variants=ConfigDict(
-            {name: {"segmenter": fields} for name, fields in variants.items()}, sort_keys=False
-        ),
-    )
+    fields = {name: {"segmenter": fields} for name, fields in variants.items()}
+    config.study = default_study(fields, name=study, reference=reference)
     return config.lock()

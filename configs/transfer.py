@@ -19,14 +19,15 @@ all layers learn; fine-tuning keeps the first stages of Lite0 as they are (one s
 AUC 0.87 so, 0.81 when all layers learned, for 10 epochs and without blur).
 """
 
-from configs import classify, common
+from configs import classify
 from covjax.errors import unknown
+from covjax.settings import read_arguments
 
 FROZEN = {"efficientnet_lite0": "stem/*,blocks_0*,blocks_1*,blocks_2*,blocks_3*"}
 
 
 def get_config(arguments=""):
-    chosen = common.arguments(arguments, model="efficientnet_lite0", init="tl")
+    chosen = read_arguments(arguments, model="efficientnet_lite0", init="tl")
     if chosen["init"] not in classify.CHOICES["init"]:
         raise unknown("init", chosen["init"], classify.CHOICES["init"])
     config = classify.get_config(f"model={chosen['model']},init=tl,input=original").unlock()

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from covjax.preprocess.enhance import enhance
-from covjax.settings.config import read_config
+from covjax.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 TRUE = "#56B4E9"
@@ -18,11 +18,11 @@ PREDICTED = "#E69F00"
 
 
 def main(workdir: Path) -> None:
-    config = read_config(workdir)
+    config = load_settings(workdir)
     examples = np.load(workdir / "results" / "test" / "examples.npz")
     chosen = int(np.flatnonzero(examples["rank"] == "median")[0])
     image = examples["image"][chosen]
-    preset = config.classifier.input
+    preset = config.stages["classifier"].input
     seen = enhance(image[None, ..., None], preset.enhance, preset.gain, tuple(preset.size))[
         0, ..., 0
     ]

@@ -8,7 +8,6 @@ import sys
 import jax
 import numpy as np
 import pytest
-from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.commands import FEW_COLLECTIONS, Commands
@@ -22,9 +21,6 @@ QUICK = "--xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
-# The same cases each time: what passes here passes in CI. --hypothesis-profile=default draws others.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
 gc.set_threshold(*FEW_COLLECTIONS)
 sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
 
@@ -97,9 +93,10 @@ def on_devices(tmp_path_factory):
 def trained(tmp_path_factory):
     """(workdir, config) of a finished run of both stages."""
     from covjax.runs.train import train_run
+    from covjax.settings import read_settings
     from tests.trained import tiny_config
 
     folder = tmp_path_factory.mktemp("run")
     config = tiny_config(folder)
-    train_run(config, folder / "workdir")
+    train_run(read_settings(config), folder / "workdir")
     return folder / "workdir", config

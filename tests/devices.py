@@ -8,7 +8,6 @@ conftest.py.
 import sys
 import warnings
 from functools import partial
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +25,7 @@ from covjax.ops.synchronise import synchronised
 from covjax.optim.optimizer import make_optimizer, make_schedule
 from covjax.parallel import AXIS, pmap_eval, pmap_train, replicate, round_up, shard, unshard
 from covjax.preprocess.network_input import Normalization, slice_size
+from covjax.settings import read_settings
 from covjax.stages.stage import Statistics, init_variables, make_model, make_stage
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.state import create_state
@@ -39,9 +39,10 @@ SLICES = 13
 SIZES = (48, 40)  # of the network's picture
 
 
-def stage_config(name):
-    config = framework.get_config().copy_and_resolve_references()[name]
-    config.unlock()
+def stage_config(name, dtype="float32"):
+    run = framework.get_config().unlock()
+    config = run[name]
+    config.dtype = dtype
     config.input.update(size=SIZES, slice_size=(64, 64))
     # An area of one value, cut out or moved in from outside, makes ties in a max-pool, which
     # rounding decides. So nothing is cut out, and only the segmenter's slices are moved.
@@ -58,7 +59,7 @@ def stage_config(name):
     )
     if name == "segmenter":
         config.model.features = 8
-    return config
+    return read_settings(run).stages[name]
 
 
 def slices(config, count, seed=0):
@@ -142,8 +143,7 @@ def cuda_program(name, dtype, variables):
     """The training step as XLA gets it on an NVIDIA GPU, which it takes none to write down:
     StableHLO.
     """
-    config = stage_config(name)
-    config.dtype = dtype
+    config = stage_config(name, dtype)
     stage = make_stage(name, config, made_up_statistics(config))
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, STEPS, 1))
     step = jax.jit(pmap_train(partial(train_step, stage=stage, optimizer=optimizer)))
@@ -185,7 +185,7 @@ def options():
         predict = make_predictor(
             stage, ("predicted", "features"), make_options(("flips", "scales"), 4)
         )
-        items = slices(SimpleNamespace(input=stage.config.input), SLICES)
+        items = slices(stage.config, SLICES)
         for size in (1, 8):
             rows = collect(predict({}, eval_batches(items, batch_size=round_up(size))))
             found |= flat(f"{name} options{size}", stacked(rows))

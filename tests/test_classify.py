@@ -7,7 +7,7 @@ import pytest
 from configs import classify
 from covjax.errors import InputError
 from covjax.models import list_models, model_class
-from covjax.settings.config import check_config, settled
+from covjax.settings import read_settings
 
 NETWORKS = list_models("classification")
 PUBLISHED = [name for name in NETWORKS if hasattr(model_class(name), "pretrained_input")]
@@ -15,8 +15,9 @@ PUBLISHED = [name for name in NETWORKS if hasattr(model_class(name), "pretrained
 
 @pytest.mark.parametrize("name, input", list(itertools.product(NETWORKS, ("dwt", "original"))))
 def test_rows_from_scratch(name, input):
-    stage = settled(classify.get_config(f"model={name},init=scratch,input={input}")).classifier
-    check_config(classify.get_config(f"model={name},input={input}"))
+    config = classify.get_config(f"model={name},init=scratch,input={input}")
+    stage = read_settings(config).stages["classifier"]
+    read_settings(classify.get_config(f"model={name},input={input}"))
     assert (stage.model.name, stage.input.channels, stage.init.weights) == (name, 1, "none")
     assert stage.input.enhance == ("paper_text" if input == "dwt" else "none")
     assert stage.input.normalize == ("standardize" if name in ("vgg16", "vgg19") else "zero_center")
@@ -26,20 +27,19 @@ def test_rows_from_scratch(name, input):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_rows_from_published_weights(name):
     config = classify.get_config(f"model={name},init=tl,input=original")
-    stage = settled(config).classifier
+    if config.classifier.init.weights != "package":
+        with pytest.raises(
+            InputError, match=f"empty, name the file that holds the weights of {name}"
+        ):
+            read_settings(config)
+        config.classifier.init.weights = "weights.pth"
+    stage = read_settings(config).stages["classifier"]
     assert stage.input.size == (model_class(name).pretrained_input.size,) * 2
     assert (stage.input.channels, stage.input.enhance, stage.input.normalize) == (
         3,
         "none",
         "pretrained",
     )
-    if stage.init.weights != "package":
-        with pytest.raises(
-            InputError, match=f"empty, name the file that holds the weights of {name}"
-        ):
-            check_config(config)
-        config.classifier.init.weights = "weights.pth"
-    check_config(config)
 
 
 def test_only_fields_that_a_network_has():

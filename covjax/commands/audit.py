@@ -13,6 +13,7 @@ from covjax.commands.config_flag import define_config
 from covjax.commands.shared_flags import define_output, define_workdir
 from covjax.report import audit_table, build_audit_page
 from covjax.runs.audit import audit_run, audit_source
+from covjax.settings import read_settings
 
 SERIOUS = 3  # exit status
 
@@ -29,9 +30,9 @@ def audit() -> int:
         output = Path(_OUTPUT.value or workdir / "audit")
         serious = audit_run(workdir, output)
     else:
-        config = _CONFIG.value
-        output = Path(_OUTPUT.value or f"runs/audit_{config.data.source}")
-        serious = audit_source(config, output)
+        settings = read_settings(_CONFIG.value)
+        output = Path(_OUTPUT.value or f"runs/audit_{settings.data.source}")
+        serious = audit_source(settings, output)
     print(audit_table(output))
     print(f"audit: {build_audit_page(output)}")
     return SERIOUS if serious else 0

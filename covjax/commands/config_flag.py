@@ -10,7 +10,6 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from covjax.errors import InputError, unknown
-from covjax.runtime import use_xla_flags
 
 MEANING = "Configuration file, see configs/; --config.SECTION.FIELD=VALUE sets a field of it."
 
@@ -20,14 +19,6 @@ def define_config(own: flags.FlagValues) -> flags.FlagHolder[ConfigDict | None]:
     return config_flags.DEFINE_config_file(
         "config", None, MEANING, lock_config=True, flag_values=own
     )
-
-
-def use_config_flags(config: ConfigDict) -> None:
-    """Sets the XLA flags that a configuration asks for, before jax computes anything.
-
-    A file without the field is refused later, with all that it lacks.
-    """
-    use_xla_flags(config.get("xla_flags", "none"))
 
 
 def field_problem(message: str) -> str | None:

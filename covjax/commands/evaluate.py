@@ -19,7 +19,7 @@ from covjax.evaluation.options import make_options
 from covjax.report import build_report, summary_table
 from covjax.runs.evaluate import evaluate_run
 from covjax.runtime import use_xla_flags
-from covjax.settings.config import read_config
+from covjax.settings import load_settings
 
 FLAGS = cli.new_flags()
 _WORKDIR = define_workdir(FLAGS)
@@ -44,7 +44,7 @@ _EXPLAIN = flags.DEFINE_bool(
 def evaluate() -> None:
     workdir = Path(_WORKDIR.value)
     options = make_options(_TTA.value, _MIN_SIZE.value)
-    use_xla_flags(read_config(workdir).xla_flags)
+    use_xla_flags(load_settings(workdir).xla_flags)
     evaluate_run(
         workdir,
         _SPLIT.value,

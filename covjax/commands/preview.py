@@ -13,6 +13,7 @@ from covjax.errors import InputError
 from covjax.files import write_whole
 from covjax.report import augmentation_grid
 from covjax.runs.preview import preview_augmentation
+from covjax.settings import read_settings
 
 FLAGS = cli.new_flags()
 _CONFIG = define_config(FLAGS)
@@ -23,7 +24,7 @@ def preview() -> None:
     output = Path(_OUTPUT.value)
     if output.suffix.lower() != ".png":
         raise InputError(f"{output}: must end in .png, the picture is one")
-    write_whole(output, augmentation_grid(preview_augmentation(_CONFIG.value)))
+    write_whole(output, augmentation_grid(preview_augmentation(read_settings(_CONFIG.value))))
     print(output)
 
 

@@ -7,11 +7,12 @@ covjax protocols --output OUT --workdir runs/NAME
 from pathlib import Path
 
 from covjax.commands import cli
-from covjax.commands.config_flag import define_config, use_config_flags
+from covjax.commands.config_flag import define_config
 from covjax.commands.shared_flags import define_output, define_workdir
 from covjax.report import build_protocols_page, protocols_table
 from covjax.runs.protocols import run_protocols
-from covjax.settings.config import read_config
+from covjax.runtime import use_xla_flags
+from covjax.settings import load_settings, read_settings
 
 FLAGS = cli.new_flags()
 _OUTPUT = define_output(FLAGS, "Folder for the runs of all protocols and their page.")
@@ -22,9 +23,10 @@ _WORKDIR = define_workdir(FLAGS, "Folder of a run whose configuration is taken."
 def protocols() -> None:
     cli.check_one_of(FLAGS, "config", "workdir")
     output = Path(_OUTPUT.value)
-    config = _CONFIG.value or read_config(Path(_WORKDIR.value))
-    use_config_flags(config)
-    run_protocols(config, output)
+    config = _CONFIG.value
+    settings = read_settings(config) if config else load_settings(Path(_WORKDIR.value))
+    use_xla_flags(settings.xla_flags)
+    run_protocols(settings, output)
     print(protocols_table(output))
     print(f"protocols: {build_protocols_page(output)}")
 

@@ -21,7 +21,7 @@ from covjax.evaluation.options import make_options
 from covjax.report import build_screening
 from covjax.runtime import use_xla_flags
 from covjax.screening import screen as screening
-from covjax.settings.config import read_config
+from covjax.settings import load_settings
 
 FLAGS = cli.new_flags()
 _WORKDIR = define_workdir(FLAGS)
@@ -63,7 +63,7 @@ def screen() -> None:
     workdir = Path(_WORKDIR.value)
     output = Path(_OUTPUT.value)
     options = make_options(_TTA.value, _MIN_SIZE.value)
-    use_xla_flags(read_config(workdir).xla_flags)
+    use_xla_flags(load_settings(workdir).xla_flags)
     found = screening.screen(
         workdir,
         Path(_INPUT.value),

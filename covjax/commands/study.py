@@ -7,13 +7,14 @@ Run the same command again to go on; runs that are finished are kept.
 """
 
 from pathlib import Path
-from typing import Any
 
 from covjax.commands import cli
-from covjax.commands.config_flag import define_config, use_config_flags
+from covjax.commands.config_flag import define_config
 from covjax.commands.shared_flags import define_workdir
 from covjax.errors import InputError
 from covjax.report import build_study_page, study_table
+from covjax.runtime import use_xla_flags
+from covjax.settings import RunSettings, read_settings
 from covjax.study import run_study
 
 FLAGS = cli.new_flags()
@@ -22,16 +23,16 @@ _WORKDIR = define_workdir(FLAGS, "Folder of the study: its runs, comparison, pag
 
 
 def study() -> None:
-    config = _CONFIG.value
-    if "study" not in config:
+    settings = read_settings(_CONFIG.value)
+    if settings.study is None:
         raise InputError("--config: has no study, name one, e.g. configs/study.py:pooling")
-    train_variants(config, Path(_WORKDIR.value))
+    train_variants(settings, Path(_WORKDIR.value))
 
 
-def train_variants(config: Any, workdir: Path) -> None:
+def train_variants(settings: RunSettings, workdir: Path) -> None:
     """Trains and compares the variants of a configuration with a study; prints what came out."""
-    use_config_flags(config)
-    run_study(config, workdir)
+    use_xla_flags(settings.xla_flags)
+    run_study(settings, workdir)
     print(study_table(workdir))
     print(f"study: {build_study_page(workdir)}")
 

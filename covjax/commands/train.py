@@ -11,10 +11,12 @@ configs/study.py:pooling, is a study: see covjax study.
 from pathlib import Path
 
 from covjax.commands import cli, study
-from covjax.commands.config_flag import define_config, use_config_flags
+from covjax.commands.config_flag import define_config
 from covjax.commands.evaluate import show
 from covjax.commands.shared_flags import define_workdir
 from covjax.runs.train import train_run
+from covjax.runtime import use_xla_flags
+from covjax.settings import read_settings
 
 FLAGS = cli.new_flags()
 _CONFIG = define_config(FLAGS)
@@ -22,13 +24,13 @@ _WORKDIR = define_workdir(FLAGS, "Folder of this run: checkpoints, results, repo
 
 
 def train() -> None:
-    config = _CONFIG.value
+    settings = read_settings(_CONFIG.value)
     workdir = Path(_WORKDIR.value)
-    if "study" in config:
-        study.train_variants(config, workdir)
+    if settings.study is not None:
+        study.train_variants(settings, workdir)
         return
-    use_config_flags(config)
-    train_run(config, workdir)
+    use_xla_flags(settings.xla_flags)
+    train_run(settings, workdir)
     show(workdir)
 
 

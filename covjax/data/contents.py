@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from covjax.data.formats.damage import reading
+from covjax.data.settings import DataSettings
 from covjax.errors import InputError
 from covjax.files import read_json_or_empty, write_whole
 
@@ -19,7 +20,7 @@ PRIVATE = 0o600  # names of files may be names of patients
 Contents = list[tuple[str, str]]  # (path below the root, digest) of every file
 
 
-def prepared_dir(config: Any) -> Path:
+def prepared_dir(config: DataSettings) -> Path:
     """Where prepared data live: `data.prepared_dir`, or the user's cache."""
     if config.prepared_dir:
         return Path(config.prepared_dir).expanduser()

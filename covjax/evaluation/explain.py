@@ -9,6 +9,7 @@ import numpy as np
 from covjax.errors import InputError
 from covjax.preprocess.enhance import places_of
 from covjax.preprocess.placement import read_at, resized_places
+from covjax.preprocess.settings import InputSettings
 from covjax.stages.stage import Stage
 
 OUTCOMES = ("tp", "fp", "fn", "tn")
@@ -59,7 +60,7 @@ def grad_cam(stage: Stage, variables: Any, images: jax.Array, cls: int = 1) -> j
     return jnp.where(top > 0, heat / jnp.where(top > 0, top, 1), 0)
 
 
-def _over_slices(heat: jax.Array, config: Any, shape: tuple[int, int]) -> jax.Array:
+def _over_slices(heat: jax.Array, config: InputSettings, shape: tuple[int, int]) -> jax.Array:
     """Reads maps [N, h, w], which span a network's input, at the pixels of slices of `shape`; ends
     go on beyond.
     """

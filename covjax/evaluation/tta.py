@@ -8,7 +8,7 @@ from jax import lax
 
 from covjax.errors import InputError
 from covjax.preprocess.enhance import enhance
-from covjax.settings.config import stage_names
+from covjax.settings import RunSettings
 from covjax.stages.stage import Stage, make_model
 
 SCALES = (0.75, 1.0, 1.25)
@@ -50,10 +50,9 @@ def averaged_outputs(
     return {"logits": jnp.log(probability), **mean}
 
 
-def check_tta(config: Any, tta: tuple[str, ...]) -> None:
+def check_tta(config: RunSettings, tta: tuple[str, ...]) -> None:
     """Raises InputError if a view is smaller than a network of a run takes."""
-    for name in stage_names(config) if "scales" in tta else ():
-        stage = config[name]
+    for name, stage in config.stages.items() if "scales" in tta else ():
         least = getattr(make_model(name, stage, data=config.data), "smallest", 1)
         size = _scaled(tuple(stage.input.size), min(SCALES))
         if min(size) < least:

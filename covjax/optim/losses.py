@@ -7,36 +7,23 @@ itself and averaged over the slices, never over the pixels of a whole batch.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from covjax.errors import InputError, unknown
+from covjax.optim.settings import CLASS_WEIGHTS, LOSSES, LossSettings
 
 SampleLoss = tuple[jax.Array, jax.Array]
 
-LOSSES = {
-    "cross_entropy": "-log p of the true class, mean over pixels (the paper's, arXiv:2009.08864)",
-    "focal": "cross entropy times (1 - p)^focal_gamma: easy pixels count little (RetinaNet, arXiv:1708.02002)",
-    "dice": "1 - soft Dice of every class but the background, slice by slice (V-Net, arXiv:1606.04797)",
-    "generalized_dice": "1 - soft Dice of all classes, each weighed by 1 / its pixels squared (arXiv:1707.03237)",
-    "tversky": "as dice, false alarms weighing tversky_alpha, misses tversky_beta (arXiv:1706.05721)",
-    "ce_dice": "cross entropy plus dice, both slice by slice (nnU-Net, arXiv:1904.08128)",
-}
-PER_PIXEL = ("cross_entropy", "focal")  # those a classifier can use too: a slice is then the pixel
-WEIGHTED = (*PER_PIXEL, "ce_dice")  # those that know class weights
-CLASS_WEIGHTS = {
-    "none": "every class weighs 1",
-    "median_frequency": "median(frequency) / frequency, each in the images where the class occurs (arXiv:1411.4734)",
-    "inverse_frequency": "1 / frequency, scaled to mean 1",
-    "sqrt_inverse_frequency": "1 / sqrt(frequency), scaled to mean 1: gentler where lesions are a few per cent",
-}
-
 
 def sample_losses(
-    config: Any, logits: jax.Array, truth: jax.Array, valid: jax.Array, class_weights: jax.Array
+    config: LossSettings,
+    logits: jax.Array,
+    truth: jax.Array,
+    valid: jax.Array,
+    class_weights: jax.Array,
 ) -> SampleLoss:
     """The loss of each sample that `config`, the `loss` section of a stage, names."""
     match config.name:
@@ -192,40 +179,6 @@ def _overlap(
 def _each(loss: jax.Array, true: jax.Array) -> SampleLoss:
     weight = (true.sum(-1) > 0).astype(jnp.float32)
     return loss * weight, weight
-
-
-def check_loss(where: str, config: Any, regions: bool, classes: int = 2) -> None:
-    """Raises InputError naming the field of `config`, the `loss` section called `where`, that
-    cannot be used.
-
-    `regions` says whether the task has regions to compare, as segmentation does; `classes` how many
-    it tells apart.
-    """
-    if config.name not in LOSSES:
-        raise unknown(f"{where}.name", config.name, LOSSES)
-    if config.name not in PER_PIXEL and not regions:
-        raise InputError(
-            f"{where}.name: '{config.name}' compares regions, use {' or '.join(PER_PIXEL)}"
-        )
-    if "," in config.class_weights:
-        class_weights(config.class_weights, np.ones(classes))
-    elif config.class_weights not in CLASS_WEIGHTS:
-        raise unknown(f"{where}.class_weights", config.class_weights, CLASS_WEIGHTS)
-    if config.class_weights != "none" and config.name not in WEIGHTED:
-        raise InputError(
-            f"{where}.class_weights: '{config.class_weights}' has no meaning for {config.name}, set none or use one of "
-            f"{', '.join(WEIGHTED)}"
-        )
-    least = {"focal_gamma": 0} | (
-        {"tversky_alpha": 0, "tversky_beta": 0, "smooth": 1e-6} if regions else {}
-    )
-    for field, limit in least.items():
-        if not (np.isfinite(config[field]) and config[field] >= limit):
-            raise InputError(f"{where}.{field}: {config[field]} must be {limit:g} or more")
-    if regions and config.tversky_alpha + config.tversky_beta == 0:
-        raise InputError(
-            f"{where}: tversky_alpha and tversky_beta are both 0, set one of them above 0"
-        )
 
 
 def class_weights(

@@ -7,15 +7,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from covjax.errors import InputError, unknown
 from covjax.optim.freezing import scale_by_part
-
-OPTIMIZERS = {
-    "sgd": "momentum, L2 decay: as the paper trains",
-    "adamw": "rates per parameter, decoupled decay",
-}
-SCHEDULES = {"constant": "the same rate throughout", "cosine": "falls to zero along half a cosine"}
+from covjax.optim.settings import OPTIMIZERS, SCHEDULES, OptimizerSettings
 
 
-def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Schedule:
+def make_schedule(config: OptimizerSettings, steps_per_epoch: int, epochs: int) -> optax.Schedule:
     """Returns step -> learning rate: a linear warm-up, then the schedule that `config` names.
 
     Of n steps of warm-up, step k has (k + 1) / (n + 1) of the rate: none is without effect, and the
@@ -42,7 +37,9 @@ def make_schedule(config: Any, steps_per_epoch: int, epochs: int) -> optax.Sched
     return optax.join_schedules([rising, main], [warmup])
 
 
-def make_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerSettings, schedule: optax.Schedule
+) -> optax.GradientTransformation:
     """Returns the optimiser that `config` names, with decay and clipping by the global norm.
 
     The decay of sgd is added to the clipped gradient before the momentum (L2, as the paper's

@@ -8,7 +8,6 @@ one warp (affine and elastic), contrast and brightness, gamma, blur, noise, cuto
 import math
 import zlib
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,58 +16,13 @@ from jax import lax
 from scipy.special import betaincinv
 
 from covjax.data.label_map import IGNORE
-from covjax.errors import InputError, unknown
+from covjax.errors import InputError
+from covjax.preprocess.settings import Augmentation
 from covjax.preprocess.warp import draw_warp, places, read_from, read_linear, read_nearest
 
 CLASSES = 2  # healthy, infected: those that mixup mixes
 WARP_FIELDS = ("rotation", "scale", "translation", "shear", "elastic")
 QUANTILES = 1024  # of the Beta distribution that mixup draws from
-
-
-class Augmentation(NamedTuple):
-    """How far augmentation may go, each sample uniformly up to there; 0 or False is off.
-
-    flip: mirror left-right and top-bottom, each with probability 1/2. rotation, shear: +- degrees
-    in the picture, whatever its sides. scale: +- share of the size (0.1: 0.9 to 1.1). translation:
-    +- share of the side. elastic: +- share of the side by which the 7x7 nodes of a cubic B-spline
-    move; up to 0.12 it folds nowhere. intensity: +- share of contrast, and the same share of 255 as
-    brightness. gamma: an exponent of 1 / (1 + gamma) to 1 + gamma, evenly on a logarithmic scale,
-    of values as shares of 255. noise: standard deviation of Gaussian noise, as a share of 255.
-    blur: that of a Gaussian blur, in pixels. cutout: a window of this share of the height and of
-    the width, about a point anywhere in the slice: there the image becomes its own mean and the
-    mask 255, which counts nowhere. Source: "Improved Regularization of Convolutional Neural
-    Networks with Cutout" (2017), arXiv:1708.04552, which is about classification. mixup: of a
-    classifier, see `mix_pairs`.
-    """
-
-    flip: bool = False
-    rotation: float = 0.0
-    scale: float = 0.0
-    translation: float = 0.0
-    shear: float = 0.0
-    elastic: float = 0.0
-    intensity: float = 0.0
-    gamma: float = 0.0
-    noise: float = 0.0
-    blur: float = 0.0
-    cutout: float = 0.0
-    mixup: float = 0.0
-
-
-# Up to which value, or below which, a part makes sense.
-LIMITS = {
-    "flip": 1, "rotation": 180, "scale": 0.9, "translation": 0.5, "shear": 60, "elastic": 0.12,
-    "intensity": 0.9, "gamma": 4, "noise": 0.5, "blur": 8, "cutout": 0.9, "mixup": 10,
-}  # fmt: skip
-
-
-def check_augmentation(where: str, config: Any) -> None:
-    """Raises InputError naming a field of `config`, the section `where`, that cannot be used."""
-    for field, value in config.items():
-        if field not in LIMITS:
-            raise unknown(where, field, LIMITS)
-        if not (math.isfinite(value) and 0 <= value <= LIMITS[field]):
-            raise InputError(f"{where}.{field}: {value} must be 0 (off) to {LIMITS[field]:g}")
 
 
 def augment_batch(

@@ -1,13 +1,14 @@
 """From a stored slice to a network's input, on the device: the same in training and in use."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from covjax.preprocess.enhance import enhance
+from covjax.preprocess.settings import InputSettings
 
 
 class Normalization(NamedTuple):
@@ -19,16 +20,6 @@ class Normalization(NamedTuple):
 
     mean: np.ndarray
     std: np.ndarray
-
-
-NORMALIZATIONS = {
-    "zero_center": "subtract the training mean, keep the 0..255 scale (the paper's)",
-    "standardize": "subtract the training mean, divide by the training standard deviation",
-    "pretrained": "mean and standard deviation that the network's published weights were trained "
-    "with",
-    "auto": "pretrained for a network that starts from published weights, else zero_center; "
-    "settled as a run begins",
-}
 
 
 def pretrained_normalization(
@@ -45,27 +36,27 @@ def pretrained_normalization(
     return Normalization(*both.astype(np.float32))
 
 
-def has_constant(config: Any) -> bool:
+def has_constant(config: InputSettings) -> bool:
     """Whether the network sees a constant 1 beside one grey channel: see `network_input`."""
     return config.normalize == "pretrained" and config.channels == 1
 
 
-def network_channels(config: Any) -> int:
+def network_channels(config: InputSettings) -> int:
     """Returns how many channels `network_input` has; normalize must not be "auto" any more."""
     return config.channels + has_constant(config)
 
 
-def slice_size(config: Any) -> tuple[int, int]:
+def slice_size(config: InputSettings) -> tuple[int, int]:
     """Returns the size of slices before enhancement; without it, the network's own."""
     return tuple(getattr(config, size_field(config)))
 
 
-def size_field(config: Any) -> str:
+def size_field(config: InputSettings) -> str:
     """Returns the name of the field that says what `slice_size` does."""
     return "size" if config.enhance == "none" else "slice_size"
 
 
-def enhanced(images: jax.Array, config: Any, aligned: bool = False) -> jax.Array:
+def enhanced(images: jax.Array, config: InputSettings, aligned: bool = False) -> jax.Array:
     """Enhances slices [N, H, W], float or uint8 in 0..255, as `config` says.
 
     Returns float32 [N, *config.size, config.channels] in 0..255. `aligned` lays the result over the
@@ -79,7 +70,7 @@ def enhanced(images: jax.Array, config: Any, aligned: bool = False) -> jax.Array
 
 
 def network_input(
-    images: jax.Array, config: Any, normalization: Normalization, aligned: bool = False
+    images: jax.Array, config: InputSettings, normalization: Normalization, aligned: bool = False
 ) -> jax.Array:
     """Turns slices [N, H, W] in 0..255 into the network's input.
 

@@ -14,17 +14,16 @@ from covjax.data.sources.source import Slice
 from covjax.data.splits.splits import CLASSES, PARTS, make_splits, read_splits
 from covjax.errors import InputError
 from covjax.runs.slices import open_run_data
-from covjax.settings.config import check_config, read_config, stage_names
+from covjax.settings import RunSettings, load_settings
 
 
-def audit_source(config: Any, output: Path) -> bool:
+def audit_source(config: RunSettings, output: Path) -> bool:
     """Audits the source of `config`, divided as train.py would divide it; writes the audit into
     `output`.
 
     Returns whether something serious was found. Raises InputError for a configuration or a source
     that cannot be used, and for an output folder that holds something else.
     """
-    check_config(config)
     _check_output(output)
     source = open_source(config.data)
     m = measure(source.name, source.fingerprint, source.ids, source.load)
@@ -33,7 +32,7 @@ def audit_source(config: Any, output: Path) -> bool:
     unreadable = tuple((name, source.hide(position[name], reason)) for name, reason in m.unreadable)
     m = replace(m, unreadable=unreadable, left_out=source.left_out, pseudonyms=pseudonyms)
     try:
-        needs = CLASSES if "classifier" in stage_names(config) else ("infected",)
+        needs = CLASSES if "classifier" in config.stages else ("infected",)
         splits = make_splits(m, config.split, config.seed, needs)
     except InputError as error:
         splits = {"problem": str(error)}
@@ -44,7 +43,7 @@ def audit_run(workdir: Path, output: Path) -> bool:
     """Audits the data of a run, divided as its splits.json says; the rest as `audit_source`."""
     _check_output(output)
     splits = read_splits(workdir / "splits.json")
-    data = open_run_data(read_config(workdir), splits)
+    data = open_run_data(load_settings(workdir), splits)
 
     def load(i: int) -> Slice:
         image, mask = data.decode(i)

@@ -18,8 +18,8 @@ from covjax.metrics import choose_threshold, classification_scores, fit_temperat
 from covjax.metrics.calibration import PRIOR, separable
 from covjax.metrics.thresholds import threshold_from_json, threshold_to_json
 from covjax.parallel import round_up
-from covjax.settings.config import stage_names
-from covjax.stages import task_of
+from covjax.settings import RunSettings
+from covjax.stages.settings import ClassifierSettings, StageSettings
 from covjax.stages.stage import Calibration, Stage
 
 DAMAGED = "delete it and run train.py again"
@@ -30,17 +30,19 @@ def calibration_path(workdir: Path) -> Path:
     return workdir / "calibration.json"
 
 
-def is_asked(config: Any) -> bool:
-    """Whether a stage that calls slices fits anything, by its section of the configuration."""
-    return config.calibration != "none" or config.threshold_rule != "fixed"
+def is_asked(config: StageSettings) -> bool:
+    """Whether a stage fits anything on the validation split."""
+    return isinstance(config, ClassifierSettings) and (
+        config.calibration != "none" or config.threshold_rule != "fixed"
+    )
 
 
-def check_calibration(config: Any, data: Prepared, splits: dict[str, Any]) -> None:
+def check_calibration(config: RunSettings, data: Prepared, splits: dict[str, Any]) -> None:
     """Raises InputError if the validation split lacks a class that calibration needs."""
     labels = data.labels[part_indices(data, splits, "val")]
     missing = [name for label, name in enumerate(CLASSES) if not (labels == label).any()]
-    for name in stage_names(config):
-        if missing and task_of(name).calls_slices and is_asked(config[name]):
+    for name, stage in config.stages.items():
+        if missing and is_asked(stage):
             raise InputError(
                 f"{name}.calibration and threshold_rule: the val part has no {missing[0]} slice to "
                 "fit them on, set them to none and fixed or change split.shares or seed"
@@ -53,15 +55,17 @@ def fit_calibration(stage: Stage, variables: Any, reader: SliceReader, workdir: 
     The threshold is chosen on the calibrated log-odds, divided by the temperature as they are in
     use.
     """
-    batches = eval_batches(reader, batch_size=round_up(stage.config.batch_size))
+    config = stage.config
+    assert isinstance(config, ClassifierSettings)
+    batches = eval_batches(reader, batch_size=round_up(config.batch_size))
     rows = collect(make_predictor(stage)(variables, batches))
     label = rows["label"]
     log_odds = rows["log_odds"]  # of a stage without calibration
-    fits = stage.config.calibration == "temperature"
+    fits = config.calibration == "temperature"
     temperature = fit_temperature(label, log_odds) if fits else 1.0
     calibrated = replace(stage, calibration=Calibration(temperature)).calibrated(log_odds)
-    rule = stage.config.threshold_rule
-    fixed = float(logit(stage.config.threshold))
+    rule = config.threshold_rule
+    fixed = float(logit(config.threshold))
     threshold = (
         fixed if rule == "fixed" else choose_threshold(label, log_odds=calibrated, rule=rule)
     )
@@ -70,7 +74,7 @@ def fit_calibration(stage: Stage, variables: Any, reader: SliceReader, workdir: 
         for some in (log_odds, calibrated)
     ]
     found = {
-        "calibration": stage.config.calibration, "temperature": temperature, "threshold_rule": rule,
+        "calibration": config.calibration, "temperature": temperature, "threshold_rule": rule,
         **threshold_to_json(threshold), "fitted_on": "val", "n": len(label),
         "log_loss_before": losses[0], "log_loss_after": losses[1],
     }  # fmt: skip
@@ -81,7 +85,7 @@ def fit_calibration(stage: Stage, variables: Any, reader: SliceReader, workdir: 
 
 def noted(stage: Stage, tta: Sequence[str]) -> Stage:
     """Adds a note where a stage was calibrated without the test-time augmentation in use."""
-    if not (tta and stage.task.calls_slices and is_asked(stage.config)):
+    if not (tta and is_asked(stage.config)):
         return stage
     note = (
         f"Temperature and threshold were fitted without --tta={','.join(tta)}: averaged probabilities are less sure; "
@@ -92,7 +96,7 @@ def noted(stage: Stage, tta: Sequence[str]) -> Stage:
     )
 
 
-def read_calibration(config: Any, workdir: Path) -> Calibration:
+def read_calibration(config: StageSettings, workdir: Path) -> Calibration:
     """Returns what was fitted, or the default if the stage asks for nothing.
 
     Raises RunError if it asks for it and did not come to it, InputError if the file is

@@ -30,7 +30,7 @@ from covjax.runs.both_stages import FRAMEWORK, evaluate_framework, framework_out
 from covjax.runs.calibrate import noted
 from covjax.runs.slices import open_run_data, part_reader, with_crops
 from covjax.runs.trained import load_trained
-from covjax.settings.config import read_config, stage_names
+from covjax.settings import load_settings
 from covjax.stages import task_of
 from covjax.stages.stage import Stage
 from covjax.stages.task import Rows
@@ -70,8 +70,8 @@ def evaluate_run(
     """
     if part not in PARTS:
         raise InputError(f"--split: '{part}' is unknown, use one of {', '.join(PARTS)}")
-    config = read_config(workdir)
-    check_asked(stage_names(config), options, save_predictions, explain)
+    config = load_settings(workdir)
+    check_asked(config.stages, options, save_predictions, explain)
     check_tta(config, options.tta)
     splits = read_splits(workdir / "splits.json")
     data = open_run_data(config, splits)
@@ -81,10 +81,10 @@ def evaluate_run(
     several = len(class_names(config.data.classes)) > 2
     found = Evaluation()
     with saved_predictions(folder / "predictions", save_predictions, several) as save:
-        for name in stage_names(config):
+        for name in config.stages:
             stage, variables = load_trained(name, config, workdir)
             stage = noted(stage, options.tta)
-            size = round_up(batch_size or config[name].batch_size)
+            size = round_up(batch_size or config.stages[name].batch_size)
             saved = FORMATS[save_predictions] if save and stage.task.predicts_masks else ()
             found.stages[name] = stage
             found.runners[name] = Runner(stage, variables, size, options, data.unit, save, saved)

@@ -12,12 +12,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from covjax.data.splits.splits import PARTS, read_splits
 from covjax.errors import InputError
+from covjax.fields import to_dict
 from covjax.files import damage_named, read_json
 from covjax.preprocess.network_input import has_constant
 from covjax.pretrained import PACKAGE, load_pretrained
 from covjax.runs.trained import load_trained
-from covjax.settings.config import read_config, stage_names
-from covjax.stages.stage import init_variables, make_model, settled_stage, variable_shapes
+from covjax.settings import RunSettings, load_settings
+from covjax.stages.settings import StageSettings
+from covjax.stages.stage import init_variables, make_model, variable_shapes
 from covjax.training.checkpoint import digest
 
 LISTED = 8  # names in one line
@@ -39,13 +41,15 @@ def init_path(name: str, workdir: Path) -> Path:
     return workdir / f"init_{name}.json"
 
 
-def find_start(name: str, config: Any, splits: dict[str, Any], workdir: Path) -> Start | None:
+def find_start(
+    name: str, config: RunSettings, splits: dict[str, Any], workdir: Path
+) -> Start | None:
     """Returns what a stage starts from, or None for fresh variables and where a checkpoint to go on
     from exists.
 
     Raises InputError for weights that cannot be used or are not those that this run began with.
     """
-    settings = config[name].init
+    settings = config.stages[name].init
     if (settings.weights == "none" and not settings.run) or _begun(name, workdir):
         return None
     if settings.run:
@@ -76,14 +80,14 @@ def told(name: str, record: dict[str, Any], normalize: str) -> str:
     return f"{name}: {arrays}; anew: {listed}{more}{unlike}"
 
 
-def _of_weights(name: str, config: Any) -> Start:
+def _of_weights(name: str, config: RunSettings) -> Start:
     """Takes published weights."""
-    settings = config[name].init
+    settings = config.stages[name].init
     source = PACKAGE if settings.weights == PACKAGE else Path(settings.weights).expanduser()
     skip = [pattern for pattern in map(str.strip, settings.skip.split(",")) if pattern]
-    model = make_model(name, config[name], data=config.data)
-    variables = init_variables(model, config[name], config.seed)
-    constant = has_constant(settled_stage(config[name]).input)
+    model = make_model(name, config.stages[name], data=config.data)
+    variables = init_variables(model, config.stages[name], config.seed)
+    constant = has_constant(config.stages[name].input)
     return Start(
         *load_pretrained(
             model, variables, source, skip=skip, first=settings.first, constant=constant
@@ -91,18 +95,21 @@ def _of_weights(name: str, config: Any) -> Start:
     )
 
 
-def _of_run(name: str, config: Any, folder: Path) -> Start:
+def _recognised_by(stage: StageSettings) -> dict[str, Any]:
+    return to_dict(stage.model) | {field: getattr(stage.input, field) for field in SEEN_ALIKE}
+
+
+def _of_run(name: str, config: RunSettings, folder: Path) -> Start:
     """Takes what the best checkpoint of an earlier run holds; only the layers of another number of
     classes start anew.
 
     Raises InputError for a run of another network, or that saw its slices in another way.
     """
-    earlier = read_config(folder)
-    if name not in stage_names(earlier):
+    earlier = load_settings(folder)
+    if name not in earlier.stages:
         raise InputError(f"{name}.init.run: {folder} trained no {name}, name a run that did")
-    ours, theirs = (
-        {**c[name].model} | {f: c[name].input[f] for f in SEEN_ALIKE} for c in (config, earlier)
-    )
+    ours = _recognised_by(config.stages[name])
+    theirs = _recognised_by(earlier.stages[name])
     for field in [*theirs, *ours]:
         if ours.get(field) != theirs.get(field):
             section = "input" if field in SEEN_ALIKE else "model"
@@ -112,17 +119,17 @@ def _of_run(name: str, config: Any, folder: Path) -> Start:
             )
     _, learned = load_trained(name, earlier, folder, calibrated=False)
     learned = flatten_dict(jax.device_get(learned))
-    model = make_model(name, config[name], data=config.data)
-    shapes = flatten_dict(variable_shapes(model, config[name]))
+    model = make_model(name, config.stages[name], data=config.data)
+    shapes = flatten_dict(variable_shapes(model, config.stages[name]))
     anew = {path[1] for path, leaf in shapes.items() if learned[path].shape != leaf.shape}
-    fresh = flatten_dict(init_variables(model, config[name], config.seed)) if anew else {}
+    fresh = flatten_dict(init_variables(model, config.stages[name], config.seed)) if anew else {}
     variables = {
         path: fresh[path] if path[1] in anew else np.asarray(learned[path]) for path in shapes
     }
     record = {
         "file": str(folder),
         "digest": digest(learned, {}),
-        "network": config[name].model.name,
+        "network": config.stages[name].model.name,
         "loaded": sum(path[1] not in anew for path in shapes),
         "fresh": [],
         "skipped": [],

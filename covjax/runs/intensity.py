@@ -3,14 +3,14 @@ use.
 """
 
 from pathlib import Path
-from typing import Any
 
 from covjax.data.intensity import parse_window
 from covjax.data.prepared.dataset import Prepared
 from covjax.files import damage_named, read_json, write_json
+from covjax.settings import RunSettings
 
 
-def record_intensity(config: Any, data: Prepared, workdir: Path) -> None:
+def record_intensity(config: RunSettings, data: Prepared, workdir: Path) -> None:
     """Writes intensity.json: what the slices held (8bit, hu or both), and the centre and width of
     the window for HU.
     """

@@ -35,7 +35,14 @@ from covjax.metrics import DEFINITIONS, infected_or_not, per_image_dice
 from covjax.runs.calibrate import noted, read_calibration
 from covjax.runs.evaluate import evaluate_outputs
 from covjax.runs.trained import read_statistics
-from covjax.settings.config import flat_fields, read_config, stage_names
+from covjax.settings import (
+    RunSettings,
+    flat_fields,
+    load_settings,
+    settings_dict,
+    write_settings,
+)
+from covjax.stages.settings import StageSettings
 from covjax.stages.stage import Calibration, make_stage
 
 # Fields in which the runs of one cross-validation may differ: which fold, and where the data lie.
@@ -56,17 +63,19 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     if len(workdirs) < 2:
         raise InputError("pool: name two runs or more, e.g. runs/fold0 runs/fold1")
     check_new_folder(output)
-    configs = [json.loads(read_config(workdir).to_json_best_effort()) for workdir in workdirs]
+    configs = [load_settings(workdir) for workdir in workdirs]
     splits = [read_splits(workdir / "splits.json") for workdir in workdirs]
     summaries = [_read_summary(workdir, part) for workdir in workdirs]
     arrays = [read_rows(workdir, part) for workdir in workdirs]
     _check_alike(workdirs, configs, splits, summaries)
     _check_apart(workdirs, [content["id"] for content in arrays], part)
     data, outputs = _joined(splits[0], arrays)
-    config = read_config(workdirs[0])
+    config = configs[0]
     stages = {
-        name: make_stage(name, config[name], read_statistics(name, workdirs[0]), data=config.data)
-        for name in stage_names(config)
+        name: make_stage(
+            name, config.stages[name], read_statistics(name, workdirs[0]), data=config.data
+        )
+        for name in config.stages
     }
     tta = summaries[0]["options"].get("tta", ())
     for name, stage in stages.items():
@@ -82,7 +91,7 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
         pooled |= _examples(workdirs, part, segmented[0])
     options = summaries[0]["options"] | {"pooled_runs": len(workdirs)} | _folds(splits)
     with new_folder(output) as partial:
-        write_json(partial / "config.json", configs[0])
+        write_settings(partial / "config.json", configs[0])
         write_json(partial / "splits.json", _pooled_splits(splits[0], data, part))
         if (workdirs[0] / LEFT_OUT).is_file():
             shutil.copy(workdirs[0] / LEFT_OUT, partial)
@@ -92,7 +101,7 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
 
 def _check_alike(
     workdirs: Sequence[Path],
-    configs: Sequence[dict],
+    configs: Sequence[RunSettings],
     splits: Sequence[dict],
     summaries: Sequence[dict],
 ) -> None:
@@ -101,8 +110,8 @@ def _check_alike(
             raise InputError(
                 f"{workdir}: trained on other data than {workdirs[0]}, pool runs on the same data"
             )
-        ours = flat_fields(config)
-        theirs = flat_fields(configs[0])
+        ours = flat_fields(settings_dict(config))
+        theirs = flat_fields(settings_dict(configs[0]))
         for field in sorted(ours.keys() | theirs.keys()):
             if field not in MAY_DIFFER and ours.get(field) != theirs.get(field):
                 raise InputError(
@@ -200,7 +209,7 @@ def _together(arrays: Sequence[np.ndarray]) -> np.ndarray:
     )
 
 
-def _calibration(workdirs: Sequence[Path], config: Any) -> Calibration:
+def _calibration(workdirs: Sequence[Path], config: StageSettings) -> Calibration:
     """What all runs share of their calibration; NaN where each run has fitted its own. Notes say of
     which run.
     """

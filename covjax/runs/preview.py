@@ -12,9 +12,9 @@ from covjax.data.loader import train_batches
 from covjax.data.prepared.dataset import Prepared, prepare
 from covjax.data.splits.splits import make_splits
 from covjax.errors import InputError
-from covjax.preprocess.augment import Augmentation, augment_batch
+from covjax.preprocess.augment import augment_batch
 from covjax.runs.slices import needed_classes, part_reader
-from covjax.settings.config import check_config, stage_names
+from covjax.settings import RunSettings
 from covjax.training.step import step_keys
 
 SLICES = 6
@@ -32,19 +32,18 @@ class Preview(NamedTuple):
     infected: np.ndarray  # [1 + DRAWS, N]: 0 healthy to 1 infected, in between where mixed
 
 
-def preview_augmentation(config: Any) -> dict[str, Preview]:
+def preview_augmentation(config: RunSettings) -> dict[str, Preview]:
     """Augments the first slices of the first epoch as DRAWS steps would, for each stage of a run.
 
     Masks are augmented for a classifier too, which trains without. Raises InputError for a
     configuration or data that cannot be used.
     """
-    check_config(config)
     data = prepare(config.data)
     splits = make_splits(data, config.split, config.seed, needed_classes(config))
-    return {name: _preview(name, config, data, splits) for name in stage_names(config)}
+    return {name: _preview(name, config, data, splits) for name in config.stages}
 
 
-def _preview(name: str, config: Any, data: Prepared, splits: dict[str, Any]) -> Preview:
+def _preview(name: str, config: RunSettings, data: Prepared, splits: dict[str, Any]) -> Preview:
     reader = part_reader(name, config, data, splits, "train", cache=False)
     count = min(SLICES, len(reader) // 2 * 2)  # even, for pairs to mix
     if not count:
@@ -53,7 +52,7 @@ def _preview(name: str, config: Any, data: Prepared, splits: dict[str, Any]) -> 
         )
     batch = next(train_batches(reader, batch_size=count, seed=config.seed, epoch=0))
     ids = [data.ids[i] for i in batch.pop("index")]
-    how = Augmentation(**config[name].augment)
+    how = config.stages[name].augment
     batch["valid"] = np.ones(count, bool)
 
     @jax.jit

@@ -6,6 +6,7 @@ Convolutional Neural Networks", arXiv:2009.08864. Its pictures are figures whose
 labelled infected; it splits by slice.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from covjax.parallel import round_up
 from covjax.runs.slices import view_settings
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
-from covjax.settings.config import check_config
+from covjax.settings import RunSettings
 from covjax.stages.segmentation import CLASSES
+from covjax.stages.settings import SegmenterSettings
 
 FIGURE = (304, 304)
 # name: (data.frame, split.by) of the run that is trained for it
@@ -46,7 +48,7 @@ ROWS = {
 }
 
 
-def run_protocols(config: Any, output: Path) -> None:
+def run_protocols(config: RunSettings, output: Path) -> None:
     """Trains the segmenter of `config` under every protocol, in OUTPUT/NAME, and writes
     OUTPUT/protocols.json.
 
@@ -54,8 +56,7 @@ def run_protocols(config: Any, output: Path) -> None:
     Training and scores take the infected slices only, as the paper does. Raises InputError for a
     configuration that cannot be used.
     """
-    check_config(config)
-    if "segmenter" not in config or config.data.source != "prlab21":
+    if "segmenter" not in config.stages or config.data.source != "prlab21":
         raise InputError(
             "protocols: needs a configuration with a segmenter and data.source=prlab21, the paper's slices"
         )
@@ -68,8 +69,8 @@ def run_protocols(config: Any, output: Path) -> None:
         for name, (run, frame) in ROWS.items()
     ]
     settings = {
-        "size": list(config.segmenter.input.size),
-        "epochs": config.segmenter.epochs,
+        "size": list(config.stages["segmenter"].input.size),
+        "epochs": config.stages["segmenter"].epochs,
         "seed": config.seed,
     }
     write_json(
@@ -78,18 +79,20 @@ def run_protocols(config: Any, output: Path) -> None:
     )
 
 
-def _protocol(config: Any, frame: str, by: str) -> Any:
-    ours = config.copy_and_resolve_references()
-    with ours.unlocked():
-        if "classifier" in ours:
-            del ours.classifier
-        ours.data.frame = frame
-        ours.split.by = by
-        ours.segmenter.slices = "infected"
-    return ours
+def _protocol(config: RunSettings, frame: str, by: str) -> RunSettings:
+    segmenter = config.stages["segmenter"]
+    assert isinstance(segmenter, SegmenterSettings)
+    return replace(
+        config,
+        data=replace(config.data, frame=frame),
+        split=replace(config.split, by=by),
+        stages={"segmenter": replace(segmenter, slices="infected")},
+    )
 
 
-def _row(name: str, config: Any, workdir: Path, frame: str, run: str | None) -> dict[str, Any]:
+def _row(
+    name: str, config: RunSettings, workdir: Path, frame: str, run: str | None
+) -> dict[str, Any]:
     """Scores a run, or for `run` None the margin itself, on the run's test slices seen in
     `frame`.
     """
@@ -98,7 +101,7 @@ def _row(name: str, config: Any, workdir: Path, frame: str, run: str | None) -> 
         confusions = margin_confusions(reader)
     else:
         stage, variables = load_trained("segmenter", config, workdir)
-        batches = eval_batches(reader, batch_size=round_up(config.segmenter.batch_size))
+        batches = eval_batches(reader, batch_size=round_up(config.stages["segmenter"].batch_size))
         confusions = collect(make_predictor(stage)(variables, batches))["confusion"]
     scores = segmentation_scores(confusions, CLASSES)
     splits = read_splits(workdir / "splits.json")
@@ -110,13 +113,11 @@ def _row(name: str, config: Any, workdir: Path, frame: str, run: str | None) -> 
     }  # fmt: skip
 
 
-def _test_slices(config: Any, workdir: Path, frame: str) -> SliceReader:
-    seen = config.data.copy_and_resolve_references()
-    with seen.unlocked():
-        seen.frame = frame
+def _test_slices(config: RunSettings, workdir: Path, frame: str) -> SliceReader:
+    seen = replace(config.data, frame=frame)
     data = prepare(seen)
     indices = part_indices(data, read_splits(workdir / "splits.json"), "test")
-    settings = view_settings(config.segmenter, seen)
+    settings = view_settings(config.stages["segmenter"], seen)
     return SliceReader(data, indices[data.labels[indices] == 1], settings, cache=False, native=True)
 
 

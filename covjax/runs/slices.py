@@ -13,17 +13,19 @@ from covjax.data.loader import SliceReader
 from covjax.data.lungs.fields import Box, truth_outside
 from covjax.data.prepared.dataset import Prepared, open_prepared, prepare
 from covjax.data.resizing import box_at, check_fits, scaled_shape
+from covjax.data.settings import DataSettings
 from covjax.data.splits.splits import CLASSES, part_indices
 from covjax.data.views import ViewSettings, box_shape, crop_note, seen_crop
 from covjax.errors import InputError
 from covjax.preprocess.network_input import size_field, slice_size
-from covjax.settings.config import stage_names
+from covjax.settings import RunSettings
 from covjax.stages import task_of
+from covjax.stages.settings import StageSettings
 
 OUTSIDE = "lung crop: marked pixels lie outside of what networks see, they count as missed"
 
 
-def open_run_data(config: Any, splits: dict[str, Any]) -> Prepared:
+def open_run_data(config: RunSettings, splits: dict[str, Any]) -> Prepared:
     """Opens the data as the run saw them: prepared ones if they are still there, even when the
     source is gone.
     """
@@ -39,7 +41,7 @@ def open_run_data(config: Any, splits: dict[str, Any]) -> Prepared:
 
 
 def part_reader(
-    name: str, config: Any, data: Prepared, splits: dict[str, Any], part: str, *,
+    name: str, config: RunSettings, data: Prepared, splits: dict[str, Any], part: str, *,
     cache: bool | None = None, selection: str | None = None, native: bool = False,
 ) -> SliceReader:  # fmt: skip
     """Returns the slices of a split that a stage works on, as it sees them.
@@ -52,23 +54,25 @@ def part_reader(
     task = task_of(name)
     if task.needs_masks:
         _check_masks(data, indices)
-    if (selection or task.selection(config[name])) == "infected":
+    if (selection or task.selection(config.stages[name])) == "infected":
         indices = indices[data.labels[indices] == 1]
     if not len(indices):
         raise InputError(
             f"{name}: the {part} part has no slice to work on, add slices or change split.shares or seed"
         )
     cache = config.data.cache if cache is None else cache
-    return SliceReader(data, indices, view_settings(config[name], config.data), cache, native)
+    return SliceReader(
+        data, indices, view_settings(config.stages[name], config.data), cache, native
+    )
 
 
-def needed_classes(config: Any) -> tuple[str, ...]:
+def needed_classes(config: RunSettings) -> tuple[str, ...]:
     """Returns the classes of slices that every split must hold for the stages of a run."""
-    calls = any(task_of(name).calls_slices for name in stage_names(config))
+    calls = any(task_of(name).calls_slices for name in config.stages)
     return CLASSES if calls else ("infected",)
 
 
-def view_settings(stage: Any, data: Any) -> ViewSettings:
+def view_settings(stage: StageSettings, data: DataSettings) -> ViewSettings:
     """Returns how slices are shown to a stage, from its section of a configuration and the section
     `data`.
     """
@@ -77,13 +81,13 @@ def view_settings(stage: Any, data: Any) -> ViewSettings:
     )
 
 
-def check_sizes(config: Any, data: Prepared) -> None:
+def check_sizes(config: RunSettings, data: Prepared) -> None:
     """Raises InputError if slices are shown at one scale and one has no spacing or is larger than a
     stage takes.
     """
     if not config.data.spacing:
         return
-    stages = {name: config[name].input for name in stage_names(config)}
+    stages = {name: config.stages[name].input for name in config.stages}
     for i, (slice_id, stored, spacing) in enumerate(
         zip(data.ids, data.shapes, data.spacings, strict=True)
     ):
@@ -101,7 +105,9 @@ def check_sizes(config: Any, data: Prepared) -> None:
             )
 
 
-def with_crops(config: Any, data: Prepared, indices: Sequence[int] | None = None) -> Prepared:
+def with_crops(
+    config: RunSettings, data: Prepared, indices: Sequence[int] | None = None
+) -> Prepared:
     """Returns the data with what data.lung_crop shows of slices (all, or `indices`) and notes on
     what it cannot do.
 

@@ -22,21 +22,19 @@ from covjax.runs.intensity import record_intensity
 from covjax.runs.slices import check_sizes, needed_classes, part_reader, with_crops
 from covjax.runs.trained import load_trained, read_statistics, statistics_path
 from covjax.runtime import environment
-from covjax.settings.config import check_config, claim_workdir, settled, stage_names
+from covjax.settings import RunSettings, claim_workdir
 from covjax.stages import task_of
 from covjax.stages.stage import Stage, make_stage
 from covjax.stages.statistics import measure_statistics, statistics_to_json
 from covjax.training.loop import train_stage
 
 
-def train_run(config: Any, workdir: Path) -> None:
+def train_run(config: RunSettings, workdir: Path) -> None:
     """Trains every stage of a run, then evaluates it on the test part; continues where an earlier
     call stopped.
 
     Raises InputError, before anything is written, for a configuration or data that cannot be used.
     """
-    check_config(config)
-    config = settled(config)
     with _own(workdir):
         if (workdir / "config.json").is_file():
             claim_workdir(workdir, config)
@@ -49,19 +47,19 @@ def train_run(config: Any, workdir: Path) -> None:
         check_sizes(config, data)
         splits = _splits(config, data, workdir)
         check_calibration(config, data, splits)
-        starts = {name: find_start(name, config, splits, workdir) for name in stage_names(config)}
+        starts = {name: find_start(name, config, splits, workdir) for name in config.stages}
         claim_workdir(workdir, config)
     write_json(workdir / "environment.json", environment())
     write_json(workdir / "splits.json", splits)
     write_whole(workdir / LEFT_OUT, left_out_table(data.left_out))
     record_intensity(config, data, workdir)
-    for name in stage_names(config):
+    for name in config.stages:
         readers = {part: part_reader(name, config, data, splits, part) for part in ("train", "val")}
         stage = _measured_stage(name, config, readers["train"], workdir)
         variables, record = starts.pop(name) or (None, None)
         if record is not None:
             write_json(init_path(name, workdir), record)
-            print(told(name, record, config[name].input.normalize), flush=True)
+            print(told(name, record, config.stages[name].input.normalize), flush=True)
         record_timing(workdir, name, train_stage(stage, readers, config, workdir, start=variables))
         if stage.task.calls_slices and is_asked(stage.config):
             fit_calibration(
@@ -88,7 +86,7 @@ def _own(workdir: Path) -> Iterator[None]:
             workdir.rmdir()
 
 
-def _splits(config: Any, data: Prepared, workdir: Path) -> dict[str, Any]:
+def _splits(config: RunSettings, data: Prepared, workdir: Path) -> dict[str, Any]:
     """Reads the run's splits, or makes them the first time."""
     path = workdir / "splits.json"
     if not path.is_file():
@@ -111,22 +109,24 @@ def _splits(config: Any, data: Prepared, workdir: Path) -> dict[str, Any]:
     return splits
 
 
-def _measured_stage(name: str, config: Any, reader: SliceReader, workdir: Path) -> Stage:
+def _measured_stage(name: str, config: RunSettings, reader: SliceReader, workdir: Path) -> Stage:
     """Puts a stage together for training, measuring its statistics on the training part the first
     time.
     """
     if statistics_path(name, workdir).is_file():
-        return make_stage(name, config[name], read_statistics(name, workdir), data=config.data)
-    batches = eval_batches(reader, batch_size=config[name].batch_size)
-    total = -(-len(reader) // config[name].batch_size)
+        return make_stage(
+            name, config.stages[name], read_statistics(name, workdir), data=config.data
+        )
+    batches = eval_batches(reader, batch_size=config.stages[name].batch_size)
+    total = -(-len(reader) // config.stages[name].batch_size)
     batches = tqdm(
         batches, total=total, desc=f"{name}: measuring training slices", unit="batch", leave=False
     )
-    statistics = measure_statistics(name, config[name], batches, config.data)
+    statistics = measure_statistics(name, config.stages[name], batches, config.data)
     for missing in np.flatnonzero(statistics.class_counts == 0):
         never = task_of(name, config.data).classes[missing]
         logging.warning(
             "%s: %s never occurs in the training part, it will not be learned", name, never
         )
     write_json(statistics_path(name, workdir), statistics_to_json(statistics))
-    return make_stage(name, config[name], statistics, data=config.data)
+    return make_stage(name, config.stages[name], statistics, data=config.data)

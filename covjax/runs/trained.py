@@ -7,6 +7,7 @@ from typing import Any
 from covjax.errors import RunError
 from covjax.files import damage_named, read_json
 from covjax.runs.calibrate import read_calibration
+from covjax.settings import RunSettings
 from covjax.stages.stage import Stage, Statistics, make_stage, variable_shapes
 from covjax.stages.statistics import statistics_from_json
 from covjax.training.checkpoint import Checkpoints
@@ -27,21 +28,21 @@ def read_statistics(name: str, workdir: Path) -> Statistics:
 
 
 def load_trained(
-    name: str, config: Any, workdir: Path, *, calibrated: bool = True
+    name: str, config: RunSettings, workdir: Path, *, calibrated: bool = True
 ) -> tuple[Stage, Any]:
     """Returns (stage, variables) of the best checkpoint, calibrated unless asked otherwise.
 
     Raises InputError or RunError; never random weights, never a stage without the calibration it
     asks for.
     """
-    stage = make_stage(name, config[name], read_statistics(name, workdir), data=config.data)
+    stage = make_stage(name, config.stages[name], read_statistics(name, workdir), data=config.data)
     if stage.task.calls_slices and calibrated:
         stage = replace(stage, calibration=read_calibration(stage.config, workdir))
     folder = workdir / "checkpoints" / name / "best"
     if not folder.is_dir():
         raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")
     checkpoints = Checkpoints(folder)
-    restored = checkpoints.restore(variable_shapes(stage.model, config[name]))
+    restored = checkpoints.restore(variable_shapes(stage.model, config.stages[name]))
     checkpoints.close()
     if restored is None:
         raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")

@@ -3,7 +3,6 @@ where stopped.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +40,7 @@ from covjax.screening.overlays import (
 )
 from covjax.screening.scan import Job, screen_scan
 from covjax.screening.screener import Screener
-from covjax.settings.config import read_config
+from covjax.settings import RunSettings, load_settings, settings_dict
 
 SKIP_THEM = " (or pass over such files: --on_error=skip)"
 ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
@@ -81,7 +80,7 @@ def screen(
         segmenter to ask for masks; or what `masks` needs is not installed.
     """
     check_new_folder(output)
-    config = read_config(workdir)
+    config = load_settings(workdir)
     skipped = []
 
     def skip(error: InputError) -> None:
@@ -100,7 +99,7 @@ def screen(
     )
     told = _told(workdir, path, options, window, intensity, masks) | {"bits": bits}
     partial = output.with_name(output.name + ".partial")
-    run = fingerprint([json.loads(config.to_json_best_effort()), told["trained"]])
+    run = fingerprint([settings_dict(config), told["trained"]])
     screener = Screener.from_workdir(workdir, batch_size, options)
     job = Job(screener, window_of, partial, skip, masks == "dicom_seg", run)
     if screener.classes:
@@ -134,11 +133,11 @@ def _stop(partial: Path, error: InputError) -> NoReturn:
     ) from error
 
 
-def _check_masks(masks: str, config: Any) -> None:
+def _check_masks(masks: str, config: RunSettings) -> None:
     if masks not in MASKS:
         raise unknown("--masks", masks, MASKS)
     if masks == "dicom_seg":
-        if "segmenter" not in config:
+        if "segmenter" not in config.stages:
             raise InputError("--masks: this run has no segmenter, leave the flag out")
         check_installed()
 

@@ -26,7 +26,7 @@ from covjax.runs.calibrate import noted
 from covjax.runs.evaluate import check_asked
 from covjax.runs.trained import load_trained
 from covjax.screening.slice_values import Window, slices_of, window_of
-from covjax.settings.config import read_config, stage_names
+from covjax.settings import load_settings
 from covjax.stages.stage import Stage
 
 # batches screened together, so that stage 2 runs on full batches of the slices called infected
@@ -114,10 +114,10 @@ class Screener:
         none.
         """
         workdir = Path(workdir)
-        config = read_config(workdir)
-        check_asked(stage_names(config), options)
+        config = load_settings(workdir)
+        check_asked(config.stages, options)
         check_tta(config, options.tta)
-        trained = {name: load_trained(name, config, workdir) for name in stage_names(config)}
+        trained = {name: load_trained(name, config, workdir) for name in config.stages}
         stages = {name: noted(stage, options.tta) for name, (stage, _) in trained.items()}
         variables = {name: variables for name, (_, variables) in trained.items()}
         data = config.data

@@ -1,1 +1,31 @@
-"""The configuration of a run."""
+"""The configuration of a run: typed sections, checked as they are read.
+
+Sections: `RunSettings` and `StudySettings` here; the others beside what they are for, in
+`covjax.data.settings`, `covjax.preprocess.settings`, `covjax.optim.settings` and
+`covjax.stages.settings`.
+"""
+
+from covjax.settings.files import claim_workdir, load_settings, write_settings
+from covjax.settings.read import (
+    default_config,
+    default_study,
+    flat_fields,
+    read_arguments,
+    read_settings,
+    settings_dict,
+)
+from covjax.settings.sections import RunSettings, StudySettings
+
+__all__ = [
+    "RunSettings",
+    "StudySettings",
+    "claim_workdir",
+    "default_config",
+    "default_study",
+    "flat_fields",
+    "load_settings",
+    "read_arguments",
+    "read_settings",
+    "settings_dict",
+    "write_settings",
+]

@@ -1,9 +1,9 @@
 """A stage: a network, its task, and what was measured on the training split."""
 
 from collections.abc import Callable
-from typing import Any
 
 from covjax.data.label_map import class_names
+from covjax.data.settings import DataSettings
 from covjax.stages.classification import classification_task
 from covjax.stages.segmentation import segmentation_task
 from covjax.stages.task import Task
@@ -16,6 +16,6 @@ TASKS: dict[str, Callable[[tuple[str, ...]], Task]] = {
 }
 
 
-def task_of(name: str, data: Any = None) -> Task:
+def task_of(name: str, data: DataSettings | None = None) -> Task:
     """Returns the task of a stage for the masks of `data`, a run's section; None: infected or not."""
     return TASKS[name](class_names("" if data is None else data.classes))

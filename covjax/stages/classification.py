@@ -17,6 +17,7 @@ from covjax.metrics import (
 from covjax.metrics.calls import THRESHOLDS
 from covjax.metrics.registry import checkpoint_scores
 from covjax.metrics.thresholds import threshold_to_json
+from covjax.stages.settings import ClassifierSettings
 from covjax.stages.task import Batch, Rows, Scores, Task
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ CLASSES = ("healthy", "infected")
 def classification_task(_: tuple[str, ...]) -> Task:
     """The task of telling infected slices from healthy ones, whatever classes masks keep apart."""
     return Task(
+        settings=ClassifierSettings,
         classes=CLASSES,
         truth=_truth,
         rows=_rows,
@@ -61,6 +63,8 @@ def _scores(rows: Rows, threshold: float, patients: Sequence[str] | None) -> Sco
 
 def _section(stage: "Stage", rows: Rows, _: str) -> dict[str, Any]:
     """Returns threshold, calibration, confusion matrix and curves."""
+    config = stage.config
+    assert isinstance(config, ClassifierSettings)
     label = rows["label"]
     log_odds = rows["log_odds"]
     confusion = np.zeros((2, 2), int)
@@ -72,8 +76,8 @@ def _section(stage: "Stage", rows: Rows, _: str) -> dict[str, Any]:
         shown[stage.threshold] = threshold_to_json(stage.threshold)
     section = {
         **threshold_to_json(stage.threshold),
-        "threshold_rule": stage.config.threshold_rule,
-        "calibration": stage.config.calibration,
+        "threshold_rule": config.threshold_rule,
+        "calibration": config.calibration,
         "temperature": temperature,
         "confusion": confusion.tolist(),
         "thresholds": [

@@ -18,6 +18,7 @@ from covjax.metrics import (
 )
 from covjax.metrics.registry import OUTLINES, WHILE_TRAINING, checkpoint_scores, find
 from covjax.metrics.surface import THETA, TOLERANCE
+from covjax.stages.settings import SegmenterSettings, StageSettings
 from covjax.stages.task import Batch, Rows, Scores, Task
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def segmentation_task(classes: tuple[str, ...] = CLASSES) -> Task:
     With several classes of infection their mean selects the best checkpoint.
     """
     return Task(
+        settings=SegmenterSettings,
         classes=classes,
         truth=_truth,
         rows=_rows,
@@ -69,14 +71,19 @@ def _scores(
     return scores
 
 
-def _selection(config: Any) -> str:
-    return config.slices
+def _selection(config: StageSettings) -> str:
+    return _own(config).slices
+
+
+def _own(config: StageSettings) -> SegmenterSettings:
+    assert isinstance(config, SegmenterSettings)
+    return config
 
 
 def _section(stage: "Stage", rows: Rows, unit: str) -> dict[str, Any]:
     """Returns the confusion matrix, and how outlines and lesions were measured."""
     return {
-        "slices": stage.config.slices,
+        "slices": _own(stage.config).slices,
         "confusion": rows["confusion"].astype(np.int64).sum(0).tolist(),
         "scored_at": "each slice's own size",
         "surface": {"unit": unit, "theta_diagonals": THETA, "nsd_tolerance": TOLERANCE},

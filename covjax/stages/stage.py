@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +12,14 @@ from flax import linen as nn
 from jax import lax
 from scipy.special import logit
 
+from covjax.data.settings import DataSettings
 from covjax.errors import InputError
 from covjax.models import create_model, list_models, model_options
 from covjax.optim.freezing import check_parts, frozen_statistics
 from covjax.optim.losses import sample_losses
 from covjax.preprocess.network_input import Normalization, network_channels, network_input
 from covjax.stages import task_of
+from covjax.stages.settings import StageSettings
 from covjax.stages.task import Batch, Task
 
 
@@ -46,7 +47,7 @@ class Stage:
     """One stage, ready to train or to use; its parameters live elsewhere."""
 
     name: str  # its section in the configuration
-    config: Any
+    config: StageSettings
     task: Task
     model: nn.Module
     statistics: Statistics
@@ -57,7 +58,7 @@ class Stage:
         """Log-odds from which a slice is called infected, 0 (probability 0.5) unless set."""
         if self.calibration.threshold is not None:
             return self.calibration.threshold
-        return float(logit(self.config.get("threshold", 0.5)))
+        return float(logit(getattr(self.config, "threshold", 0.5)))
 
     def calibrated(self, log_odds: np.ndarray) -> np.ndarray:
         """Divides log-odds by the temperature, in float64, which keeps their order and ties."""
@@ -84,8 +85,7 @@ class Stage:
 
         Returns "logits", and "features" float32 [N, D] if the network exposes them.
         """
-        config = SimpleNamespace(**self.config.input)
-        config.size = size or config.size
+        config = replace(self.config.input, size=size or self.config.input.size)
 
         def together(images: jax.Array) -> dict[str, jax.Array]:
             x = network_input(
@@ -135,12 +135,12 @@ class Stage:
         return sums, weights, updated.get("batch_stats", {})
 
 
-def make_model(name: str, config: Any, data: Any = None) -> nn.Module:
+def make_model(name: str, config: StageSettings, data: DataSettings | None = None) -> nn.Module:
     """Builds the network of stage `name` for the masks of `data`, see `task_of`.
 
     Raises InputError if the model is unknown or of another task.
     """
-    options = {k: v for k, v in config.model.items() if k != "name"}
+    options = config.model.options
     network = config.model.name
     task = task_of(name, data)
     if task.predicts_masks and network in list_models(task.networks):
@@ -156,16 +156,9 @@ def make_model(name: str, config: Any, data: Any = None) -> nn.Module:
     return create_model(network, len(task.classes), task=task.networks, **common, **options)
 
 
-def settled_stage(config: Any) -> Any:
-    """Returns a stage's configuration with input.normalize="auto" replaced by what it means."""
-    if config.input.normalize != "auto":
-        return config
-    config = config.copy_and_resolve_references()
-    config.input.normalize = "zero_center" if config.init.weights == "none" else "pretrained"
-    return config
-
-
-def make_stage(name: str, config: Any, statistics: Statistics, data: Any = None) -> Stage:
+def make_stage(
+    name: str, config: StageSettings, statistics: Statistics, data: DataSettings | None = None
+) -> Stage:
     """Puts a stage together for the masks of `data`, see `task_of`.
 
     Raises InputError if the statistics are of other classes.
@@ -177,20 +170,20 @@ def make_stage(name: str, config: Any, statistics: Statistics, data: Any = None)
             f"data.classes: {len(task.classes)} classes ({', '.join(task.classes)}), but the statistics of the "
             f"{name} count {counted}, restore the run's config.json or use another --workdir"
         )
-    return Stage(name, settled_stage(config), task, make_model(name, config, data), statistics)
+    return Stage(name, config, task, make_model(name, config, data), statistics)
 
 
-def init_variables(model: nn.Module, config: Any, seed: int) -> Any:
+def init_variables(model: nn.Module, config: StageSettings, seed: int) -> Any:
     """Returns freshly initialised variables, the same for any number of devices."""
     return _collections(jax.jit(_initialiser(model, config))(jax.random.PRNGKey(seed)))
 
 
-def variable_shapes(model: nn.Module, config: Any) -> Any:
+def variable_shapes(model: nn.Module, config: StageSettings) -> Any:
     """Returns the shapes and types of `init_variables` without compiling or computing."""
     return _collections(jax.eval_shape(_initialiser(model, config), jax.random.PRNGKey(0)))
 
 
-def check_fine_tuning(name: str, config: Any) -> None:
+def check_fine_tuning(name: str, config: StageSettings) -> None:
     """Raises InputError if `freeze` or `rates` do not fit the parameters of the network."""
     settings = config.optimizer
     if settings.freeze or settings.rates:
@@ -198,8 +191,8 @@ def check_fine_tuning(name: str, config: Any) -> None:
         check_parts(f"{name}.optimizer", shapes["params"], settings.freeze, settings.rates)
 
 
-def _initialiser(model: nn.Module, config: Any) -> Callable[[jax.Array], Any]:
-    x = jnp.zeros((1, *config.input.size, network_channels(settled_stage(config).input)))
+def _initialiser(model: nn.Module, config: StageSettings) -> Callable[[jax.Array], Any]:
+    x = jnp.zeros((1, *config.input.size, network_channels(config.input)))
     return lambda key: model.init(key, x)
 
 

@@ -1,23 +1,27 @@
 """Measuring a stage on its training split: normalisation, class counts and class weights."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from covjax.data.settings import DataSettings
 from covjax.models import published
 from covjax.optim.losses import class_weights
 from covjax.preprocess.network_input import Normalization, enhanced, pretrained_normalization
 from covjax.stages import task_of
-from covjax.stages.stage import Statistics, make_model, settled_stage
+from covjax.stages.settings import StageSettings
+from covjax.stages.stage import Statistics, make_model
 
 INPUTS = ("image", "mask", "label")
 
 
 def measure_statistics(
-    name: str, config: Any, batches: Iterable[dict[str, np.ndarray]], data: Any = None
+    name: str,
+    config: StageSettings,
+    batches: Iterable[dict[str, np.ndarray]],
+    data: DataSettings | None = None,
 ) -> Statistics:
     """Measures normalisation and class counts over batches of the training split.
 
@@ -46,7 +50,7 @@ def measure_statistics(
     pixels = (counts.sum(1, keepdims=True) * occurs).sum(0) if task.predicts_masks else None
     counts = counts.sum(0)
     weights = class_weights(config.loss.class_weights, counts, task.classes, pixels)
-    if settled_stage(config).input.normalize == "pretrained":
+    if config.input.normalize == "pretrained":
         mean, std, _ = published(make_model(name, config)).pretrained_input
         normalization = pretrained_normalization(mean, std, config.input.channels)
     else:

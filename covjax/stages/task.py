@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from covjax.stages.settings import StageSettings
+
 if TYPE_CHECKING:
     from covjax.stages.stage import Stage
 
@@ -19,7 +21,7 @@ Rows = dict[str, np.ndarray]
 Scores = dict[str, dict[str, Any]]
 
 
-def every_slice(_: Any) -> str:
+def every_slice(_: StageSettings) -> str:
     """The choice of a task that works on all slices."""
     return "all"
 
@@ -33,6 +35,7 @@ class Task:
     classification network (logits [N, K]).
     """
 
+    settings: type[StageSettings]  # its section of a configuration
     classes: tuple[str, ...]  # by their numbers in truth and logits
     truth: Callable[[Batch], jax.Array]  # int [N] or [N, H, W], on the device
     # (logits, truth) -> per-slice arrays, on the device
@@ -51,7 +54,7 @@ class Task:
     # ending of the names of validation scores, where they are not those of an evaluation
     while_training: str = ""
     # of a stage's settings: "all" slices or the "infected" ones
-    selection: Callable[[Any], str] = every_slice
+    selection: Callable[[StageSettings], str] = every_slice
 
     @property
     def networks(self) -> str:

@@ -2,7 +2,6 @@
 reference.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,8 +14,8 @@ from covjax.metrics import holm, infected_or_not, mean_of, paired_test, per_imag
 from covjax.metrics.jackknife import limited, t_intervals
 from covjax.metrics.resampling import Statistic, ratio
 from covjax.runs.pool import read_rows
-from covjax.settings.config import flat_fields
-from covjax.study.grid import STAGE, Run, variant_names
+from covjax.settings import RunSettings, flat_fields, settings_dict
+from covjax.study.grid import STAGE, Run, study_of, variant_names
 
 # Fields that tell what was studied, beside the variants'.
 SETTINGS = (
@@ -39,7 +38,7 @@ class Counts(NamedTuple):
 
 
 def compare_variants(
-    config: Any,
+    config: RunSettings,
     planned: Sequence[Run],
     done: Sequence[Run],
     failed: Mapping[str, str],
@@ -52,8 +51,9 @@ def compare_variants(
     by patient (`covjax.metrics.paired_test`) on the slices and seeds that both were tested on,
     adjusted by Holm for all of the study.
     """
-    names = variant_names(config)
-    seeds = list(config.study.seeds)
+    study = study_of(config)
+    names = variant_names(study)
+    seeds = list(study.seeds)
     rows = {(run.variant, run.seed, run.fold): _read_rows(run) for run in done}
     patients = {
         name: patient
@@ -64,7 +64,7 @@ def compare_variants(
     found = [
         {
             "name": name,
-            "fields": _fields(config, name),
+            "fields": flat_fields(study.variants[name]),
             "planned": sum(run.variant == name for run in planned),
             "runs": [
                 _run(run, rows[run.variant, run.seed, run.fold][2])
@@ -79,7 +79,7 @@ def compare_variants(
         }
         for name in names
     ]
-    reference = config.study.reference
+    reference = study.reference
     others = [one for one in found if one["name"] != reference]
     for one in others:
         one["differences"] = {
@@ -89,7 +89,7 @@ def compare_variants(
     pairs = [pair for one in others for pair in one["differences"].values()]
     for pair, adjusted in zip(pairs, holm([pair["p_value"] for pair in pairs]), strict=True):
         pair["p_holm"] = adjusted
-    flat = flat_fields(json.loads(config.to_json_best_effort()))
+    flat = flat_fields(settings_dict(config))
     grid = {
         "seeds": seeds,
         "folds": sorted({run.fold for run in planned}) if config.split.folds else [],
@@ -97,7 +97,7 @@ def compare_variants(
     settings = {field: flat[field] for field in SETTINGS} | grid
     settings |= {"slices": len(patients), "patients": len(set(patients.values()) - {""})}
     return {
-        "covjax": covjax.__version__, "study": config.study.name, "reference": reference, "settings": settings,
+        "covjax": covjax.__version__, "study": study.name, "reference": reference, "settings": settings,
         "failed": dict(failed), "variants": found,
     }  # fmt: skip
 
@@ -218,10 +218,6 @@ def _of_slices(
 ) -> tuple[Counts, list[str]]:
     some = Counts(counts.confusion[:, chosen], counts.tested[:, chosen])
     return some, [patient for patient, kept in zip(patients, chosen, strict=True) if kept]
-
-
-def _fields(config: Any, name: str) -> dict[str, Any]:
-    return flat_fields(json.loads(config.study.variants[name].to_json_best_effort()))
 
 
 def _run(run: Run, confusion: np.ndarray) -> dict[str, Any]:

@@ -4,14 +4,12 @@ run.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from covjax.errors import InputError, unknown
-from covjax.settings.config import check_config, settled
+from covjax.settings import RunSettings, StudySettings, read_settings, settings_dict
 
 STAGE = "segmenter"
 
@@ -23,7 +21,7 @@ class Run:
     variant: str
     seed: int
     fold: int
-    config: Any
+    config: RunSettings
     workdir: Path
 
     def __str__(self) -> str:
@@ -31,87 +29,80 @@ class Run:
         return f"{self.variant}, seed {self.seed}{fold}"
 
 
-def variant_names(config: Any) -> list[str]:
+def variant_names(study: StudySettings) -> list[str]:
     """Returns the variants that `study.only` names, or all. Raises InputError for an unknown
     one.
     """
-    names = list(config.study.variants)
-    only = [name.strip() for name in config.study.only.split(",") if name.strip()]
+    names = list(study.variants)
+    only = [name.strip() for name in study.only.split(",") if name.strip()]
     for name in only:
         if name not in names:
             raise unknown("study.only", name, names)
     return [name for name in names if name in only] if only else names
 
 
-def planned_runs(config: Any, workdir: Path) -> list[Run]:
+def planned_runs(config: RunSettings, workdir: Path) -> list[Run]:
     """Returns the runs of a study, in the order they are made: all variants of a fold before the
     next fold.
 
     Raises InputError naming what is wrong with the grid, or with the configuration of a variant.
     """
-    _check_grid(config)
-    variants = {name: variant_config(config, name) for name in variant_names(config)}
-    for name, of_variant in variants.items():
-        try:
-            check_config(of_variant)
-        except InputError as error:
-            raise InputError(f"study.variants.{name}: {error}") from error
-        variants[name] = settled(of_variant)  # as the run records it
-    runs = []
-    for seed in config.study.seeds:
-        for fold in _folds(config):
-            for name, of_variant in variants.items():
-                ours = of_variant.copy_and_resolve_references()
-                with ours.unlocked():
-                    ours.seed = seed
-                    ours.split.fold = fold
-                folder = f"seed{seed}_fold{fold}" if config.split.folds else f"seed{seed}"
+    study = study_of(config)
+    _check_grid(config, study)
+    variants = {name: variant_settings(config, name) for name in variant_names(study)}
+    runs: list[Run] = []
+    for seed in study.seeds:
+        for fold in _folds(config, study):
+            folder = f"seed{seed}_fold{fold}" if config.split.folds else f"seed{seed}"
+            for name, variant in variants.items():
+                ours = replace(variant, seed=seed, split=replace(variant.split, fold=fold))
                 runs.append(Run(name, seed, fold, ours, workdir / "runs" / name / folder))
     return runs
 
 
-def variant_config(config: Any, name: str) -> Any:
-    """Returns the configuration of one variant: that of the study with the variant's fields in
-    place of its own.
+def study_of(config: RunSettings) -> StudySettings:
+    """Returns the section `study`. Raises InputError if there is none."""
+    if config.study is None:
+        raise InputError("study: missing, use a configuration as configs/study.py:pooling")
+    return config.study
+
+
+def variant_settings(config: RunSettings, name: str) -> RunSettings:
+    """Returns the settings of a variant: those of the study with its own fields in their place.
 
     A model of another name takes nothing over from the study's: its options are those that the
-    variant gives.
+    variant gives. Raises InputError if they cannot be used.
     """
-    ours = config.copy_and_resolve_references()
-    with ours.unlocked():
-        fields = ours.study.variants[name].to_dict()
-        del ours.study
-        model = fields.get(STAGE, {}).get("model", {})
-        if model.get("name", ours[STAGE].model.name) != ours[STAGE].model.name:
-            ours[STAGE].model = ConfigDict(fields[STAGE].pop("model"))
-    _set(ours, fields, f"study.variants.{name}")
-    return ours
+    where = f"study.variants.{name}"
+    ours = settings_dict(replace(config, study=None))
+    fields = study_of(config).variants[name]
+    model = fields.get(STAGE, {}).get("model", {})
+    before = ours[STAGE]["model"]["name"]
+    if model.get("name", before) != before:
+        ours[STAGE]["model"] = {"name": before}
+    try:
+        return read_settings(_merged(ours, fields))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
-def _set(section: Any, fields: Mapping[str, Any], where: str) -> None:
-    for name, value in fields.items():
-        if not isinstance(section, ConfigDict) or name not in section:
-            raise unknown(where, name, section.keys() if isinstance(section, ConfigDict) else ())
-        if isinstance(value, Mapping):
-            _set(section[name], value, f"{where}.{name}")
-            continue
-        try:
-            section[name] = value
-        except TypeError as error:
-            raise InputError(
-                f"{where}.{name}: {value} does not fit ({' '.join(str(error).split())})"
-            ) from error
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, change in changes.items():
+        before = merged.get(name)
+        both = isinstance(before, Mapping) and isinstance(change, Mapping)
+        merged[name] = _merged(before, change) if both else change
+    return merged
 
 
-def _folds(config: Any) -> tuple[int, ...]:
+def _folds(config: RunSettings, study: StudySettings) -> tuple[int, ...]:
     if not config.split.folds:
         return (0,)
-    return tuple(config.study.folds) or tuple(range(config.split.folds))
+    return study.folds or tuple(range(config.split.folds))
 
 
-def _check_grid(config: Any) -> None:
-    study = config.study
-    if STAGE not in config or "classifier" in config:
+def _check_grid(config: RunSettings, study: StudySettings) -> None:
+    if STAGE not in config.stages or "classifier" in config.stages:
         raise InputError(
             "study: compares segmenters, give a configuration with a segmenter and no classifier"
         )
@@ -119,13 +110,6 @@ def _check_grid(config: Any) -> None:
         raise InputError(
             "seed, split.fold: a study has several of them, set study.seeds and study.folds"
         )
-    for field, values in (("seeds", study.seeds), ("folds", study.folds)):
-        if len(set(values)) != len(values) or not all(
-            isinstance(value, int) and value >= 0 for value in values
-        ):
-            raise InputError(
-                f"study.{field}: {values} must be different whole numbers, 0 or more, e.g. (0,1)"
-            )
     if not study.seeds:
         raise InputError("study.seeds: empty, give at least one, e.g. (0,)")
     if study.folds and max(study.folds) >= config.split.folds:
@@ -138,7 +122,7 @@ def _check_grid(config: Any) -> None:
             raise InputError(
                 f"study.variants: '{name}' cannot be the name of a folder, use letters, digits, _ + -"
             )
-    names = variant_names(config)
+    names = variant_names(study)
     if study.reference not in study.variants:
         raise unknown("study.reference", study.reference, study.variants)
     if study.reference not in names:

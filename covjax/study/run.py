@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,14 +18,14 @@ from covjax.metrics import DEFINITIONS
 from covjax.preprocess.network_input import slice_size
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
-from covjax.settings.config import claim_workdir
+from covjax.settings import RunSettings, claim_workdir
 from covjax.study.compare import compare_variants
-from covjax.study.grid import STAGE, Run, planned_runs
+from covjax.study.grid import STAGE, Run, planned_runs, study_of
 
 ROUNDS = 5  # of timing; the fastest counts
 
 
-def run_study(config: Any, workdir: Path) -> None:
+def run_study(config: RunSettings, workdir: Path) -> None:
     """Trains and evaluates every run of a study, in WORKDIR/runs/VARIANT/, and writes
     WORKDIR/study.json.
 
@@ -47,7 +46,7 @@ def run_study(config: Any, workdir: Path) -> None:
         if (run.workdir / "config.json").is_file():
             claim_workdir(run.workdir, run.config)
     claim_workdir(workdir, config, free="study.")
-    failed = _train(config.study.name, runs)
+    failed = _train(study_of(config).name, runs)
     done = [run for run in runs if is_finished(run)]
     write_json(
         workdir / "study.json", compare_variants(config, runs, done, failed, _speeds(done, workdir))
@@ -61,7 +60,7 @@ def is_finished(run: Run) -> bool:
     timing = read_json_or_empty(run.workdir / "results" / "timing.json").get(STAGE, {})
     summary = read_json_or_empty(run.workdir / "results" / "test" / "summary.json")
     evaluated = summary.get("definitions") == DEFINITIONS and not summary.get("options")
-    return timing.get("epochs") == run.config[STAGE].epochs and evaluated
+    return timing.get("epochs") == run.config.stages[STAGE].epochs and evaluated
 
 
 def _train(study: str, runs: Sequence[Run]) -> dict[str, str]:
@@ -112,7 +111,7 @@ def _measured(runs: dict[str, Run]) -> dict[str, float]:
     seconds = {}
     for name, run in runs.items():
         stage, variables = load_trained(STAGE, run.config, run.workdir)
-        shape = (run.config[STAGE].batch_size, *slice_size(run.config[STAGE].input))
+        shape = (run.config.stages[STAGE].batch_size, *slice_size(run.config.stages[STAGE].input))
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         program = (
             jax.jit(lambda v, x, stage=stage: stage.outputs(v, x)["logits"])
@@ -129,6 +128,6 @@ def _measured(runs: dict[str, Run]) -> dict[str, float]:
             program()
             seconds.setdefault(name, []).append(time.perf_counter() - start)
     return {
-        name: round(1000 * min(found) / runs[name].config[STAGE].batch_size, 3)
+        name: round(1000 * min(found) / runs[name].config.stages[STAGE].batch_size, 3)
         for name, found in seconds.items()
     }

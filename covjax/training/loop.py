@@ -18,6 +18,7 @@ from covjax.optim.freezing import split_frozen
 from covjax.optim.optimizer import make_optimizer, make_schedule
 from covjax.parallel import pmap_train, replicate, round_up, shard
 from covjax.runtime import compile_seconds, peak_memory_mb
+from covjax.settings import RunSettings
 from covjax.stages.stage import Stage, init_variables, variable_shapes
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.checkpoint import Checkpoints
@@ -56,7 +57,7 @@ class Pending:
 
 
 def train_stage(
-    stage: Stage, readers: dict[str, SliceReader], config: Any, workdir: Path, *, start: Any = None,
+    stage: Stage, readers: dict[str, SliceReader], config: RunSettings, workdir: Path, *, start: Any = None,
     verbose: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Trains a stage until its last epoch, from where it stopped if it was interrupted, and returns
@@ -79,7 +80,7 @@ class _Training:
         self,
         stage: Stage,
         readers: dict[str, SliceReader],
-        config: Any,
+        config: RunSettings,
         workdir: Path,
         start: Any,
         verbose: bool,
@@ -98,7 +99,7 @@ class _Training:
             raise InputError(
                 f"{stage.name}.batch_size: {self.batch_size} is not a multiple of the {jax.device_count()} devices"
             )
-        if self.config.augment.get("mixup", 0) and self.batch_size // jax.device_count() % 2:
+        if self.config.augment.mixup and self.batch_size // jax.device_count() % 2:
             raise InputError(
                 f"{stage.name}.augment.mixup: mixes pairs of slices on each device, "
                 f"use a batch_size that is a multiple of {2 * jax.device_count()}"

@@ -15,7 +15,7 @@ from jax import lax
 from covjax.ops.synchronise import global_positions
 from covjax.optim.freezing import overlay, split_frozen
 from covjax.parallel import sum_over_devices
-from covjax.preprocess.augment import Augmentation, augment_batch
+from covjax.preprocess.augment import augment_batch
 from covjax.stages.stage import Stage
 from covjax.stages.task import Batch
 from covjax.training.state import TrainState
@@ -61,7 +61,7 @@ def _augmented(key: jax.Array, batch: Batch, stage: Stage) -> Batch:
     if not stage.task.needs_masks:  # then the mask is not warped for nothing
         batch = {name: values for name, values in batch.items() if name != "mask"}
     positions = global_positions(batch["image"].shape[0])
-    return augment_batch(key, positions, batch, Augmentation(**stage.config.augment))
+    return augment_batch(key, positions, batch, stage.config.augment)
 
 
 def _loss(

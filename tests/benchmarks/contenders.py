@@ -56,18 +56,19 @@ def covjax_parts(network, dtype, batch_size):
     """(training step, its state, predictor, its variables, batch), to call and to look into."""
     import jax
 
-    from configs import common
     from covjax.evaluation.predict import make_predictor
     from covjax.models import model_options
     from covjax.optim.optimizer import make_optimizer
     from covjax.parallel import pmap_train, replicate
     from covjax.preprocess.network_input import Normalization
+    from covjax.settings import default_config, read_settings
     from covjax.stages.stage import Statistics, init_variables, make_stage
     from covjax.training.state import create_state
     from covjax.training.step import train_step
 
     name = "classifier" if network in CLASSIFIERS else "segmenter"
-    config = getattr(common, name)().unlock()
+    run = default_config(name).unlock()
+    config = run[name]
     if network != config.model.name:
         config.model = dict(name=network, **model_options(network))
     height, width, channels = NETWORKS[network]
@@ -75,6 +76,7 @@ def covjax_parts(network, dtype, batch_size):
     config.input.update(enhance="none", size=(height, width), slice_size=(height, width))
     config.augment.flip = False
     config.optimizer.learning_rate = 1e-6  # VGG does not stand the same noise over and over at more
+    config = read_settings(run).stages[name]
     standardised = Normalization(np.full(channels, 127, np.float32), np.full(1, 74, np.float32))
     statistics = Statistics(standardised, np.ones(2), np.ones(2))
     stage = make_stage(name, config, statistics)

@@ -16,9 +16,9 @@ import time
 import numpy as np
 from scipy import ndimage
 
-from configs import common
 from covjax.data.sources.registry import open_source
 from covjax.metrics import classification_scores, segmentation_scores, surface_scores
+from covjax.settings import default_config
 from tests.metrics import surface_oracle
 
 COUNT = 74
@@ -28,7 +28,7 @@ RUNS = 5
 
 def masks(source: str, path: str, frame: str) -> np.ndarray:
     """Returns the masks of the first infected slices of a source, uint8 [74, 304, 304]."""
-    config = common.run().data.unlock()
+    config = default_config().data.unlock()
     config.update(source=source, path=path, frame=frame)
     slices = open_source(config)
     found = []

@@ -22,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from covjax.settings import read_settings
 from tests.benchmarks.speed import ROOT
 
 WARM_UP = 20
@@ -122,8 +123,9 @@ def run(source, path, folder):
     config = cov_ctnet.get_config()
     config.data.update(source=source, path=path, prepared_dir=folder)
     config.classifier.epochs = 1
-    data = prepare(config.data)
-    stage_config = config.classifier
+    settings = read_settings(config)
+    data = prepare(settings.data)
+    stage_config = settings.stages["classifier"]
     statistics = Statistics(
         Normalization(np.full(1, 127, np.float32), np.ones(1, np.float32)), np.ones(2), np.ones(2)
     )
@@ -138,7 +140,7 @@ def run(source, path, folder):
         readers = {"train": reader(training), "val": reader(everything[:16])}
         watch = loop.pmap_train = Watch(loop.pmap_train, profile)
         stage = make_stage("classifier", stage_config, statistics)
-        loop.train_stage(stage, readers, config, Path(workdir), verbose=False)
+        loop.train_stage(stage, readers, settings, Path(workdir), verbose=False)
         found = {
             "first_step_seconds": watch.first_step,
             "trained": round(STEPS * stage_config.batch_size / watch.seconds, 1),

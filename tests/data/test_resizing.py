@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from configs import common, framework
+from configs import framework
 from covjax.data.intensity import eight_bit
 from covjax.data.loader import SliceReader
 from covjax.data.resizing import check_fits, padded, scaled_shape
 from covjax.data.sources.registry import open_source
 from covjax.data.views import ViewSettings, make_view, whole_box
 from covjax.errors import InputError
-from covjax.settings.config import check_config
+from covjax.settings import default_config, read_settings
 from tests.data.sizes import unpadded
 from tests.data.written import SPACING, write_nifti, write_series
 
@@ -34,7 +34,7 @@ VALUES = np.where(MASK, 100, -1000).astype(np.int16)
 
 
 def source(path, kind="nifti", **fields):
-    data = common.run().data
+    data = default_config().data
     data.update(dict(source=kind, path=str(path), intensity="hu") | fields)
     return open_source(data)
 
@@ -155,7 +155,7 @@ def test_scans_without_usable_spacing(scans, tmp_path):
 def test_spacings_that_cannot_be(kind, spacing, word):
     config = framework.get_config()
     config.data.update(source=kind, path=".", spacing=spacing)
-    fails(lambda: check_config(config), "data.spacing", word)
+    fails(lambda: read_settings(config), "data.spacing", word)
 
 
 def test_padding_centres_and_comes_off_again():

@@ -1,6 +1,6 @@
 """Tiny networks whose outputs can be computed by hand, put into stages."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,9 @@ from flax import linen as nn
 
 from covjax.nn.layers import expose
 from covjax.preprocess.network_input import Normalization
+from covjax.preprocess.settings import InputSettings
 from covjax.stages import task_of
+from covjax.stages.settings import ModelSettings
 from covjax.stages.stage import Stage, Statistics
 
 KERNEL = np.array([[0.3, -0.2, 0.5], [0.1, 0.9, -0.4], [-0.6, 0.2, 0.7]], np.float32) / 100
@@ -52,23 +54,19 @@ class ConvClassifier(nn.Module):
         return nn.Dense(2, name="dense")(expose(self, "features", x))
 
 
-def stage(model, size, name=None):
-    """A stage around a network for slices of `size`, brightness centred at 100."""
+def stage(model, size, name=None, **fields):
+    """A stage around a network for slices of `size`, brightness centred at 100.
+
+    `fields` replace some of its input's.
+    """
     name = name or ("segmenter" if isinstance(model, LinearSegmenter) else "classifier")
-    input = dict(
-        size=size, slice_size=size, channels=1, enhance="none", gain="unit", normalize="zero_center"
-    )
-    loss = FieldsAsKeys(name="cross_entropy")
-    config = SimpleNamespace(
-        input=FieldsAsKeys(input), loss=loss, threshold=0.5, model=SimpleNamespace(name="tiny")
+    values = {"size": size, "slice_size": size, "gain": "unit", "normalize": "zero_center"}
+    config = replace(
+        task_of(name).settings(),
+        model=ModelSettings("tiny"),
+        input=InputSettings(**values | fields),
     )
     statistics = Statistics(
         Normalization(np.full(1, 100, np.float32), np.ones(1)), np.ones(2), np.ones(2)
     )
     return Stage(name, config, task_of(name), model, statistics)
-
-
-class FieldsAsKeys(dict):
-    """As a ConfigDict: fields are attributes and keys."""
-
-    __getattr__ = dict.__getitem__

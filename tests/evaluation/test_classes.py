@@ -37,10 +37,10 @@ def made():
     images = rng.integers(0, 256, truth.shape).astype(np.uint8)
     images[rng.random(images.shape) < 0.5] = 20
     model = stage(Brightness(), truth.shape[1:], "segmenter")
-    model.config.slices = "all"
-    model.config.get = lambda field, default: default
     statistics = model.statistics._replace(class_counts=np.ones(3), class_weights=np.ones(3))
-    return replace(model, task=segmentation_task(CLASSES), statistics=statistics), images, truth
+    config = replace(model.config, slices="all")
+    task = segmentation_task(CLASSES)
+    return replace(model, config=config, task=task, statistics=statistics), images, truth
 
 
 def predicted_by_hand(images):

@@ -99,8 +99,7 @@ def test_heat_lies_where_the_network_looked(preset, shape, size):
     """Over the slice, whatever part of the band beyond its border the enhancement shows the
     network.
     """
-    tiny = stage(Brightness(), size, "classifier")
-    tiny.config.input.update(enhance=preset, slice_size=shape)
+    tiny = stage(Brightness(), size, "classifier", enhance=preset, slice_size=shape)
     centres = np.array([[0.3, 0.4], [0.6, 0.3], [0.5, 0.7]]) * shape
     down, right = np.indices(shape)
     images = np.stack(

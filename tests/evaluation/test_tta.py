@@ -15,6 +15,7 @@ from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options, make_options
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.evaluation.tta import SCALES, averaged_outputs, check_tta
+from covjax.settings import read_settings
 from covjax.stages.stage import Calibration
 from tests.evaluation.linear import KERNEL, LinearClassifier, LinearSegmenter, stage
 
@@ -91,9 +92,9 @@ def test_views_that_a_network_does_not_take_are_refused_before_it_starts(model, 
     side = round(0.75 * size)
     words = f"--tta: scales.*{side}x{side} pixels, but {model} takes {least} or more; use --tta=flips or leave"
     with pytest.raises(InputError, match=words):
-        check_tta(config, ("scales",))
-    check_tta(config, ("flips",))  # the remedy
-    check_tta(config, ())
+        check_tta(read_settings(config), ("scales",))
+    check_tta(read_settings(config), ("flips",))  # the remedy
+    check_tta(read_settings(config), ())
 
 
 @pytest.mark.parametrize(
@@ -140,9 +141,8 @@ def test_rows_do_not_depend_on_the_batch(model, tta):
 
 def test_certain_probabilities_give_a_finite_loss():
     images = np.stack([np.full(SIZE, 255, np.uint8), np.zeros(SIZE, np.uint8)])
-    model = stage(LinearSegmenter(), SIZE)
+    model = stage(LinearSegmenter(), SIZE, normalize="standardize")
     certain = model.statistics.normalization._replace(std=np.full(1, 1e-4, np.float32))
-    model.config.input["normalize"] = "standardize"
     object.__setattr__(model, "statistics", model.statistics._replace(normalization=certain))
     items = [
         {"image": image, "mask": np.ones(SIZE, np.uint8), "label": np.int32(1)} for image in images

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from ml_collections import ConfigDict
 
 from covjax.models import create_model
 from covjax.nn.pooling import Pool
 from covjax.ops.pool import POOLINGS
 from covjax.optim.losses import sample_losses
+from covjax.optim.settings import LossSettings
 from covjax.wavelets import dwt2, idwt2
 from tests.gpu.findings import Notes, run
 
@@ -88,9 +88,7 @@ def pooled(pooling: str, x: jax.Array) -> tuple:
 
 
 def loss_and_gradient(name: str, logits: jax.Array) -> tuple:
-    settings = ConfigDict(
-        dict(name=name, focal_gamma=2.0, tversky_alpha=0.3, tversky_beta=0.7, smooth=1.0)
-    )
+    settings = LossSettings(name)
     truth = (jnp.arange(logits[..., 0].size) % 7 == 0).astype(jnp.int32).reshape(logits.shape[:3])
 
     def total(logits):

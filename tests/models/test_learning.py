@@ -15,11 +15,11 @@ import jax
 import numpy as np
 import pytest
 
-from configs import common
 from covjax.data.phantom.picture import phantom_slice
 from covjax.models import list_models, model_options
 from covjax.optim.optimizer import make_optimizer
 from covjax.parallel import pmap_train, replicate, shard
+from covjax.settings import default_config, read_settings
 from covjax.stages.stage import init_variables, make_stage
 from covjax.stages.statistics import measure_statistics
 from covjax.training.state import create_state
@@ -48,7 +48,8 @@ def losses(name, dtype="float32", size=SIZE):
     """Yields the mean training loss, that of auxiliary heads included, of one epoch after
     another.
     """
-    config = common.classifier().unlock()
+    run = default_config("classifier").unlock()
+    config = run.classifier
     options = model_options(name)
     if "dropout" in options:  # which only delays learning 64 slices by heart
         options["dropout"] = 0.0
@@ -59,12 +60,13 @@ def losses(name, dtype="float32", size=SIZE):
     )
     rate = next((rate for beginning, rate in RATES.items() if name.startswith(beginning)), 1e-3)
     config.optimizer.update(name="adamw", learning_rate=rate)
-    stage = make_stage(
-        "classifier", config, measure_statistics("classifier", config, batches(size))
-    )
-    optimizer = make_optimizer(config.optimizer, lambda step: rate)
+    settings = read_settings(run).stages["classifier"]
+    statistics = measure_statistics("classifier", settings, batches(size))
+    stage = make_stage("classifier", settings, statistics)
+    optimizer = make_optimizer(settings.optimizer, lambda step: rate)
     step = pmap_train(partial(train_step, stage=stage, optimizer=optimizer))
-    state = replicate(create_state(init_variables(stage.model, config, 0), optimizer, 0, ema=False))
+    variables = init_variables(stage.model, settings, 0)
+    state = replicate(create_state(variables, optimizer, 0, ema=False))
     while True:
         epoch = []
         for batch in batches(size):

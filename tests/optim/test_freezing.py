@@ -16,6 +16,7 @@ from covjax.optim.freezing import check_parts, is_frozen, keeps_statistics, rate
 from covjax.optim.optimizer import make_optimizer
 from covjax.parallel import pmap_train, replicate, shard
 from covjax.preprocess.network_input import Normalization
+from covjax.settings import read_settings
 from covjax.stages.stage import Statistics, check_fine_tuning, init_variables, make_stage
 from covjax.training.batch_norm import make_finaliser
 from covjax.training.state import create_state, eval_variables
@@ -73,12 +74,12 @@ def test_what_fits_nothing_is_an_error(freeze, rates, message):
 
 
 def segmenter(remat=False, **settings):
-    config = cov_raseg.get_config().copy_and_resolve_references().segmenter.unlock()
-    config.input.size = (16, 20)
-    config.model.features = 4
-    config.remat = remat
-    config.optimizer.update(settings)
-    return config
+    config = cov_raseg.get_config().unlock()
+    config.segmenter.input.size = (16, 20)
+    config.segmenter.model.features = 4
+    config.segmenter.remat = remat
+    config.segmenter.optimizer.update(settings)
+    return read_settings(config).stages["segmenter"]
 
 
 def stage_of(config):

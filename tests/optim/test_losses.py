@@ -3,7 +3,6 @@ hand.
 """
 
 from functools import partial
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +12,11 @@ from jax.test_util import check_grads
 
 from covjax.errors import InputError
 from covjax.optim.losses import (
-    CLASS_WEIGHTS,
-    LOSSES,
-    PER_PIXEL,
-    WEIGHTED,
     class_weights,
     cross_entropy,
     sample_losses,
 )
+from covjax.optim.settings import CLASS_WEIGHTS, LOSSES, PER_PIXEL, WEIGHTED, LossSettings
 
 
 def probabilities(logits):
@@ -92,7 +88,7 @@ REFERENCES = {
 
 
 def options(name, gamma=GAMMA):
-    return SimpleNamespace(
+    return LossSettings(
         name=name, focal_gamma=gamma, tversky_alpha=ALPHA, tversky_beta=BETA, smooth=SMOOTH
     )
 

@@ -7,11 +7,11 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ml_collections import ConfigDict
 
 from covjax.errors import InputError
 from covjax.models import create_model
 from covjax.optim.optimizer import decay_mask, make_optimizer, make_schedule
+from covjax.optim.settings import OptimizerSettings
 
 
 def config(**changes):
@@ -25,7 +25,7 @@ def config(**changes):
         clip_norm=0.0,
         rates="",
     )
-    return ConfigDict(values | changes)
+    return OptimizerSettings(**values | changes)
 
 
 def steps(settings, params, gradients):

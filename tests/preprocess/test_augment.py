@@ -11,16 +11,16 @@ from scipy.interpolate import BSpline
 from scipy.special import betainc
 
 from covjax.errors import InputError
+from covjax.fields import read_section, to_dict
 from covjax.preprocess.augment import (
     WARP_FIELDS,
-    Augmentation,
     _blurred,
     _key_of,
     augment,
     augment_batch,
-    check_augmentation,
     mix_pairs,
 )
+from covjax.preprocess.settings import Augmentation
 from covjax.preprocess.warp import draw_warp
 
 OPERATIONS = ("flip", "warp", "intensity", "noise", "cutout", "mixup")  # with a key each
@@ -369,9 +369,8 @@ def test_a_sample_does_not_depend_on_its_batch_and_is_reproducible():
 
 
 def test_fields_that_cannot_be_used():
-    check_augmentation(
-        "a", Augmentation(180.0, 0.12, 0.9)._asdict() | {"flip": True, "rotation": 180.0}
-    )
+    fields = to_dict(Augmentation(flip=True))
+    read_section(Augmentation(), fields | {"rotation": 180.0, "elastic": 0.12}, "s.augment")
     for field, value, words in (
         ("elastic", 0.2, r"s\.augment\.elastic: 0.2 must be 0 \(off\) to 0.12"),
         ("noise", -0.1, "noise: -0.1 must be"),
@@ -379,7 +378,7 @@ def test_fields_that_cannot_be_used():
         ("rotatoin", 1.0, "did you mean 'rotation'"),
     ):
         with pytest.raises(InputError, match=words):
-            check_augmentation("s.augment", {"flip": True, field: value})
+            read_section(Augmentation(), fields | {field: value}, "s.augment")
 
 
 def test_no_two_operations_draw_from_one_key():

@@ -5,7 +5,6 @@ come.
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from covjax.preprocess.enhance import enhance
 from covjax.preprocess.network_input import (
@@ -15,6 +14,7 @@ from covjax.preprocess.network_input import (
     pretrained_normalization,
     slice_size,
 )
+from covjax.preprocess.settings import InputSettings
 
 
 def config(**changes):
@@ -26,7 +26,7 @@ def config(**changes):
         gain="unit",
         normalize="zero_center",
     )
-    return ConfigDict(values | changes)
+    return InputSettings(**values | changes)
 
 
 def slices(size=(20, 24)):

@@ -2,8 +2,6 @@
 deviation.
 """
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +16,7 @@ from covjax.preprocess.network_input import (
     network_input,
     pretrained_normalization,
 )
+from covjax.preprocess.settings import InputSettings
 from covjax.pretrained import load_pretrained
 from covjax.pretrained.convert import match_state, name_of, reference_shapes
 from covjax.pretrained.misfit import outline
@@ -34,7 +33,7 @@ NETWORKS = {
 
 
 def settings(channels, size):
-    return SimpleNamespace(
+    return InputSettings(
         size=size,
         slice_size=size,
         channels=channels,

@@ -17,13 +17,13 @@ from covjax.evaluation.options import make_options
 from covjax.metrics import choose_threshold, fit_temperature
 from covjax.metrics.calibration import separable
 from covjax.report import build_report
-from covjax.runs.calibrate import check_calibration, is_asked, read_calibration
+from covjax.runs.calibrate import check_calibration, read_calibration
 from covjax.runs.evaluate import evaluate_run
 from covjax.runs.pool import _calibration
 from covjax.runs.slices import open_run_data
 from covjax.runs.train import train_run
 from covjax.screening.screener import Screener
-from covjax.settings.config import read_config
+from covjax.settings import read_settings
 
 
 def read_results(workdir, part="test"):
@@ -38,16 +38,10 @@ def read_results(workdir, part="test"):
 
 
 def copied(workdir, to, **fields):
-    """A copy of a finished run whose configuration sets other fields of the classifier; None
-    removes one.
-    """
+    """A copy of a finished run whose configuration sets other fields of the classifier."""
     shutil.copytree(workdir, to)
     config = json.loads((to / "config.json").read_text())
-    for name, value in fields.items():
-        if value is None:
-            del config["classifier"][name]
-        else:
-            config["classifier"][name] = value
+    config["classifier"] |= fields
     (to / "config.json").write_text(json.dumps(config))
     return to
 
@@ -61,7 +55,7 @@ def calibrated(trained, tmp_path_factory):
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.classifier.update(fields)
-    train_run(config, workdir)
+    train_run(read_settings(config), workdir)
     return workdir, config
 
 
@@ -110,7 +104,7 @@ def test_used_in_evaluation(trained, calibrated):
 def test_used_in_screening(calibrated):
     workdir, config = calibrated
     screener = Screener.from_workdir(workdir)
-    fitted = read_calibration(config.classifier, workdir)
+    fitted = read_calibration(read_settings(config).stages["classifier"], workdir)
     assert screener.stages["classifier"].calibration == fitted
     images = np.random.default_rng(0).integers(0, 256, (5, 48, 48), dtype=np.uint8)
     for found in screener.screen(images):
@@ -126,14 +120,14 @@ def test_the_rule_holds_in_use(calibrated, tmp_path, rule):
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.classifier.threshold_rule = rule
-    train_run(config, workdir)
+    train_run(read_settings(config), workdir)
     evaluate_run(workdir, "val")
     _, rows = read_results(workdir, "val")
     name, _, level = rule.partition(":")
     of = rows["label"] == (name == "sensitivity")
     assert np.mean(rows["called"][of] == rows["label"][of]) >= float(level)
     splits = read_splits(workdir / "splits.json")
-    data = open_run_data(config, splits)
+    data = open_run_data(read_settings(config), splits)
     images = [data.decode(i)[0] for i in part_indices(data, splits, "val")]
     screened = [found.infected for found in Screener.from_workdir(workdir).screen(images)]
     np.testing.assert_array_equal(screened, rows["called"])
@@ -182,41 +176,22 @@ def test_missing_or_damaged_calibration_is_not_ignored(calibrated, tmp_path):
             evaluate_run(workdir)
 
 
-def test_runs_of_earlier_versions_go_on(trained, tmp_path):
-    source, config = trained
-    workdir = copied(source, tmp_path / "old", calibration=None, threshold_rule=None)
-    config_of = json.loads((workdir / "config.json").read_text())
-    del (
-        config_of["xla_flags"],
-        config_of["data"]["frame"],
-        config_of["split"]["folds"],
-        config_of["split"]["fold"],
-    )
-    (workdir / "config.json").write_text(json.dumps(config_of))
-    evaluate_run(workdir)
-    assert not is_asked(read_config(workdir).classifier)
-    train_run(config, workdir)
-    assert not (workdir / "calibration.json").exists()
-
-
 def test_validation_part_needs_both_classes(calibrated):
     config = calibrated[1]
     data = SimpleNamespace(labels=np.array([1, 1, 0]), ids=("a", "b", "c"))
     splits = {"train": ["c"], "val": ["a", "b"], "test": []}
     with pytest.raises(InputError, match="val part has no healthy slice"):
-        check_calibration(config, data, splits)
+        check_calibration(read_settings(config), data, splits)
 
 
 def test_folds_with_calibrations_of_their_own(calibrated, tmp_path):
     one, config = calibrated
+    classifier = read_settings(config).stages["classifier"]
     other = copied(one, tmp_path / "other")
     found = json.loads((other / "calibration.json").read_text()) | {"temperature": 7.0}
     (other / "calibration.json").write_text(json.dumps(found))
-    assert (
-        _calibration([one, one], config.classifier)[:2]
-        == read_calibration(config.classifier, one)[:2]
-    )
-    shared = _calibration([one, other], config.classifier)
+    assert _calibration([one, one], classifier)[:2] == read_calibration(classifier, one)[:2]
+    shared = _calibration([one, other], classifier)
     assert np.isnan(shared.temperature) and shared.threshold == found["threshold_log_odds"]
 
 

@@ -21,7 +21,7 @@ from covjax.runs.pool import pool_runs
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
 from covjax.screening.screen import screen
-from covjax.settings.config import claim_workdir, read_config
+from covjax.settings import claim_workdir, load_settings, read_settings
 from tests.data.written import SPACING, write_class_scans
 
 NAMES = ("background", "ground_glass", "consolidation")
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
         config.segmenter.loss.update(name="ce_dice", class_weights="median_frequency")
         config.segmenter.augment.update(rotation=0.0, scale=0.0, intensity=0.0)
         config.segmenter.update(epochs=3, slices="all", batch_size=4)
-    train_run(config, folder / "workdir")
+    train_run(read_settings(config), folder / "workdir")
     return folder / "workdir", config
 
 
@@ -74,7 +74,7 @@ def test_what_is_learned_and_measured(run):
     np.testing.assert_allclose(
         statistics["class_weights"], np.median(frequency) / frequency, rtol=1e-6
     )
-    stage, _ = load_trained("segmenter", read_config(workdir), workdir)
+    stage, _ = load_trained("segmenter", load_settings(workdir), workdir)
     assert stage.task.classes == NAMES and stage.model.num_classes == 3
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     mean = [row["val/mean_dice_at_network_size"] for row in rows if row["stage"] == "segmenter"]
@@ -140,17 +140,17 @@ def test_other_classes_than_the_run_has_are_refused(run, tmp_path):
     with other.unlocked():
         other.data.classes = "1:ground_glass,2:ground_glass,7:ignore"
     with pytest.raises(InputError, match="ground_glass is the only class"):
-        train_run(other, workdir)
+        train_run(read_settings(other), workdir)
     with other.unlocked():
         other.data.classes = ""
     with pytest.raises(InputError, match=r"data\.classes: .* there, .* now"):
-        train_run(other, workdir)
+        train_run(read_settings(other), workdir)
     for name in ("statistics_segmenter.json", "splits.json"):
         (tmp_path / "run").mkdir(exist_ok=True)
         shutil.copy(workdir / name, tmp_path / "run" / name)
-    claim_workdir(tmp_path / "run", other)
+    claim_workdir(tmp_path / "run", read_settings(other))
     with pytest.raises(InputError, match="data.classes: 2 classes .* segmenter count 3"):
-        load_trained("segmenter", read_config(tmp_path / "run"), tmp_path / "run")
+        load_trained("segmenter", load_settings(tmp_path / "run"), tmp_path / "run")
 
 
 def test_screening_measures_every_class(run, tmp_path):

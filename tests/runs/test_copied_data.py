@@ -13,7 +13,7 @@ from covjax.runs.evaluate import evaluate_run
 from covjax.runs.initialise import find_start
 from covjax.runs.pool import pool_runs
 from covjax.runs.train import train_run
-from covjax.settings.config import settled
+from covjax.settings import read_settings
 from tests.data.written import write_class_scans
 from tests.trained import tiny_config
 
@@ -37,7 +37,7 @@ def folds(tmp_path_factory):
     shutil.copytree(folder / "set0", folder / "set1")  # copies have other times
     (folder / "set1" / ".DS_Store").write_text("")
     for k in range(2):
-        train_run(config(folder, k), folder / f"run{k}")
+        train_run(read_settings(config(folder, k)), folder / f"run{k}")
         evaluate_run(folder / f"run{k}", save_predictions="png")
     return folder, [folder / f"run{k}" for k in range(2)]
 
@@ -76,7 +76,7 @@ def test_what_an_earlier_run_learned_is_known_in_a_copy_under_other_settings(fol
         part: [f"shown {name}" for name in splits[part]] for part in ("train", "val", "test")
     }
     with pytest.raises(InputError, match="learned from .* slices of this run's val and test parts"):
-        find_start("segmenter", settled(settings), splits | renamed, tmp_path)
+        find_start("segmenter", (read_settings(settings)), splits | renamed, tmp_path)
 
 
 def test_nothing_that_is_written_names_a_patient(folds):
@@ -84,11 +84,11 @@ def test_nothing_that_is_written_names_a_patient(folds):
     (folder / "set0" / "images" / f"{NAME}p3.nii.gz").write_bytes(b"damaged")
     try:
         with pytest.raises(InputError, match=f"{NAME}p3.nii.gz"):  # who sees to it is told
-            audit_source(config(folder, 0), folder / "audit")
+            audit_source(read_settings(config(folder, 0)), folder / "audit")
         shutil.copy(folder / "set1" / "images" / f"{NAME}p3.nii.gz", folder / "set0" / "images")
         cut = (folder / "set0" / "masks" / f"{NAME}p3.nii.gz").read_bytes()
         (folder / "set0" / "masks" / f"{NAME}p3.nii.gz").write_bytes(cut[:400])
-        audit_source(config(folder, 0), folder / "audit")
+        audit_source(read_settings(config(folder, 0)), folder / "audit")
     finally:
         for kind in ("images", "masks"):
             shutil.copy(folder / "set1" / kind / f"{NAME}p3.nii.gz", folder / "set0" / kind)

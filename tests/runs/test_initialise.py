@@ -21,7 +21,7 @@ from covjax.runs.evaluate import evaluate_run
 from covjax.runs.initialise import _learned, find_start, told
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
-from covjax.settings.config import check_config, read_config
+from covjax.settings import load_settings, read_settings
 
 
 class Tiny(nn.Module):
@@ -83,15 +83,15 @@ def started(tmp_path_factory):
     weights = folder / "tiny.safetensors"
     safetensors.numpy.save_file(state(), weights)
     settings = config(folder, weights)
-    train_run(settings, folder / "run")
+    train_run(read_settings(settings), folder / "run")
     weights.unlink()
     return folder, folder / "run", settings
 
 
 def test_training_starts_from_the_weights_and_says_so(started):
     _, workdir, _ = started
-    recorded = read_config(workdir)
-    assert recorded.classifier.input.normalize == "pretrained"
+    recorded = load_settings(workdir)
+    assert recorded.stages["classifier"].input.normalize == "pretrained"
     stage, variables = load_trained("classifier", recorded, workdir)
     found = flatten_dict(jax.device_get(variables))
     assert len(found) == len(state())
@@ -111,7 +111,7 @@ def test_nothing_is_read_again_once_trained(started, tmp_path):
     _, workdir, settings = started
     copy = tmp_path / "run"
     shutil.copytree(workdir, copy)
-    train_run(settings, copy)
+    train_run(read_settings(settings), copy)
     evaluate_run(copy, "val")
 
 
@@ -123,9 +123,9 @@ def test_a_start_before_the_first_checkpoint_must_be_from_the_same_weights(start
     shutil.rmtree(copy / "checkpoints")
     safetensors.numpy.save_file({name: value + 1 for name, value in state().items()}, weights)
     with pytest.raises(InputError, match="changed since this run began"):
-        train_run(settings, copy)
+        train_run(read_settings(settings), copy)
     safetensors.numpy.save_file(state(), weights)
-    train_run(settings, copy)
+    train_run(read_settings(settings), copy)
     weights.unlink()
 
 
@@ -136,20 +136,20 @@ def test_weights_that_cannot_be_used_stop_a_run_before_it_writes(started, tmp_pa
     if content is not None:
         weights.write_bytes(content)
     with pytest.raises(InputError, match="weights.pth"):
-        train_run(config(folder, weights), tmp_path / "run")
+        train_run(read_settings(config(folder, weights)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def refused(settings, words):
     with pytest.raises(InputError, match=words) as error:
-        check_config(settings)
+        read_settings(settings)
     assert "\n" not in str(error.value)
 
 
 def test_what_a_user_sets_explicitly_holds_or_is_refused(tmp_path):
     settings = config(tmp_path, "x.pth")
     settings.classifier.input.normalize = "standardize"
-    check_config(settings)
+    read_settings(settings)
     refused(
         config(tmp_path, ""),
         "classifier.init.weights: empty, name the file that holds the weights of tiny",
@@ -185,15 +185,14 @@ def going_on(trained, tmp_path, **changes):
     settings.segmenter.init.run = str(workdir)
     settings.segmenter.input.normalize = "zero_center"
     settings.update_from_flattened_dict(changes)
-    check_config(settings)
     nothing = {"train": [], "val": [], "test": []}
     splits = nothing | {"source": "phantom", "fingerprint": "of other data", "origins": nothing}
-    return find_start("segmenter", settings, splits, tmp_path)
+    return find_start("segmenter", read_settings(settings), splits, tmp_path)
 
 
 def test_a_run_goes_on_from_another(trained, tmp_path):
     workdir, settings = trained
-    _, learned = load_trained("segmenter", read_config(workdir), workdir)
+    _, learned = load_trained("segmenter", load_settings(workdir), workdir)
     learned = flatten_dict(jax.device_get(learned))
     start = going_on(
         trained, tmp_path, **{"segmenter.input.size": (64, 48), "segmenter.loss.name": "ce_dice"}
@@ -256,7 +255,7 @@ def test_a_run_is_not_judged_on_what_the_earlier_one_learned_from(trained, tmp_p
     settings.segmenter.init.run = str(workdir)
     settings.segmenter.input.normalize = "zero_center"
     settings.update_from_flattened_dict(place)
-    start = find_start("segmenter", settings, splits, tmp_path)  # split as it did
+    start = find_start("segmenter", read_settings(settings), splits, tmp_path)  # split as it did
     assert start.record["loaded"]
     origins = splits["origins"]
     turned = splits | {"train": splits["test"], "test": splits["train"]}
@@ -265,13 +264,13 @@ def test_a_run_is_not_judged_on_what_the_earlier_one_learned_from(trained, tmp_p
     renamed = turned | {"test": [f"renamed {name}" for name in turned["test"]], "source": "folder"}
     for leaking in (turned, turned | {"fingerprint": "of other data"}, renamed):
         with pytest.raises(InputError, match=words) as error:
-            find_start("segmenter", settings, leaking, tmp_path)
+            find_start("segmenter", read_settings(settings), leaking, tmp_path)
         assert "\n" not in str(error.value)
     assert "optimistic" not in caplog.text
     other = {
         part: [f"other {origin}" for origin in listed] for part, listed in turned["origins"].items()
     }
-    find_start("segmenter", settings, turned | {"origins": other}, tmp_path)
+    find_start("segmenter", read_settings(settings), turned | {"origins": other}, tmp_path)
     assert "if they are the same slices, scores will be optimistic" in caplog.text
 
 
@@ -288,9 +287,9 @@ def test_training_goes_on_from_what_a_run_learned(started, tmp_path):
     settings = settings.copy_and_resolve_references().unlock()
     settings.classifier.init.update(weights="none", run=str(workdir))
     settings.classifier.input.normalize = "pretrained"
-    train_run(settings.lock(), tmp_path / "next")
+    train_run(read_settings(settings.lock()), tmp_path / "next")
     before, after = (
-        load_trained("classifier", read_config(place), place)[1]
+        load_trained("classifier", load_settings(place), place)[1]
         for place in (workdir, tmp_path / "next")
     )
     jax.tree.map(
@@ -303,4 +302,4 @@ def test_training_goes_on_from_what_a_run_learned(started, tmp_path):
     shutil.rmtree(tmp_path / "next" / "checkpoints")
     kept.write_text(json.dumps(record | {"digest": "of other arrays"}))
     with pytest.raises(InputError, match=f"init: {workdir} changed since this run began"):
-        train_run(settings, tmp_path / "next")
+        train_run(read_settings(settings), tmp_path / "next")

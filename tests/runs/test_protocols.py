@@ -17,6 +17,7 @@ from covjax.errors import InputError
 from covjax.metrics import segmentation_scores
 from covjax.report import build_protocols_page, protocols_table
 from covjax.runs.protocols import margin_confusions, run_protocols
+from covjax.settings import read_settings
 from tests import places
 
 REAL = places.REAL / "prlab21"
@@ -58,7 +59,7 @@ def config_for(path, prepared, size=(32, 32)):
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("protocols")
     config = config_for(figures(folder / "data"), folder / "prepared")
-    run_protocols(config, folder / "out")
+    run_protocols(read_settings(config), folder / "out")
     return folder / "out", config
 
 
@@ -151,7 +152,7 @@ def test_finished_runs_are_not_repeated(done):
         for name in ("paper", "margin_ignored", "honest")
     }
     table = json.loads((output / "protocols.json").read_text())
-    run_protocols(config, output)
+    run_protocols(read_settings(config), output)
     assert before == {name: (output / name / "metrics.jsonl").read_text() for name in before}
     assert json.loads((output / "protocols.json").read_text()) == table
 
@@ -171,7 +172,7 @@ def test_what_cannot_be_compared(tmp_path):
     with config.unlocked():
         config.data.source = "phantom"
     with pytest.raises(InputError, match="prlab21"):
-        run_protocols(config, tmp_path / "out")
+        run_protocols(read_settings(config), tmp_path / "out")
     for content, words in (
         (None, "holds no protocols.json"),
         ('{"rows": 3}', "protocols.json: damaged"),

@@ -18,6 +18,7 @@ from covjax.data.views import crop_note
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.runs.slices import OUTSIDE, view_settings, with_crops
 from covjax.screening.screener import Screener
+from covjax.settings import read_settings
 from tests.data.chests import chest
 from tests.evaluation.linear import LinearSegmenter, stage
 
@@ -58,22 +59,26 @@ def cropping():
 
 
 def test_notes_count_missing_lungs_and_marks_outside(data, caplog):
-    found = with_crops(cropping(), data)
+    found = with_crops(read_settings(cropping()), data)
     assert found.notes == {1: (crop_note(ONE),), 2: (OUTSIDE,)}
     assert found.boxes == {k: find_crop(data.records.images[k]).box for k in range(3)}
     assert "of 1 of 3 slices" in caplog.text and "in 1 marked" in caplog.text
-    assert with_crops(framework.get_config(), data) is data
-    assert with_crops(cropping(), data, np.array([0])).notes == {}
+    assert with_crops(read_settings(framework.get_config()), data) is data
+    assert with_crops(read_settings(cropping()), data, np.array([0])).notes == {}
 
 
 def test_the_crop_is_the_network_s_view_alone(data):
     """Scores are those of the whole slice: what lies outside is missed, whatever the network
     says.
     """
-    config = cropping()
-    for known in (data, with_crops(config, data)):
+    settings = read_settings(cropping())
+    for known in (data, with_crops(settings, data)):
         reader = SliceReader(
-            known, np.arange(3), view_settings(config.segmenter, config.data), False, native=True
+            known,
+            np.arange(3),
+            view_settings(settings.stages["segmenter"], settings.data),
+            False,
+            native=True,
         )
         for k, item in enumerate(reader[i] for i in range(3)):
             image = data.records.images[k]

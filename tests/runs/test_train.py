@@ -15,6 +15,7 @@ from covjax.metrics import DEFINITIONS
 from covjax.runs import evaluate
 from covjax.runs.evaluate import evaluate_run
 from covjax.runs.train import train_run
+from covjax.settings import read_settings
 
 
 def read_json(path):
@@ -123,7 +124,7 @@ def test_other_parts_can_be_evaluated(trained):
 def test_running_a_finished_run_again_trains_nothing(trained):
     workdir, config = trained
     history = (workdir / "metrics.jsonl").read_text()
-    train_run(config, workdir)
+    train_run(read_settings(config), workdir)
     assert (workdir / "metrics.jsonl").read_text() == history
 
 
@@ -145,4 +146,4 @@ def test_another_configuration_is_refused(trained):
     with other.unlocked():
         other.classifier.optimizer.learning_rate = 0.5
     with pytest.raises(InputError, match=r"classifier.optimizer.learning_rate.*--workdir"):
-        train_run(other, workdir)
+        train_run(read_settings(other), workdir)

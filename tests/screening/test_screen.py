@@ -25,7 +25,7 @@ from covjax.screening import screen as screening
 from covjax.screening.overlays import overlay
 from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
-from covjax.settings.config import read_config
+from covjax.settings import load_settings
 from tests.data.written import SPACING, dicom_slice, save, scan, write_nifti, write_series
 
 DRAWN = 200  # files left out that a page names
@@ -517,7 +517,7 @@ def test_pictures_are_refused_by_a_run_that_saw_hu(trained, pictures, tmp_path):
     assert {r["scan"]: r["window"] for r in read(tmp_path / "out" / "scans.csv")}[
         "scan"
     ] == "-600,1500"
-    assert read_config(run).data.window == "lung"
+    assert load_settings(run).data.window == "lung"
     (run / "intensity.json").write_text("[1]")
     with pytest.raises(InputError, match="intensity.json: damaged"):
         screen(run, pictures, tmp_path / "other")

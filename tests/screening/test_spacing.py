@@ -20,12 +20,12 @@ from covjax.data.splits.splits import make_splits
 from covjax.data.views import View, whole_box
 from covjax.errors import InputError
 from covjax.evaluation.predict import collect, make_predictor
-from covjax.files import write_json
 from covjax.parallel import round_up
 from covjax.runs.slices import part_reader
 from covjax.runs.train import train_run
 from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
+from covjax.settings import read_settings, write_settings
 from tests.data.sizes import unpadded
 from tests.data.written import SPACING, scan, write_nifti, write_series
 from tests.trained import tiny_config
@@ -58,7 +58,7 @@ def run(trained, config, tmp_path_factory):
     for path in trained[0].iterdir():
         if path.name not in ("config.json", "results", "report"):
             (run / path.name).symlink_to(path)
-    write_json(run / "config.json", json.loads(config.to_json_best_effort()))
+    write_settings(run / "config.json", read_settings(config))
     return run
 
 
@@ -77,6 +77,7 @@ def read(path):
 
 
 def test_stages_read_slices_at_one_scale_and_count_no_padding(config):
+    config = read_settings(config)
     data = prepare(config.data)
     shape = round(56 * ROWS / WANTED), round(56 * COLUMNS / WANTED)
     assert (
@@ -183,5 +184,5 @@ def test_slices_that_are_too_large_end_a_training_before_anything_is_written(con
     with pytest.raises(
         InputError, match=r"_0000: 45x39 pixels.*segmenter.input.size=\(32, 40\).*1.41 or more"
     ):
-        train_run(config.lock(), tmp_path / "workdir")
+        train_run(read_settings(config.lock()), tmp_path / "workdir")
     assert not (tmp_path / "workdir").exists()

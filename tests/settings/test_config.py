@@ -9,10 +9,10 @@ import pytest
 from covjax.errors import InputError
 from covjax.files import write_json
 from covjax.models import list_models, model_options
-from covjax.settings.config import check_config, claim_workdir, read_config, settled
+from covjax.settings import claim_workdir, load_settings, read_settings
 from tests.places import ROOT
 
-CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem != "common")
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 
 def config(name="framework"):
@@ -29,13 +29,13 @@ def beside_configs(monkeypatch):
 def test_every_configuration_is_valid(path):
     c = runpy.run_path(str(path))["get_config"]()
     assert c.is_locked
-    check_config(c)
+    read_settings(c)
 
 
 @pytest.mark.parametrize("name", list_models("segmentation"))
 def test_any_segmentation_network_by_an_argument(name):
     c = runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"](f"model={name}")
-    check_config(c)
+    read_settings(c)
     assert c.segmenter.model.name == name and set(c.segmenter.model) == {
         "name",
         *model_options(name),
@@ -50,13 +50,13 @@ def test_a_segmentation_network_from_published_weights():
         InputError,
         match="segmenter.init.weights: empty, name the file that holds the weights of resnet50",
     ):
-        check_config(c)
+        read_settings(c)
     packaged = runpy.run_path(str(CONFIGS[0].with_name("segment.py")))["get_config"](
         "model=unet_backbone,init=tl"
     )
     assert packaged.segmenter.init.weights == "package"
     c.segmenter.init.weights = "weights.pth"
-    check_config(c)
+    read_settings(c)
     assert c.segmenter.input.normalize == "pretrained"
 
 
@@ -133,7 +133,7 @@ def test_a_value_that_cannot_be_used(field, value, words):
         section = section[part]
     section[name] = value
     with pytest.raises(InputError) as caught:
-        check_config(c)
+        read_settings(c)
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
     assert name in message or "model" in message or "dtype" in message
@@ -142,77 +142,95 @@ def test_a_value_that_cannot_be_used(field, value, words):
 def test_a_loss_and_what_does_not_go_with_it():
     c = config("cov_raseg")
     c.segmenter.loss.update(name="ce_dice", class_weights="median_frequency")
-    check_config(c)
+    read_settings(c)
     c.segmenter.loss.name = "tversky"
     with pytest.raises(
         InputError,
         match="segmenter.loss.class_weights: 'median_frequency' has no meaning for tversky",
     ):
-        check_config(c)
+        read_settings(c)
     c.segmenter.loss.update(class_weights="none", tversky_alpha=0.0, tversky_beta=0.0)
     with pytest.raises(
         InputError, match="segmenter.loss: tversky_alpha and tversky_beta are both 0"
     ):
-        check_config(c)
+        read_settings(c)
 
 
-def test_a_run_of_an_earlier_version_was_trained_by_cross_entropy(tmp_path):
-    claim_workdir(tmp_path, config())
+def test_a_run_of_another_version_is_refused(tmp_path):
+    claim_workdir(tmp_path, read_settings(config()))
     path = tmp_path / "config.json"
-    old = json.loads(path.read_text())
-    for stage in ("classifier", "segmenter"):
-        old[stage]["loss"] = {"class_weights": old[stage]["loss"]["class_weights"]}
-    path.write_text(json.dumps(old))
-    assert read_config(tmp_path).segmenter.loss.name == "cross_entropy"
-    claim_workdir(tmp_path, config())
+    written = json.loads(path.read_text())
+    for other in ({"format": 0}, {"format": 99}, {}):
+        path.write_text(json.dumps({k: v for k, v in written.items() if k != "format"} | other))
+        for use in (load_settings, lambda folder: claim_workdir(folder, read_settings(config()))):
+            with pytest.raises(InputError, match="config.json: .*another version.*format"):
+                use(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("pooling", "now"),
+    ("field", "words"),
     [
-        (None, ("max", "indices")),
-        ("max", ("max", "indices")),
-        ("haar", ("haar", "haar")),
-        ("haar_bands", None),
+        ("segmenter.model.pooling", "model: option 'pooling' is unknown to cov_raseg"),
+        ("segmenter.loss.nam", "segmenter.loss: 'nam' is unknown.*did you mean 'name'"),
+        ("data.phantom.sise", "data.phantom: 'sise' is unknown.*did you mean 'size'"),
+        ("clasifier", "config: 'clasifier' is unknown.*did you mean 'classifier'"),
+        ("study.sed", "study: 'sed' is unknown.*did you mean 'seeds'"),
     ],
 )
-def test_the_one_pooling_of_an_earlier_version_is_read_as_four_fields(pooling, now, tmp_path):
-    now = now or ("haar_bands", "haar")
-    path = tmp_path / "config.json"
-    claim_workdir(tmp_path, config("cov_raseg"))
-    old = json.loads(path.read_text())
-    model = {"name": "cov_raseg", "features": 64, "final": "linear"} | (
-        {"pooling": pooling} if pooling else {}
-    )
-    old["segmenter"]["model"] = model
-    path.write_text(json.dumps(old))
-    model = read_config(tmp_path).segmenter.model
-    assert (model.encoder_pooling, model.decoder_unpooling) == now
-    assert model.encoder_smoothing == model.decoder_smoothing == "avg" and "pooling" not in model
-    same = config("cov_raseg")
-    same.segmenter.model.update(encoder_pooling=now[0], decoder_unpooling=now[1])
-    claim_workdir(tmp_path, same)
-    old["segmenter"]["model"]["pooling"] = "max4"
-    path.write_text(json.dumps(old))
-    with pytest.raises(InputError, match="damaged.*'pooling' is unknown"):
-        read_config(tmp_path)
+def test_fields_that_do_not_exist(field, words, tmp_path):
+    c = config("study")
+    values = json.loads(c.to_json_best_effort())
+    *sections, name = field.split(".")
+    within = values
+    for section in sections:
+        within = within[section]
+    within[name] = 1
+    with pytest.raises(InputError, match=words):
+        read_settings(values)
+    (tmp_path / "config.json").write_text(json.dumps(values | {"format": 1}))
+    with pytest.raises(InputError, match=f"config.json: damaged.*{words}"):
+        load_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seed", 1.5),
+        ("seed", True),
+        ("classifier.epochs", "10"),
+        ("classifier.remat", 1),
+        ("classifier.optimizer.learning_rate", "fast"),
+        ("data.path", None),
+        ("data.phantom", 3),
+        ("study.seeds", 1),
+    ],
+)
+def test_values_of_another_type(field, value):
+    c = json.loads(config("study" if "study" in field else "framework").to_json_best_effort())
+    *sections, name = field.split(".")
+    within = c
+    for section in sections:
+        within = within[section]
+    within[name] = value
+    with pytest.raises(InputError, match=f"{field}: .*"):
+        read_settings(c)
 
 
 def test_a_configuration_of_ones_own_that_lacks_a_field():
     c = config()
     del c["data"]["phantom"]
     with pytest.raises(InputError, match="missing or of the wrong type.*phantom"):
-        check_config(c)
+        read_settings(c)
     c = config()
     del c["classifier"], c["segmenter"]
     with pytest.raises(InputError, match="no stage, add one of classifier, segmenter"):
-        check_config(c)
+        read_settings(c)
 
 
 def test_workdir_belongs_to_one_configuration(tmp_path):
-    claim_workdir(tmp_path / "run", config())
-    claim_workdir(tmp_path / "run", config())
-    assert tuple(read_config(tmp_path / "run").split.shares) == (0.64, 0.16, 0.2)
+    claim_workdir(tmp_path / "run", read_settings(config()))
+    claim_workdir(tmp_path / "run", read_settings(config()))
+    assert tuple(load_settings(tmp_path / "run").split.shares) == (0.64, 0.16, 0.2)
     before = (tmp_path / "run" / "config.json").read_bytes()
     other = config()
     other.classifier.epochs = 7
@@ -220,44 +238,33 @@ def test_workdir_belongs_to_one_configuration(tmp_path):
     with pytest.raises(
         InputError, match=r"config.json.*classifier.epochs: \d+ there, 7 now.*another --workdir"
     ):
-        claim_workdir(tmp_path / "run", other)
+        claim_workdir(tmp_path / "run", read_settings(other))
     alone = config()
     del alone["segmenter"]
     with pytest.raises(InputError, match="also sets segmenter"):
-        claim_workdir(tmp_path / "run", alone)
-    claim_workdir(tmp_path / "alone", alone)
+        claim_workdir(tmp_path / "run", read_settings(alone))
+    claim_workdir(tmp_path / "alone", read_settings(alone))
     with pytest.raises(InputError, match="segmenter.*nothing there"):
-        claim_workdir(tmp_path / "alone", config())
+        claim_workdir(tmp_path / "alone", read_settings(config()))
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
 def test_what_is_left_open_is_settled_before_it_is_recorded(tmp_path):
-    claim_workdir(tmp_path / "run", settled(config()))
-    assert read_config(tmp_path / "run").classifier.input.normalize == "zero_center"
-    # as a run of an earlier version, which knew no published weights
-    path = tmp_path / "run" / "config.json"
-    old = json.loads(path.read_text())
-    del (
-        old["classifier"]["init"],
-        old["classifier"]["optimizer"]["freeze"],
-        old["segmenter"]["init"],
-    )
-    path.write_text(json.dumps(old))
-    claim_workdir(tmp_path / "run", settled(config()))
-    assert read_config(tmp_path / "run").classifier.init.weights == "none"
+    claim_workdir(tmp_path / "run", read_settings(config()))
+    assert load_settings(tmp_path / "run").stages["classifier"].input.normalize == "zero_center"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"{}", b'{"classifier": {}}'])
 def test_a_damaged_config(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(InputError, match=r"config.json: damaged") as caught:
-        read_config(tmp_path)
+        load_settings(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_no_config(tmp_path):
     with pytest.raises(InputError, match="not the workdir of a run"):
-        read_config(tmp_path)
+        load_settings(tmp_path)
 
 
 def test_writing_is_all_or_nothing(tmp_path):

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from covjax.nn.layers import expose
 from covjax.preprocess.network_input import network_input
-from tests.evaluation.linear import FieldsAsKeys, LinearClassifier, LinearSegmenter
+from tests.evaluation.linear import LinearClassifier, LinearSegmenter
 from tests.evaluation.linear import stage as tiny_stage
 
 SIZE = (4, 4)
@@ -36,9 +36,7 @@ class TwoHeads(nn.Module):
 
 @pytest.fixture
 def stage():
-    made = tiny_stage(TwoHeads(), SIZE, "classifier")
-    made.config.optimizer = FieldsAsKeys(freeze="")
-    return made
+    return tiny_stage(TwoHeads(), SIZE, "classifier")
 
 
 def batch():
@@ -89,9 +87,7 @@ def test_auxiliary_heads_learn(stage):
 )
 def test_who_labels_pixels_sees_enhanced_slices_aligned_with_them(model, aligned):
     """In training and in use alike; a classifier sees them as published."""
-    made = tiny_stage(model, (12, 10))
-    made.config.optimizer = FieldsAsKeys(freeze="")
-    made.config.input.update(enhance="db4_82", slice_size=(48, 40))
+    made = tiny_stage(model, (12, 10), enhance="db4_82", slice_size=(48, 40))
     images = np.random.default_rng(0).integers(0, 256, (2, 48, 40)).astype(np.float32)
     for given in (True, False):
         x = network_input(images, made.config.input, made.statistics.normalization, given)

@@ -1,15 +1,21 @@
 """What is measured of the training part, against counts by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from configs import cov_ctnet, cov_raseg
+from configs import cov_raseg
 from covjax.data.loader import eval_batches
 from covjax.data.prepared.dataset import prepare
 from covjax.data.splits.splits import make_splits
+from covjax.optim.settings import LossSettings
+from covjax.preprocess.settings import InputSettings
 from covjax.runs.slices import part_reader
+from covjax.settings import read_settings
+from covjax.stages import task_of
 from covjax.stages.statistics import measure_statistics, statistics_from_json, statistics_to_json
 from tests import places
 
@@ -18,15 +24,10 @@ SIZE = (6, 8)
 
 
 def stage_config(task, rule):
-    config = (
-        (cov_raseg if task == "segmenter" else cov_ctnet)
-        .get_config()
-        .copy_and_resolve_references()[task]
-    )
-    with config.unlocked():
-        config.input.update(size=SIZE, slice_size=SIZE, enhance="none")
-        config.loss.class_weights = rule
-    return config
+    """The settings of a stage for tiny slices, whatever its network takes."""
+    size = InputSettings(size=SIZE, slice_size=SIZE, channels=3 if task == "segmenter" else 1)
+    made = task_of(task).settings()
+    return replace(made, input=size, loss=LossSettings(class_weights=rule))
 
 
 def measured(task, rule, images, masks, labels, batch_size):
@@ -83,18 +84,21 @@ def test_static_attention_of_the_papers_slices(tmp_path):
     """All 829 slices: infection is rare over all, and half as rare in the slices that have any."""
     if not REAL.is_dir():
         pytest.skip(f"{REAL} absent; set COVJAX_TEST_DATA to run this on real slices")
-    config = cov_raseg.get_config().copy_and_resolve_references()
+    config = cov_raseg.get_config()
     with config.unlocked():
         config.data.update(source="prlab21", path=str(REAL), prepared_dir=str(tmp_path))
         config.segmenter.update(slices="all")
         config.segmenter.loss.class_weights = "median_frequency"
-    data = prepare(config.data)
-    reader = part_reader(
-        "segmenter", config, data, make_splits(data, config.split, 0), "train", cache=False
-    )
+    settings = read_settings(config)
+    data = prepare(settings.data)
+    splits = make_splits(data, settings.split, 0)
+    reader = part_reader("segmenter", settings, data, splits, "train", cache=False)
     reader.indices = np.arange(len(data))
     statistics = measure_statistics(
-        "segmenter", config.segmenter, eval_batches(reader, batch_size=32), config.data
+        "segmenter",
+        settings.stages["segmenter"],
+        eval_batches(reader, batch_size=32),
+        settings.data,
     )
     background, infected = statistics.class_weights
     over_all = statistics.class_counts[0] / statistics.class_counts[1]

@@ -13,6 +13,7 @@ from configs import study
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.metrics import DEFINITIONS
 from covjax.report import build_study_page, study_table
+from covjax.settings import read_settings, write_settings
 from covjax.study import run as running
 from covjax.study import run_study
 
@@ -54,7 +55,7 @@ class Made:
         label = f"{workdir.parent.name}/{workdir.name}"
         self.runs.append(label)
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(config.to_json_best_effort())
+        write_settings(workdir / "config.json", config)
         if label in self.trouble:
             raise self.trouble[label]
         indices = np.arange(config.split.fold, SLICES, 2)
@@ -104,7 +105,7 @@ def dice(counts):
 
 
 def test_scores_and_differences_against_brute_force(tmp_path, made):
-    run_study(config(tmp_path), tmp_path / "study")
+    run_study(read_settings(config(tmp_path)), tmp_path / "study")
     assert len(made.runs) == 8
     found, variants = told(tmp_path / "study")
     assert found["settings"]["slices"] == SLICES and found["settings"]["patients"] == PATIENTS
@@ -161,7 +162,7 @@ def test_interrupted_and_resumed_and_grown(tmp_path, made, capsys):
     workdir = tmp_path / "study"
     made.trouble = {"cross_entropy/seed0_fold1": Interrupted(2, "stopped")}
     with pytest.raises(Interrupted):
-        run_study(config(tmp_path), workdir)
+        run_study(read_settings(config(tmp_path)), workdir)
     assert made.runs == [
         "cross_entropy/seed0_fold0",
         "dice/seed0_fold0",
@@ -170,7 +171,7 @@ def test_interrupted_and_resumed_and_grown(tmp_path, made, capsys):
     assert not (workdir / "study.json").exists()
     made.trouble = {}
     made.runs = []
-    run_study(config(tmp_path, seeds=(0,)), workdir)
+    run_study(read_settings(config(tmp_path, seeds=(0,))), workdir)
     assert made.runs == ["cross_entropy/seed0_fold1", "dice/seed0_fold1"]
     said = capsys.readouterr().out
     assert (
@@ -179,9 +180,9 @@ def test_interrupted_and_resumed_and_grown(tmp_path, made, capsys):
     )
     found = told(workdir)
     made.runs = []
-    run_study(config(tmp_path, seeds=(0,)), workdir)
+    run_study(read_settings(config(tmp_path, seeds=(0,))), workdir)
     assert made.runs == [] and told(workdir) == found
-    run_study(config(tmp_path, only="cross_entropy,focal", seeds=(0,)), workdir)
+    run_study(read_settings(config(tmp_path, only="cross_entropy,focal", seeds=(0,))), workdir)
     assert made.runs == ["focal/seed0_fold0", "focal/seed0_fold1"]
     assert (
         json.loads((workdir / "config.json").read_text())["study"]["only"] == "cross_entropy,focal"
@@ -190,32 +191,32 @@ def test_interrupted_and_resumed_and_grown(tmp_path, made, capsys):
 
 def test_another_configuration_is_refused_before_anything_is_run(tmp_path, made):
     workdir = tmp_path / "study"
-    run_study(config(tmp_path, seeds=(0,)), workdir)
+    run_study(read_settings(config(tmp_path, seeds=(0,))), workdir)
     before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
     made.runs = []
     other = config(tmp_path, only="cross_entropy,focal", seeds=(5,))
     other.segmenter.epochs = 2
     with pytest.raises(InputError, match=r"study/config.json.*segmenter.epochs: 1 there, 2 now"):
-        run_study(other, workdir)
+        run_study(read_settings(other), workdir)
     other = config(tmp_path, seeds=(0,))
     other.study.variants.dice.segmenter.loss.name = "tversky"
     with pytest.raises(
         InputError, match=r'dice/seed0_fold0/config.json.*loss.name: "dice" there, "tversky" now'
     ):
-        run_study(other, workdir)
+        run_study(read_settings(other), workdir)
     assert (
         made.runs == [] and {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()} == before
     )
     shares = config(tmp_path)
     shares.split.folds = 9
     with pytest.raises(InputError, match="split.folds: 9 cannot be made of 6 patients"):
-        run_study(shares, tmp_path / "new")
+        run_study(read_settings(shares), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_run_that_fails_is_told_and_left_out(tmp_path, made, capsys):
     made.trouble = {"dice/seed1_fold0": RunError("the loss is not finite")}
-    run_study(config(tmp_path), tmp_path / "study")
+    run_study(read_settings(config(tmp_path)), tmp_path / "study")
     assert "failed: dice, seed 1, fold 0: the loss is not finite" in capsys.readouterr().err
     found, variants = told(tmp_path / "study")
     assert found["failed"] == {"dice, seed 1, fold 0": "the loss is not finite"}
@@ -234,7 +235,7 @@ def test_a_run_that_fails_is_told_and_left_out(tmp_path, made, capsys):
     assert "the loss is not finite" in build_study_page(tmp_path / "study").read_text()
     # Nor is all lost where a variant never ends.
     made.trouble = {f"dice/seed0_fold{k}": RunError("diverged") for k in (0, 1)}
-    run_study(config(tmp_path, seeds=(0,)), tmp_path / "other")
+    run_study(read_settings(config(tmp_path, seeds=(0,))), tmp_path / "other")
     one = told(tmp_path / "other")[1]["dice"]
     assert one["scores"]["dice_infected"] == {"value": None, "n": 0, "reason": "no run is finished"}
     assert "undefined (no run is finished)" in study_table(tmp_path / "other")
@@ -242,13 +243,13 @@ def test_a_run_that_fails_is_told_and_left_out(tmp_path, made, capsys):
 
 
 def test_a_run_evaluated_with_options_is_evaluated_again(tmp_path, made):
-    run_study(config(tmp_path, seeds=(0,)), tmp_path / "study")
+    run_study(read_settings(config(tmp_path, seeds=(0,))), tmp_path / "study")
     path = (
         tmp_path / "study" / "runs" / "dice" / "seed0_fold1" / "results" / "test" / "summary.json"
     )
     run = next(
         r
-        for r in running.planned_runs(config(tmp_path), tmp_path / "study")
+        for r in running.planned_runs(read_settings(config(tmp_path)), tmp_path / "study")
         if r.workdir == path.parents[2]
     )
     assert running.is_finished(run)
@@ -259,7 +260,7 @@ def test_a_run_evaluated_with_options_is_evaluated_again(tmp_path, made):
 
 def test_a_real_one(tmp_path):
     c = config(tmp_path, seeds=(0,), folds=(0,))
-    run_study(c, tmp_path / "study")
+    run_study(read_settings(c), tmp_path / "study")
     _, variants = told(tmp_path / "study")
     for one in variants.values():
         run = tmp_path / "study" / one["runs"][0]["workdir"]
@@ -272,5 +273,5 @@ def test_a_real_one(tmp_path):
     text = build_study_page(tmp_path / "study").read_text()
     assert "Synthetic data" in text and "data:image/png" in text
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "study" / "runs").rglob("*")}
-    run_study(c, tmp_path / "study")
+    run_study(read_settings(c), tmp_path / "study")
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "study" / "runs").rglob("*")}

@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import cov_raseg
+from covjax.settings import read_settings
 from covjax.stages.stage import init_variables, make_stage
 from covjax.stages.statistics import measure_statistics
 from covjax.training.batch_norm import make_finaliser, without_dropout
@@ -26,15 +27,12 @@ def batch():
 
 
 def finalised(name, options):
-    config = cov_raseg.get_config().copy_and_resolve_references().unlock()
+    config = cov_raseg.get_config().unlock()
     config.segmenter.input.update(size=SIZE, slice_size=SIZE, enhance="none")
     config.segmenter.model = ConfigDict({"name": name} | options)
-    stage = make_stage(
-        "segmenter",
-        config.segmenter,
-        measure_statistics("segmenter", config.segmenter, [batch()]),
-    )
-    variables = init_variables(stage.model, config.segmenter, 0)
+    settings = read_settings(config).stages["segmenter"]
+    stage = make_stage("segmenter", settings, measure_statistics("segmenter", settings, [batch()]))
+    variables = init_variables(stage.model, settings, 0)
     statistics = make_finaliser(stage)(variables["params"], variables["batch_stats"], [batch()])
     return stage, {"params": variables["params"], "batch_stats": jax.device_get(statistics)}
 

@@ -16,6 +16,7 @@ from covjax.data.loader import SliceReader
 from covjax.data.views import ViewSettings
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.evaluation.predict import NotFinite
+from covjax.settings import read_settings
 from covjax.stages.stage import make_stage
 from covjax.stages.statistics import measure_statistics
 from covjax.training.history import History, rewind
@@ -61,9 +62,11 @@ def run(tmp_path):
         batch = {k: np.stack([item[k] for item in items]) for k in items[0]} | {
             "valid": np.ones(9, bool)
         }
-        statistics = measure_statistics("segmenter", config.segmenter, [batch])
-        stage = make_stage("segmenter", config.segmenter, statistics)
-        return start(stage, readers, config, workdir, verbose=False)
+        settings = read_settings(config)
+        segmenter = settings.stages["segmenter"]
+        statistics = measure_statistics("segmenter", segmenter, [batch])
+        stage = make_stage("segmenter", segmenter, statistics)
+        return start(stage, readers, settings, workdir, verbose=False)
 
     return make
 

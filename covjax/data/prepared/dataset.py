@@ -25,6 +25,7 @@ from covjax.data.contents import PRIVATE, prepared_dir
 from covjax.data.listing import LeftOut
 from covjax.data.lungs.fields import Box
 from covjax.data.prepared.shards import RECORDS, SHARD, Shards, refusal, write_in_parallel
+from covjax.data.settings import DataSettings
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Source
 from covjax.errors import InputError, Interrupted, RunError
@@ -73,7 +74,7 @@ class Prepared:
         return _pixels(record["image"]), _pixels(record["mask"])
 
 
-def prepare(config: Any) -> Prepared:
+def prepare(config: DataSettings) -> Prepared:
     """Returns the prepared form of the source that `config` names, building it if needed.
 
     `config` is the `data` section of a run. Two processes may call this at once: one builds, the
@@ -139,7 +140,7 @@ def open_prepared(folder: Path) -> Prepared:
         ) from error
 
 
-def _build(source: Source, folder: Path, config: Any = None) -> None:
+def _build(source: Source, folder: Path, config: DataSettings | None = None) -> None:
     """Prepares a source, in several processes if `config` lets them open it."""
     shards = Shards(source, folder)
     try:
@@ -170,7 +171,7 @@ def _read_pseudonyms(path: Path) -> dict[str, str]:
         return {row["patient"]: row["pseudonym"] for row in csv.DictReader(text)}
 
 
-def _write_missing(shards: Shards, config: Any) -> None:
+def _write_missing(shards: Shards, config: DataSettings | None) -> None:
     missing = shards.missing()
     left = sum(len(shards.slices[k]) for k in missing)
     total = len(shards.source.ids)

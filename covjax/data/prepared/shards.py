@@ -25,6 +25,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from covjax.data.label_map import IGNORE, infected
+from covjax.data.settings import DataSettings
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Source, check_slice, truth_digest
 from covjax.errors import InputError, RunError
@@ -152,7 +153,7 @@ def refusal(folder: Path, error: BaseException) -> InputError | None:
 
 
 def write_in_parallel(
-    shards: Shards, config: Any, missing: Sequence[int], processes: int
+    shards: Shards, config: DataSettings, missing: Sequence[int], processes: int
 ) -> Iterator[None]:
     """Writes missing shards of the source that `config` names; yields once per slice written.
 

@@ -26,16 +26,6 @@ LOOKS_ALIKE = (
 LONG = 6  # digits from which on a number in a name is an identifier rather than a count
 
 
-def check_pattern(pattern: str) -> None:
-    """Raises InputError if `data.patient_pattern` is not a regular expression."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise InputError(
-            f"data.patient_pattern: '{pattern}' is not a regular expression ({error})"
-        ) from None
-
-
 def match(pattern: str, name: str) -> str:
     """Returns the patient in a name: the pattern's first group, or its match. Raises InputError."""
     found = _matches(pattern, name)

@@ -1,16 +1,16 @@
 """The phantom as a source: synthetic chest CT, generated as it is read."""
 
 from pathlib import Path
-from typing import Any
 
 from covjax.data.contents import origin
 from covjax.data.phantom.picture import PHANTOM_VERSION, phantom_slice
+from covjax.data.settings import DataSettings
 from covjax.data.sources.source import Slice, Source, fingerprint
 from covjax.data.sources.spec import SourceSpec
 from covjax.errors import InputError
 
 
-def open_phantom(_: Path, config: Any) -> Source:
+def open_phantom(_: Path, config: DataSettings) -> Source:
     """Opens the slices that `config.phantom` describes. Raises InputError."""
     p = config.phantom
     if p.patients < 1 or p.slices_per_patient < 1 or p.size < 32:

@@ -12,6 +12,7 @@ from covjax.data.formats.picture_masks import MaskFiles
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.label_map import IGNORE, parse_classes, stamp
 from covjax.data.listing import LeftOut
+from covjax.data.settings import DataSettings
 from covjax.data.sources.index import label_of, read_index, read_patients
 from covjax.data.sources.patients import LOOKS_ALIKE, Pseudonyms, look_alike, match
 from covjax.data.sources.scans import ENDINGS, is_mask
@@ -29,7 +30,7 @@ TURNED_APART = (
 class _Pictures:
     """Pictures of a folder, their masks, and the names by which slices and patients are shown."""
 
-    def __init__(self, root: Path, config: Any):
+    def __init__(self, root: Path, config: DataSettings):
         self.config = config
         self.images, self.masks = _listed(root)
         self.rows = read_index(root, self.images)
@@ -112,7 +113,7 @@ class _Pictures:
         return [*values, ignored, c.patient_pattern, column, self.hidden]
 
 
-def open_folder(root: Path, config: Any) -> Source:
+def open_folder(root: Path, config: DataSettings) -> Source:
     """Opens a folder of pictures: images/ (or the folder itself), masks/, index.csv.
 
     Masks lie in masks/ (NAME, NAME_mask, NAME_seg, .. of ENDINGS) or beside their images (with such

@@ -1,13 +1,13 @@
 """The slices of the paper: 829 screenshots of figures, in whose white margin the CT lies."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from covjax.data.contents import contents, digests, origin, prepared_dir
 from covjax.data.formats.images import list_images, read_image
 from covjax.data.label_map import IGNORE
+from covjax.data.settings import DataSettings
 from covjax.data.sources.index import PATIENT, label_of, read_index, read_patients
 from covjax.data.sources.source import Slice, Source, fingerprint
 from covjax.data.sources.spec import SourceSpec
@@ -15,16 +15,9 @@ from covjax.data.sources.unread import unused
 from covjax.errors import InputError
 
 PRLAB21_CT = (slice(16, 264), slice(40, 263))  # rows and columns of the CT in a figure
-PRLAB21_FRAMES = {
-    "ct": "the CT, cut out of the figure",
-    "full": (
-        "the whole figure, its margin labelled infected, as released and as the paper scores it"
-    ),
-    "ignore_margin": "the whole figure, its margin labelled 255, which no loss and no score counts",
-}
 
 
-def open_prlab21(root: Path, config: Any) -> Source:
+def open_prlab21(root: Path, config: DataSettings) -> Source:
     """Opens the figures, brought to `config.frame`, their JPEG masks thresholded."""
     images = list_images(root / "images")
     masks = list_images(root / "masks")

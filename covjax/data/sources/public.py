@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from absl import logging
 
 from covjax.data.formats.endings import bare_name
 from covjax.data.formats.nifti import SUFFIXES, open_nifti
+from covjax.data.settings import DataSettings
 from covjax.data.sources.scans import ENDINGS, Scan, scan_source
 from covjax.data.sources.source import Source
 from covjax.data.sources.spec import SourceSpec
@@ -21,14 +21,14 @@ from covjax.errors import InputError
 CASE = re.compile(r"coronacases(_org)?_\d+|radiopaedia(_org)?_\d+")  # may have several scans
 
 
-def _open_volume(root: Path, config: Any) -> Source:
+def _open_volume(root: Path, config: DataSettings) -> Source:
     """Opens one volume of slices of many patients; patients are not known."""
     image, mask = (_need(root, name, MEDSEG1) for name in ("tr_im", "tr_mask"))
     scan = Scan("tr", partial(open_nifti, image, config.intensity), "", mask)
     return scan_source("medseg1", root, [scan], config)
 
 
-def _open_folders(root: Path, config: Any, *, name: str, folders: Sequence[str]) -> Source:
+def _open_folders(root: Path, config: DataSettings, *, name: str, folders: Sequence[str]) -> Source:
     """Opens scans, masks and lungs of one name in three folders; a case or scan is a patient."""
     spec = PUBLIC[name]
     images, masks, lungs = (_folder(root, folder, spec) for folder in folders)
@@ -42,7 +42,7 @@ def _open_folders(root: Path, config: Any, *, name: str, folders: Sequence[str])
     return scan_source(name, root, scans, config)
 
 
-def _open_mosmed(root: Path, config: Any) -> Source:
+def _open_mosmed(root: Path, config: DataSettings) -> Source:
     """Opens scans without findings (CT-0), healthy throughout, and those with masks."""
     studies, masks = (_folder(root, name, MOSMED) for name in ("studies", "masks"))
     scans = []

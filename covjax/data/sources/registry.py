@@ -1,10 +1,10 @@
 """All sources of slices. A source lists its slices cheaply and decodes one at a time."""
 
 from pathlib import Path
-from typing import Any
 
 from covjax.data.label_map import class_names
 from covjax.data.resizing import SPACINGS
+from covjax.data.settings import DataSettings
 from covjax.data.sources.index import PATIENT
 from covjax.data.sources.phantom import PHANTOM
 from covjax.data.sources.pictures import FOLDER
@@ -17,7 +17,7 @@ from covjax.errors import InputError, unknown
 SOURCES = {spec.name: spec for spec in (FOLDER, PHANTOM, PRLAB21, NIFTI, DICOM, *PUBLIC.values())}
 
 
-def open_source(config: Any) -> Source:
+def open_source(config: DataSettings) -> Source:
     """Opens the source that `config` (the `data` section of a run) names.
 
     Raises InputError for an unknown source, a path that is not a folder, or a folder that is not of
@@ -57,7 +57,7 @@ def check_spacing(wanted: float, source: str) -> None:
         )
 
 
-def _check_patient_fields(config: Any) -> None:
+def _check_patient_fields(config: DataSettings) -> None:
     """Raises InputError for fields on patients that the source would not heed."""
     column = config.patient_column
     pattern = config.patient_pattern

@@ -4,12 +4,12 @@ import glob
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from covjax.data.formats.endings import bare_name
 from covjax.data.formats.other_scans import OTHER_SCANS, other_kind
 from covjax.data.formats.scans import Opener, find_scans, is_nifti, nothing_found
 from covjax.data.listing import LeftOuts, list_files
+from covjax.data.settings import DataSettings
 from covjax.data.sources.index import LABELS, Rows, read_index, read_patients
 from covjax.data.sources.patients import match, patient_name
 from covjax.data.sources.scans import ENDINGS, Scan, is_mask, scan_source
@@ -19,7 +19,7 @@ from covjax.data.sources.unread import unused
 from covjax.errors import InputError
 
 
-def _open(kind: str, root: Path, config: Any) -> Source:
+def _open(kind: str, root: Path, config: DataSettings) -> Source:
     """Opens scans of a kind below images/ (or the folder), with masks in masks/ or beside them."""
     home = root / "images" if (root / "images").is_dir() else root
     left_out = LeftOuts(root)
@@ -68,7 +68,7 @@ def _files(kind: str, root: Path, home: Path) -> list[Path]:
 
 
 def _patients(
-    root: Path, home: Path, found: Mapping[str, Opener], rows: Rows, config: Any
+    root: Path, home: Path, found: Mapping[str, Opener], rows: Rows, config: DataSettings
 ) -> dict[str, str]:
     """Returns the patient of each scan: by the pattern, index.csv, its tags, or its own name."""
     if config.patient_pattern:

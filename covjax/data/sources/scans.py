@@ -16,6 +16,7 @@ from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.label_map import infected, map_classes, parse_classes, stamp
 from covjax.data.listing import LeftOut, LeftOuts
 from covjax.data.resizing import scaled_shape
+from covjax.data.settings import DataSettings
 from covjax.data.sources.patients import LOOKS_ALIKE, Pseudonyms, look_alike
 from covjax.data.sources.source import Slice, Source, fingerprint
 from covjax.data.sources.unread import unused
@@ -51,7 +52,12 @@ class _Slices:
     """The slices of scans, in order, and the names by which slices and patients are shown."""
 
     def __init__(
-        self, root: Path, scans: Sequence[Scan], config: Any, show: bool, index: Path | None
+        self,
+        root: Path,
+        scans: Sequence[Scan],
+        config: DataSettings,
+        show: bool,
+        index: Path | None,
     ):
         self.root = root
         self.scans = scans
@@ -154,7 +160,7 @@ def scan_source(
     name: str,
     root: Path,
     scans: Sequence[Scan],
-    config: Any,
+    config: DataSettings,
     *,
     show: bool = True,
     index: Path | None = None,

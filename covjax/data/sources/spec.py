@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from covjax.data.settings import DataSettings
 from covjax.data.sources.source import Source
 from covjax.errors import InputError
 
@@ -15,7 +15,7 @@ class SourceSpec:
 
     name: str
     title: str
-    open: Callable[[Path, Any], Source]  # takes data.path and the `data` section of a run
+    open: Callable[[Path, DataSettings], Source]  # takes data.path and the `data` section of a run
     holds: str  # slices, patients and what else is known of them
     unpack: str = ""  # what data.path must hold; "": there is none
     where: str = ""  # of a public set: where its authors offer it

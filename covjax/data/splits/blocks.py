@@ -1,15 +1,15 @@
 """Splits of slices of unknown patients: runs of slices that follow each other by id."""
 
 import re
-from typing import Any
 
 import numpy as np
 
 from covjax.data.prepared.dataset import Prepared
+from covjax.data.settings import SplitSettings
 from covjax.errors import InputError
 
 
-def block_parts(data: Prepared, config: Any, shares: np.ndarray) -> np.ndarray:
+def block_parts(data: Prepared, config: SplitSettings, shares: np.ndarray) -> np.ndarray:
     """Returns the part [M] of each slice, parts being runs of slices in the order of their ids."""
     count = len(data)
     train, val, test = range(3)

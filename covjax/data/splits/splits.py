@@ -7,37 +7,21 @@ from typing import Any
 import numpy as np
 
 from covjax.data.prepared.dataset import Prepared
+from covjax.data.settings import SplitSettings
 from covjax.data.splits.assign import assign, slice_groups
 from covjax.data.splits.blocks import block_parts
 from covjax.data.splits.listed import listed_parts
 from covjax.data.splits.published import held_out, source_folds, source_parts
-from covjax.errors import InputError, unknown
+from covjax.errors import InputError
+from covjax.fields import check_section
 from covjax.files import damage_named, read_json
 
 PARTS = ("train", "val", "test")
-RULES = {
-    "patient": "all slices of a patient in one part",
-    "slice": "slices at random: neighbours of one patient on both sides, scores are optimistic",
-    "block": (
-        "runs of slices that follow each other by id, for unknown patients whose slices do (10 "
-        "comes after 9)"
-    ),
-    "source": (
-        "the split the source comes with (column split of index.csv; with folds: their number)"
-    ),
-    "file": (
-        "as listed in split.path: a splits.json, or a CSV with the columns patient or id, and part"
-    ),
-    "held_out": (
-        "what that column calls test (or val, without test) is test, and no patient of it is in "
-        "train or val"
-    ),
-}
 CLASSES = ("healthy", "infected")
 
 
 def make_splits(
-    data: Prepared, config: Any, seed: int, needs: tuple[str, ...] = CLASSES
+    data: Prepared, config: SplitSettings, seed: int, needs: tuple[str, ...] = CLASSES
 ) -> dict[str, Any]:
     """Divides a data set into train, val and test, and returns what splits.json holds.
 
@@ -65,10 +49,8 @@ def make_splits(
     stays as published; of one with two parts it is divided by patient, slices of unknown patients
     one by one.
     """
-    if config.by not in RULES:
-        raise unknown("split.by", config.by, RULES)
-    shares = split_shares(config.shares)
-    check_folds(config.folds, config.fold)
+    check_section(config, "split")
+    shares = np.asarray(config.shares, np.float64)
     if config.folds and config.by in ("held_out", "file"):
         raise InputError(
             f"split.folds: split.by={config.by} says what is tested, set folds to 0 or use "
@@ -194,30 +176,6 @@ def part_indices(data: Prepared, splits: dict[str, Any], name: str) -> np.ndarra
     return np.array([position[s] for s in splits[name]], np.int64)
 
 
-def split_shares(values: Any) -> np.ndarray:
-    """Returns the shares of train, val, test. Raises InputError unless positive with sum 1."""
-    try:
-        shares = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        shares = np.zeros(0)
-    if shares.shape != (3,) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
-        raise InputError(
-            f"split.shares: {values} must be three positive shares (train, val, test), sum 1"
-        )
-    return shares
-
-
-def check_folds(folds: int, fold: int) -> None:
-    """Raises InputError unless folds and fold are 0, or fold is one of at least two."""
-    if folds < 0 or folds == 1:
-        raise InputError(f"split.folds: {folds} must be 0 (no cross-validation) or at least 2")
-    if not 0 <= fold < max(folds, 1):
-        among = (
-            f"must be 0 to {folds - 1}" if folds else "is for cross-validation, set split.folds too"
-        )
-        raise InputError(f"split.fold: {fold} {among}")
-
-
 def _label_counts(labels: np.ndarray) -> dict[str, int]:
     return {name: int((labels == k).sum()) for k, name in enumerate(CLASSES)}
 
@@ -248,7 +206,7 @@ def _held_out_parts(data: Prepared, shares: np.ndarray, seed: int) -> np.ndarray
     return part
 
 
-def _fold_parts(data: Prepared, config: Any, shares: np.ndarray, seed: int) -> np.ndarray:
+def _fold_parts(data: Prepared, config: SplitSettings, shares: np.ndarray, seed: int) -> np.ndarray:
     """Returns the part [M] of each slice: test is one fold, val its share of the rest."""
     if config.by == "source":
         fold = source_folds(data, config.folds)

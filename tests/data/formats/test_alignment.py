@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from configs import common
 from covjax.data.formats.alignment import IN_ORDER, UNSAID, UNSIZED
 from covjax.data.formats.label_volumes import label_notes, read_labels
 from covjax.data.formats.nifti import mask_files, open_nifti, write_mask
 from covjax.data.formats.scans import find_scans
 from covjax.data.sources.registry import open_source
 from covjax.errors import InputError
+from covjax.settings import default_config
 from tests.data.written import SPACING, scan, write_nifti, write_series
 
 VALUES = scan()
@@ -148,7 +148,7 @@ def test_a_mask_that_does_not_say_where_it_lies(folder):
 
 
 def config(path, source, **fields):
-    data = common.run().data
+    data = default_config().data
     data.update(dict(source=source, path=str(path), prepared_dir=str(path / "prepared")) | fields)
     return data
 

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import common, framework
+from configs import framework
 from covjax.data.intensity import eight_bit
 from covjax.data.sources.registry import open_source
 from covjax.errors import InputError
-from covjax.files import write_json
 from covjax.screening.inputs import find_screened
-from covjax.settings.config import check_config, read_config
+from covjax.settings import default_config, load_settings, read_settings, write_settings
 from tests.data.written import dicom_slice, save, scan, write_frames, write_nifti
 
 EACH = int(os.environ.get("COVJAX_FUZZ", 40))  # mutations per kind of file
@@ -148,7 +147,7 @@ def screened(path):
 
 
 def read_source(path):
-    config = common.run().data
+    config = default_config().data
     config.update(
         source="folder",
         path=str(path.parent),
@@ -165,11 +164,11 @@ def prepare(kind, tmp_path):
     folder = tmp_path / "in ü 100%"
     folder.mkdir()
     if kind == "config.json":
-        write_json(folder / kind, json.loads(framework.get_config().to_json_best_effort()))
+        write_settings(folder / kind, read_settings(framework.get_config()))
         return (
             folder / kind,
             (folder / kind).read_bytes(),
-            lambda path: check_config(read_config(path.parent)),
+            lambda path: load_settings(path.parent),
         )
     if kind == "index.csv":
         for name in "abc":

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import common
 from covjax.data.label_map import IGNORE
 from covjax.data.prepared import dataset as prepared
 from covjax.data.prepared import shards
@@ -25,6 +24,7 @@ from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Slice, Source
 from covjax.data.splits.splits import count_notes
 from covjax.errors import InputError, Interrupted, RunError
+from covjax.settings import default_config
 from tests.places import ROOT
 
 
@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 def config(folder, **fields):
     home = folder.parent / "prepared"
-    data = common.run().data
+    data = default_config().data
     data.update(source="folder", path=str(folder), prepared_dir=str(home), **fields)
     return data
 

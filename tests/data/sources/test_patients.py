@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from configs import common
 from covjax.data.prepared.dataset import prepare
 from covjax.data.sources.patients import Pseudonyms, match, patient_name
 from covjax.data.sources.registry import open_source
 from covjax.errors import InputError
+from covjax.settings import default_config
 from tests.data.written import scan, write_nifti, write_series
 
 NAMES = ("doe", "roe", "poe", "moe")
@@ -24,7 +24,7 @@ MASK[1, 3:6, 4:9] = 1
 
 
 def config(path, source, **fields):
-    data = common.run().data
+    data = default_config().data
     with data.unlocked():
         data.update(
             dict(source=source, path=str(path), prepared_dir=str(path) + "_prepared", window="lung")

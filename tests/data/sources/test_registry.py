@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import common
 from covjax.data.sources.prlab21 import PRLAB21_CT
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import check_slice
 from covjax.errors import InputError
+from covjax.settings import default_config
 from tests.places import REAL
 
 RNG = np.random.default_rng(0)
 
 
 def config(path, source="folder", **fields):
-    data = common.run().data
+    data = default_config().data
     data.update(
         dict(source=source, path=str(path), prepared_dir=f"{path}_prepared", show_patients=True)
         | fields

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import common
 from covjax.data.intensity import choose_window, eight_bit, parse_window
 from covjax.data.label_map import class_names, parse_classes
 from covjax.data.sources.public import PUBLIC
 from covjax.data.sources.registry import SOURCES, open_source
 from covjax.data.sources.scans import ENDINGS
 from covjax.errors import InputError
+from covjax.settings import default_config
 from tests.data.written import scan, write_nifti, write_series
 
 VALUES = scan()
@@ -22,7 +22,7 @@ MASK[0] = 0
 
 
 def config(path, source="nifti", **fields):
-    data = common.run().data
+    data = default_config().data
     data.update(dict(source=source, path=str(path), prepared_dir=f"{path}_prepared") | fields)
     return data
 
