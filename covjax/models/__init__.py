@@ -1,12 +1,11 @@
-"""Every network by name. A new family is one file and one line in MODELS: its class, or a partial
-of it.
+"""Every network by name; a new family is one file and one line in MODELS.
 
 A classifier passes its last convolutional feature map and its penultimate features through
 `layers.expose`, in its own `__call__`, as "feature_map" [N, h, w, C] and "features" [N, D]:
 Grad-CAM and the report read them there. Auxiliary heads pass their logits as "auxiliary" while
 training. Class attributes say what is known of the network:
 
-- `smallest`: side in pixels of the smallest input (1 if it has none);
+- `least_side`: side in pixels of the smallest input (1 if it has none);
 - `stem`, `head`: module names of the first convolution and of the layers, a tuple, whose shape depends on num_classes;
 - `auxiliary_weight`: of the loss of each auxiliary head;
 - `pretrained_input`, `reference_key`, `flattened`, `package`: what published weights expect, see `covjax.models.reference`;
@@ -17,7 +16,6 @@ training. Class attributes say what is known of the network:
 import dataclasses
 import math
 import numbers
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -42,41 +40,44 @@ from covjax.models.segmentation.segnet import PlainSegNet, SegNet
 from covjax.models.segmentation.u_segnet import USegNet
 from covjax.models.segmentation.unet import UNet
 from covjax.models.segmentation.unet_backbone import BackboneUNet
+from covjax.nn.network import Network
 from covjax.ops.checks import check_name, is_whole, shown
 
-MODELS = {
+# Class and the options that the name fixes.
+Entry = tuple[type[Network], dict[str, Any]]
+MODELS: dict[str, dict[str, Entry]] = {
     "classification": {
-        "cov_ctnet": CovCTNet,
-        "densenet201": DenseNet,
-        "efficientnet_lite0": EfficientNetLite0,
-        "googlenet": GoogLeNet,
-        "inception_v3": InceptionV3,
-        "resnet18": partial(ResNet, depth=18),
-        "resnet50": partial(ResNet, depth=50),
-        "shufflenet_v1": ShuffleNetV1,
-        "shufflenet_v2_x1_0": ShuffleNetV2,
-        "vgg16": partial(VGG, depth=16, batch_norm=False),
-        "vgg16_bn": partial(VGG, depth=16, batch_norm=True),
-        "vgg19": partial(VGG, depth=19, batch_norm=False),
-        "vgg19_bn": partial(VGG, depth=19, batch_norm=True),
-        "xception": Xception,
+        "cov_ctnet": (CovCTNet, {}),
+        "densenet201": (DenseNet, {}),
+        "efficientnet_lite0": (EfficientNetLite0, {}),
+        "googlenet": (GoogLeNet, {}),
+        "inception_v3": (InceptionV3, {}),
+        "resnet18": (ResNet, {"depth": 18}),
+        "resnet50": (ResNet, {"depth": 50}),
+        "shufflenet_v1": (ShuffleNetV1, {}),
+        "shufflenet_v2_x1_0": (ShuffleNetV2, {}),
+        "vgg16": (VGG, {"depth": 16, "batch_norm": False}),
+        "vgg16_bn": (VGG, {"depth": 16, "batch_norm": True}),
+        "vgg19": (VGG, {"depth": 19, "batch_norm": False}),
+        "vgg19_bn": (VGG, {"depth": 19, "batch_norm": True}),
+        "xception": (Xception, {}),
     },
     "segmentation": {
-        "cov_raseg": CovRASeg,
-        "deeplab_v1": DeepLabV1,
-        "deeplab_v3": partial(DeepLabV3, decoder=False),
-        "deeplab_v3plus": partial(DeepLabV3, decoder=True),
-        "fcn16s": partial(FCN, stride=16),
-        "fcn32s": partial(FCN, stride=32),
-        "fcn8s": partial(FCN, stride=8),
-        "fcn_resnet50": FCNResNet50,
-        "segnet": partial(SegNet, depth=16),
-        "segnet_plain": PlainSegNet,
-        "u_segnet": USegNet,
-        "unet": UNet,
-        "unet_backbone": BackboneUNet,
-        "vgg16_seg": partial(SegNet, depth=16),
-        "vgg19_seg": partial(SegNet, depth=19),
+        "cov_raseg": (CovRASeg, {}),
+        "deeplab_v1": (DeepLabV1, {}),
+        "deeplab_v3": (DeepLabV3, {"decoder": False}),
+        "deeplab_v3plus": (DeepLabV3, {"decoder": True}),
+        "fcn16s": (FCN, {"stride": 16}),
+        "fcn32s": (FCN, {"stride": 32}),
+        "fcn8s": (FCN, {"stride": 8}),
+        "fcn_resnet50": (FCNResNet50, {}),
+        "segnet": (SegNet, {"depth": 16}),
+        "segnet_plain": (PlainSegNet, {}),
+        "u_segnet": (USegNet, {}),
+        "unet": (UNet, {}),
+        "unet_backbone": (BackboneUNet, {}),
+        "vgg16_seg": (SegNet, {"depth": 16}),
+        "vgg19_seg": (SegNet, {"depth": 19}),
     },
 }
 COMMON_FIELDS = ("num_classes", "dtype", "remat")  # fields of every network
@@ -95,8 +96,8 @@ def create_model(
     task: str | None = None,
     dtype: str = "float32",
     remat: bool = False,
-    **options,
-) -> nn.Module:
+    **options: Any,
+) -> Network:
     """Builds a network: `model.apply(variables, image [N, H, W, C], train=...)` -> float32 logits.
 
     Logits are [N, K] for classification, [N, H, W, K] for segmentation.
@@ -113,7 +114,7 @@ def create_model(
 
     Raises InputError for an unknown name, dtype or option, listing the valid ones.
     """
-    make = _entry(name, task)
+    network, fixed = _entry(name, task)
     check_name("dtype", dtype, ("float32", "bfloat16"))
     defaults = model_options(name)
     for option, value in options.items():
@@ -124,57 +125,41 @@ def create_model(
             f"model {name}: num_classes={shown(num_classes)}, give a whole number, 2 or more"
         )
     _check_option(f"model {name}: remat", remat, False)
-    common = {
-        "num_classes": num_classes,
-        "dtype": jnp.dtype(dtype),
-        "remat": remat,
-    }
-    return make(**common, **options, name=name)
+    common = {"num_classes": num_classes, "dtype": jnp.dtype(dtype), "remat": remat}
+    return network(**common, **fixed, **options, name=name)
 
 
 def published(model: nn.Module) -> nn.Module | None:
-    """Returns the network whose published weights `model` can start from, itself or what its
-    encoder is of, or None.
-    """
+    """Returns the network whose published weights `model` or its encoder can start from, or None."""
     if hasattr(model, "reference_key"):
         return model
     return create_model(model.encoder) if hasattr(model, "encoder") else None
 
 
-def model_class(name: str) -> type[nn.Module]:
+def model_class(name: str) -> type[Network]:
     """Returns the class of a network by its name. Raises InputError for an unknown one."""
-    make = _entry(name)
-    return make.func if isinstance(make, partial) else make
+    return _entry(name)[0]
 
 
 def model_options(name: str, task: str | None = None) -> dict[str, Any]:
-    """Returns the options of a network with their defaults. Raises InputError for a name unknown to
-    the task.
+    """Returns the options of a network with their defaults, as `create_model` takes them.
+
+    Raises InputError for a name unknown to the task.
     """
-    make = _entry(name, task)
-    fixed = {
-        "parent",
-        "name",
-        *COMMON_FIELDS,
-        *(make.keywords if isinstance(make, partial) else {}),
-    }
-    return {
-        field.name: field.default
-        for field in dataclasses.fields(model_class(name))
-        if field.name not in fixed
-    }
+    network, fixed = _entry(name, task)
+    others = {"parent", "name", *COMMON_FIELDS, *fixed}
+    fields = (field for field in dataclasses.fields(network) if field.name not in others)
+    return {field.name: field.default for field in fields}
 
 
-def _entry(name: str, task: str | None = None) -> Any:
+def _entry(name: str, task: str | None = None) -> Entry:
     """Returns the line of MODELS. Raises InputError for a name unknown to the task."""
     check_name(f"{task or ''} model".lstrip(), name, list_models(task))
     return next(table[name] for table in MODELS.values() if name in table)
 
 
 def _check_option(where: str, value: Any, default: Any) -> None:
-    """Raises InputError unless an option is of its default's type, and a number is one that a layer
-    can have.
-    """
+    """Raises InputError unless an option is of its default's type and, as a number, usable."""
     if isinstance(default, bool):
         fits = isinstance(value, bool)
         wanted = "True or False"

@@ -19,9 +19,7 @@ LEAVES = {
 
 
 class InputStandard(NamedTuple):
-    """Input of published weights: (image in 0..1 - mean) / std per RGB channel, `size` pixels a
-    side.
-    """
+    """Input of published weights: (image in 0..1 - mean) / std per RGB channel, sides of `size`."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -32,8 +30,7 @@ IMAGENET = InputStandard((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
 INCEPTION = InputStandard((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 299)
 
 
-def torch_key(*modules: str, leaf: str) -> str:
-    """Joins module names and the name of a variable as a state dict does; "layer1_0" is entry 0 of
-    list layer1.
-    """
+def torch_key(path: tuple[str, ...]) -> str:
+    """Returns the name in a state dict of the variable at `path`; "layer1_0" is entry 0 of layer1."""
+    *modules, leaf = path
     return ".".join([*(re.sub(r"_(\d+)", r".\1", name) for name in modules), LEAVES[leaf]])

@@ -1,5 +1,6 @@
-"""The few layers that every network shares. One convolution layer, so that a faster kernel serves
-all.
+"""The few layers that every network shares.
+
+There is one convolution layer, so that a faster kernel serves all.
 """
 
 from collections.abc import Callable
@@ -8,29 +9,29 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.errors import InputError
 from covjax.ops.batch_norm import batch_norm, normalize
 from covjax.ops.checks import check_images
-from covjax.ops.convolution import Pair, conv2d
+from covjax.ops.convolution import Padding, Pair, conv2d
 from covjax.ops.synchronise import global_positions
 
 Dtype = jnp.dtype | type
+Initializer = Callable[..., jax.Array]
 
 BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORMS = {
     "running": "moving average over the last batches of training",
-    "training_set": "mean and variance over the training part in whole batches, as the released network was finalised",
+    "training_set": "mean and variance over the training part in whole batches, "
+    "as the released network was finalised",
 }
 
-glorot = nn.initializers.glorot_uniform()
-he = nn.initializers.he_normal()  # for what a ReLU follows
+glorot: Initializer = nn.initializers.glorot_uniform()
+he: Initializer = nn.initializers.he_normal()  # for what a ReLU follows
 
 
 class Conv(nn.Module):
-    """Convolution [N, H, W, C] -> [N, H', W', features]; kernel and padding are one number or
-    (rows, columns).
+    """Convolution [N, H, W, C] -> [N, H', W', features]; sizes are a number or (rows, columns).
 
-    Padded explicitly, by k//2 * dilation pixels if not told, because "SAME" pads a strided
+    By default padded by k//2 * dilation pixels on every side, because "SAME" pads a strided
     convolution of an even side on one side only, unlike most networks reimplemented here;
     padding="same" is for those that were trained with it.
     """
@@ -39,25 +40,26 @@ class Conv(nn.Module):
     kernel_size: int | Pair = 3
     stride: int = 1
     dilation: int = 1
-    padding: int | Pair | str | None = None
+    padding: Padding = None
     groups: int = 1
     use_bias: bool = True
     dtype: Dtype = jnp.float32
-    kernel_init: Callable = glorot
+    kernel_init: Initializer = glorot
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         check_images("image", x)
-        size = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
-        shape = (*size, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
-        moves = {
-            "stride": self.stride,
-            "dilation": self.dilation,
-            "padding": self.padding,
-            "groups": self.groups,
-        }
-        y = conv2d(x.astype(self.dtype), kernel, **moves)
+        size = self.kernel_size
+        rows, columns = (size, size) if isinstance(size, int) else size
+        shape = (rows, columns, x.shape[-1] // self.groups, self.features)
+        y = conv2d(
+            x.astype(self.dtype),
+            self.param("kernel", self.kernel_init, shape).astype(self.dtype),
+            stride=self.stride,
+            dilation=self.dilation,
+            padding=self.padding,
+            groups=self.groups,
+        )
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return y
@@ -80,31 +82,37 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         variance = self.variable("batch_stats", "var", jnp.ones, channels)
-        form = {"epsilon": self.epsilon, "activation": self.activation}
         if not train:
-            return normalize(x, mean.value, variance.value, scale, bias, **form)
-        y, *moments = batch_norm(x, scale, bias, **form)
+            return normalize(
+                x,
+                mean.value,
+                variance.value,
+                scale,
+                bias,
+                epsilon=self.epsilon,
+                activation=self.activation,
+            )
+        y, *moments = batch_norm(x, scale, bias, epsilon=self.epsilon, activation=self.activation)
         if not self.is_initializing():
             for average, new in zip((mean, variance), moments, strict=True):
-                average.value = (
-                    BATCH_NORM_MOMENTUM * average.value + (1 - BATCH_NORM_MOMENTUM) * new
-                )
+                kept = BATCH_NORM_MOMENTUM * average.value
+                average.value = kept + (1 - BATCH_NORM_MOMENTUM) * new
         return y
 
 
 class ConvBN(nn.Module):
-    """Convolution, "conv", without a bias if not told, and BatchNorm, "bn", with its activation."""
+    """Convolution, "conv", without a bias by default, and BatchNorm, "bn", with its activation."""
 
     features: int
     kernel_size: int | Pair = 3
     stride: int = 1
     dilation: int = 1
-    padding: int | Pair | str | None = None
+    padding: Padding = None
     groups: int = 1
     use_bias: bool = False
     activation: str | None = "relu"
     epsilon: float = 1e-5
-    kernel_init: Callable = he
+    kernel_init: Initializer = he
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -125,8 +133,9 @@ class ConvBN(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask depends on a sample's place in the global batch, not on how devices share
-    that batch.
+    """Dropout whose mask depends on a sample's place in the global batch.
+
+    How devices share that batch makes no difference.
     """
 
     rate: float
@@ -135,18 +144,25 @@ class Dropout(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         if not train or self.rate == 0.0:
             return x
-        key = self.make_rng("dropout")
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, global_positions(x.shape[0]))
-        keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - self.rate, x.shape[1:]))(keys)
+
+        def kept(key: jax.Array) -> jax.Array:
+            return jax.random.bernoulli(key, 1.0 - self.rate, x.shape[1:])
+
+        keep = jax.vmap(kept)(sample_keys(self.make_rng("dropout"), len(x)))
         return jnp.where(keep, x / (1.0 - self.rate), 0).astype(x.dtype)
 
 
-def expose(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
-    """Lets callers read `x` as ("intermediates", name) and differentiate by it: add
-    ("perturbations", name) to it.
+def sample_keys(key: jax.Array, local_size: int) -> jax.Array:
+    """Returns a random key for each local sample, by its place in the global batch."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, global_positions(local_size))
 
-    Returns x, plus the perturbation if the caller passes one. Unlike `module.perturb` it leaves
-    nothing in the variables that `init` returns, which would tie them to the size of one batch.
+
+def expose(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
+    """Lets callers read `x` as ("intermediates", name) and differentiate by it.
+
+    For that, add ("perturbations", name) to the variables: it is added to the x that is returned.
+    Unlike `module.perturb` this leaves nothing in the variables that `init` returns, which would
+    tie them to the size of one batch.
     """
     module.sow("intermediates", name, x)
     if module.has_variable("perturbations", name):
@@ -160,17 +176,3 @@ def channel_shuffle(x: jax.Array, groups: int) -> jax.Array:
     Channel j of part i becomes channel j * groups + i. Source: arXiv:1707.01083.
     """
     return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
-
-
-def require_side(module: nn.Module, x: jax.Array) -> None:
-    """Raises InputError if the image x [N, H, W, C] is smaller than the network's strides can
-    take.
-    """
-    name = module.name or type(module).__name__
-    check_images(f"model {name}: image", x)
-    side = min(x.shape[1:3])
-    smallest = module.smallest
-    if side < smallest:
-        raise InputError(
-            f"model {name}: an input of {x.shape[1]}x{x.shape[2]} is too small, use {smallest} or more"
-        )

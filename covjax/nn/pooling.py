@@ -1,20 +1,17 @@
 """Pooling and unpooling in a network: one call each, with the parameters that a kind learns."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from covjax.nn.layers import sample_keys
 from covjax.ops.checks import as_array, check_images
-from covjax.ops.pool import Kept, parameter_shapes, pool2d
-from covjax.ops.synchronise import global_positions
+from covjax.ops.pool import Kept, ParameterShapes, parameter_shapes, pool2d
 from covjax.ops.unpool import unpool2d, unpool_parameter_shapes
 
 
 class Pool(nn.Module):
-    """`Pool(kind)(x [N, H, W, C], train=...)` -> (pooled, kept), as `pool2d`; "none" returns x as
-    it is.
+    """`Pool(kind)(x [N, H, W, C], train=...)` -> (pooled, kept), as `pool2d`; "none" returns x.
 
     In training "stochastic" draws by the random key named "pooling" and a sample's place in the
     global batch, not by how devices share that batch. Without that key, and in evaluation, it gives
@@ -33,15 +30,15 @@ class Pool(nn.Module):
             return x, None
         keys = None
         if self.kind == "stochastic" and train and self.has_rng("pooling"):
-            positions = global_positions(x.shape[0])
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("pooling"), positions)
+            keys = sample_keys(self.make_rng("pooling"), len(x))
         parameters = _parameters(self, parameter_shapes(self.kind, self.window, x.shape[-1]))
         return pool2d(x, self.kind, self.window, self.stride, parameters, keys)
 
 
 class Unpool(nn.Module):
-    """`Unpool(kind)(x [N, h, w, C], kept, size)` -> [N, H, W, C], as `unpool2d`; `size` [H, W] is
-    what was pooled.
+    """`Unpool(kind)(x [N, h, w, C], kept, size)` -> [N, H, W, C], as `unpool2d`.
+
+    `size` [H, W] is what was pooled.
     """
 
     kind: str = "indices"
@@ -52,13 +49,11 @@ class Unpool(nn.Module):
     def __call__(self, x: jax.Array, kept: Kept, size: tuple[int, int]) -> jax.Array:
         x = as_array("x", x)
         check_images("x", x)
-        parameters = _parameters(
-            self, unpool_parameter_shapes(self.kind, self.stride, x.shape[-1], self.features)
-        )
-        return unpool2d(x, kept, self.kind, size, self.stride, parameters)
+        shapes = unpool_parameter_shapes(self.kind, self.stride, x.shape[-1], self.features)
+        return unpool2d(x, kept, self.kind, size, self.stride, _parameters(self, shapes))
 
 
-def _parameters(module: nn.Module, shapes: dict[str, tuple]) -> dict[str, Any]:
+def _parameters(module: nn.Module, shapes: ParameterShapes) -> dict[str, jax.Array]:
     return {
         name: module.param(name, init, shape, jnp.float32) for name, (init, shape) in shapes.items()
     }

@@ -18,6 +18,8 @@ from covjax.ops.wavelets import Details, dwt2
 
 MAX_WINDOW = 11  # positions in a window are kept as int8
 Parameters = Mapping[str, jax.Array]
+Initializer = Callable[..., jax.Array]
+ParameterShapes = dict[str, tuple[Initializer, tuple[int, ...]]]
 
 
 @struct.dataclass

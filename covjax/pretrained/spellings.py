@@ -64,7 +64,7 @@ def _lite_names() -> dict[str, str]:
     """Returns timm's name of every module of EfficientNet-Lite0 by efficientnet_pytorch's."""
     names = dict(LITE)
     stages = enumerate(STAGES)
-    blocks = [f"blocks.{number}.{k}" for number, stage in stages for k in range(stage.count)]
+    blocks = [f"blocks.{number}.{k}" for number, stage in stages for k in range(stage.repeats)]
     for number, block in enumerate(blocks):
         in_timm = IN_TIMM if number else IN_TIMM_WITHOUT_EXPANSION
         for part, theirs in LITE_BLOCK.items():

@@ -11,8 +11,9 @@ import pytest
 from jax import lax
 
 from covjax.errors import InputError
-from covjax.ops import convolution
 from covjax.ops.convolution import Geometry, conv2d
+from covjax.ops.convolution.blocks import blocked_conv, shift_both, shift_first
+from covjax.ops.convolution.patches import patch_weight_gradient
 
 
 def square(size, dilation, padding):
@@ -166,7 +167,7 @@ def test_bfloat16_against_float32(image, channels, groups, options):
 
 
 @pytest.mark.parametrize("image", [(1, 1), (2, 9), (33, 3)])
-@pytest.mark.parametrize("form", ["_shift_first", "_shift_both", "_patch_weight_gradient"])
+@pytest.mark.parametrize("form", [shift_first, shift_both, patch_weight_gradient])
 @pytest.mark.parametrize("geometry", [square(3, 1, 1), square(3, 2, 1), square(5, 1, 2)])
 def test_weight_gradients_of_any_image(form, image, geometry):
     if min(image) + 2 * geometry.padding[0] <= geometry.reach[0]:
@@ -175,7 +176,7 @@ def test_weight_gradients_of_any_image(form, image, geometry):
     kernel = normal(1, *geometry.size, 3, 4)
     conv = partial(reference, dilation=geometry.dilation, padding=geometry.padding[0])
     g = normal(2, *jax.eval_shape(conv, x, kernel).shape)
-    got = jax.jit(getattr(convolution, form), static_argnums=0)(geometry, x, g)
+    got = jax.jit(form, static_argnums=0)(geometry, x, g)
     assert_same([got], [value_and_gradients(conv, x, kernel, g)[2]])
 
 
@@ -189,7 +190,7 @@ def test_blocked_convolution_of_any_image(image, geometry):
     want = jax.jit(partial(reference, dilation=geometry.dilation, padding=geometry.padding[0]))(
         x, kernel
     )
-    assert_same([jax.jit(convolution._blocked_conv, static_argnums=0)(geometry, x, kernel)], [want])
+    assert_same([jax.jit(blocked_conv, static_argnums=0)(geometry, x, kernel)], [want])
 
 
 @pytest.mark.parametrize(

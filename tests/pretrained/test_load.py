@@ -51,7 +51,7 @@ class Small(nn.Module):
     def reference_key(path):
         *modules, leaf = path
         modules = {"conv1/conv": ["conv1"], "conv1/bn": ["bn1"]}.get("/".join(modules), modules)
-        return torch_key(*modules, leaf=leaf)
+        return torch_key((*modules, leaf))
 
 
 SHAPES = {

@@ -17,6 +17,7 @@ from covjax.errors import InputError
 from covjax.models import MODELS
 from covjax.models.reference import InputStandard, torch_key
 from covjax.nn.layers import ConvBN
+from covjax.nn.network import Classifier
 from covjax.runs.evaluate import evaluate_run
 from covjax.runs.initialise import _learned, find_start, told
 from covjax.runs.train import train_run
@@ -24,14 +25,10 @@ from covjax.runs.trained import load_trained
 from covjax.settings import load_settings, read_settings
 
 
-class Tiny(nn.Module):
+class Tiny(Classifier):
     """A convolution with BatchNorm and a dense layer, called as PyTorch would."""
 
-    num_classes: int = 2
-    dtype: type = np.float32
-    remat: bool = False
-
-    smallest = 20
+    least_side = 20
     stem = "block"
     head = ("fc",)
     pretrained_input = InputStandard((0.1, 0.2, 0.6), (0.2, 0.3, 0.4), 24)
@@ -41,9 +38,7 @@ class Tiny(nn.Module):
         x = ConvBN(4, name="block")(x, train=train)
         return nn.Dense(self.num_classes, name="fc")(x.mean((1, 2)))
 
-    @staticmethod
-    def reference_key(path):
-        return torch_key(*path[:-1], leaf=path[-1])
+    reference_key = staticmethod(torch_key)
 
 
 def state():
@@ -58,7 +53,7 @@ def state():
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS["classification"], "tiny", Tiny)
+        patch.setitem(MODELS["classification"], "tiny", (Tiny, {}))
         yield
 
 

@@ -3,7 +3,6 @@
 Source: "Rethinking the Inception Architecture for Computer Vision", arXiv:1512.00567.
 """
 
-from functools import partial
 from typing import ClassVar
 
 import jax
@@ -11,10 +10,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.models.reference import INCEPTION, LEAVES
-from covjax.nn.layers import ConvBN, Dropout, Dtype, expose, glorot, require_side
+from covjax.nn.layers import expose, glorot
+from covjax.nn.network import Classifier, ConvOptions, NetworkPart
 from covjax.ops.windows import adaptive_average_pool, average_pool, max_pool
 
-EPSILON = 1e-3  # of BatchNorm
+EPSILON: ConvOptions = {"epsilon": 1e-3}  # of BatchNorm
+UNPADDED: ConvOptions = {"epsilon": 1e-3, "padding": 0}
 # A convolution as (name, features, kernel size, stride); stride 2 goes without padding. A branch is
 # a chain of them; a tuple inside a chain is its last step, side by side. "pool" starts with a
 # pooling: the average at stride 1, which counts the padding; the maximum without padding at stride
@@ -101,11 +102,10 @@ MODULES = {
 AUXILIARY_AFTER = "Mixed_6e"
 
 
-class Mixed(nn.Module):
+class Mixed(NetworkPart):
     """The branches of a module side by side; each convolution has BatchNorm and ReLU."""
 
     name_of_branches: str
-    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -113,14 +113,8 @@ class Mixed(nn.Module):
             if isinstance(step[0], tuple):
                 return jnp.concatenate([run(x, part) for part in step], -1)
             name, features, size, stride = step
-            common = {
-                "epsilon": EPSILON,
-                "dtype": self.dtype,
-                "name": name,
-            }
-            return ConvBN(features, size, stride, padding=0 if stride == 2 else None, **common)(
-                x, train=train
-            )
+            options = UNPADDED if stride == 2 else EPSILON
+            return self.conv_bn(x, features, size, stride, name=name, train=train, **options)
 
         results = []
         for kind, steps in MODULES[self.name_of_branches].items():
@@ -133,7 +127,7 @@ class Mixed(nn.Module):
         return jnp.concatenate(results, -1)
 
 
-class AuxiliaryHead(nn.Module):
+class AuxiliaryHead(NetworkPart):
     """Average-pool 5x5/3, conv1x1, conv5x5 without padding, mean, dense -> logits [N, num_classes].
 
     A map below 17x17, on which torchvision's head fails, is averaged adaptively to the 5x5 that the
@@ -141,20 +135,17 @@ class AuxiliaryHead(nn.Module):
     """
 
     num_classes: int
-    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        conv = partial(ConvBN, epsilon=EPSILON, dtype=self.dtype)
         x = average_pool(x, 5, 3) if min(x.shape[1:3]) >= 17 else adaptive_average_pool(x, (5, 5))
-        x = conv(768, 5, padding=0, name="conv1")(
-            conv(128, 1, name="conv0")(x, train=train), train=train
-        )
+        x = self.conv_bn(x, 128, 1, name="conv0", train=train, **EPSILON)
+        x = self.conv_bn(x, 768, 5, name="conv1", train=train, **UNPADDED)
         x = x.mean((1, 2), dtype=jnp.float32)
         return nn.Dense(self.num_classes, kernel_init=glorot, name="fc")(x)
 
 
-class InceptionV3(nn.Module):
+class InceptionV3(Classifier):
     """Classifies [N, H, W, C] into logits [N, num_classes].
 
     23,834,568 parameters for three channels and 1000 classes, 27,161,264 with the auxiliary head,
@@ -163,35 +154,30 @@ class InceptionV3(nn.Module):
     the padding, as in torchvision.
     """
 
-    num_classes: int = 2
     aux: bool = True
-    dtype: Dtype = jnp.float32
-    remat: bool = False
-
-    smallest: ClassVar[int] = 75
+    least_side: ClassVar[int] = 75
     stem: ClassVar[str] = "Conv2d_1a_3x3"
-    head: ClassVar[tuple[str, ...]] = ("AuxLogits", "fc")
+    head = ("AuxLogits", "fc")
     auxiliary_weight: ClassVar[float] = 0.4
     pretrained_input: ClassVar = INCEPTION
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        require_side(self, x)
-        conv = partial(ConvBN, epsilon=EPSILON, dtype=self.dtype)
-        x = conv(32, 3, 2, padding=0, name="Conv2d_1a_3x3")(x, train=train)
-        x = conv(32, 3, padding=0, name="Conv2d_2a_3x3")(x, train=train)
-        x = max_pool(conv(64, 3, name="Conv2d_2b_3x3")(x, train=train), 3, 2)
-        x = conv(80, 1, name="Conv2d_3b_1x1")(x, train=train)
-        x = max_pool(conv(192, 3, padding=0, name="Conv2d_4a_3x3")(x, train=train), 3, 2)
-        module_class = nn.remat(Mixed, static_argnums=(2,)) if self.remat else Mixed
+        self.require_side(x)
+        x = self.conv_bn(x, 32, 3, 2, name="Conv2d_1a_3x3", train=train, **UNPADDED)
+        x = self.conv_bn(x, 32, 3, name="Conv2d_2a_3x3", train=train, **UNPADDED)
+        x = self.conv_bn(x, 64, 3, name="Conv2d_2b_3x3", train=train, **EPSILON)
+        x = max_pool(x, 3, 2)
+        x = self.conv_bn(x, 80, 1, name="Conv2d_3b_1x1", train=train, **EPSILON)
+        x = self.conv_bn(x, 192, 3, name="Conv2d_4a_3x3", train=train, **UNPADDED)
+        x = max_pool(x, 3, 2)
+        module_class = self.unit(Mixed)
         for name in MODULES:
-            x = module_class(name, self.dtype, name=name)(x, train)
+            x = module_class(self.dtype, name, name=name)(x, train)
             if self.aux and name == AUXILIARY_AFTER and (train or self.is_initializing()):
-                head = AuxiliaryHead(self.num_classes, self.dtype, name="AuxLogits")
+                head = AuxiliaryHead(self.dtype, self.num_classes, name="AuxLogits")
                 expose(self, "auxiliary", head(x, train=train))
-        x = expose(self, "feature_map", x).mean((1, 2), dtype=jnp.float32)
-        x = Dropout(0.5)(expose(self, "features", x), train=train)
-        return nn.Dense(self.num_classes, kernel_init=glorot, name="fc")(x)
+        return self.classify(x, dropout=0.5, train=train)
 
     @staticmethod
     def reference_key(path: tuple[str, ...]) -> str:

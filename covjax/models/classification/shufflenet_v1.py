@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.errors import InputError, unknown
-from covjax.nn.layers import ConvBN, Dtype, channel_shuffle, expose, glorot
+from covjax.nn.layers import channel_shuffle
+from covjax.nn.network import Classifier, NetworkPart
 from covjax.ops.windows import average_pool, max_pool
 
 STEM = 24  # channels, whatever the width
@@ -20,9 +21,10 @@ CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 UNITS = (4, 8, 4)
 
 
-class Unit(nn.Module):
-    """Grouped conv1x1, shuffle, depthwise conv3x3, grouped conv1x1; added to x, or at stride 2
-    beside its average.
+class Unit(NetworkPart):
+    """Grouped conv1x1, shuffle, depthwise conv3x3, grouped conv1x1; plus x, or beside its average.
+
+    The average is taken at stride 2.
     """
 
     features: int
@@ -30,27 +32,32 @@ class Unit(nn.Module):
     groups: int
     first_groups: int
     stride: int
-    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        def conv(x, features, size, name, activation=None, **options):
-            options |= {"dtype": self.dtype, "name": name}
-            return ConvBN(features, size, activation=activation, **options)(x, train=train)
-
         features = self.features - x.shape[-1] if self.stride == 2 else self.features
         narrow = features if self.bottleneck == 1 else self.features // self.bottleneck
-        y = channel_shuffle(
-            conv(x, narrow, 1, "first", "relu", groups=self.first_groups), self.groups
+        y = self.conv_bn(x, narrow, 1, name="first", train=train, groups=self.first_groups)
+        y = channel_shuffle(y, self.groups)
+        y = self.conv_bn(
+            y,
+            narrow,
+            3,
+            self.stride,
+            name="depthwise",
+            train=train,
+            groups=narrow,
+            activation=None,
         )
-        y = conv(y, narrow, 3, "depthwise", stride=self.stride, groups=narrow)
-        y = conv(y, features, 1, "second", groups=self.groups)
+        y = self.conv_bn(
+            y, features, 1, name="second", train=train, groups=self.groups, activation=None
+        )
         if self.stride == 1:
             return nn.relu(x + y)
         return jnp.concatenate([average_pool(x, 3, 2, 1), nn.relu(y)], -1)
 
 
-class ShuffleNetV1(nn.Module):
+class ShuffleNetV1(Classifier):
     """Classifies [N, H, W, C] into logits [N, num_classes].
 
     `groups` is g of the paper's Table 1 (1, 2, 3, 4 or 8), `width` its scale factor s, and a unit's
@@ -69,16 +76,10 @@ class ShuffleNetV1(nn.Module):
     groups do not divide.
     """
 
-    num_classes: int = 2
     groups: int = 4
     width: float = 0.5
     bottleneck: int = 1
-    dtype: Dtype = jnp.float32
-    remat: bool = False
-
-    smallest: ClassVar[int] = 1
     stem: ClassVar[str] = "conv1"
-    head: ClassVar[tuple[str, ...]] = ("fc",)
 
     def __post_init__(self):
         if self.groups not in CHANNELS:
@@ -94,24 +95,13 @@ class ShuffleNetV1(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        common = {"dtype": self.dtype}
-        x = ConvBN(STEM, 3, 2, name="conv1", **common)(x, train=train)
+        x = self.conv_bn(x, STEM, 3, 2, name="conv1", train=train)
         x = max_pool(x, 3, 2, 1)
-        unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
+        unit_class = self.unit(Unit)
         for stage, units in enumerate(UNITS):
             features = round(CHANNELS[self.groups] * self.width) * 2**stage
             for k in range(units):
                 first_groups = 1 if (stage, k) == (0, 0) else self.groups
-                stride = 2 if k == 0 else 1
-                unit = unit_class(
-                    features,
-                    self.bottleneck,
-                    self.groups,
-                    first_groups,
-                    stride,
-                    name=f"stage{stage + 2}_{k}",
-                    **common,
-                )
-                x = unit(x, train)
-        x = expose(self, "features", expose(self, "feature_map", x).mean((1, 2), dtype=jnp.float32))
-        return nn.Dense(self.num_classes, kernel_init=glorot, name="fc")(x)
+                form = (features, self.bottleneck, self.groups, first_groups, 2 if k == 0 else 1)
+                x = unit_class(self.dtype, *form, name=f"stage{stage + 2}_{k}")(x, train)
+        return self.classify(x)

@@ -4,7 +4,6 @@ Source: "Very Deep Convolutional Networks for Large-Scale Image Recognition", ar
 """
 
 import re
-from functools import partial
 from typing import ClassVar
 
 import jax
@@ -12,7 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.models.reference import IMAGENET, torch_key
-from covjax.nn.layers import BatchNorm, Conv, Dropout, Dtype, expose, glorot, he, require_side
+from covjax.nn.layers import BatchNorm, Conv, Dropout, expose, glorot, he
+from covjax.nn.network import Classifier, Network
 from covjax.ops.pool import pool2d
 from covjax.ops.windows import adaptive_average_pool
 
@@ -20,7 +20,7 @@ DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions per stage
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-class VGG(nn.Module):
+class VGG(Classifier):
     """Classifies [N, H, W, C], sides of 32 and more, into logits [N, num_classes].
 
     Parameters at 3 channels and 1000 classes: 138,357,544 with depth 16, 143,667,240 with depth 19;
@@ -29,31 +29,23 @@ class VGG(nn.Module):
     exposed. `dropout` follows both hidden layers.
     """
 
-    num_classes: int = 2
     depth: int = 16
     batch_norm: bool = False
     dropout: float = 0.5
-    dtype: Dtype = jnp.float32
-    remat: bool = False
-    smallest: ClassVar[int] = 32
+    least_side: ClassVar[int] = 32
     stem: ClassVar[str] = "features_0"
-    head: ClassVar[tuple[str, ...]] = ("classifier_6",)
+    head = ("classifier_6",)
     pretrained_input: ClassVar = IMAGENET
     flattened: ClassVar = {"classifier_0": (512, 7, 7)}
+    reference_key = staticmethod(torch_key)  # as torchvision names it
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        require_side(self, x)
-        remat = nn.remat if self.remat else lambda function: function
-        place = 0  # in torchvision's list of layers, which counts the ReLU and the pooling too
-        for stage, (count, width) in enumerate(zip(DEPTHS[self.depth], WIDTHS, strict=True)):
-            if stage:
-                x = pool2d(x, "max")[0]
-                place = place + 1
-            x = remat(partial(convolutions, place=place, count=count, width=width, train=train))(
-                self, x
-            )
-            place += count * (3 if self.batch_norm else 2)
+        self.require_side(x)
+        for stage in range(1, 6):
+            x = x if stage == 1 else pool2d(x, "max")[0]
+            form = {"depth": self.depth, "batch_norm": self.batch_norm}
+            x = self.run(vgg_stage, x, stage=stage, train=train, **form)
         x = pool2d(expose(self, "feature_map", x), "max")[0]
         x = adaptive_average_pool(x, (7, 7)).reshape(len(x), -1)
         for layer in (0, 3):
@@ -67,44 +59,37 @@ class VGG(nn.Module):
             x.astype(jnp.float32)
         )
 
-    @staticmethod
-    def reference_key(path: tuple[str, ...]) -> str:
-        """Name in torchvision's state dict of the variable at `path`."""
-        return torch_key(*path[:-1], leaf=path[-1])
 
-
-def convolutions(
-    net: nn.Module,
+def vgg_stage(
+    net: Network,
     x: jax.Array,
     *,
-    place: int,
-    count: int,
-    width: int,
+    stage: int,
+    batch_norm: bool,
     train: bool,
+    depth: int = 16,
     dilation: int = 1,
 ) -> jax.Array:
-    """`count` 3x3 convolutions with their activations, the first of which is layer `place` of the
-    list.
+    """Applies the 3x3 convolutions of stage 1 to 5 with their activations.
 
-    `net` has the fields `batch_norm` and `dtype`; the layers are named in its scope.
+    The layers are named in the scope of `net` by their places in torchvision's list, which counts
+    BatchNorm, ReLU and pooling too.
     """
-    for _ in range(count):
-        x = Conv(
-            width, dilation=dilation, kernel_init=he, dtype=net.dtype, name=f"features_{place}"
-        )(x)
-        if net.batch_norm:
+    step = 3 if batch_norm else 2
+    place = sum(count * step + 1 for count in DEPTHS[depth][: stage - 1])
+    form = (WIDTHS[stage - 1], 3, 1, dilation)
+    for _ in range(DEPTHS[depth][stage - 1]):
+        x = Conv(*form, kernel_init=he, dtype=net.dtype, name=f"features_{place}")(x)
+        if batch_norm:
             x = BatchNorm("relu", name=f"features_{place + 1}")(x, train=train)
-            place = place + 3
         else:
             x = nn.relu(x)
-            place = place + 2
+        place += step
     return x
 
 
 def place_in_vgg(path: tuple[str, ...], depth: int) -> tuple[str, ...] | None:
-    """Returns the path in VGG with BatchNorm of what lies at `path` in an encoder of
-    `blocks.encode`, else None.
-    """
+    """Returns the path in VGG with BatchNorm of what a PoolingNetwork's encoder has at `path`."""
     found = re.fullmatch(r"encoder(\d)_conv(\d)", path[0])
     if found is None:
         return None

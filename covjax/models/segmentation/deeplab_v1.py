@@ -6,19 +6,17 @@ arXiv:1412.7062, model DeepLab-LargeFOV, without the CRF. Poolings round down as
 Caffe's round up.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.models.classification.vgg import DEPTHS, WIDTHS, convolutions
-from covjax.nn.blocks import part
-from covjax.nn.layers import Conv, Dropout, Dtype, he
+from covjax.models.classification.vgg import vgg_stage
+from covjax.nn.layers import Conv, Dropout, he
+from covjax.nn.network import Network
 from covjax.ops.windows import max_pool
 
 
-class DeepLabV1(nn.Module):
+class DeepLabV1(Network):
     """Segments [N, H, W, C] of any size into logits [N, H, W, num_classes].
 
     VGG-16's convolutions (`batch_norm` as in VGG), 3x3 poolings of which the last two keep the
@@ -26,11 +24,8 @@ class DeepLabV1(nn.Module):
     each, with dropout; logits of an eighth of the side, enlarged bilinearly.
     """
 
-    num_classes: int = 2
     hidden: int = 1024
     batch_norm: bool = False
-    dtype: Dtype = jnp.float32
-    remat: bool = False
 
     @property
     def encoder(self) -> str:
@@ -43,15 +38,10 @@ class DeepLabV1(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         shape = (*x.shape[:3], self.num_classes)
-        place = 0
-        for stage, (count, width) in enumerate(zip(DEPTHS[16], WIDTHS, strict=True), 1):
-            dilation = 2 if stage == 5 else 1
-            stride = 2 if stage < 4 else 1
-            run = partial(
-                convolutions, place=place, count=count, width=width, dilation=dilation, train=train
-            )
-            x = max_pool(part(self, run)(self, x), 3, stride, 1)
-            place += count * (3 if self.batch_norm else 2) + 1
+        for stage in range(1, 6):
+            form = {"batch_norm": self.batch_norm, "dilation": 2 if stage == 5 else 1}
+            x = self.run(vgg_stage, x, stage=stage, train=train, **form)
+            x = max_pool(x, 3, 2 if stage < 4 else 1, 1)
         for name, side, dilation in (("fc6", 3, 12), ("fc7", 1, 1)):
             layer = Conv(
                 self.hidden, side, dilation=dilation, dtype=self.dtype, kernel_init=he, name=name

@@ -12,13 +12,14 @@ from flax import linen as nn
 
 from covjax.errors import InputError
 from covjax.models.backbones import BACKBONES, check_backbone
-from covjax.nn.layers import Conv, ConvBN, Dropout, Dtype
+from covjax.nn.layers import Conv, Dropout
+from covjax.nn.network import Network, NetworkPart
 
 # dilation of the parallel convolutions, by the backbone's output stride
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 
 
-class DeepLabV3(nn.Module):
+class DeepLabV3(Network):
     """Segments [N, H, W, C] of any size into logits [N, H, W, num_classes].
 
     `backbone` resnet18, resnet50 or efficientnet_lite0, whose last stages are dilated so that sides
@@ -27,12 +28,9 @@ class DeepLabV3(nn.Module):
     first features of a quarter of the side; logits are enlarged bilinearly.
     """
 
-    num_classes: int = 2
     decoder: bool = False
     backbone: str = "resnet50"
     output_stride: int = 16
-    dtype: Dtype = jnp.float32
-    remat: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -53,33 +51,30 @@ class DeepLabV3(nn.Module):
         size = x.shape[1:3]
         feature_maps = BACKBONES[self.backbone]
         _, first, *_, last = feature_maps(self, x, train=train, output_stride=self.output_stride)
-        head = nn.remat(Head, static_argnums=(3,)) if self.remat else Head
-        rates = RATES[self.output_stride]
-        common = {"dtype": self.dtype}
-        x = head(self.num_classes, rates, self.decoder, **common, name="head")(last, first, train)
+        form = (self.num_classes, RATES[self.output_stride], self.decoder)
+        x = self.unit(Head)(self.dtype, *form, name="head")((last, first), train)
         return resized(x.astype(jnp.float32), size)
 
 
-class Head(nn.Module):
-    """From the last and first stage's features to logits of the size of the last, or with a decoder
-    of the first.
+class Head(NetworkPart):
+    """From features of the last and the first stage to logits, of the size of the last.
+
+    With a decoder they are of the size of the first.
     """
 
     num_classes: int
     rates: tuple[int, ...]
     decoder: bool
-    dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, first: jax.Array, train: bool) -> jax.Array:
-        def conv(x, features, name, size=3, dilation=1):
-            common = {"dtype": self.dtype, "name": name}
-            return ConvBN(features, size, dilation=dilation, **common)(x, train=train)
+    def __call__(self, maps: tuple[jax.Array, jax.Array], train: bool) -> jax.Array:
+        def conv(x: jax.Array, features: int, name: str, size: int = 3) -> jax.Array:
+            return self.conv_bn(x, features, size, name=name, train=train)
 
+        x, first = maps
         branches = [conv(x, 256, "branch0", 1)]
-        branches += [
-            conv(x, 256, f"branch{k}", dilation=rate) for k, rate in enumerate(self.rates, 1)
-        ]
+        for k, rate in enumerate(self.rates, 1):
+            branches.append(self.conv_bn(x, 256, 3, 1, rate, name=f"branch{k}", train=train))
         mean = conv(x.mean((1, 2), keepdims=True, dtype=jnp.float32), 256, "pooling", 1)
         x = jnp.concatenate([*branches, jnp.broadcast_to(mean, branches[0].shape)], -1)
         x = Dropout(0.5)(conv(x, 256, "project", 1), train=train)
@@ -90,6 +85,6 @@ class Head(nn.Module):
         return Conv(self.num_classes, 1, dtype=self.dtype, name="logits")(x)
 
 
-def resized(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def resized(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """Enlarges [N, h, w, C] to [N, *size, C], bilinearly."""
     return jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "bilinear")

@@ -5,7 +5,6 @@ arXiv:1511.00561. The plain form is what CoV-RASeg (arXiv:2009.08864) grew from.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import ClassVar
 
 import jax
@@ -13,11 +12,43 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.models.classification.vgg import DEPTHS, WIDTHS, place_in_vgg
-from covjax.nn.blocks import block, check_fields, decode, encode, part, unpool
-from covjax.nn.layers import Conv, Dtype, require_side
+from covjax.nn.encoder_decoder import PoolingNetwork
+from covjax.nn.layers import Conv
+from covjax.ops.convolution import Pair
+from covjax.ops.pool import Kept
 
 
-class SegNet(nn.Module):
+class MirroredNetwork(PoolingNetwork):
+    """An encoder and the decoder that mirrors it, whose last convolution gives the logits."""
+
+    def segment(self, x: jax.Array, stages: Sequence[tuple[int, ...]], train: bool) -> jax.Array:
+        """Runs both; `stages` holds the features of every convolution of the encoder."""
+        self.require_side(x)
+        kept: list[tuple[Kept, Pair]] = []
+        for stage, widths in enumerate(stages, 1):
+            rows, columns = x.shape[1:3]
+            _, x, switches = self.run(type(self).encode, x, stage=stage, widths=widths, train=train)
+            kept.append((switches, (rows, columns)))
+        for stage in range(len(stages), 1, -1):
+            switches, size = kept.pop()
+            widths = (stages[stage - 2][-1], *stages[stage - 1][:-1])
+            form = {"size": size, "stage": stage, "widths": widths}
+            x = self.run(type(self).decode, x, switches, train=train, **form)
+        switches, size = kept.pop()
+        x = self.run(type(self).last, x, switches, size=size, widths=stages[0], train=train)
+        return x.astype(jnp.float32)
+
+    def last(
+        self, x: jax.Array, kept: Kept, *, size: Pair, widths: tuple[int, ...], train: bool
+    ) -> jax.Array:
+        """Applies the last stage of the decoder."""
+        x = self.unpool(x, kept, size=size, stage=1, train=train)
+        for k in range(len(widths), 1, -1):
+            x = self.block(x, widths[k - 2], f"decoder1_conv{k}", train=train)
+        return Conv(self.num_classes, dtype=self.dtype, name="decoder1_conv1")(x)
+
+
+class SegNet(MirroredNetwork):
     """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >=
     32).
 
@@ -27,20 +58,8 @@ class SegNet(nn.Module):
     same network, and "VGG19 segmentation".
     """
 
-    num_classes: int = 2
     depth: int = 16
-    encoder_smoothing: str = "none"
-    encoder_pooling: str = "max"
-    decoder_unpooling: str = "indices"
-    decoder_smoothing: str = "none"
-    dtype: Dtype = jnp.float32
-    remat: bool = False
-    smallest: ClassVar[int] = 32
-    batch_norm: ClassVar[bool] = True
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_fields(self)
+    least_side: ClassVar[int] = 32
 
     @property
     def encoder(self) -> str:
@@ -52,10 +71,10 @@ class SegNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         stages = [(width,) * k for width, k in zip(WIDTHS, DEPTHS[self.depth], strict=True)]
-        return _segmented(self, x, stages, train)
+        return self.segment(x, stages, train)
 
 
-class PlainSegNet(nn.Module):
+class PlainSegNet(MirroredNetwork):
     """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >=
     2**depth).
 
@@ -63,20 +82,8 @@ class PlainSegNet(nn.Module):
     conv-BN-ReLU twice; `width` filters everywhere. The last convolution gives the logits.
     """
 
-    num_classes: int = 2
     depth: int = 4
     width: int = 64
-    encoder_smoothing: str = "none"
-    encoder_pooling: str = "max"
-    decoder_unpooling: str = "indices"
-    decoder_smoothing: str = "none"
-    dtype: Dtype = jnp.float32
-    remat: bool = False
-    batch_norm: ClassVar[bool] = True
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_fields(self, "depth", "width")
 
     @property
     def smallest(self) -> int:
@@ -84,33 +91,4 @@ class PlainSegNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        return _segmented(self, x, [(self.width, self.width)] * self.depth, train)
-
-
-def _segmented(
-    net: nn.Module, x: jax.Array, stages: Sequence[tuple[int, ...]], train: bool
-) -> jax.Array:
-    """Runs encoder and decoder; `stages` holds the features of every convolution of the encoder."""
-    require_side(net, x)
-    kept = []
-    for stage, widths in enumerate(stages, 1):
-        size = x.shape[1:3]
-        _, x, switches = part(net, partial(encode, stage=stage, widths=widths, train=train))(net, x)
-        kept.append((switches, size))
-    for stage in range(len(stages), 0, -1):
-        switches, size = kept.pop()
-        below = stages[stage - 2][-1] if stage > 1 else net.num_classes
-        run = partial(
-            _decode, size=size, stage=stage, widths=(below, *stages[stage - 1][:-1]), train=train
-        )
-        x = part(net, run)(net, x, switches)
-    return x.astype(jnp.float32)
-
-
-def _decode(net, x, switches, *, size, stage, widths, train):
-    if stage > 1:
-        return decode(net, x, switches, size=size, stage=stage, widths=widths, train=train)
-    x = unpool(net, x, switches, size=size, stage=1, train=train)
-    for k in range(len(widths), 1, -1):
-        x = block(net, x, widths[k - 1], f"decoder1_conv{k}", train)
-    return Conv(net.num_classes, dtype=net.dtype, name="decoder1_conv1")(x)
+        return self.segment(x, [(self.width, self.width)] * self.depth, train)

@@ -4,7 +4,6 @@ Source: "U-SegNet: Fully Convolutional Neural Network based Automated Brain tiss
 Tool", arXiv:1806.04429.
 """
 
-from functools import partial
 from typing import ClassVar
 
 import jax
@@ -12,13 +11,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.models.classification.vgg import place_in_vgg
-from covjax.nn.blocks import block, check_fields, decode, encode, part, unpool
-from covjax.nn.layers import Conv, Dtype, require_side
+from covjax.nn.encoder_decoder import PoolingNetwork
+from covjax.nn.layers import Conv
+from covjax.ops.convolution import Pair
+from covjax.ops.pool import Kept
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256))
 
 
-class USegNet(nn.Module):
+class USegNet(PoolingNetwork):
     """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >= 8).
 
     Three encoder stages of conv-BN-ReLU, the decoder mirrors the deeper two; at full resolution
@@ -26,20 +27,8 @@ class USegNet(nn.Module):
     convolution to the logits.
     """
 
-    num_classes: int = 2
-    encoder_smoothing: str = "none"
-    encoder_pooling: str = "max"
-    decoder_unpooling: str = "indices"
-    decoder_smoothing: str = "none"
-    dtype: Dtype = jnp.float32
-    remat: bool = False
-    smallest: ClassVar[int] = 8
-    batch_norm: ClassVar[bool] = True
+    least_side: ClassVar[int] = 8
     encoder: ClassVar[str] = "vgg16_bn"  # its first three stages
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_fields(self)
 
     @staticmethod
     def encoder_path(path: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -47,26 +36,26 @@ class USegNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        require_side(self, x)
-        kept = []
+        self.require_side(x)
+        kept: list[tuple[jax.Array, Kept, Pair]] = []
         for stage, widths in enumerate(STAGES, 1):
-            size = x.shape[1:3]
-            full, x, switches = part(
-                self, partial(encode, stage=stage, widths=widths, train=train)
-            )(self, x)
-            kept.append((switches, size, full))
+            rows, columns = x.shape[1:3]
+            full, x, switches = self.run(USegNet.encode, x, stage=stage, widths=widths, train=train)
+            kept.append((full, switches, (rows, columns)))
         for stage, widths in ((3, (128, 256, 256)), (2, (64, 128))):
-            switches, size, _ = kept.pop()
-            run = partial(decode, size=size, stage=stage, widths=widths, train=train)
-            x = part(self, run)(self, x, switches)
-        switches, size, full = kept.pop()
-        return part(self, partial(_last, size=size, train=train))(self, x, switches, full).astype(
-            jnp.float32
-        )
+            _, switches, size = kept.pop()
+            form = {"size": size, "stage": stage, "widths": widths}
+            x = self.run(USegNet.decode, x, switches, train=train, **form)
+        full, switches, size = kept.pop()
+        x = self.run(USegNet.last, x, full, switches, size=size, train=train)
+        return x.astype(jnp.float32)
 
-
-def _last(net, x, switches, full, *, size, train):
-    x = jnp.concatenate([full, unpool(net, x, switches, size=size, stage=1, train=train)], -1)
-    x = block(net, x, 64, "decoder1_conv2", train, kernel_size=1)
-    x = block(net, x, 64, "decoder1_conv1", train)
-    return Conv(net.num_classes, 1, dtype=net.dtype, name="logits")(x)
+    def last(
+        self, x: jax.Array, full: jax.Array, kept: Kept, *, size: Pair, train: bool
+    ) -> jax.Array:
+        """Joins what is unpooled with the first stage's features, and gives the logits."""
+        x = self.unpool(x, kept, size=size, stage=1, train=train)
+        x = jnp.concatenate([full, x], -1)
+        x = self.block(x, 64, "decoder1_conv2", kernel_size=1, train=train)
+        x = self.block(x, 64, "decoder1_conv1", train=train)
+        return Conv(self.num_classes, 1, dtype=self.dtype, name="logits")(x)

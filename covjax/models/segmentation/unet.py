@@ -4,18 +4,16 @@ Source: "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv
 Convolutions here are padded, so that logits are of the input's size; dropout follows the bridge.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.nn.blocks import block, check_fields, encode, part, unpool
-from covjax.nn.layers import Conv, Dropout, Dtype, require_side
+from covjax.nn.encoder_decoder import PoolingNetwork
+from covjax.nn.layers import Conv, Dropout
 from covjax.ops.pool import Kept
 
 
-class UNet(nn.Module):
+class UNet(PoolingNetwork):
     """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >=
     2**depth).
 
@@ -25,55 +23,49 @@ class UNet(nn.Module):
     halves the features as it does.
     """
 
-    num_classes: int = 2
     depth: int = 4
     width: int = 64
     batch_norm: bool = False
-    encoder_smoothing: str = "none"
-    encoder_pooling: str = "max"
     decoder_unpooling: str = "transposed_conv"
-    decoder_smoothing: str = "none"
-    dtype: Dtype = jnp.float32
-    remat: bool = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_fields(self, "depth", "width")
 
     @property
     def smallest(self) -> int:
         return 2**self.depth
 
+    @property
+    def normalises(self) -> bool:
+        return self.batch_norm
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        require_side(self, x)
-        skips = []
+        self.require_side(x)
+        skips: list[tuple[jax.Array, Kept]] = []
         for stage in range(1, self.depth + 1):
             widths = (self.width * 2 ** (stage - 1),) * 2
-            full, x, kept = part(self, partial(encode, stage=stage, widths=widths, train=train))(
-                self, x
-            )
+            full, x, kept = self.run(UNet.encode, x, stage=stage, widths=widths, train=train)
             skips.append((full, kept))
-        x = part(self, partial(_bridge, train=train))(self, x)
+        x = self.run(UNet.bridge, x, train=train)
         for stage in range(self.depth, 0, -1):
-            x = part(self, partial(_decode, stage=stage, train=train))(self, x, *skips.pop())
+            x = self.run(UNet.join, x, *skips.pop(), stage=stage, train=train)
         return Conv(self.num_classes, 1, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
 
+    def bridge(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Applies what lies below the last pooling."""
+        for k in (1, 2):
+            x = self.block(x, self.width * 2**self.depth, f"bridge_conv{k}", train=train)
+        return Dropout(0.5)(x, train=train)
 
-def _bridge(net: UNet, x: jax.Array, *, train: bool) -> jax.Array:
-    for k in (1, 2):
-        x = block(net, x, net.width * 2**net.depth, f"bridge_conv{k}", train)
-    return Dropout(0.5)(x, train=train)
-
-
-def _decode(
-    net: UNet, x: jax.Array, full: jax.Array, kept: Kept, *, stage: int, train: bool
-) -> jax.Array:
-    features = net.width * 2 ** (stage - 1)
-    if net.decoder_unpooling != "transposed_conv":
-        x = Conv(features, 1, dtype=net.dtype, name=f"decoder{stage}_halving")(x)
-    x = unpool(net, x, kept, size=full.shape[1:3], stage=stage, train=train, features=features)
-    x = jnp.concatenate([full, x], -1)
-    for k in (2, 1):
-        x = block(net, x, features, f"decoder{stage}_conv{k}", train)
-    return x
+    def join(
+        self, x: jax.Array, full: jax.Array, kept: Kept, *, stage: int, train: bool
+    ) -> jax.Array:
+        """Applies a decoder stage, which joins the encoder's features `full`."""
+        features = self.width * 2 ** (stage - 1)
+        if self.decoder_unpooling != "transposed_conv":
+            x = Conv(features, 1, dtype=self.dtype, name=f"decoder{stage}_halving")(x)
+        rows, columns = full.shape[1:3]
+        form = {"size": (rows, columns), "stage": stage, "features": features}
+        x = self.unpool(x, kept, train=train, **form)
+        x = jnp.concatenate([full, x], -1)
+        for k in (2, 1):
+            x = self.block(x, features, f"decoder{stage}_conv{k}", train=train)
+        return x

@@ -5,21 +5,20 @@ form that is usual with such encoders: five decoder stages, nearest neighbours d
 the transposed convolution, BatchNorm.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.models.backbones import BACKBONES, check_backbone
-from covjax.nn.blocks import Size, part
-from covjax.nn.layers import Conv, ConvBN, Dtype
+from covjax.nn.layers import Conv
+from covjax.nn.network import Network
+from covjax.ops.convolution import Pair
 from covjax.ops.unpool import unpool2d
 
 WIDTHS = (256, 128, 64, 32, 16)  # of the decoder's stages, from the smallest map on
 
 
-class BackboneUNet(nn.Module):
+class BackboneUNet(Network):
     """Segments [N, H, W, C] of any size into logits [N, H, W, num_classes].
 
     Parameters at 3 channels and 2 classes: 5,198,306 on EfficientNet-Lite0, 14,328,354 on
@@ -27,10 +26,7 @@ class BackboneUNet(nn.Module):
     features of the encoder to join.
     """
 
-    num_classes: int = 2
     backbone: str = "efficientnet_lite0"
-    dtype: Dtype = jnp.float32
-    remat: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -46,28 +42,28 @@ class BackboneUNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        size = x.shape[1:3]
+        image = x
         *skips, x = BACKBONES[self.backbone](self, x, train=train)
         for stage, width in zip(range(5, 0, -1), WIDTHS, strict=True):
             finer = skips.pop() if skips else None
-            target = size if finer is None else finer.shape[1:3]
-            decode = partial(_decode, size=target, width=width, name=f"decoder{stage}", train=train)
-            x = part(self, decode)(self, x, finer)
+            rows, columns = (image if finer is None else finer).shape[1:3]
+            form = {"size": (rows, columns), "width": width, "name": f"decoder{stage}"}
+            x = self.run(BackboneUNet.join, x, finer, train=train, **form)
         return Conv(self.num_classes, 3, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
 
-
-def _decode(
-    net: BackboneUNet,
-    x: jax.Array,
-    finer: jax.Array | None,
-    *,
-    size: Size,
-    width: int,
-    name: str,
-    train: bool,
-) -> jax.Array:
-    x = unpool2d(x, kind="nearest", size=size)
-    x = x if finer is None else jnp.concatenate([x, finer], -1)
-    for k in (1, 2):
-        x = ConvBN(width, 3, dtype=net.dtype, name=f"{name}_conv{k}")(x, train=train)
-    return x
+    def join(
+        self,
+        x: jax.Array,
+        finer: jax.Array | None,
+        *,
+        size: Pair,
+        width: int,
+        name: str,
+        train: bool,
+    ) -> jax.Array:
+        """Applies a decoder stage, which enlarges to `size` and joins finer features, if any."""
+        x = unpool2d(x, kind="nearest", size=size)
+        x = x if finer is None else jnp.concatenate([x, finer], -1)
+        for k in (1, 2):
+            x = self.conv_bn(x, width, 3, name=f"{name}_conv{k}", train=train)
+        return x
