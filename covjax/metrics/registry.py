@@ -1,8 +1,10 @@
 """The names of all scores: in files, on pages, and which of them is shown where.
 
-A new score of a stage is one row here and its value in what the stage's task returns.
+A new score of a stage is one row here and its value in what the stage's task returns. Of a stage
+that has no table here, pages show all scores, called by their names.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -178,9 +180,14 @@ def _of_another_class(pattern: str, name: str) -> bool:
     return bool(infected) and bool(start) and name.startswith(start) and name.endswith(end)
 
 
-def headlines(stage: str) -> dict[str, Score]:
-    """Returns the scores of a stage that pages show in front, by their names, in order."""
-    return {score.name: score for score in SCORES.get(stage, ()) if score.headline}
+def in_front(stage: str, names: Collection[str]) -> list[str]:
+    """Returns which of these scores of a stage pages show in front, in order.
+
+    Of a stage that has no table here these are all.
+    """
+    if stage not in SCORES:
+        return list(names)
+    return [score.name for score in SCORES[stage] if score.headline and score.name in names]
 
 
 def checkpoint_scores(stage: str) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from covjax.report.scores import STAGES
 # change no result.
 STORED = ("data.cache", "data.prepared_dir")
 REPEATS = ("seed", "split.fold", *STORED)
-SCORED = {  # the column of per_image.csv that is filled where a stage was scored
+# The column of per_image.csv that is filled where a stage was scored; of others their loss.
+SCORED = {
     "classifier": "probability",
     "segmenter": "predicted_share",
     "framework": "framework_predicted_share",
@@ -101,7 +102,7 @@ def _check_truth(runs: Sequence[Run]) -> None:
 def _read_run(workdir: Path, label: str, split: str) -> Run:
     results = read_results(workdir)
     sections = {stage: splits[split] for stage, splits in results.scores.items() if split in splits}
-    columns = {stage: SCORED[stage] for stage in sections if stage in SCORED}
+    columns = {stage: SCORED.get(stage, f"{stage}_loss") for stage in sections}
     table = read_table(results.file(split, "per_image.csv"), ["id", "truth"], columns.values())
     if not sections or table is None:
         raise InputError(
@@ -113,7 +114,7 @@ def _read_run(workdir: Path, label: str, split: str) -> Run:
         for stage, column in columns.items()
     }
     settings = _flat(results.config) | _flat(results.options.get(split, {}), "evaluation.")
-    masks = "segmenter" in sections or "framework" in sections
+    masks = any(stage != "classifier" for stage in sections)
     truth = dict(zip(table["id"], table["truth"], strict=True)) if masks else {}
     return Run(label, results, sections, settings, slices, truth)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from covjax.files import encode_table
-from covjax.metrics.registry import headlines
+from covjax.metrics.registry import in_front
 from covjax.report.charts import bars as charts
 from covjax.report.compared import (
     STORED,
@@ -142,10 +142,8 @@ def _names(runs: Sequence[Run], stage: str, front: bool) -> list[str]:
     """Returns the scores that any of the runs has, those that pages show in front or all others."""
     scores = [run.sections[stage]["scores"] for run in runs if stage in run.sections]
     found = dict.fromkeys(name for of_run in scores for name in of_run)
-    first = headlines(stage)
-    if front:
-        return [name for name in first if name in found]
-    return [name for name in found if name not in first]
+    first = in_front(stage, found)
+    return first if front else [name for name in found if name not in first]
 
 
 def _label(runs: Sequence[Run], stage: str, name: str) -> str:
@@ -166,10 +164,15 @@ def _run_bars(runs: Sequence[Run], stage: str, split: str, name: str) -> Picture
         f"{stage}_{split}_runs_{name}",
         charts.score_bars(labels, values, low, high, title),
         f"{title}:",
-        f"{score_meaning(stage, name)}.{whisker}",
+        f"{_meaning(stage, name)}{whisker}",
         f"{title} of every run",
         {"run": labels, "value": values, "low": low, "high": high},
     )
+
+
+def _meaning(stage: str, name: str) -> str:
+    meaning = score_meaning(stage, name)
+    return f"{meaning}." if meaning else ""
 
 
 def _group_bars(found: Sequence[Group], stage: str, split: str, name: str) -> Picture:
@@ -187,7 +190,7 @@ def _group_bars(found: Sequence[Group], stage: str, split: str, name: str) -> Pi
         f"{stage}_{split}_groups_{name}",
         charts.score_bars(labels, mean, low, high, title, dots),
         f"{title}:",
-        f"{score_meaning(stage, name)}.",
+        _meaning(stage, name),
         f"{title}: min, mean and max",
         {
             "configuration": labels,

@@ -11,12 +11,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from covjax.files import encode_table, write_together
-from covjax.metrics.registry import headlines
+from covjax.metrics.registry import in_front
 from covjax.report import results, scores, text
 
 # Figures of an earlier page would pass for this one's, so a new page removes them; other files
 # stay.
-FIGURES = re.compile(r"(training|classifier|segmenter|framework|audit)_.*\.(png|csv)")
+FIGURES = re.compile(
+    r"((training|classifier|segmenter|framework|audit)_.*"
+    r"|\w+_(test|val|train)_(confusion|(runs|groups)_\w+))\.(png|csv)"
+)
 TEMPLATES = Environment(
     loader=PackageLoader("covjax.report"),
     autoescape=True,
@@ -50,7 +53,7 @@ TEMPLATES.filters |= {
 }
 
 TEMPLATES.globals |= {
-    "headlines": headlines,
+    "in_front": in_front,
     "score_label": scores.score_label,
     "score_meaning": scores.score_meaning,
     "split_rules": results.SPLIT_RULES,

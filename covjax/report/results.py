@@ -119,9 +119,9 @@ def split_title(split: str) -> str:
 
 
 def kept_classes(scored: Mapping[str, Any]) -> list[str]:
-    """Returns the classes of infection that a segmenter keeps apart, [] for infected or not."""
+    """Returns the classes of infection that masks keep apart and are scored by, [] for none."""
     classes = [str(name) for name in scored.get("classes") or ()]
-    return classes[1:] if len(classes) > 2 else []
+    return [name for name in classes[1:] if len(classes) > 2 and f"dice_{name}" in scored["scores"]]
 
 
 def _read_history(path: Path) -> dict[str, list[dict[str, Any]]]:

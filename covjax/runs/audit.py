@@ -11,9 +11,9 @@ import numpy as np
 from covjax.audit import Finding, Measured, find, measure, write_audit
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Slice
-from covjax.data.splits.splits import CLASSES, PARTS, make_splits, read_splits
+from covjax.data.splits.splits import PARTS, make_splits, read_splits
 from covjax.errors import InputError
-from covjax.runs.slices import open_run_data
+from covjax.runs.slices import needed_classes, open_run_data
 from covjax.settings import RunSettings, load_settings
 
 
@@ -32,8 +32,7 @@ def audit_source(config: RunSettings, output: Path) -> bool:
     unreadable = tuple((name, source.hide(position[name], reason)) for name, reason in m.unreadable)
     m = replace(m, unreadable=unreadable, left_out=source.left_out, pseudonyms=pseudonyms)
     try:
-        needs = CLASSES if "classifier" in config.stages else ("infected",)
-        splits = make_splits(m, config.split, config.seed, needs)
+        splits = make_splits(m, config.split, config.seed, needed_classes(config))
     except InputError as error:
         splits = {"problem": str(error)}
     return _audit(output, m, splits, lambda name: source.load(position[name]))

@@ -53,7 +53,7 @@ def part_reader(
     indices = part_indices(data, splits, part)
     task = task_of(name)
     if task.needs_masks:
-        _check_masks(data, indices)
+        _check_masks(name, data, indices)
     if (selection or task.selection(config.stages[name])) == "infected":
         indices = indices[data.labels[indices] == 1]
     if not len(indices):
@@ -139,10 +139,10 @@ def _crop(data: Prepared, i: int) -> tuple[Box, tuple[str, ...]]:
     return crop.box, (*notes, OUTSIDE) if truth_outside(mask, crop.box) else notes
 
 
-def _check_masks(data: Prepared, indices: np.ndarray) -> None:
+def _check_masks(name: str, data: Prepared, indices: np.ndarray) -> None:
     without = indices[~data.has_mask[indices]]
     if len(without):
         raise InputError(
-            f"{data.ids[without[0]]} (and {len(without) - 1} more): no mask, segmentation needs one per slice; "
+            f"{data.ids[without[0]]} (and {len(without) - 1} more): no mask, the {name} needs one per slice; "
             "add it to masks/ or train a classifier only (configs/cov_ctnet.py)"
         )

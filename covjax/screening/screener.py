@@ -29,6 +29,7 @@ from covjax.screening.slice_values import Window, slices_of, window_of
 from covjax.settings import load_settings
 from covjax.stages.stage import Stage
 
+STAGES = ("classifier", "segmenter")  # of a run; screening uses no others
 # batches screened together, so that stage 2 runs on full batches of the slices called infected
 CHUNK = 8
 
@@ -110,14 +111,18 @@ class Screener:
     def from_workdir(
         cls, workdir: Path | str, batch_size: int | None = None, options: Options = PLAIN
     ) -> "Screener":
-        """Loads the best checkpoints of a finished run. Raises InputError or RunError if there are
-        none.
+        """Loads the best checkpoints of a finished run.
+
+        Raises InputError or RunError if there are none, or the run has none of STAGES.
         """
         workdir = Path(workdir)
         config = load_settings(workdir)
         check_asked(config.stages, options)
         check_tta(config, options.tta)
-        trained = {name: load_trained(name, config, workdir) for name in config.stages}
+        names = [name for name in STAGES if name in config.stages]
+        if not names:
+            raise InputError(f"{workdir}: screening needs a run with a {' or a '.join(STAGES)}")
+        trained = {name: load_trained(name, config, workdir) for name in names}
         stages = {name: noted(stage, options.tta) for name, (stage, _) in trained.items()}
         variables = {name: variables for name, (_, variables) in trained.items()}
         data = config.data

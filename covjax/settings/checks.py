@@ -29,7 +29,7 @@ def check_stage(name: str, stage: StageSettings, data: DataSettings) -> None:
     _check_start(name, stage, model)
     check_fine_tuning(name, stage)
     _check_loss(f"{name}.loss", stage.loss, task)
-    if task.predicts_masks and stage.augment.mixup:
+    if task.needs_masks and stage.augment.mixup:
         raise InputError(
             f"{name}.augment.mixup: {stage.augment.mixup:g} mixes labels of slices, set 0 for masks"
         )

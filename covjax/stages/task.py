@@ -1,7 +1,7 @@
 """A task: all that differs between stages, as facts and pure functions.
 
-The same loop, evaluation and checkpoints serve every task. A new one is a function that returns its
-Task and a line in `covjax.stages.TASKS`.
+The same loop, evaluation, checkpoints and pages serve every task. A new one is a function that
+returns its Task and a line in `covjax.stages.TASKS`; see CONTRIBUTING.md.
 """
 
 from collections.abc import Callable, Sequence

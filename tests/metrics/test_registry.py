@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from covjax import metrics
-from covjax.metrics.registry import OUTLINES, PROTOCOLS, SCORES, STUDY, Score, find, headlines
+from covjax.metrics.registry import OUTLINES, PROTOCOLS, SCORES, STUDY, Score, find, in_front
 from covjax.study import compare
 
 CONFUSIONS = np.full((6, 2, 2), 5)
@@ -46,7 +46,7 @@ def test_segmenter_rows_are_the_scores_returned():
 def test_names_are_distinct_and_read_well(stage):
     rows = SCORES[stage]
     assert len({row.name for row in rows}) == len({row.label for row in rows}) == len(rows)
-    assert all(row.meaning for row in headlines(stage).values())
+    assert all(row.meaning for row in rows if row.headline)
     assert all(find(stage, row.name) is row for row in rows)
 
 
@@ -69,6 +69,7 @@ def test_other_classes_are_scored_as_infected():
     assert find("segmenter", "dice_ground_glass").label == "Dice ground glass"
 
 
-def test_unknown_scores_are_named_in_words():
+def test_scores_that_are_not_registered_are_named_in_words():
     assert find("severity", "mean_f1") == Score("mean_f1", "Mean F1")
-    assert headlines("severity") == {}
+    assert in_front("severity", ["mean_f1"]) == ["mean_f1"]
+    assert in_front("classifier", ["mean_f1"]) == []

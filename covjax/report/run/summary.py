@@ -39,5 +39,4 @@ def _names(stage: str, scored: Mapping[str, Any]) -> list[str]:
     if stage not in registry.SCORES:
         return list(scored["scores"])
     short = [score.name for score in registry.SCORES[stage] if score.in_terminal]
-    classes = kept_classes(scored) if stage == "segmenter" else []
-    return short + [f"dice_{name}" for name in classes]
+    return short + [f"dice_{name}" for name in kept_classes(scored)]

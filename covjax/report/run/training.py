@@ -27,18 +27,28 @@ def training(results: Results) -> Figures:
     for stage, rows in results.history.items():
         best = (results.timing.get(stage) or {}).get("best_epoch")
         kept = f"; the dotted line marks epoch {best}, whose weights were kept" if best else ""
-        ending = registry.WHILE_TRAINING.get(stage, "")
-        about = ", at the network's size, which only chooses the epoch" if ending else ""
         found = [_curves(rows, stage, "loss", ("train", "val"), "loss", best, f"{LOSS}{kept}.")]
-        for name in registry.checkpoint_scores(stage):
-            label = registry.find(stage, name).label
-            text = (
-                f"{label} on the validation part after each epoch{about}: higher is better{kept}."
-            )
-            ylabel = f"{label} (validation)"
-            found.append(_curves(rows, stage, name + ending, ("val",), ylabel, best, text))
+        for name, label, about in _validated(stage, rows):
+            text = f"{label} on the validation part after each epoch{about}{kept}."
+            found.append(_curves(rows, stage, name, ("val",), f"{label} (validation)", best, text))
         figures[stage_title(stage)] = [picture for picture in found if picture]
     return figures
+
+
+def _validated(stage: str, rows: Rows) -> list[tuple[str, str, str]]:
+    """Returns the scores that may choose the epoch: name in the rows, label, what to know of it.
+
+    Of a stage whose scores are not registered these are all of its validation.
+    """
+    if stage not in registry.SCORES:
+        names = [key.removeprefix("val/") for key in rows[0] if key.startswith("val/")]
+        return [(name, registry.words(name), "") for name in names if name != "loss"]
+    ending = registry.WHILE_TRAINING.get(stage, "")
+    about = ", at the network's size, which only chooses the epoch" if ending else ""
+    return [
+        (f"{name}{ending}", registry.find(stage, name).label, f"{about}: higher is better")
+        for name in registry.checkpoint_scores(stage)
+    ]
 
 
 def _curves(
@@ -75,7 +85,7 @@ def confusion(results: Results) -> Figures:
 
 def _confusion(results: Results, stage: str, split: str, scored: Mapping[str, Any]) -> Picture:
     counts = [[number(count) for count in row] for row in scored["confusion"]]
-    pixels = stage in ("segmenter", "framework")
+    pixels = "dice_infected" in scored["scores"]
     first = "background" if pixels else "healthy"
     classes = [str(name) for name in scored.get("classes") or (first, "infected")]
     if [len(row) for row in counts] != [len(classes)] * len(classes):
