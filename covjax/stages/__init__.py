@@ -17,5 +17,5 @@ TASKS: dict[str, Callable[[tuple[str, ...]], Task]] = {
 
 
 def task_of(name: str, data: DataSettings | None = None) -> Task:
-    """Returns the task of a stage for the masks of `data`, a run's section; None: infected or not."""
+    """Returns the task of a stage for the masks of `data`; None: infected or not."""
     return TASKS[name](class_names("" if data is None else data.classes))

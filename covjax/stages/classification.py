@@ -74,15 +74,15 @@ def _section(stage: "Stage", rows: Rows, _: str) -> dict[str, Any]:
     shown = {float(logit(p)): {"threshold": p} for p in THRESHOLDS}
     if not np.isnan(stage.threshold):
         shown[stage.threshold] = threshold_to_json(stage.threshold)
+    levels = sorted(shown)
+    table = threshold_table(label, log_odds, levels)
     section = {
         **threshold_to_json(stage.threshold),
         "threshold_rule": config.threshold_rule,
         "calibration": config.calibration,
         "temperature": temperature,
         "confusion": confusion.tolist(),
-        "thresholds": [
-            row | shown[row["threshold"]] for row in threshold_table(label, log_odds, sorted(shown))
-        ],
+        "thresholds": [row | shown[level] for level, row in zip(levels, table, strict=True)],
     }
     if calibration.notes:
         section["notes"] = list(calibration.notes)

@@ -22,7 +22,7 @@ SELECTIONS = {"infected": "the slices with infection, as the paper trains", "all
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The network; its options are fields of the section, beside its name."""
+    """The network; its options are fields of the section, next to its name."""
 
     name: str = setting("", "of the network, see `covjax.models.list_models`")
     options: Mapping[str, Any] = free("the options of that network", spread=True)
@@ -38,7 +38,8 @@ class InitSettings:
 
     weights: str = setting(
         "none",
-        "published weights: a file (.safetensors, .pth, .h5), or package, what a pip extra installs",
+        "published weights: a file (.safetensors, .pth, .h5), or package, what a pip extra "
+        "installs",
     )
     run: str = setting(
         "", "instead: workdir of an earlier run of the same network, whose best checkpoint is used"

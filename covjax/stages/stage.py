@@ -93,9 +93,9 @@ class Stage:
             )
             logits, kept = self.model.apply(variables, x, train=False, mutable=["intermediates"])
             outputs = {"logits": logits}
-            exposed = kept.get("intermediates", {})
+            exposed = kept.get("intermediates") or {}
             if "features" in exposed:
-                outputs["features"] = exposed["features"][0].astype(jnp.float32)
+                outputs["features"] = jnp.asarray(exposed["features"][0], jnp.float32)
             return outputs
 
         def alone(image: jax.Array) -> dict[str, jax.Array]:
@@ -167,8 +167,8 @@ def make_stage(
     counted = len(statistics.class_counts)
     if counted != len(task.classes):
         raise InputError(
-            f"data.classes: {len(task.classes)} classes ({', '.join(task.classes)}), but the statistics of the "
-            f"{name} count {counted}, restore the run's config.json or use another --workdir"
+            f"data.classes: {len(task.classes)} classes ({', '.join(task.classes)}), but the "
+            f"statistics of the {name} count {counted}, restore the run's config.json or use another --workdir"
         )
     return Stage(name, config, task, make_model(name, config, data), statistics)
 

@@ -51,7 +51,9 @@ def measure_statistics(
     counts = counts.sum(0)
     weights = class_weights(config.loss.class_weights, counts, task.classes, pixels)
     if config.input.normalize == "pretrained":
-        mean, std, _ = published(make_model(name, config)).pretrained_input
+        network = published(make_model(name, config))
+        assert network is not None  # a configuration without one is refused
+        mean, std, _ = network.pretrained_input
         normalization = pretrained_normalization(mean, std, config.input.channels)
     else:
         mean = means.mean(0, dtype=np.float64)

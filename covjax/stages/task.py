@@ -43,9 +43,9 @@ class Task:
     # (rows, threshold of log-odds, patients) -> scores, with intervals if patients are given
     scores: Callable[[Rows, float, Sequence[str] | None], Scores]
     best: str  # the score that selects the best checkpoint, higher is better
-    # (stage, rows, unit of distances) -> fields of summary.json beside heading and scores
+    # (stage, rows, unit of distances) -> fields of summary.json besides heading and scores
     section: Callable[["Stage", Rows, str], dict[str, Any]]
-    # (stage, rows, unit of distances) -> columns of per_image.csv beside the loss, [N] each
+    # (stage, rows, unit of distances) -> columns of per_image.csv besides the loss, [N] each
     columns: Callable[["Stage", Rows, str], dict[str, np.ndarray]]
     predicts_masks: bool = False
     needs_masks: bool = False  # every slice must have one; augmentation moves it with the slice

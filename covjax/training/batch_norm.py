@@ -32,9 +32,11 @@ def make_finaliser(stage: Stage) -> Callable[[Any, Any, Iterable[dict[str, np.nd
         # and there is no key for a stochastic pooling, which then gives the expected value.
         with without_dropout():
             _, updated = stage.logits(
-                {"params": sums["params"], "batch_stats": sums["start"]}, batch["image"], train=True,
+                {"params": sums["params"], "batch_stats": sums["start"]},
+                batch["image"],
+                train=True,
                 mutable=["batch_stats"],
-            )  # fmt: skip
+            )
         # From zero, one update leaves (1 - momentum) times the statistics of this batch alone.
         batch_stats = jax.tree.map(lambda s: s / (1 - BATCH_NORM_MOMENTUM), updated["batch_stats"])
         total = jax.tree.map(jnp.add, sums["total"], _raw_moments(batch_stats))

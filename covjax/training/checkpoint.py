@@ -28,8 +28,8 @@ logging.getLogger("orbax").setLevel(logging.ERROR)
 class Checkpoints:
     """A folder of checkpoints of one kind ("latest" or "best"), the newest few kept.
 
-    Only a training opens it with `write`: a reader must not tidy away what a training beside it is
-    just writing.
+    Only a training opens it with `write`: a reader must not tidy away what a training at the
+    same time is just writing.
     """
 
     def __init__(self, folder: Path, *, write: bool = False):
@@ -77,7 +77,8 @@ class Checkpoints:
             )
         if steps:
             raise RunError(
-                f"{self.folder}: every checkpoint is damaged, restore one or delete {self.folder.parent} to train anew"
+                f"{self.folder}: every checkpoint is damaged, restore one or delete "
+                f"{self.folder.parent} to train anew"
             )
         return None
 

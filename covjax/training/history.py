@@ -1,4 +1,4 @@
-"""What a training reports as it goes: metrics.jsonl, TensorBoard, and a progress bar."""
+"""What a training reports as it goes: metrics.jsonl and TensorBoard."""
 
 import json
 import math

@@ -1,80 +1,84 @@
-"""The training loop: one for both stages, resumable at any step with bit-identical results."""
+"""The training loop: one for all stages, resumable at any step with bit-identical results."""
 
-import math
-import time
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from covjax.data.loader import SliceReader, eval_batches, steps_per_epoch, train_batches
+from covjax.data.loader import Batch, SliceReader, steps_per_epoch, train_batches
 from covjax.errors import InputError, Interrupted, RunError
-from covjax.evaluation.predict import NotFinite, collect, make_predictor, mean_loss
+from covjax.evaluation.predict import NotFinite
 from covjax.optim.freezing import split_frozen
 from covjax.optim.optimizer import make_optimizer, make_schedule
-from covjax.parallel import pmap_train, replicate, round_up, shard
-from covjax.runtime import compile_seconds, peak_memory_mb
+from covjax.parallel import pmap_train, replicate, shard
+from covjax.runtime import peak_memory_mb
 from covjax.settings import RunSettings
 from covjax.stages.stage import Stage, init_variables, variable_shapes
-from covjax.training.batch_norm import make_finaliser
 from covjax.training.checkpoint import Checkpoints
 from covjax.training.history import History
+from covjax.training.progress import Progress, ProgressBar, Stopwatch
 from covjax.training.signals import deferred_signals
-from covjax.training.state import TrainState, create_state, eval_variables
+from covjax.training.state import TrainState, create_state
 from covjax.training.step import train_step
+from covjax.training.validation import Validation
 
 # steps between two fetches of the loss: the device must not wait for the host more often
 LOG_EVERY = 20
 
 
-@dataclass
-class Progress:
-    """Where a training stands; saved with every checkpoint."""
+class Taken(NamedTuple):
+    """A step whose metrics are still on the device."""
 
-    epoch: int = 0  # epochs finished
-    best_score: float | None = None
-    best_epoch: int = 0
-    loss: float = 0.0  # sums over the epoch under way
-    weight: float = 0.0
-    seconds: float = 0.0  # spent training so far
-    compile_seconds: float = 0.0
-    slices: int = 0
-    epoch_seconds: float = 0.0
-    epoch_slices: int = 0
-
-
-@dataclass
-class Pending:
-    """Losses of recent steps, still on the device."""
-
-    steps: list[int] = field(default_factory=list)
-    metrics: list[dict[str, jax.Array]] = field(default_factory=list)
-    indices: list[np.ndarray] = field(default_factory=list)
+    step: int
+    metrics: dict[str, jax.Array]
+    slices: np.ndarray  # which
 
 
 def train_stage(
-    stage: Stage, readers: dict[str, SliceReader], config: RunSettings, workdir: Path, *, start: Any = None,
-    verbose: bool = True,
+    stage: Stage, readers: dict[str, SliceReader], config: RunSettings, workdir: Path, *,
+    start: Any = None, verbose: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """Trains a stage until its last epoch, from where it stopped if it was interrupted, and returns
-    its timing.
+    """Trains a stage until its last epoch, and returns its timing.
 
-    `start` is the variables to begin with; None for those that `init_variables` returns.
+    It goes on where it stopped if it was interrupted; the result is the same to the bit. Writes
+    checkpoints/STAGE/{latest,best}, metrics.jsonl and tensorboard/STAGE below `workdir`.
 
-    Writes checkpoints/STAGE/{latest,best}, metrics.jsonl and tensorboard/STAGE below `workdir`. The
-    result is the same to the bit whether or not it was interrupted. Raises Interrupted after saving
-    when SIGINT or SIGTERM arrives, RunError when the loss becomes non-finite.
+    Args:
+      stage: what is trained.
+      readers: slices of "train" and "val".
+      config: of the run, for its seed.
+      workdir: of the run.
+      start: the variables to begin with; None for those that `init_variables` returns.
+      verbose: whether to show a progress bar.
+
+    Raises:
+      InputError: the devices do not divide the batch.
+      Interrupted: SIGINT or SIGTERM arrived; everything is saved.
+      RunError: the loss became non-finite.
     """
     with deferred_signals() as received:
         return _Training(stage, readers, config, workdir, start, verbose).run(received)
 
 
+def _check_batch_size(stage: Stage) -> None:
+    size = stage.config.batch_size
+    devices = jax.device_count()
+    if size % devices:
+        raise InputError(
+            f"{stage.name}.batch_size: {size} is not a multiple of the {devices} devices"
+        )
+    if stage.config.augment.mixup and size // devices % 2:
+        raise InputError(
+            f"{stage.name}.augment.mixup: mixes pairs of slices on each device, "
+            f"use a batch_size that is a multiple of {2 * devices}"
+        )
+
+
 class _Training:
-    """The loop's variables; lives for one call of train_stage."""
+    """The variables of one call of train_stage."""
 
     def __init__(
         self,
@@ -85,258 +89,190 @@ class _Training:
         start: Any,
         verbose: bool,
     ):
+        _check_batch_size(stage)
+        self.watch = Stopwatch()
         self.stage = stage
+        self.config = stage.config
         self.readers = readers
         self.seed = config.seed
-        self.verbose = verbose
-        self.config = stage.config
-        self.workdir = workdir
-        self.clock = time.perf_counter()
-        self.compiled = compile_seconds()
-        self.batch_size = self.config.batch_size
-        self.epochs = self.config.epochs
-        if self.batch_size % jax.device_count():
-            raise InputError(
-                f"{stage.name}.batch_size: {self.batch_size} is not a multiple of the {jax.device_count()} devices"
-            )
-        if self.config.augment.mixup and self.batch_size // jax.device_count() % 2:
-            raise InputError(
-                f"{stage.name}.augment.mixup: mixes pairs of slices on each device, "
-                f"use a batch_size that is a multiple of {2 * jax.device_count()}"
-            )
-        self.steps = steps_per_epoch(len(readers["train"]), self.batch_size)
-        self.schedule = make_schedule(self.config.optimizer, self.steps, self.epochs)
+        self.received: list[int] = []  # signals that ask the training to stop
+        self.steps = steps_per_epoch(len(readers["train"]), self.config.batch_size)
+        self.schedule = make_schedule(self.config.optimizer, self.steps, self.config.epochs)
         self.optimizer = make_optimizer(self.config.optimizer, self.schedule)
         self.step_fn = pmap_train(partial(train_step, stage=stage, optimizer=self.optimizer))
-        self.predict = make_predictor(stage)
+        self.validation = Validation(stage, readers, self.seed)
         self.best_name = stage.task.best + stage.task.while_training
-        self.finalise = make_finaliser(stage)
-        self.latest = Checkpoints(workdir / "checkpoints" / stage.name / "latest", write=True)
-        self.best = Checkpoints(workdir / "checkpoints" / stage.name / "best", write=True)
+        folder = workdir / "checkpoints" / stage.name
+        self.latest = Checkpoints(folder / "latest", write=True)
+        self.best = Checkpoints(folder / "best", write=True)
         self.state, self.progress = self._resumed() or (self._fresh(start), Progress())
-        self.pending = Pending()
-        params = self.state.params
-        self.parameters, self.trainable = (
-            sum(p.size for p in jax.tree.leaves(tree))
-            for tree in (params, split_frozen(params, self.config.optimizer.freeze)[0])
-        )
+        self.step = int(self.state.step)
+        self.history = History(workdir, stage.name, self.step)
+        total = self.steps * self.config.epochs
+        self.bar = ProgressBar(stage.name, self.step, total, self.best_name, verbose)
+        self.pending: list[Taken] = []
 
     def _resumed(self) -> tuple[TrainState, Progress] | None:
-        """Reads the latest checkpoint, if there is one, into shapes alone: nothing is initialised
-        for it.
-        """
+        """Reads the latest checkpoint, if any, into shapes alone: nothing is initialised for it."""
         if self.latest.newest() is None:
             return None
         shapes = jax.eval_shape(self._create_state, variable_shapes(self.stage.model, self.config))
-        state, info = self.latest.restore(shapes)
-        return state, Progress(**info)
+        restored = self.latest.restore(shapes)
+        return restored and (restored[0], Progress(**restored[1]))
 
     def _fresh(self, start: Any) -> TrainState:
-        return replicate(
-            self._create_state(start or init_variables(self.stage.model, self.config, self.seed))
-        )
+        variables = start or init_variables(self.stage.model, self.config, self.seed)
+        return replicate(self._create_state(variables))
 
     def _create_state(self, variables: Any) -> TrainState:
         settings = self.config.optimizer
         return create_state(variables, self.optimizer, self.seed, settings.ema > 0, settings.freeze)
 
     def run(self, received: list[int]) -> dict[str, Any]:
-        self.step = int(self.state.step)
-        self.history = History(self.workdir, self.stage.name, self.step)
-        if self.verbose and self.step:
-            print(
-                f"{self.stage.name}: resuming at step {self.step} of {self.steps * self.epochs}",
-                flush=True,
-            )
+        """Trains the epochs that are left, until a signal is received; returns the timing."""
+        self.received = received
         try:
-            with self._bar() as self.bar:
-                self._stop_if(received)
-                while self.progress.epoch < self.epochs:
-                    self._train_epoch(received)
-                    self._finish_epoch()
-                    self._stop_if(received)
-                self.latest.wait()
-                self.best.wait()
-                self._stop_if(received)
+            self._train()
         finally:
+            self.bar.close()
             self.latest.close()
             self.best.close()
             self.history.close()
         return self._timing()
 
-    def _train_epoch(self, received: list[int]) -> None:
+    def _train(self) -> None:
+        self._stop_if_asked()
+        while self.progress.epoch < self.config.epochs:
+            self._train_epoch()
+            self._finish_epoch()
+            self._stop_if_asked()
+        self._wait()
+        self._stop_if_asked()
+
+    def _train_epoch(self) -> None:
+        """Takes the steps of an epoch that are left."""
         epoch = self.progress.epoch
-        start = self.step - self.progress.epoch * self.steps
         batches = train_batches(
-            self.readers["train"], batch_size=self.batch_size, seed=self.seed, epoch=epoch, start=start,
-            process=jax.process_index(), processes=jax.process_count(),
-        )  # fmt: skip
+            self.readers["train"],
+            batch_size=self.config.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            start=self.step - epoch * self.steps,
+            process=jax.process_index(),
+            processes=jax.process_count(),
+        )
         self._lap()
         for batch in batches:
-            index = batch.pop("index")
-            valid = np.ones(len(index), bool)
-            self.state, metrics = self.step_fn(self.state, shard(batch | {"valid": valid}))
-            self.step += 1
-            self.pending.steps.append(self.step)
-            self.pending.metrics.append(metrics)
-            self.pending.indices.append(index)
+            self._take_step(batch)
             if self.step % LOG_EVERY == 0:
                 self._fetch()
             if self.step % self.steps == 0:
-                # validation belongs to the epoch: a checkpoint between the two would have to repeat
-                # it
-                break
+                break  # validation belongs to the epoch: a checkpoint before would repeat it
             if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0:
                 self._save()
-            self._stop_if(received)
+            self._stop_if_asked()
         self._fetch()
 
+    def _take_step(self, batch: Batch) -> None:
+        index = batch.pop("index")
+        valid = np.ones(len(index), bool)
+        self.state, metrics = self.step_fn(self.state, shard(batch | {"valid": valid}))
+        self.step += 1
+        self.pending.append(Taken(self.step, metrics, index))
+
     def _fetch(self) -> None:
-        """Fetches the losses since the last time, adds them up and stops the run if a step was not
-        finite.
-        """
-        pending = self.pending
-        self.pending = Pending()
-        values = jax.device_get(pending.metrics)
-        p = self.progress
-        slices = len(values) * self.batch_size
-        seconds = self._lap()
-        p.seconds = p.seconds + seconds
-        p.slices = p.slices + slices
-        p.epoch_seconds = p.epoch_seconds + seconds
-        p.epoch_slices = p.epoch_slices + slices
-        for step, value, index in zip(pending.steps, values, pending.indices, strict=True):
+        """Fetches the losses since the last time, and stops the run if a step was not finite."""
+        taken = self.pending
+        self.pending = []
+        values = jax.device_get([one.metrics for one in taken])
+        self.progress.count(len(taken) * self.config.batch_size, self._lap())
+        for one, value in zip(taken, values, strict=True):
             if not value["finite"]:
-                self._stop_non_finite(
-                    step, "slices " + ", ".join(self.readers["train"].data.ids[i] for i in index)
-                )
-            p.loss += float(value["loss"]) * float(value["weight"])
-            p.weight += float(value["weight"])
-        self.bar.update(len(values))
+                ids = [self.readers["train"].data.ids[i] for i in one.slices]
+                raise self._not_finite(one.step, f"slices {', '.join(ids)}")
+            self.progress.add_loss(float(value["loss"]), float(value["weight"]))
+        self.bar.advance(len(values))
         if values:
-            self.bar.set_postfix(self._postfix(float(values[-1]["loss"])))
-
-    def _lap(self) -> float:
-        """Returns the seconds since the last lap, without those spent compiling: they are counted
-        apart.
-        """
-        now = time.perf_counter()
-        compiled = compile_seconds()
-        seconds = now - self.clock
-        compiling = compiled - self.compiled
-        self.clock = now
-        self.compiled = compiled
-        self.progress.compile_seconds += compiling
-        return seconds - compiling
-
-    def _stop_non_finite(self, step: int, where: str) -> None:
-        self.latest.wait()
-        newest = self.latest.newest()
-        good = "none was written yet" if newest is None else str(self.latest.path(newest))
-        raise RunError(
-            f"{self.stage.name}: the loss or the parameters are not finite at step {step} ({where}); "
-            f"last good checkpoint: {good}; lower optimizer.learning_rate or set optimizer.clip_norm in a new --workdir"
-        )
+            self.bar.show(float(values[-1]["loss"]), self.progress)
 
     def _finish_epoch(self) -> None:
         """Validates, records, and saves: the best checkpoint if it is one, the latest always."""
-        p = self.progress
-        variables = self._eval_variables()
-        batches = eval_batches(self.readers["val"], batch_size=round_up(self.batch_size))
+        variables = self.validation.variables(self.state)
         try:
-            rows = collect(self.predict(variables, batches))
+            loss, scores = self.validation.scores(variables)
         except NotFinite:
-            self._stop_non_finite(self.step, "validation slices")
-        loss = mean_loss(rows)
-        if not math.isfinite(loss) and rows["weight"].any():
-            self._stop_non_finite(self.step, "validation slices")
-        found = self.stage.task.scores(rows, self.stage.threshold, None)
-        scores = {name: score["value"] for name, score in found.items()}
+            raise self._not_finite(self.step, "validation slices") from None
         score = scores[self.stage.task.best]
-        p.epoch += 1
-        if p.best_score is None or (score is not None and score > p.best_score):
-            p.best_score = score
-            p.best_epoch = p.epoch
-            info = {"epoch": p.epoch, "score": score, "score_name": self.best_name}
+        if self.progress.finish_epoch(score):
+            info = {"epoch": self.progress.epoch, "score": score, "score_name": self.best_name}
             self.best.save(self.step, variables, info)
+        ending = self.stage.task.while_training
         self.history.write(
-            p.epoch,
+            self.progress.epoch,
             self.step,
             {
-                "learning_rate": float(self.schedule(self.step - 1)),
-                "seconds": p.epoch_seconds,
-                "slices_per_second": p.epoch_slices / max(p.epoch_seconds, 1e-9),
-                "train/loss": p.loss / max(p.weight, 1e-12),
+                "learning_rate": float(np.asarray(self.schedule(self.step - 1))),
+                **self.progress.epoch_summary(),
                 "val/loss": loss,
-                **{
-                    f"val/{name}{self.stage.task.while_training}": value
-                    for name, value in scores.items()
-                },
+                **{f"val/{name}{ending}": value for name, value in scores.items()},
             },
         )
-        p.loss = p.weight = p.epoch_seconds = 0.0
-        p.epoch_slices = 0
+        self.progress.begin_epoch()
         self._lap()  # validation is no training time
         self._save()
-        if self.verbose:
-            self.bar.set_postfix(self._postfix(loss))
-
-    def _eval_variables(self) -> dict[str, Any]:
-        """What is validated and kept as best: averaged parameters and finalised BatchNorm
-        statistics where asked.
-        """
-        variables = eval_variables(self.state)
-        if self.config.batch_norm == "running":
-            return variables
-        batches = train_batches(
-            self.readers["train"], batch_size=self.batch_size, seed=self.seed, epoch=0
-        )
-        return variables | {
-            "batch_stats": self.finalise(variables["params"], variables["batch_stats"], batches)
-        }
+        self.bar.show(loss, self.progress)
 
     def _save(self) -> None:
         self._fetch()  # a state whose losses were not looked at is not known to be good
         # the latest checkpoint says which is the best: that one must be on disk first
         self.best.wait()
-        self.latest.save(self.step, self.state, dict(vars(self.progress)))
+        self.latest.save(self.step, self.state, asdict(self.progress))
 
-    def _stop_if(self, received: list[int]) -> None:
-        if not received:
+    def _stop_if_asked(self) -> None:
+        if not self.received:
             return
         self._save()
+        self._wait()
+        raise Interrupted(
+            self.received[0],
+            f"{self.stage.name}: stopped at step {self.step}, everything saved; "
+            "run the same command to resume",
+        )
+
+    def _not_finite(self, step: int, where: str) -> RunError:
+        self.latest.wait()
+        newest = self.latest.newest()
+        good = "none was written yet" if newest is None else str(self.latest.path(newest))
+        return RunError(
+            f"{self.stage.name}: the loss or the parameters are not finite at step {step} "
+            f"({where}); last good checkpoint: {good}; lower optimizer.learning_rate or set "
+            "optimizer.clip_norm in a new --workdir"
+        )
+
+    def _lap(self) -> float:
+        """Returns the seconds since the last lap, those of compiling counted apart."""
+        seconds, compiling = self.watch.lap()
+        self.progress.compile_seconds += compiling
+        return seconds
+
+    def _wait(self) -> None:
         self.latest.wait()
         self.best.wait()
-        message = f"{self.stage.name}: stopped at step {self.step}, everything saved; run the same command to resume"
-        raise Interrupted(received[0], message)
-
-    def _bar(self) -> tqdm:
-        return tqdm(
-            total=self.steps * self.epochs, initial=self.step, desc=self.stage.name, unit="step",
-            disable=not self.verbose, mininterval=1.0, dynamic_ncols=True,
-        )  # fmt: skip
-
-    def _postfix(self, loss: float) -> dict[str, str]:
-        p = self.progress
-        name = self.best_name
-        best = "-" if p.best_score is None else f"{p.best_score:.3f}"
-        return {
-            "loss": f"{loss:.4f}",
-            f"best {name}": best,
-            "slices/s": f"{p.slices / max(p.seconds, 1e-9):.1f}",
-        }
 
     def _timing(self) -> dict[str, Any]:
-        p = self.progress
+        """Returns what results/timing.json says of the training."""
+        progress = self.progress
+        params = self.state.params
+        trainable, _ = split_frozen(params, self.config.optimizer.freeze)
         return {
-            "train_seconds": round(p.seconds, 2),
-            "epochs": p.epoch,
+            "train_seconds": round(progress.seconds, 2),
+            "epochs": progress.epoch,
             "steps": self.step,
-            "best_epoch": p.best_epoch,
-            "best_score": p.best_score,
-            "slices_per_second_train": round(p.slices / max(p.seconds, 1e-9), 3),
-            "compile_seconds": round(p.compile_seconds, 2),
+            "best_epoch": progress.best_epoch,
+            "best_score": progress.best_score,
+            "slices_per_second_train": round(progress.slices_per_second, 3),
+            "compile_seconds": round(progress.compile_seconds, 2),
             "peak_memory_mb": round(peak_memory_mb(), 1),
-            "parameters": self.parameters,
-            "trainable_parameters": self.trainable,
+            "parameters": sum(p.size for p in jax.tree.leaves(params)),
+            "trainable_parameters": sum(p.size for p in jax.tree.leaves(trainable)),
         }

@@ -5,6 +5,7 @@ in the global batch, so that the same global batch gives the same result on any 
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -39,14 +40,15 @@ def train_step(
     loss, gradients = sum_over_devices((loss, gradients))
     updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
     params = optax.apply_updates(trainable, updates)
-    state = state.replace(
+    state = replace(
+        state,
         step=state.step + 1,
         params=overlay(frozen, params),
         batch_stats=batch_stats,
         opt_state=opt_state,
         ema=averaged(state.ema, params, stage.config.optimizer.ema, state.step + 1),
     )
-    # Behind a barrier, lest XLA computes the new parameters a second time for the check.
+    # Behind a barrier, so that XLA does not compute the new parameters twice for the check.
     finite = _all_finite((loss, lax.optimization_barrier(params), batch_stats))
     return state, {"loss": loss, "weight": weight, "finite": finite}
 
@@ -72,7 +74,7 @@ def _loss(
     dropout_key: jax.Array,
     stage: Stage,
 ):
-    """This device's part of the loss of the global batch: the parts add up over the devices."""
+    """The share of this device in the loss of the global batch; shares add up over devices."""
     variables = {"params": overlay(frozen, trainable), "batch_stats": batch_stats}
     sums, weights, batch_stats = stage.training_loss(variables, batch, dropout_key)
     weight = sum_over_devices(weights.sum())

@@ -199,7 +199,7 @@ def test_a_network_that_returns_no_number_in_validation_stops_the_run(run, monke
 
         return predict
 
-    monkeypatch.setattr("covjax.training.loop.make_predictor", predictor)
+    monkeypatch.setattr("covjax.training.validation.make_predictor", predictor)
     with pytest.raises(RunError, match=r"not finite at step 2 \(validation slices\)"):
         run()
 

@@ -39,8 +39,8 @@ STEPS = {"classifier": 10, "segmenter": 6}  # 5 and 2 steps an epoch
 # a real kill, at a moment that does not depend on the speed of the machine.
 DRIVER = """
 import os, signal
-from covjax.training import checkpoint, history, loop
-owners = {{"shard": loop, "collect": loop, "save": checkpoint.Checkpoints, "write": history.History}}
+from covjax.training import checkpoint, history, loop, validation
+owners = {{"shard": loop, "collect": validation, "save": checkpoint.Checkpoints, "write": history.History}}
 when, name, count, kind = "{}".split()
 original, calls = getattr(owners[name], name), []
 def counted(*args, **kwargs):
