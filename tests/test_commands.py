@@ -101,4 +101,4 @@ def test_the_installed_command_finds_configurations(tmp_path):
         text=True,
         check=False,
     )
-    assert done.stderr.splitlines()[-1:] == ["error: seed: -1 must be 0 or more"]
+    assert done.stderr.splitlines()[-1:] == ["error: seed: -1 must be 0 or more and below 2**32"]

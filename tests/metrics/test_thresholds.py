@@ -3,7 +3,6 @@ it is.
 """
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from sklearn import metrics as sk
 from covjax.errors import InputError
 from covjax.metrics import choose_threshold
 from covjax.metrics.thresholds import check_rule, threshold_from_json, threshold_to_json
+from covjax.stages.settings import ClassifierSettings
 from covjax.stages.stage import Calibration, Stage
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -31,7 +31,7 @@ def both(cases):
 
 
 def stage(temperature=1.0, threshold=None, configured=0.5):
-    config = SimpleNamespace(get=lambda name, default: configured)
+    config = ClassifierSettings(threshold=configured)
     return Stage("classifier", config, None, None, None, Calibration(temperature, threshold))
 
 

@@ -2,6 +2,7 @@
 rate.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -151,7 +152,9 @@ def test_frozen_layers_normalise_by_their_own_statistics_in_training():
     variables["batch_stats"] = jax.tree.map(lambda s: s + 0.5, variables["batch_stats"])
 
     def logits(freeze, train):
-        stage = stage_of(segmenter(freeze=freeze))
+        # a configuration that freezes everything is refused when it is read
+        optimizer = replace(segmenter().optimizer, freeze=freeze)
+        stage = stage_of(replace(segmenter(), optimizer=optimizer))
         return stage.logits(variables, images, train=train, mutable=["batch_stats"])[0]
 
     inference = logits("", False)
