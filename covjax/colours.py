@@ -9,4 +9,5 @@ COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#E69F00", "#0
 
 def rgb(colour: str) -> tuple[int, int, int]:
     """Returns red, green and blue, 0 to 255, of a colour as #RRGGBB."""
-    return tuple(bytes.fromhex(colour[1:]))
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue

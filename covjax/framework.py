@@ -7,10 +7,10 @@ from covjax.runs.preview import preview_augmentation
 from covjax.runs.protocols import run_protocols
 from covjax.runs.train import train_run
 from covjax.screening.screen import screen
-from covjax.screening.screener import Screened, Screener
+from covjax.screening.screener import ScreenedSlice, Screener
 
 __all__ = [
-    "Screened",
+    "ScreenedSlice",
     "Screener",
     "audit_run",
     "audit_source",

@@ -4,7 +4,7 @@ Steps are pmapped over a batch that is sharded along its first axis, with a repl
 process holds the state for its own devices and reads its own share of every batch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -80,5 +80,5 @@ def round_up(batch_size: int) -> int:
     return -(-batch_size // devices) * devices
 
 
-def _sharding(devices: list[jax.Device], spec: PartitionSpec) -> NamedSharding:
+def _sharding(devices: Sequence[Any], spec: PartitionSpec) -> NamedSharding:
     return NamedSharding(Mesh(np.array(devices), (AXIS,)), spec)

@@ -49,19 +49,20 @@ def enable_compilation_cache() -> None:
     Programs for a CPU of more than MAX_KERNELS kernels are not kept: XLA may crash when it reads
     them back.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    cache = jax.config.values["jax_compilation_cache_dir"]
+    if not cache:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(base / "covjax" / "xla"))
+        cache = str(base / "covjax" / "xla")
+        jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    cache = Path(jax.config.jax_compilation_cache_dir)
     checked = set()
 
-    def listen(event: str, seconds: float, **_: Any) -> None:
-        if event == COMPILE_EVENT and seconds > SHORT_COMPILE:
-            drop_unreadable(cache, checked)
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
+        if event == COMPILE_EVENT and duration_secs > SHORT_COMPILE:
+            drop_unreadable(Path(cache), checked)
 
-    drop_unreadable(cache, checked)  # of earlier versions and of processes that were killed
+    drop_unreadable(Path(cache), checked)  # of earlier versions and of processes that were killed
     jax.monitoring.register_event_duration_secs_listener(listen)
 
 
@@ -116,9 +117,9 @@ def use_xla_flags(preset: str) -> None:
 def count_compile_time() -> None:
     """Starts adding up the seconds spent compiling, see `compile_seconds`."""
 
-    def listen(event: str, seconds: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event == COMPILE_EVENT:
-            _compile_seconds[0] += seconds
+            _compile_seconds[0] += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
 

@@ -30,7 +30,7 @@ def audit() -> int:
         output = Path(_OUTPUT.value or workdir / "audit")
         serious = audit_run(workdir, output)
     else:
-        settings = read_settings(_CONFIG.value)
+        settings = read_settings(cli.given(_CONFIG))
         output = Path(_OUTPUT.value or f"runs/audit_{settings.data.source}")
         serious = audit_source(settings, output)
     print(audit_table(output))

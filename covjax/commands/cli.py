@@ -10,13 +10,15 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags, logging
 
 from covjax.commands.config_flag import check_overrides, field_problem
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.runtime import count_compile_time, enable_compilation_cache
+
+T = TypeVar("T")
 
 COLUMNS = 80
 # What the libraries that write checkpoints and figures say, in whatever exception, when the disk
@@ -75,6 +77,13 @@ def fail(message: str, status: int) -> int:
         traceback.print_exc()
     print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
     return status
+
+
+def given(flag: flags.FlagHolder[T | None]) -> T:
+    """Returns the value of a flag that `run` requires or `check_one_of` found."""
+    value = flag.value
+    assert value is not None, flag.name
+    return value
 
 
 def check_one_of(own: flags.FlagValues, *names: str) -> None:

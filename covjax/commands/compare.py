@@ -19,7 +19,7 @@ def compare(*folders: str) -> None:
     runs = [Path(folder) for folder in folders]
     table = comparison_table(runs, _SPLIT.value)
     paired = paired_differences(runs, _SPLIT.value)
-    page = build_comparison(runs, _SPLIT.value, Path(_OUTPUT.value), paired)
+    page = build_comparison(runs, _SPLIT.value, Path(cli.given(_OUTPUT)), paired)
     print(f"{table}\ncomparison: {page}")
 
 

@@ -10,6 +10,7 @@ of the synthetic phantom.
 import io
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
@@ -49,10 +50,8 @@ def draw(path: str | None = None) -> None:
         raise InputError(f"--output: {output} must end in .png")
     image = phantom_slice(0, 6, slices_per_patient=12)[0] if path is None else _slice(Path(path))
     presets = [_PRESET.value] if _PRESET.value else list(PRESETS)
-    pictures = {
-        name: np.asarray(enhance(image[None, ..., None], name, _GAIN.value))[0, ..., 0]
-        for name in presets
-    }
+    images = jnp.asarray(image)[None, ..., None]
+    pictures = {name: np.asarray(enhance(images, name, _GAIN.value))[0, ..., 0] for name in presets}
     write_whole(output, _png(pictures[_PRESET.value]) if _PRESET.value else _side_by_side(pictures))
     for preset, picture in pictures.items():
         height, width = picture.shape

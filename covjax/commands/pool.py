@@ -16,7 +16,7 @@ _SPLIT = define_split(FLAGS)
 
 
 def pool(*folders: str) -> None:
-    output = Path(_OUTPUT.value)
+    output = Path(cli.given(_OUTPUT))
     pool_runs([Path(folder) for folder in folders], output, _SPLIT.value)
     show(output)
 

@@ -21,10 +21,10 @@ _OUTPUT = define_output(FLAGS, "PNG to write.")
 
 
 def preview() -> None:
-    output = Path(_OUTPUT.value)
+    output = Path(cli.given(_OUTPUT))
     if output.suffix.lower() != ".png":
         raise InputError(f"{output}: must end in .png, the picture is one")
-    write_whole(output, augmentation_grid(preview_augmentation(read_settings(_CONFIG.value))))
+    write_whole(output, augmentation_grid(preview_augmentation(read_settings(cli.given(_CONFIG)))))
     print(output)
 
 

@@ -22,9 +22,9 @@ _WORKDIR = define_workdir(FLAGS, "Folder of a run whose configuration is taken."
 
 def protocols() -> None:
     cli.check_one_of(FLAGS, "config", "workdir")
-    output = Path(_OUTPUT.value)
+    output = Path(cli.given(_OUTPUT))
     config = _CONFIG.value
-    settings = read_settings(config) if config else load_settings(Path(_WORKDIR.value))
+    settings = read_settings(config) if config else load_settings(Path(cli.given(_WORKDIR)))
     use_xla_flags(settings.xla_flags)
     run_protocols(settings, output)
     print(protocols_table(output))

@@ -60,13 +60,13 @@ _MIN_SIZE = define_min_size(FLAGS)
 
 
 def screen() -> None:
-    workdir = Path(_WORKDIR.value)
-    output = Path(_OUTPUT.value)
+    workdir = Path(cli.given(_WORKDIR))
+    output = Path(cli.given(_OUTPUT))
     options = make_options(_TTA.value, _MIN_SIZE.value)
     use_xla_flags(load_settings(workdir).xla_flags)
     found = screening.screen(
         workdir,
-        Path(_INPUT.value),
+        Path(cli.given(_INPUT)),
         output,
         _BATCH_SIZE.value,
         options,

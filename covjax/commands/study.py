@@ -23,10 +23,10 @@ _WORKDIR = define_workdir(FLAGS, "Folder of the study: its runs, comparison, pag
 
 
 def study() -> None:
-    settings = read_settings(_CONFIG.value)
+    settings = read_settings(cli.given(_CONFIG))
     if settings.study is None:
         raise InputError("--config: has no study, name one, e.g. configs/study.py:pooling")
-    train_variants(settings, Path(_WORKDIR.value))
+    train_variants(settings, Path(cli.given(_WORKDIR)))
 
 
 def train_variants(settings: RunSettings, workdir: Path) -> None:

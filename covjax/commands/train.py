@@ -24,8 +24,8 @@ _WORKDIR = define_workdir(FLAGS, "Folder of this run: checkpoints, results, repo
 
 
 def train() -> None:
-    settings = read_settings(_CONFIG.value)
-    workdir = Path(_WORKDIR.value)
+    settings = read_settings(cli.given(_CONFIG))
+    workdir = Path(cli.given(_WORKDIR))
     if settings.study is not None:
         study.train_variants(settings, workdir)
         return

@@ -5,17 +5,17 @@ Everything here is computed slice by slice on the host, so that no batch and no 
 makes a difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from covjax.data.label_map import infected
+from covjax.data.resizing import Shape
 from covjax.data.views import Native, View
 from covjax.evaluation.postprocess import remove_small
 from covjax.metrics import surface_scores
-from covjax.stages.task import Rows
 
 _TOUCHING = np.ones((3, 3))  # lesions touch by a side or a corner
 
@@ -66,7 +66,7 @@ def delivered_rows(
     several = probability.shape[-1] if probability.ndim == 4 else 2
     rows: dict[str, list[Any]] = {}
 
-    def add(found):
+    def add(found: Mapping[str, Any]) -> None:
         for name, value in found.items():
             rows.setdefault(name, []).append(value)
 
@@ -78,9 +78,9 @@ def delivered_rows(
             continue
         add({"confusion": confusion_of(native.truth, mask, several)})
         if "surface" in keep:
-            add(_of_outlines(native, mask, unit))
+            add(_of_outlines(native.truth, mask, native.spacing if unit == "mm" else None))
         if "lesions" in keep:
-            add(lesion_rows(native, values.shape[:2]))
+            add(lesion_rows(native.view, native.truth, (values.shape[0], values.shape[1])))
     return {
         k: v if k in ("predicted", "pixel_probability") else np.array(v) for k, v in rows.items()
     }
@@ -94,8 +94,8 @@ def confusion_of(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.n
     return np.array([[np.count_nonzero(a & b) for b in called] for a in true], np.int64)
 
 
-def lesion_rows(native: Native, size: tuple[int, int]) -> Rows:
-    """Counts the lesions of a slice, and those that vanish at the network's size.
+def lesion_rows(view: View, truth: np.ndarray, size: Shape) -> dict[str, int]:
+    """Counts the lesions of a slice whose truth is known, and those that vanish for the network.
 
     A lesion is a set of infected pixels, of whatever classes, that touch by a side or a corner; it
     vanishes where none of its pixels is left in the truth sampled at `size`, the nearest pixel for
@@ -104,17 +104,22 @@ def lesion_rows(native: Native, size: tuple[int, int]) -> Rows:
     Returns:
       "lesions" and "lesions_lost": how many, and "unseen": infected pixels outside of what the network sees.
     """
-    sick = infected(native.truth)
+    sick = infected(truth)
     if not sick.any():
         return {"lesions": 0, "lesions_lost": 0, "unseen": 0}
     components, count = ndimage.label(sick, _TOUCHING)
-    left = np.unique(native.view.truth(components.astype(np.int32), size, outside=0))
-    outside = np.count_nonzero(sick) - np.count_nonzero(sick[native.view.box])
-    return {"lesions": count, "lesions_lost": count - np.count_nonzero(left), "unseen": outside}
+    left = np.unique(view.truth(components.astype(np.int32), size, outside=0))
+    seen = np.count_nonzero(sick[view.box])
+    return {
+        "lesions": count,
+        "lesions_lost": count - int(np.count_nonzero(left)),
+        "unseen": int(np.count_nonzero(sick) - seen),
+    }
 
 
-def _of_outlines(native: Native, mask: np.ndarray, unit: str) -> Rows:
-    truth = np.where(infected(native.truth), 1, native.truth)
-    spacing = native.spacing if unit == "mm" else None
-    scores = surface_scores(truth[None], (mask > 0)[None].astype(np.uint8), spacing=spacing)
+def _of_outlines(
+    truth: np.ndarray, mask: np.ndarray, spacing: tuple[float, float] | None
+) -> dict[str, Any]:
+    either = np.where(infected(truth), 1, truth)
+    scores = surface_scores(either[None], (mask > 0)[None].astype(np.uint8), spacing=spacing)
     return {name: values[0] for name, values in scores.items()}

@@ -1,6 +1,6 @@
 """Slices that a report shows: the best, median and worst by Dice."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from covjax.data.loader import SliceReader
 
 
 def example_arrays(
-    reader: SliceReader, predicted: Sequence[np.ndarray], dice: np.ndarray, rank: np.ndarray
+    reader: SliceReader, predicted: Iterable[np.ndarray], dice: np.ndarray, rank: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Returns the arrays of examples.npz: slices with their true and predicted masks.
 
@@ -27,8 +27,9 @@ def example_arrays(
     }
 
 
-def filled_up(pictures: Sequence[np.ndarray]) -> np.ndarray:
+def filled_up(pictures: Iterable[np.ndarray]) -> np.ndarray:
     """Stacks pictures uint8 [H, W], zeros at the bottom and right: [n, largest H, largest W]."""
+    pictures = list(pictures)
     sides = np.max([picture.shape for picture in pictures], 0)
     out = np.zeros((len(pictures), *sides), np.uint8)
     for k, picture in enumerate(pictures):

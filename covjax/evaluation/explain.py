@@ -55,7 +55,8 @@ def grad_cam(stage: Stage, variables: Any, images: jax.Array, cls: int = 1) -> j
     gradient, (maps,) = jax.grad(run, has_aux=True)(jnp.zeros(exposed[0].shape, jnp.float32))
     weights = gradient.mean((1, 2), keepdims=True)
     heat = jax.nn.relu((weights * maps.astype(jnp.float32)).sum(-1))
-    heat = _over_slices(heat, stage.config.input, images.shape[1:])
+    _, height, width = images.shape
+    heat = _over_slices(heat, stage.config.input, (height, width))
     top = heat.max((1, 2), keepdims=True)
     return jnp.where(top > 0, heat / jnp.where(top > 0, top, 1), 0)
 
@@ -64,10 +65,9 @@ def _over_slices(heat: jax.Array, config: InputSettings, shape: tuple[int, int])
     """Reads maps [N, h, w], which span a network's input, at the pixels of slices of `shape`; ends
     go on beyond.
     """
-    size = tuple(config.size)
     x = heat[..., None]
-    for k, of_input in enumerate(places_of(config.enhance, shape, size)):
-        cells = of_input.of(resized_places(size[k], heat.shape[k + 1]))
+    for k, of_input in enumerate(places_of(config.enhance, shape, config.size)):
+        cells = of_input.of(resized_places(config.size[k], heat.shape[k + 1]))
         x = read_at(x, k + 1, shape[k], cells.inverse())
     return x[..., 0]
 

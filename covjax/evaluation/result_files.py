@@ -148,5 +148,6 @@ def _patient_table(
 
 def _encode_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
     out = io.BytesIO()
-    np.savez_compressed(out, **arrays)
+    values: dict[str, Any] = dict(arrays)
+    np.savez_compressed(out, **values)
     return out.getvalue()

@@ -54,7 +54,7 @@ def check_tta(config: RunSettings, tta: tuple[str, ...]) -> None:
     """Raises InputError if a view is smaller than a network of a run takes."""
     for name, stage in config.stages.items() if "scales" in tta else ():
         least = getattr(make_model(name, stage, data=config.data), "smallest", 1)
-        size = _scaled(tuple(stage.input.size), min(SCALES))
+        size = _scaled(stage.input.size, min(SCALES))
         if min(size) < least:
             raise InputError(
                 f"--tta: scales shows the {name} its input at {min(SCALES)} times its size, {size[0]}x{size[1]} "
@@ -63,7 +63,8 @@ def check_tta(config: RunSettings, tta: tuple[str, ...]) -> None:
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    return tuple(round(side * scale) for side in size)
+    height, width = size
+    return round(height * scale), round(width * scale)
 
 
 def _at_scale(
@@ -72,7 +73,7 @@ def _at_scale(
     """Returns probability and features of one view, a mask's probability at the network's usual
     size.
     """
-    size = tuple(stage.config.input.size)
+    size = stage.config.input.size
     outputs = stage.outputs(variables, images, _scaled(size, scale))
     probability = jax.nn.softmax(
         outputs.pop("logits").astype(jnp.float32) / stage.calibration.temperature

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from covjax.audit import Finding, Measured, find, measure, write_audit
+from covjax.data.prepared.dataset import Prepared
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Slice
 from covjax.data.splits.splits import PARTS, make_splits, read_splits
@@ -32,7 +33,8 @@ def audit_source(config: RunSettings, output: Path) -> bool:
     unreadable = tuple((name, source.hide(position[name], reason)) for name, reason in m.unreadable)
     m = replace(m, unreadable=unreadable, left_out=source.left_out, pseudonyms=pseudonyms)
     try:
-        splits = make_splits(m, config.split, config.seed, needed_classes(config))
+        needs = needed_classes(config)
+        splits = make_splits(_as_prepared(m), config.split, config.seed, needs)
     except InputError as error:
         splits = {"problem": str(error)}
     return _audit(output, m, splits, lambda name: source.load(position[name]))
@@ -60,6 +62,22 @@ def audit_run(workdir: Path, output: Path) -> bool:
     m = replace(measure(data.source, data.fingerprint, data.ids, load), left_out=data.left_out)
     position = {name: i for i, name in enumerate(data.ids)}
     return _audit(output, m, splits, lambda name: load(position[name]))
+
+
+def _as_prepared(m: Measured) -> Prepared:
+    """Returns what the splits of a data set are made of."""
+    return Prepared(
+        fingerprint=m.fingerprint,
+        source=m.source,
+        ids=m.ids,
+        labels=m.labels,
+        patients=m.patients,
+        splits=m.splits,
+        has_mask=m.infected >= 0,
+        records=(),
+        notes=m.notes,
+        pseudonyms=m.pseudonyms,
+    )
 
 
 def _audit(output: Path, m: Measured, splits: dict[str, Any], load: Any) -> bool:

@@ -1,6 +1,6 @@
 """Evaluating a trained run on one split of its data: every stage, then two stages together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,13 @@ from covjax.evaluation.tta import check_tta
 from covjax.files import read_json, write_json
 from covjax.metrics import infected_or_not, per_image_dice
 from covjax.parallel import round_up
-from covjax.runs.both_stages import FRAMEWORK, evaluate_framework, framework_output, two_stages
+from covjax.runs.both_stages import (
+    FRAMEWORK,
+    TwoStages,
+    evaluate_framework,
+    framework_output,
+    two_stages,
+)
 from covjax.runs.calibrate import noted
 from covjax.runs.slices import open_run_data, part_reader, with_crops
 from covjax.runs.trained import load_trained
@@ -77,7 +83,7 @@ def evaluate_run(
     data = open_run_data(config, splits)
     folder = workdir / "results" / part
     indices = part_indices(data, splits, part)
-    data = with_crops(config, data, indices)
+    data = with_crops(config, data, indices.tolist())
     several = len(class_names(config.data.classes)) > 2
     found = Evaluation()
     with saved_predictions(folder / "predictions", save_predictions, several) as save:
@@ -85,7 +91,9 @@ def evaluate_run(
             stage, variables = load_trained(name, config, workdir)
             stage = noted(stage, options.tta)
             size = round_up(batch_size or config.stages[name].batch_size)
-            saved = FORMATS[save_predictions] if save and stage.task.predicts_masks else ()
+            saved = (
+                FORMATS[save_predictions] if save_predictions and stage.task.predicts_masks else ()
+            )
             found.stages[name] = stage
             found.runners[name] = Runner(stage, variables, size, options, data.unit, save, saved)
             if _nothing_infected(stage, data, indices, splits):
@@ -96,7 +104,7 @@ def evaluate_run(
             reader = part_reader(name, config, data, splits, part, cache=False, native=native)
             _evaluate_stage(found, name, reader, explain)
         pair = two_stages(found.stages)
-        if pair:
+        if pair is not None:
             reader = part_reader(
                 pair.segmenting,
                 config,
@@ -107,7 +115,7 @@ def evaluate_run(
                 selection="all",
                 native=True,
             )
-            found.outputs[FRAMEWORK] = _framework(found, reader)
+            found.outputs[FRAMEWORK] = _framework(found, pair, reader)
         found.arrays["rows"] = outputs_to_arrays(found.outputs, data, indices)
         evaluated = evaluate_outputs(found.stages, found.outputs, data)
         write_results(folder, part, data, indices, evaluated, found.arrays, options.in_force())
@@ -133,7 +141,7 @@ def _evaluate_stage(found: Evaluation, name: str, reader: SliceReader, explain: 
 
 
 def check_asked(
-    names: list[str],
+    names: Iterable[str],
     options: Options,
     save_predictions: str | None = None,
     explain: bool = False,
@@ -212,9 +220,8 @@ def _examples(runner: Runner, reader: SliceReader, rows: Rows) -> Arrays:
     return {"examples": example_arrays(some, predicted, dice[positions], rank)}
 
 
-def _framework(found: Evaluation, reader: SliceReader) -> StageOutput:
+def _framework(found: Evaluation, pair: TwoStages, reader: SliceReader) -> StageOutput:
     """Returns what two stages together say of the slices of `reader`, all of the split."""
-    pair = two_stages(found.stages)
 
     def segment(some: SliceReader) -> np.ndarray:
         return found.runners[pair.segmenting].run(some, ())[0]["confusion"]

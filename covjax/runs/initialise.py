@@ -118,9 +118,9 @@ def _of_run(name: str, config: RunSettings, folder: Path) -> Start:
                 f"set it to that or name another init.run"
             )
     _, learned = load_trained(name, earlier, folder, calibrated=False)
-    learned = flatten_dict(jax.device_get(learned))
+    learned: dict[tuple[str, ...], Any] = flatten_dict(jax.device_get(learned))
     model = make_model(name, config.stages[name], data=config.data)
-    shapes = flatten_dict(variable_shapes(model, config.stages[name]))
+    shapes: dict[tuple[str, ...], Any] = flatten_dict(variable_shapes(model, config.stages[name]))
     anew = {path[1] for path, leaf in shapes.items() if learned[path].shape != leaf.shape}
     fresh = flatten_dict(init_variables(model, config.stages[name], config.seed)) if anew else {}
     variables = {

@@ -214,14 +214,18 @@ def _calibration(workdirs: Sequence[Path], config: StageSettings) -> Calibration
     which run.
     """
     fitted = [read_calibration(config, workdir) for workdir in workdirs]
-    numbers = [(calibration.temperature, calibration.threshold) for calibration in fitted]
-    shared = (
-        values[0] if len(set(values)) == 1 else np.nan for values in zip(*numbers, strict=True)
-    )
+    temperatures = {one.temperature for one in fitted}
+    thresholds = {one.threshold for one in fitted}
     notes = [
-        f"{w.name}: {note}" for w, one in zip(workdirs, fitted, strict=True) for note in one.notes
+        f"{workdir.name}: {note}"
+        for workdir, one in zip(workdirs, fitted, strict=True)
+        for note in one.notes
     ]
-    return Calibration(*shared, tuple(notes))
+    return Calibration(
+        temperatures.pop() if len(temperatures) == 1 else np.nan,
+        thresholds.pop() if len(thresholds) == 1 else np.nan,
+        tuple(notes),
+    )
 
 
 def _folds(splits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

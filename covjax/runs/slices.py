@@ -76,9 +76,7 @@ def view_settings(stage: StageSettings, data: DataSettings) -> ViewSettings:
     """Returns how slices are shown to a stage, from its section of a configuration and the section
     `data`.
     """
-    return ViewSettings(
-        slice_size(stage.input), tuple(stage.input.size), data.spacing, data.lung_crop
-    )
+    return ViewSettings(slice_size(stage.input), stage.input.size, data.spacing, data.lung_crop)
 
 
 def check_sizes(config: RunSettings, data: Prepared) -> None:
@@ -92,7 +90,9 @@ def check_sizes(config: RunSettings, data: Prepared) -> None:
         zip(data.ids, data.shapes, data.spacings, strict=True)
     ):
         shape = scaled_shape(slice_id, stored, spacing, config.data.spacing)
-        if config.data.lung_crop:  # of which the picture alone tells the size
+        if (
+            config.data.lung_crop and spacing is not None
+        ):  # of which the picture alone tells the size
             box = data.boxes.get(i) or seen_crop(data.decode(i)[0], True).box
             shape = box_at(box_shape(box), spacing, config.data.spacing)
         for name, settings in stages.items():

@@ -42,6 +42,11 @@ class Scan:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Millimetres between slices, rows and columns; None where unknown."""
+        return self.volume.spacing if self.volume else None
+
 
 Opener = Callable[[], Scan]
 

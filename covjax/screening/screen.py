@@ -5,6 +5,7 @@ where stopped.
 import hashlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,7 +39,7 @@ from covjax.screening.overlays import (
     scan_columns,
     slice_columns,
 )
-from covjax.screening.scan import Job, screen_scan
+from covjax.screening.scan import Job, ScreenedScan, screen_scan
 from covjax.screening.screener import Screener
 from covjax.settings import RunSettings, load_settings, settings_dict
 
@@ -106,8 +107,9 @@ def screen(
         told["classes"] = dict(zip(screener.classes, COLOURS, strict=False))
     _begin(partial, told)
     try:
-        done = [scan for name, opener in found.items() if (scan := _screened(job, name, opener))]
-        if not any(scan["slices"] for scan in done):
+        opened = [_screened(job, name, opener) for name, opener in found.items()]
+        done = [scan for scan in opened if scan is not None]
+        if not any(scan.slices for scan in done):
             raise InputError(
                 f"--input: nothing of {path} can be used, the first reason: {skipped[0]}"
             )
@@ -117,7 +119,7 @@ def screen(
     unused = sorted((*left_out, *(of_error(error, root) for error in skipped)))
     told["left_out"] = [one._asdict() for one in unused]
     told["skipped"] = [*map(str, skipped)]
-    told["notes"] = {scan["scan"]["scan"]: scan["notes"] for scan in done if scan["notes"]}
+    told["notes"] = {scan.scan["scan"]: scan.notes for scan in done if scan.notes}
     _finish(partial, output, done, told)
     return _summary(done, len(skipped), len(left_out))
 
@@ -167,31 +169,33 @@ def _begin(partial: Path, told: dict[str, Any]) -> None:
     (partial / "done").mkdir(exist_ok=True)
 
 
-def _screened(job: Job, name: str, opener: Opener) -> dict[str, Any] | None:
-    """Returns what is known of a scan, from a stopped call if its files are as they were; None if
-    it is skipped.
+def _screened(job: Job, name: str, opener: Opener) -> ScreenedScan | None:
+    """Returns what is known of a scan, None if it is skipped.
+
+    From a stopped call if its files are as they were.
     """
     record = job.output / "done" / f"{name}.json"
     try:
         scan = opener()
         stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in scan.files]
         earlier = read_json_or_empty(record)
-        if earlier.get("stamps") == stamps:
-            for reason in earlier["skipped"]:
+        if earlier.pop("stamps", None) == stamps:
+            kept = ScreenedScan(**earlier)
+            for reason in kept.skipped:
                 job.skip(InputError(reason))
-            return earlier
-        found = {**screen_scan(job, scan), "stamps": stamps}
+            return kept
+        found = screen_scan(job, scan)
     except InputError as error:
         shutil.rmtree(job.output / "overlays" / name, ignore_errors=True)
         record.unlink(missing_ok=True)
         job.skip(error)
         return None
-    write_json(record, found)
+    write_json(record, {**asdict(found), "stamps": stamps})
     return found
 
 
 def _finish(
-    partial: Path, output: Path, done: Sequence[dict[str, Any]], told: dict[str, Any]
+    partial: Path, output: Path, done: Sequence[ScreenedScan], told: dict[str, Any]
 ) -> None:
     """Writes the tables and moves everything to its place."""
 
@@ -208,17 +212,17 @@ def _finish(
     write(
         "predictions.csv",
         SLICE_COLUMNS + of_slices,
-        [line for scan in done for line in scan["slices"]],
+        [line for scan in done for line in scan.slices],
     )
-    write("scans.csv", SCAN_COLUMNS + of_scans, [scan["scan"] for scan in done if scan["slices"]])
+    write("scans.csv", SCAN_COLUMNS + of_scans, [scan.scan for scan in done if scan.slices])
     write_whole(partial / LEFT_OUT, left_out_table([LeftOut(**one) for one in told["left_out"]]))
     write_json(partial / "screening.json", told)
     shutil.rmtree(partial / "done")
     move_folder(partial, output)
 
 
-def _summary(done: Sequence[dict[str, Any]], skipped: int, others: int) -> str:
-    slices = [line for scan in done for line in scan["slices"]]
+def _summary(done: Sequence[ScreenedScan], skipped: int, others: int) -> str:
+    slices = [line for scan in done for line in scan.slices]
     infected = sum(line["called_infected"] for line in slices)
     lines = [f"screened {len(slices)} slices of {len(done)} scans, {infected} called infected"]
     lines += (
@@ -231,7 +235,7 @@ def _summary(done: Sequence[dict[str, Any]], skipped: int, others: int) -> str:
         if others
         else []
     )
-    noted = sum(bool(scan["notes"]) for scan in done)
+    noted = sum(bool(scan.notes) for scan in done)
     lines += (
         [f"{noted} scans have notes on what is uncertain, in scans.csv and on the page"]
         if noted

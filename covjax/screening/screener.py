@@ -34,16 +34,15 @@ STAGES = ("classifier", "segmenter")  # of a run; screening uses no others
 CHUNK = 8
 
 
-class Screened(NamedTuple):
-    """What the framework says of one slice; probability is None without stage 1, mask and share
-    without stage 2.
-    """
+class ScreenedSlice(NamedTuple):
+    """What a trained run says of one slice."""
 
-    probability: float | None  # of infection
+    probability: float | None  # of infection; None without stage 1
     infected: bool  # called infected
-    # uint8 [H, W] of 0 and 1 (or more: Screener.classes), in the slice's own size
+    # uint8 [H, W] of 0 and 1 (or more: Screener.classes), in the slice's own size; None without
+    # stage 2
     mask: np.ndarray | None
-    share: float | None  # infected pixels / all pixels of the slice
+    share: float | None  # infected pixels / all pixels of the slice; None without stage 2
     notes: tuple[str, ...] = ()  # what is uncertain
 
 
@@ -65,8 +64,7 @@ class Screener:
         self, stages: dict[str, Stage], variables: dict[str, Any], batch_size: int | None = None,
         options: Options = PLAIN, lung_crop: bool = False, spacing: float = 0.0, bits: int = 16,
     ):  # fmt: skip
-        """Takes stages ("classifier", "segmenter", or one of them) and the variables of each, by
-        the same names.
+        """Takes stages ("classifier", "segmenter", or one of them) and each one's variables.
 
         With `lung_crop` the networks see slices cropped to the lungs, as in training with
         data.lung_crop; with `spacing` above 0 at that many mm per pixel, as in training with
@@ -83,7 +81,7 @@ class Screener:
         self.spacing = spacing
         self._settings = {
             name: ViewSettings(
-                slice_size(stage.config.input), tuple(stage.config.input.size), spacing, lung_crop
+                slice_size(stage.config.input), stage.config.input.size, spacing, lung_crop
             )
             for name, stage in stages.items()
         }
@@ -135,21 +133,24 @@ class Screener:
         name: object = "images",
         *,
         window: Window = None,
-    ) -> Iterator[Screened]:
+    ) -> Iterator[ScreenedSlice]:
         """Screens slices of any size, in order and in constant memory.
 
         Args:
-          images: an iterable of slices, a stack [N, H, W], or one slice. A slice is an array uint8 [H, W] or [H, W, 1],
-            taken as it is; an array of any other integer or floating-point type in HU, with `window`; a Pillow image;
-            or the path of a picture.
-          spacing: mm between rows and columns, needed where the run was trained with data.spacing only.
+          images: an iterable of slices, a stack [N, H, W], or one slice. A slice is an array uint8
+            [H, W] or [H, W, 1], taken as it is; an array of any other integer or floating-point
+            type in HU, with `window`; a Pillow image; or the path of a picture.
+          spacing: mm between rows and columns, needed only where the run was trained with
+            data.spacing.
           name: what errors call them.
-          window: what brings HU to 0..255, as in training: "lung", "mediastinum", "centre,width" or the two numbers.
+          window: what brings HU to 0..255, as in training: "lung", "mediastinum", "centre,width" or
+            the two numbers.
 
         Raises:
-          InputError: a slice, named by its number, is nothing of this: has other axes, NaN, values 0..1, HU without
-            `window` or values that are no HU; `spacing` is no such pair; or the run was trained with data.spacing, and
-            that of the slices is not known or they do not fit.
+          InputError: a slice, named by its number, is nothing of this: has other axes, NaN, values
+            0..1, HU without `window` or values that are no HU; `spacing` is no such pair; or the
+            run was trained with data.spacing, and that of the slices is not known or they do not
+            fit.
           RunError: what a network returns is not finite: nothing is called.
         """
         window_of(window)
@@ -158,7 +159,7 @@ class Screener:
 
     def _screened(
         self, source: Iterator[np.ndarray], spacing: Spacing, name: object
-    ) -> Iterator[Screened]:
+    ) -> Iterator[ScreenedSlice]:
         done = 0
         while chunk := [
             self._given(image, spacing, name) for image in islice(source, CHUNK * self.batch_size)
@@ -169,25 +170,30 @@ class Screener:
                 raise error.of(f"{name}[{done + error.position}]") from None
             done += len(chunk)
 
-    def _screen_chunk(self, chunk: list[_Given]) -> Iterator[Screened]:
-        probability = [None] * len(chunk)
+    def _screen_chunk(self, chunk: list[_Given]) -> Iterator[ScreenedSlice]:
+        probability: list[float | None] = [None] * len(chunk)
         called = np.ones(len(chunk), bool)
         if "classifier" in self.stages:
             log_odds = self._run("classifier", chunk, "log_odds")
             probability = expit(log_odds).tolist()
             called = self.stages["classifier"].calls(log_odds)
-        masks = self._masks(chunk, called) if "segmenter" in self.stages else [None] * len(chunk)
+        if not self.segments:
+            for p, infected, one in zip(probability, called, chunk, strict=True):
+                yield ScreenedSlice(p, bool(infected), None, None, one.notes)
+            return
+        masks = self._masks(chunk, called)
         for p, infected, mask, one in zip(probability, called, masks, chunk, strict=True):
-            share = None if mask is None else float((mask > 0).mean())
-            yield Screened(
-                p, bool(infected) if p is not None else bool(mask.any()), mask, share, one.notes
-            )
+            marked = mask > 0
+            infected = bool(marked.any() if p is None else infected)
+            yield ScreenedSlice(p, infected, mask, float(marked.mean()), one.notes)
 
     def _given(self, image: np.ndarray, spacing: Spacing, name: object) -> _Given:
         crop = seen_crop(image, self.lung_crop)
-        views = {}
+        stored = (image.shape[0], image.shape[1])
+        views: dict[str, View] = {}
         for stage, settings in self._settings.items():
-            view = views[stage] = make_view(name, image.shape, crop.box, spacing, settings)
+            view = make_view(name, stored, crop.box, spacing, settings)
+            views[stage] = view
             if self.spacing:
                 field = f"{stage}.input.{size_field(self.stages[stage].config.input)}"
                 check_fits(name, view.shape, settings.image, self.spacing, field)
@@ -221,16 +227,19 @@ class Screener:
         return pad_batch(found, self.batch_size)
 
     @property
+    def segments(self) -> bool:
+        """Whether the run marks infection, slice by slice."""
+        return "segmenter" in self.stages
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What whoever reads the calls should know of how they were calibrated."""
         return self.stages["classifier"].calibration.notes if "classifier" in self.stages else ()
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes of infection that masks keep apart, by their numbers from 1 on; () for
-        infected or not.
-        """
-        classes = self.stages["segmenter"].task.classes[1:] if "segmenter" in self.stages else ()
+        """The classes of infection in masks, by their numbers from 1 on; () for infected or not."""
+        classes = self.stages["segmenter"].task.classes[1:] if self.segments else ()
         return classes if len(classes) > 1 else ()
 
 

@@ -150,7 +150,7 @@ SCORES: dict[str, Callable[[Counts], Statistic]] = {
 
 def _defined(counts: Counts) -> np.ndarray:
     """Which slices have a Dice, under some seed."""
-    return (_infected_pixels(counts) > 0).any(0)
+    return np.any(_infected_pixels(counts) > 0, axis=0)
 
 
 def _infected_pixels(counts: Counts) -> np.ndarray:

@@ -90,8 +90,9 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     merged = dict(values)
     for name, change in changes.items():
         before = merged.get(name)
-        both = isinstance(before, Mapping) and isinstance(change, Mapping)
-        merged[name] = _merged(before, change) if both else change
+        if isinstance(before, Mapping) and isinstance(change, Mapping):
+            change = _merged(before, change)
+        merged[name] = change
     return merged
 
 

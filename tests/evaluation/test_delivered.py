@@ -223,7 +223,7 @@ def test_vanished_lesions_are_counted_as_by_hand(rows, columns, size, boxed, see
     rng = np.random.default_rng(seed)
     truth = rng.choice([0, 1, 2, 255], (rows, columns), p=[0.9, 0.05, 0.03, 0.02]).astype(np.uint8)
     view = stretched(truth.shape, size, (slice(3, rows - 4), slice(2, columns)) if boxed else None)
-    found = lesion_rows(Native(view, truth), (size, size))
+    found = lesion_rows(view, truth, (size, size))
     components, count = ndimage.label((truth == 1) | (truth == 2), np.ones((3, 3)))
     kept = [
         view.truth((components == k).astype(np.uint8), (size, size)).any()
@@ -238,7 +238,7 @@ def test_most_lesions_of_a_radius_of_one_and_a_half_vanish_at_96():
     lost = 0
     for _ in range(200):
         truth = disk((512, 512), 1.5, rng.uniform(20, 490, 2))
-        lost += lesion_rows(Native(stretched((512, 512), 96), truth), (96, 96))["lesions_lost"]
+        lost += lesion_rows(stretched((512, 512), 96), truth, (96, 96))["lesions_lost"]
     assert 0.6 < lost / 200 < 0.9
 
 

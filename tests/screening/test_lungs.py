@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from covjax.data.intensity import WINDOWS, eight_bit
 from covjax.screening.inputs import Scan
-from covjax.screening.lungs import PARTS, divide_infection, find_lungs, lung_notes, share_of_lung
+from covjax.screening.lungs import COUNTS, divide_infection, find_lungs, lung_notes, share_of_lung
 from tests.data.chests import chest
 
 SIDES = st.integers(1, 12)
@@ -37,7 +37,7 @@ def test_the_lung_is_at_least_its_infection_and_nothing_is_lost(seed, rows, colu
     # marking more takes nothing away
     more = np.maximum(mask, rng.integers(0, 2, mask.shape).astype(np.uint8))
     grown = divide_infection(more, lungs, inside, known)[1]
-    assert all(grown[part] >= counts[part] for part in PARTS)
+    assert all(grown[part] >= counts[part] for part in COUNTS)
 
 
 class Grid:
@@ -57,7 +57,7 @@ def summed(values, masks, spacing=(4.0, 4.0, 4.0), volume=True):
     grid = Grid(values, spacing) if volume else None
     scan = Scan("x", Path("x"), "hu" if volume else "8bit", ids, paths, read, grid)
     lungs = find_lungs(scan)
-    sums = dict.fromkeys(PARTS, 0.0)
+    sums = dict.fromkeys(COUNTS, 0.0)
     without = 0
     for k, mask in enumerate(masks):
         counts = lungs.divide(k, grey[k], mask)[1]

@@ -35,6 +35,10 @@ KEY = "patients.csv"  # beside the prepared slices: whom pseudonyms stand for
 LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it starts
 
 
+def _none() -> np.ndarray:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A prepared data set: what is known of every slice, and random access to the pictures."""
@@ -52,9 +56,9 @@ class Prepared:
     # mm between rows and columns; None where unknown
     spacings: tuple[tuple[float, float] | None, ...] = ()
     unit: str = "pixels"  # of distances: mm where the spacing of every slice is known
-    infected_pixels: np.ndarray | None = None  # int64 [M], of the mask
+    infected_pixels: np.ndarray = field(default_factory=_none)  # int64 [M], of the mask
     # int64 [M], all but the ignored ones; 0 without a mask
-    counted_pixels: np.ndarray | None = None
+    counted_pixels: np.ndarray = field(default_factory=_none)
     truth: tuple[str, ...] = ()  # a digest of each mask, see `source.truth_digest`
     # of those slices that have any
     notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,7 +53,9 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def add_legend(axes: Axes, where: str = "best") -> None:
+def add_legend(
+    axes: Axes, where: Literal["best", "upper right", "lower right", "lower left"] = "best"
+) -> None:
     """Names what was drawn, in the corner `where`."""
     axes.legend(loc=where, fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
 

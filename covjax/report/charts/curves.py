@@ -112,7 +112,7 @@ def _draw_curve(
 def dice_histogram(dice: Floats, edges: Floats) -> bytes:
     """Draws how the Dice scores of slices ([N], 0 to 1) spread over bins, with their median."""
     figure, axes = new_axes("Dice of one slice", "slices")
-    axes.hist(dice, bins=edges, color=SKY, edgecolor="white", linewidth=0.8)
+    axes.hist(dice, bins=edges.tolist(), color=SKY, edgecolor="white", linewidth=0.8)
     median = float(np.median(dice))
     axes.axvline(
         median, color=VERMILLION, linestyle="--", linewidth=2, label=f"median {median:.3f}"

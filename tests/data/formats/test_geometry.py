@@ -15,10 +15,10 @@ from covjax.data.formats.dicom import Frame, Tags
 from covjax.data.formats.nifti import mask_files, open_nifti, write_mask
 from covjax.data.formats.scans import find_scans
 from covjax.data.formats.series import open_series
-from covjax.screening.extent import scan_line, slice_line, voxel_size
+from covjax.screening.extent import mask_columns, scan_line, slice_line, voxel_size
 from covjax.screening.inputs import Scan
 from covjax.screening.overlays import class_areas, class_volumes, mask_notes
-from covjax.screening.screener import Screened
+from covjax.screening.screener import ScreenedSlice
 from tests.data.written import dicom_slice, save
 
 MARKED = 300  # HU from which on a voxel is marked
@@ -47,7 +47,8 @@ def screened(volume):
     for k in range(len(volume)):
         mask = np.uint8(volume.read(k) > MARKED)
         masks.append(mask)
-        lines.append(slice_line(scan, k, Screened(0.5, True, mask, float(mask.mean()))))
+        lines.append(slice_line(scan, k, ScreenedSlice(0.5, True, mask, float(mask.mean()))))
+        lines[-1] |= mask_columns(scan, mask, {"outside": 0, "in_lung": 0, "lung": 0})
         lines[-1] |= class_areas(mask, ("a", "b"), volume.spacing)
         for part in sums:
             sums[part] += mask.sum() * voxel_size(scan, k)
