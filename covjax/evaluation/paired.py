@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 from covjax.errors import InputError
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test
 from covjax.metrics.curves import weighted_areas
-from covjax.metrics.registry import find
 from covjax.metrics.resampling import Statistic, ratio
+from covjax.scores import find
 
 
 class Columns(NamedTuple):

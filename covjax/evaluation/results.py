@@ -7,7 +7,7 @@ import numpy as np
 
 from covjax.data.prepared.dataset import Prepared
 from covjax.metrics import infected_or_not
-from covjax.metrics.registry import find
+from covjax.scores import find
 from covjax.stages.stage import Stage
 from covjax.stages.task import Rows
 

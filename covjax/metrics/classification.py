@@ -12,9 +12,9 @@ from covjax.metrics.checks import ArrayLike, Bools, Floats, Integers, as_array, 
 from covjax.metrics.curves import check_binary, weighted_areas
 from covjax.metrics.intervals import wilson
 from covjax.metrics.jackknife import Limits, limited, share_limits, t_intervals
-from covjax.metrics.registry import SCORES, Scale
 from covjax.metrics.resampling import ratio
 from covjax.metrics.roc_area import delong
+from covjax.scores import SCORES, Scale
 
 BINS = 10  # of the expected calibration error
 SCALE_OF: dict[str, Scale] = {

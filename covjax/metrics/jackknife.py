@@ -9,8 +9,8 @@ from scipy.stats import t as student
 
 from covjax.metrics.checks import Floats, Numbers
 from covjax.metrics.intervals import score, wilson
-from covjax.metrics.registry import Scale
 from covjax.metrics.resampling import MIN_UNITS, Statistic, Units, jackknife, units_of
+from covjax.scores import Scale
 
 MAX_GROUPS = 1000  # units beyond are left out in blocks: each unit alone would cost N^2
 NAMES = {"share": "logit", "correlation": "logit", "amount": "log", "difference": "its own"}

@@ -8,8 +8,8 @@ import numpy as np
 from covjax.metrics.checks import ArrayLike, Floats, Numbers, check_patients
 from covjax.metrics.intervals import score
 from covjax.metrics.jackknife import Limits, limited, share_limits, t_intervals
-from covjax.metrics.registry import Scale
 from covjax.metrics.resampling import Statistic, mean_of
+from covjax.scores import Scale
 
 
 def mean_score(

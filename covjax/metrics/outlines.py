@@ -8,8 +8,8 @@ import numpy as np
 from covjax.errors import InputError
 from covjax.metrics.checks import Floats, Numbers, as_array, check_names
 from covjax.metrics.means import Column, scores_over_images
-from covjax.metrics.registry import OUTLINES, find
 from covjax.metrics.resampling import mean_of, ratio
+from covjax.scores import OUTLINES, find
 
 
 def surface_summary(

@@ -9,9 +9,9 @@ from covjax.errors import InputError
 from covjax.metrics.checks import ArrayLike, Floats, Integers, Numbers, as_array, check_names
 from covjax.metrics.means import Column, scores_over_images
 from covjax.metrics.outlines import mean_over_classes
-from covjax.metrics.registry import OVERALL
 from covjax.metrics.resampling import mean_of, ratio
 from covjax.ops.checks import is_whole, shown
+from covjax.scores import OVERALL
 
 LESIONS = len(OVERALL) + 3  # where the scores of all classes but the first begin
 TWO_MASKS = " (two masks are compared by covjax.metrics.mask_scores(truth, predicted))"

@@ -21,8 +21,8 @@ from covjax.metrics.checks import (
     as_array,
     check_labels,
 )
-from covjax.metrics.registry import OUTLINES
 from covjax.ops.checks import check_count
+from covjax.scores import OUTLINES
 
 THETA = 0.0075  # of the image diagonal: tolerance of the BF score
 # mm where the spacing is known, else pixels: tolerance of the normalised surface Dice

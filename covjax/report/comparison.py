@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from covjax.files import encode_table
-from covjax.metrics.registry import in_front
 from covjax.report.charts import bars as charts
 from covjax.report.compared import (
     STORED,
@@ -31,6 +30,7 @@ from covjax.report.text import (
     score_text,
     text_table,
 )
+from covjax.scores import in_front
 
 # columns of comparison.csv between the two runs and the ends of the interval
 PAIRED = (

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from covjax.errors import InputError
-from covjax.metrics.registry import PROTOCOLS
 from covjax.report.charts import bars as charts
 from covjax.report.page import Picture, write_page
 from covjax.report.reading import read_json
 from covjax.report.text import number, score_text, text_table
+from covjax.scores import PROTOCOLS
 
 TITLES = {
     "margin_is_infected": "No network: margin called infected",

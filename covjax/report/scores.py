@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from covjax.metrics import registry
+from covjax.scores import find
 
 STAGE_TITLES = {  # in the order of pages; those of other tasks follow
     "classifier": "Classifier",
@@ -22,14 +22,14 @@ CLASS_SCORES = {
 
 def score_label(stage: str, name: str, score: Mapping[str, Any] | None = None) -> str:
     """Returns what a score is called in words, with its unit where `score` has one."""
-    label = registry.find(stage, name).label
+    label = find(stage, name).label
     unit = (score or {}).get("unit")
     return f"{label} [{unit}]" if unit else label
 
 
 def score_meaning(stage: str, name: str) -> str:
     """Returns how to read a score that pages show in front, '' for any other."""
-    score = registry.find(stage, name)
+    score = find(stage, name)
     return score.reading if score.headline else ""
 
 

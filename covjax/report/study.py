@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from covjax.metrics.registry import STUDY
 from covjax.report.charts import bars as charts
 from covjax.report.page import Picture, write_page
 from covjax.report.results import read_results
@@ -21,6 +20,7 @@ from covjax.report.text import (
     interval_ends,
     number,
 )
+from covjax.scores import STUDY
 
 
 def build_study_page(folder: Path) -> Path:

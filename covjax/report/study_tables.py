@@ -8,7 +8,6 @@ from typing import Any
 
 from covjax.errors import InputError
 from covjax.files import encode_table
-from covjax.metrics.registry import STUDY
 from covjax.report.reading import read_json
 from covjax.report.scores import score_label
 from covjax.report.text import (
@@ -23,6 +22,7 @@ from covjax.report.text import (
     text_table,
     trainings_text,
 )
+from covjax.scores import STUDY
 
 AGAIN = "run train.py again with the same study"
 STAGE = "segmenter"

@@ -22,11 +22,11 @@ from covjax.evaluation.delivered import confusion_of
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.files import write_json
 from covjax.metrics import segmentation_scores
-from covjax.metrics.registry import PROTOCOLS
 from covjax.parallel import round_up
 from covjax.runs.slices import view_settings
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
+from covjax.scores import PROTOCOLS
 from covjax.settings import RunSettings
 from covjax.stages.segmentation import CLASSES
 from covjax.stages.settings import SegmenterSettings

@@ -15,8 +15,8 @@ from covjax.metrics import (
     threshold_table,
 )
 from covjax.metrics.calls import THRESHOLDS
-from covjax.metrics.registry import checkpoint_scores
 from covjax.metrics.thresholds import threshold_to_json
+from covjax.scores import checkpoint_scores
 from covjax.stages.settings import ClassifierSettings
 from covjax.stages.task import Batch, Rows, Scores, Task
 

@@ -16,8 +16,8 @@ from covjax.metrics import (
     per_image_iou,
     surface_summary,
 )
-from covjax.metrics.registry import OUTLINES, WHILE_TRAINING, checkpoint_scores, find
 from covjax.metrics.surface import THETA, TOLERANCE
+from covjax.scores import OUTLINES, WHILE_TRAINING, checkpoint_scores, find
 from covjax.stages.settings import SegmenterSettings, StageSettings
 from covjax.stages.task import Batch, Rows, Scores, Task
 

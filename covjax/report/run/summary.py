@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError
-from covjax.metrics import registry
 from covjax.report.results import kept_classes, read_results
 from covjax.report.text import interval_text, options_text, score_text, text_table
+from covjax.scores import SCORES
 
 
 def summary_table(workdir: Path) -> str:
@@ -36,7 +36,7 @@ def summary_table(workdir: Path) -> str:
 
 
 def _names(stage: str, scored: Mapping[str, Any]) -> list[str]:
-    if stage not in registry.SCORES:
+    if stage not in SCORES:
         return list(scored["scores"])
-    short = [score.name for score in registry.SCORES[stage] if score.in_terminal]
+    short = [score.name for score in SCORES[stage] if score.in_terminal]
     return short + [f"dice_{name}" for name in kept_classes(scored)]

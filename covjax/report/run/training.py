@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from covjax.errors import InputError
-from covjax.metrics import registry
 from covjax.report.charts import curves
 from covjax.report.page import Figures, Picture
 from covjax.report.results import SPLIT_TITLES, Results, split_title
 from covjax.report.scores import stage_title
 from covjax.report.text import number
+from covjax.scores import SCORES, WHILE_TRAINING, checkpoint_scores, find, words
 
 Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
 LOSS = (
@@ -40,14 +40,14 @@ def _validated(stage: str, rows: Rows) -> list[tuple[str, str, str]]:
 
     Of a stage whose scores are not registered these are all of its validation.
     """
-    if stage not in registry.SCORES:
+    if stage not in SCORES:
         names = [key.removeprefix("val/") for key in rows[0] if key.startswith("val/")]
-        return [(name, registry.words(name), "") for name in names if name != "loss"]
-    ending = registry.WHILE_TRAINING.get(stage, "")
+        return [(name, words(name), "") for name in names if name != "loss"]
+    ending = WHILE_TRAINING.get(stage, "")
     about = ", at the network's size, which only chooses the epoch" if ending else ""
     return [
-        (f"{name}{ending}", registry.find(stage, name).label, f"{about}: higher is better")
-        for name in registry.checkpoint_scores(stage)
+        (f"{name}{ending}", find(stage, name).label, f"{about}: higher is better")
+        for name in checkpoint_scores(stage)
     ]
 
 
