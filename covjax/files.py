@@ -7,14 +7,17 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covjax.errors import InputError
+
+# What reading a damaged file raises.
+DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, csv.Error, zipfile.BadZipFile)
 
 
 @contextlib.contextmanager
@@ -159,17 +162,14 @@ def damage_named(path: Path, remedy: str, missing: str = "") -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: missing, {missing or remedy}") from None
-    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: damaged ({error}), {remedy}") from error
 
 
 def read_json(path: Path, remedy: str, missing: str = "") -> dict[str, Any]:
     """Returns the object in a JSON file. Raises InputError as `damage_named`."""
     with damage_named(path, remedy, missing):
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("not a JSON object")
-        return value
+        return _json_object(path.read_text(encoding="utf-8-sig"))
 
 
 def read_json_or_empty(path: Path) -> dict[str, Any]:
@@ -178,6 +178,47 @@ def read_json_or_empty(path: Path) -> dict[str, Any]:
         return read_json(path, "")
     except InputError:
         return {}
+
+
+def read_json_lines(path: Path, remedy: str) -> list[dict[str, Any]]:
+    """Returns the objects in a file of one per line, without a last line that is cut short.
+
+    Raises InputError as `damage_named`.
+    """
+    found: list[dict[str, Any]] = []
+    with damage_named(path, remedy):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                found.append(_json_object(line))
+            except ValueError as error:
+                if number == len(lines):
+                    break  # its writer was stopped, or is still at it
+                raise ValueError(f"line {number}: {error}") from error
+    return found
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return cast(dict[str, Any], value)
+
+
+def read_rows(path: Path, columns: Iterable[str], remedy: str) -> list[dict[str, str]]:
+    """Returns the rows of a CSV, which must have these columns; "" for a missing cell.
+
+    Raises InputError as `damage_named`.
+    """
+    with (
+        damage_named(path, remedy),
+        path.open(newline="", encoding="utf-8", errors="replace") as text,
+    ):
+        reader = csv.DictReader(text, restval="")
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(f"{path}: column '{missing[0]}' is missing, {remedy}")
+        return list(reader)
 
 
 def read_arrays(path: Path, remedy: str, missing: str = "") -> dict[str, NDArray[Any]]:

@@ -1,7 +1,6 @@
 """What an audit leaves in its folder: audit.json, findings.csv, slices.csv, examples.npz."""
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import covjax
 from covjax.audit.finding import Finding
 from covjax.audit.measure import Measured
 from covjax.data.sources.source import Slice
-from covjax.files import encode_table, write_together
+from covjax.files import encode_json, encode_table, write_together
 
 LONGEST = 320  # pixels of a side of a stored picture
 FIRST = 20  # ids named in audit.json; findings.csv names all
@@ -51,7 +50,7 @@ def write_audit(
             for f in findings
         ],
     }  # fmt: skip
-    files["audit.json"] = json.dumps(value, indent=1, allow_nan=False).encode()
+    files["audit.json"] = encode_json(value)
     write_together({folder / name: content for name, content in files.items()})
 
 

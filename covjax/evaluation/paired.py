@@ -1,6 +1,5 @@
 """Differences between the scores of runs on the same slices, with tests."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,11 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from covjax.errors import InputError
+from covjax.files import read_arrays, read_rows
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test
 from covjax.metrics.curves import weighted_areas
 from covjax.metrics.resampling import Statistic, ratio
 from covjax.scores import find
+
+EVALUATE = "run the evaluation again"
 
 
 class Columns(NamedTuple):
@@ -42,8 +43,10 @@ class _Run:
     """What a run says of the slices of a split."""
 
     def __init__(self, folder: Path):
-        self.rows = _read_rows(folder / "per_image.csv")
-        self.arrays = _read_arrays(folder / "rows.npz")
+        rows = read_rows(folder / "per_image.csv", ("id",), EVALUATE)
+        self.rows = {row["id"]: row for row in rows}
+        kept = folder / "rows.npz"
+        self.arrays = read_arrays(kept, EVALUATE) if kept.is_file() else {}
 
     def scored(self, stage: str) -> list[str]:
         """Ids of the slices that a stage was scored on."""
@@ -162,26 +165,3 @@ def _segmenters(runs: tuple[_Run, _Run], ids: list[str], stage: str) -> list[Com
 
         found.insert(0, Compared("dice_infected", pooled, both))
     return found
-
-
-def _read_rows(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of per_image.csv by the ids of their slices."""
-    try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            return {row["id"]: row for row in csv.DictReader(lines)}
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path}: missing or damaged ({error}), run the evaluation again"
-        ) from error
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of rows.npz that hold pixels, and of which slices; none without the file."""
-    if not path.is_file():
-        return {}
-    wanted = ("id", "position", "confusion")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files if name.endswith(wanted)}
-    except (OSError, ValueError, LookupError, EOFError) as error:
-        raise InputError(f"{path}: damaged ({error}), run the evaluation again") from error

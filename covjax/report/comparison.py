@@ -1,6 +1,5 @@
 """The page and the text table that set several runs side by side."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from covjax.files import encode_table
+from covjax.files import encode_json, encode_table
 from covjax.report.charts import bars as charts
 from covjax.report.compared import (
     STORED,
@@ -215,5 +214,5 @@ def _paired_files(
     ]
     return {
         "comparison.csv": encode_table(("run", "reference", *PAIRED, "low", "high"), rows),
-        "comparison.json": json.dumps(value, indent=1, allow_nan=False).encode(),
+        "comparison.json": encode_json(value),
     }

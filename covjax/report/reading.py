@@ -1,6 +1,5 @@
 """Reads result files; every problem with one is an InputError that names the file."""
 
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,6 @@ def read_json(path: Path, remedy: str = EVALUATE) -> dict[str, Any]:
     return files.read_json(path, remedy) if path.is_file() else {}
 
 
-def read_rows(path: Path, columns: Iterable[str], remedy: str = EVALUATE) -> list[dict[str, str]]:
-    """Returns the rows of a CSV file, which must have the given columns, '' for a missing cell."""
-    try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            reader = csv.DictReader(file, restval="")
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(f"{path}: column '{missing[0]}' is missing, {remedy}")
-            return list(reader)
-    except (OSError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}), {remedy}") from error
-
-
 def read_table(
     path: Path, text: Iterable[str], numbers: Iterable[str], remedy: str = EVALUATE
 ) -> Columns | None:
@@ -48,7 +34,7 @@ def read_table(
     numbers = list(numbers)
     if not path.is_file():
         return None
-    rows = read_rows(path, [*text, *numbers], remedy)
+    rows = files.read_rows(path, [*text, *numbers], remedy)
     columns: Columns = {name: np.array([row[name] for row in rows], object) for name in text}
     for name in numbers:
         try:
@@ -68,8 +54,9 @@ def read_arrays(
     """
     if not path.is_file():
         return None
-    with files.damage_named(path, remedy), np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in dimensions}
+    with files.damage_named(path, remedy):
+        found = files.read_arrays(path, remedy)
+        arrays = {name: found[name] for name in dimensions}
     wrong = [name for name, array in arrays.items() if array.ndim != dimensions[name]]
     shapes = {array.shape for array in arrays.values() if array.ndim == 3}
     if wrong or len({len(array) for array in arrays.values()}) != 1 or len(shapes) > 1:

@@ -1,13 +1,13 @@
 """What a workdir holds: its result files, read together."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError
+from covjax.files import damage_named, read_json_lines
 from covjax.report.reading import read_json
 from covjax.report.scores import STAGES
 
@@ -127,22 +127,11 @@ def kept_classes(scored: Mapping[str, Any]) -> list[str]:
 def _read_history(path: Path) -> dict[str, list[dict[str, Any]]]:
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     stages: dict[str, dict[int, dict[str, Any]]] = {}
-    for place, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            # A resumed run repeats the epochs after its checkpoint: the later line is the one that
-            # counts.
+    with damage_named(path, "remove the line"):
+        for row in read_json_lines(path, "remove the line"):
+            # A resumed run repeats the epochs after its checkpoint: the later line counts.
             stages.setdefault(row["stage"], {})[int(row["epoch"])] = row
-        except (ValueError, TypeError, KeyError) as error:
-            if place == len(lines):
-                break  # the run was stopped, or is still going, while this line was written
-            raise InputError(
-                f"{path}: line {place} is not a metrics row, remove the line"
-            ) from error
     return {stage: [rows[epoch] for epoch in sorted(rows)] for stage, rows in stages.items()}
 
 
@@ -163,16 +152,6 @@ def _read_summary(path: Path) -> dict[str, Any]:
                 f"{path}: field '{stage}.scores' is not a table of scores, run the evaluation again"
             )
     return summary
-
-
-from covjax.report.reading import read_arrays, read_table  # noqa: E402,F401
-from covjax.report.text import interval_text, number, options_text, score_text  # noqa: E402,F401
-
-RANKS = ("best", "median", "worst")
-
-
-def primary(results, stage):
-    return next(iter(results.scores.get(stage, {})), None)
 
 
 def _stages(summary: Mapping[str, Any]) -> list[str]:

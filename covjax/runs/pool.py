@@ -66,7 +66,7 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     configs = [load_settings(workdir) for workdir in workdirs]
     splits = [read_splits(workdir / "splits.json") for workdir in workdirs]
     summaries = [_read_summary(workdir, part) for workdir in workdirs]
-    arrays = [read_rows(workdir, part) for workdir in workdirs]
+    arrays = [read_row_arrays(workdir, part) for workdir in workdirs]
     _check_alike(workdirs, configs, splits, summaries)
     _check_apart(workdirs, [content["id"] for content in arrays], part)
     data, outputs = _joined(splits[0], arrays)
@@ -265,7 +265,7 @@ def _read_summary(workdir: Path, part: str) -> dict[str, Any]:
         return {name: summary[name] for name in ("definitions", "options")}
 
 
-def read_rows(workdir: Path, part: str) -> dict[str, np.ndarray]:
+def read_row_arrays(workdir: Path, part: str) -> dict[str, np.ndarray]:
     """Returns the arrays of rows.npz that an evaluation left, see `outputs_from_arrays`."""
     path = workdir / "results" / part / "rows.npz"
     return read_arrays(path, _evaluate_again(workdir, part))

@@ -13,7 +13,7 @@ from covjax.files import read_json_or_empty
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test, per_image_dice, score
 from covjax.metrics.jackknife import limited, t_intervals
 from covjax.metrics.resampling import Statistic, ratio
-from covjax.runs.pool import read_rows
+from covjax.runs.pool import read_row_arrays
 from covjax.settings import RunSettings, flat_fields, settings_dict
 from covjax.study.grid import STAGE, Run, study_of, variant_names
 
@@ -106,7 +106,7 @@ def _read_rows(run: Run) -> tuple[list[str], list[str], np.ndarray]:
     """Returns id, patient and confusion matrix [n, 2, 2], infected or not, of the slices that a run
     was tested on.
     """
-    arrays = read_rows(run.workdir, "test")
+    arrays = read_row_arrays(run.workdir, "test")
     seen = outputs_from_arrays(arrays).get(STAGE)
     if seen is None:  # a fold without infection: there is nothing to segment
         return [], [], np.zeros((0, 2, 2), np.int64)

@@ -7,22 +7,19 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from covjax.files import write_whole
+from covjax.files import read_json_lines, write_whole
 
 
 def rewind(path: Path, stage: str, step: int) -> None:
     """Drops this stage's records after `step`: a resumed run writes them again."""
     if not path.is_file():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # a line cut short by a kill
-        if record["stage"] != stage or record["step"] <= step:
-            kept.append(line)
-    write_whole(path, "".join(kept).encode())
+    kept = [
+        record
+        for record in read_json_lines(path, "remove the line")
+        if record["stage"] != stage or record["step"] <= step
+    ]
+    write_whole(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
 
 class History:

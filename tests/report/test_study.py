@@ -61,7 +61,7 @@ def folder(tmp_path):
     first = tmp_path / "runs" / "paper" / "seed0"
     first.mkdir(parents=True)
     (first / "splits.json").write_text('{"source": "prlab21", "by": "block"}')
-    (first / "metrics.jsonl").write_text('{"stage": "segmenter", "epoch": 1}\n{}')
+    (first / "metrics.jsonl").write_text('{"stage": "segmenter", "epoch": 1}\n{')
     return tmp_path
 
 

@@ -5,7 +5,6 @@ TensorFlow is not needed: pictures are handed over as encoded PNG bytes and read
 """
 
 import contextlib
-import csv
 import fcntl
 import io
 import json
@@ -29,7 +28,7 @@ from covjax.data.settings import DataSettings
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Source
 from covjax.errors import InputError, Interrupted, RunError
-from covjax.files import encode_table, write_whole
+from covjax.files import encode_table, read_json, read_rows, write_whole
 
 KEY = "patients.csv"  # beside the prepared slices: whom pseudonyms stand for
 LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it starts
@@ -103,7 +102,7 @@ def prepare(config: DataSettings) -> Prepared:
 def open_prepared(folder: Path) -> Prepared:
     """Opens a data set that `prepare` finished. Raises InputError if it is missing or damaged."""
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = read_json(folder / "index.json", "build it again")
         records = tfds.builder_from_directory(str(folder / RECORDS)).as_data_source(
             "slices", decoders={name: tfds.decode.SkipDecoding() for name in ("image", "mask")}
         )
@@ -171,8 +170,8 @@ def _build(source: Source, folder: Path, config: DataSettings | None = None) -> 
 def _read_pseudonyms(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as text:
-        return {row["patient"]: row["pseudonym"] for row in csv.DictReader(text)}
+    rows = read_rows(path, ("pseudonym", "patient"), "delete the folder")
+    return {row["patient"]: row["pseudonym"] for row in rows}
 
 
 def _write_missing(shards: Shards, config: DataSettings | None) -> None:

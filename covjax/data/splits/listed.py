@@ -1,7 +1,6 @@
 """Divisions of a data set that were made elsewhere: the splits.json of another run, or a CSV."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,9 @@ import numpy as np
 
 from covjax.data.sources.patients import patient_name
 from covjax.errors import InputError
+from covjax.files import damage_named, read_json
+
+REMEDY = "name a splits.json or a CSV in split.path"
 
 
 def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> tuple[np.ndarray, str]:
@@ -21,18 +23,11 @@ def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> tuple[np.ndarra
     in a column part. Patients may be listed by name where the data hold pseudonyms. Raises
     InputError naming what is not in the data.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        listed = (
-            _from_json(text, parts) if path.suffix.lower() == ".json" else _from_csv(text, parts)
-        )
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
-        raise InputError(
-            f"split.path: {path} cannot be read ({error}), name a splits.json or a CSV"
-        ) from None
-    key, part_of, rule = listed
+    with damage_named(path, REMEDY):
+        if path.suffix.lower() == ".json":
+            key, part_of, rule = _from_json(read_json(path, REMEDY), parts)
+        else:
+            key, part_of, rule = _from_csv(path, parts)
     names = data.ids if key == "id" else data.patients
     known = set(names)
     if key == "patient":
@@ -50,19 +45,19 @@ def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> tuple[np.ndarra
     return np.array([part_of.get(name, -1) for name in names]), rule
 
 
-def _from_json(text: str, parts: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
-    splits = json.loads(text)
+def _from_json(splits: dict[str, Any], parts: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
     found = {name: k for k, part in enumerate(parts) for name in splits[part]}
     return "id", found, str(splits.get("listed_by") or splits.get("by") or "")
 
 
-def _from_csv(text: str, parts: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
-    reader = csv.DictReader(text.splitlines())
+def _from_csv(path: Path, parts: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
+    reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
     columns = [name.strip().lower() for name in reader.fieldnames or ()]
     key = next((name for name in ("patient", "id") if name in columns), None)
     if key is None or "part" not in columns:
         raise InputError(
-            "needs the columns part and patient or id, name them so and separate them by commas"
+            f"{path}: needs the columns part and patient or id, name them so and separate them by "
+            "commas"
         )
     found: dict[str, int] = {}
     for raw in reader:
@@ -70,10 +65,11 @@ def _from_csv(text: str, parts: Sequence[str]) -> tuple[str, Mapping[str, int], 
         row[key] = patient_name(row[key]) if key == "patient" else row[key]
         if row["part"] not in parts:
             raise InputError(
-                f"line {reader.line_num}: part '{row['part']}', use {', '.join(parts)}"
+                f"{path}: line {reader.line_num}: part '{row['part']}', use {', '.join(parts)}"
             )
         if found.setdefault(row[key], parts.index(row["part"])) != parts.index(row["part"]):
             raise InputError(
-                f"line {reader.line_num} puts {row[key]} into another part than before, keep one"
+                f"{path}: line {reader.line_num} puts {row[key]} into another part than before, "
+                "keep one"
             )
     return key, found, ""

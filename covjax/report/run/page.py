@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from covjax.files import read_rows
 from covjax.report.charts.slices import BOTH, PREDICTED, TRUTH
 from covjax.report.page import write_page
-from covjax.report.reading import read_rows, read_table
+from covjax.report.reading import EVALUATE, read_table
 from covjax.report.results import Results, read_results
 from covjax.report.run import classifier, scores, slices, training
 from covjax.report.text import number_text
@@ -58,7 +59,9 @@ def build_report(workdir: Path) -> Path:
             "threshold_text": scores.threshold_text,
             "calibration_notes": scores.calibration_notes,
             "settings": json.dumps(results.config, indent=2, ensure_ascii=False),
-            "left_out": read_rows(left_out, ["file", "reason"]) if left_out.is_file() else [],
+            "left_out": read_rows(left_out, ["file", "reason"], EVALUATE)
+            if left_out.is_file()
+            else [],
             "classes": slices.class_colours(results),
             "outlines": OUTLINES,
             "errors": ERRORS,

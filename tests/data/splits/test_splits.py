@@ -561,7 +561,7 @@ def test_splits_come_from_a_file(tmp_path):
     ):
         by_hand.write_text(text)
         refused(word, d, rule("file", path=by_hand), 0)
-    refused("cannot be read", d, rule("file", path=tmp_path / "none.csv"), 0)
+    refused("none.csv: missing, name", d, rule("file", path=tmp_path / "none.csv"), 0)
     refused("says what is tested", d, rule("file", path=by_hand, folds=2), 0)
 
 
