@@ -48,7 +48,7 @@ def get_config(arguments=""):
     stage.input.enhance = "paper_text" if chosen["input"] == "dwt" else "none"
     if name in WITHOUT_BATCH_NORM and chosen["init"] == "scratch":
         stage.input.normalize = "standardize"
-    side = max(82, getattr(network, "smallest", 1))
+    side = max(82, network.least_side)
     if chosen["init"] == "tl":
         if not hasattr(network, "pretrained_input"):
             raise InputError(

@@ -21,7 +21,7 @@ def test_rows_from_scratch(name, input):
     assert (stage.model.name, stage.input.channels, stage.init.weights) == (name, 1, "none")
     assert stage.input.enhance == ("paper_text" if input == "dwt" else "none")
     assert stage.input.normalize == ("standardize" if name in ("vgg16", "vgg19") else "zero_center")
-    assert min(stage.input.size) == 82 or min(stage.input.size) == model_class(name).smallest > 82
+    assert min(stage.input.size) == 82 or min(stage.input.size) == model_class(name).least_side > 82
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
