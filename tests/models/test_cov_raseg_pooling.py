@@ -30,6 +30,10 @@ COVER = [
     ("max_avg_sum", "haar", "haar", "stochastic"),
     ("mixed", "haar_bands", "haar", "lp"),
 ]
+COVERED = {names[1] for names in COVER}
+for new in [name for name in POOLINGS if name not in COVERED]:
+    smoothing = new if new in SMOOTHINGS else "none"
+    COVER.append((smoothing, new, "nearest", smoothing))
 
 
 def network(smoothing, pooling, unpooling, other, features=4):

@@ -32,10 +32,11 @@ def count(model, size, channels):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "parameters"), [("cov_ctnet", 82, 11_322_762), ("cov_raseg", 304, 373_126)]
+    ("name", "size", "channels", "parameters"),
+    [("cov_ctnet", 82, 1, 11_322_762), ("cov_raseg", 304, 3, 373_126)],
 )
-def test_parameter_counts(name, size, parameters):
-    assert count(create_model(name), (size, size), CHANNELS[name]) == parameters
+def test_parameter_counts(name, size, channels, parameters):
+    assert count(create_model(name), (size, size), channels) == parameters
 
 
 @pytest.mark.parametrize("size", [(37, 52), (82, 82), (156, 156), (304, 304), (16, 16), (33, 200)])
