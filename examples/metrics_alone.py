@@ -29,7 +29,10 @@ def main() -> None:
 
     truth = np.zeros((60, 64, 64), np.int32)
     truth[:, 20:40, 16:32] = 1
-    predicted = np.roll(truth, 2, axis=1)  # two rows too low
+    shifts = random.integers(1, 6, 60)  # rows that each prediction lies too low
+    predicted = np.stack(
+        [np.roll(mask, by, axis=0) for mask, by in zip(truth, shifts, strict=True)]
+    )
     counts = confusion_matrix(truth, predicted, num_classes=2)
     masks = segmentation_scores(counts, ("background", "infected"), patients)
     show("dice_infected", masks["dice_infected"])

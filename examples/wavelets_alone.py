@@ -34,7 +34,9 @@ def main(picture: str) -> None:
     threshold = jnp.float32(1)
     for _ in range(50):  # the threshold is learned by the gradient through both transforms
         threshold -= 0.5 * jax.grad(error)(threshold)
-    print(f"threshold {threshold:.1f}, mean squared error {error(0.0):.0f} -> {error(threshold):.0f}")
+    print(
+        f"threshold {threshold:.1f}, mean squared error {error(0.0):.0f} -> {error(threshold):.0f}"
+    )
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     shown = {"slice": clean, "with noise": noisy, "denoised": denoise(noisy, threshold)}
     for axes, (title, image) in zip(figure.subplots(1, 3), shown.items(), strict=True):
