@@ -9,8 +9,9 @@ from pathlib import Path
 import jax.numpy as jnp
 import train_from_python
 
+from covjax import pooling
 from covjax.framework import train_run
-from covjax.ops import pool, unpool
+from covjax.ops import pool
 from covjax.settings import read_settings
 
 
@@ -24,8 +25,7 @@ def median(x, window, stride, parameters=None, keys=None):
 
 
 pool.KINDS["median"] = pool.Kind(median, "the median of the window")
-nearest = unpool.UNKINDS["nearest"]
-unpool.UNKINDS["nearest"] = nearest._replace(fits=(*nearest.fits, "median"))
+pooling.FITS["nearest"] += ("median",)
 
 
 def main(workdir: Path) -> None:

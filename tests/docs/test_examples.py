@@ -22,7 +22,8 @@ def folder(tmp_path_factory):
 def test_it_runs(name, folder):
     if name == "results_with_pandas":
         pytest.importorskip("pandas", reason="pandas is in the extra docs")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "XDG_CACHE_HOME": str(folder / "cache")}
     command = [sys.executable, ROOT / "examples" / f"{name}.py"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
