@@ -1,6 +1,4 @@
-"""Colours of classes on grey slices: Okabe and Ito's palette, which every common colour vision
-tells apart.
-"""
+"""Colours of classes on grey slices: Okabe and Ito's palette, safe for colour blindness."""
 
 # Vermilion, sky, yellow, green, purple, orange, blue. The first is also that of infection without
 # classes.

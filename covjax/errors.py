@@ -5,21 +5,15 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Input that covjax cannot use: names the file or field, the reason and the remedy, in one
-    line.
-    """
+    """Input that covjax cannot use: one line names it, the reason and the remedy."""
 
     def __init__(self, message: str):
-        """Takes the message; what would break or hide its line (files may be called anything) is
-        escaped.
-        """
+        """Escapes in the message what would break its line: files may have any name."""
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
 
 
 def unknown(what: str, name: object, valid: Iterable[str]) -> InputError:
-    """Returns the error for a name that is not in a table: lists the valid ones and the nearest
-    match.
-    """
+    """Returns the error for a name that is not in a table, with the valid and the nearest ones."""
     names = sorted(valid)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
@@ -27,9 +21,7 @@ def unknown(what: str, name: object, valid: Iterable[str]) -> InputError:
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on (the loss became non-finite, no checkpoint can be read): one line, as
-    InputError.
-    """
+    """A run that cannot continue, as when its loss is not finite: one line, as InputError."""
 
 
 class Interrupted(BaseException):

@@ -1,4 +1,4 @@
-"""Fields of settings: the default, the meaning and the check of each stand beside each other.
+"""Fields of settings: default, meaning and check of each stand together.
 
 A section of a configuration is a frozen dataclass whose fields are declared by `setting` (a value),
 `section` (a section within) or `free` (names that are not known here). `read_section` checks values

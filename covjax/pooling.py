@@ -1,13 +1,13 @@
-"""Pooling and unpooling by name: the research subject of the paper, kept apart from the networks
-that use it.
+"""Pooling and unpooling by name: the research subject of the paper, apart from networks.
 
 Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
 Convolutional Neural Networks", arXiv:2009.08864: average pooling for the homogeneity of regions,
 max pooling for their boundary.
 
-A new pooling is one function and one line in `ops.pool.KINDS`, a new unpooling one in `ops.unpool.UNKINDS`. A
-network takes four fields, `encoder_smoothing`, `encoder_pooling`, `decoder_unpooling`,
-`decoder_smoothing`, checks them by `check_pooling` and calls `Pool` and `Unpool`.
+A new pooling is one function and one line in `ops.pool.KINDS`, a new unpooling one in
+`ops.unpool.UNKINDS`. A network takes four fields, `encoder_smoothing`, `encoder_pooling`,
+`decoder_unpooling`, `decoder_smoothing`, checks them by `check_pooling` and calls `Pool` and
+`Unpool`.
 """
 
 from covjax.nn.pooling import Pool, Unpool

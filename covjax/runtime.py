@@ -1,6 +1,4 @@
-"""What surrounds a run: compilation cache, and facts about machine, versions, memory and compile
-time.
-"""
+"""What surrounds a run: the compilation cache, facts about machine, versions and memory."""
 
 import os
 import platform
@@ -43,8 +41,7 @@ OBJECT_FILES = (b"\x7fELF", bytes.fromhex("cffaedfe"))  # of Linux and macOS
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that the next start of the same run does not compile
-    again.
+    """Keeps compiled programs on disk for the next start of the same run.
 
     Programs for a CPU of more than MAX_KERNELS kernels are not kept: XLA may crash when it reads
     them back.
@@ -67,8 +64,7 @@ def enable_compilation_cache() -> None:
 
 
 def drop_unreadable(cache: Path, checked: set[str]) -> None:
-    """Deletes the programs of a compilation cache that XLA could write but not read; adds what it
-    saw to `checked`.
+    """Deletes cached programs that XLA could write but not read; adds those seen to `checked`.
 
     XLA:CPU (jaxlib 0.10.2) links the kernels of a program that it reads by recursion, on a thread
     whose stack is 2 MB: some 1,000 nested kernels end it with a segmentation fault. Programs just
@@ -86,9 +82,7 @@ def drop_unreadable(cache: Path, checked: set[str]) -> None:
 
 
 def _kernels(entry: bytes) -> int:
-    """Counts the object files in an entry of the cache; a damaged one counts as none, jax replaces
-    it.
-    """
+    """Counts the object files in a cache entry; none in a damaged one, which jax replaces."""
     try:
         # jax packs with zstandard where that is installed, else with zlib.
         zstandard = import_module("zstandard") if entry.startswith(ZSTANDARD) else None
@@ -101,8 +95,7 @@ def _kernels(entry: bytes) -> int:
 
 
 def use_xla_flags(preset: str) -> None:
-    """Adds a preset of XLA_FLAGS to the environment's and says so; jax must not have computed
-    anything yet.
+    """Adds a preset of XLA_FLAGS to the environment's and prints it, before jax computes.
 
     Raises InputError for an unknown preset.
     """
@@ -125,9 +118,7 @@ def count_compile_time() -> None:
 
 
 def compile_seconds() -> float:
-    """Seconds this process has spent compiling or reading compiled programs back, since counting
-    began.
-    """
+    """Returns the seconds spent compiling, or reading compiled programs, since counting began."""
     return _compile_seconds[0]
 
 

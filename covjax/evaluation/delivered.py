@@ -1,5 +1,4 @@
-"""From what a network predicts to the mask that is delivered: the one way of evaluation and
-screening, and its scores.
+"""From a prediction to the delivered mask and its scores, the same in evaluation and screening.
 
 Everything here is computed slice by slice on the host, so that no batch and no number of devices
 makes a difference.
@@ -23,8 +22,7 @@ _TOUCHING = np.ones((3, 3))  # lesions touch by a side or a corner
 def deliver(
     view: View, probability: np.ndarray, min_size: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mask that is delivered for a slice, and the probability of infection, both in the
-    slice's own size.
+    """Returns the delivered mask of a slice and the probability of infection, both in its size.
 
     Probabilities are enlarged first and called after: infected where that is likelier than
     background, or of several classes the likeliest; of a tie the first, background above all. What
@@ -33,10 +31,12 @@ def deliver(
     Args:
       view: what the network saw of the slice.
       probability: of infection float32 [h, w], or of K classes, background first, [h, w, K].
-      min_size: pixels of the slice; smaller components of the mask are dropped (see `remove_small`).
+      min_size: pixels of the slice; smaller components of the mask are dropped (see
+        `remove_small`).
 
     Returns:
-      mask uint8 [H, W] of 0 and 1 (or up to K - 1), probability float32 [H, W] before anything is dropped.
+      mask uint8 [H, W] of 0 and 1 (or up to K - 1), probability float32 [H, W] before anything is
+      dropped.
     """
     if probability.ndim == 2:
         infection = view.back(probability)
@@ -55,8 +55,9 @@ def delivered_rows(
     min_size: int,
     unit: str = "pixels",
 ) -> dict[str, Any]:
-    """Returns the rows of slices in their own size, of the probabilities [n, h, w] or [n, h, w, K]
-    of a batch.
+    """Returns the rows of a batch's slices in their own size, of its probabilities.
+
+    `probability` is [n, h, w], or [n, h, w, K] of K classes.
 
     "confusion" int64 [n, K, K] where the truth is known; of what `keep` names also "predicted" and
     "pixel_probability", lists of [H, W] each; with "surface" the scores of the outlines of the
@@ -87,9 +88,7 @@ def delivered_rows(
 
 
 def confusion_of(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts the pixels of every (true, predicted) pair of classes of a slice, int64 [K, K];
-    ignored ones in none.
-    """
+    """Counts the pixels of every (true, predicted) pair of classes, int64 [K, K], but ignored."""
     true, called = ([mask == k for k in range(classes)] for mask in (truth, predicted))
     return np.array([[np.count_nonzero(a & b) for b in called] for a in true], np.int64)
 
@@ -102,7 +101,8 @@ def lesion_rows(view: View, truth: np.ndarray, size: Shape) -> dict[str, int]:
     each of the network's.
 
     Returns:
-      "lesions" and "lesions_lost": how many, and "unseen": infected pixels outside of what the network sees.
+      "lesions" and "lesions_lost": how many, and "unseen": infected pixels outside of what the
+      network sees.
     """
     sick = infected(truth)
     if not sick.any():

@@ -16,13 +16,12 @@ OUTCOMES = ("tp", "fp", "fn", "tn")
 
 
 def grad_cam(stage: Stage, variables: Any, images: jax.Array, cls: int = 1) -> jax.Array:
-    """Heat maps of the class whose logit is `cls`, float32 [N, H, W] in 0..1, as large as the
-    slices.
+    """Returns heat maps of the class with logit `cls`, float32 [N, H, W] in 0..1.
 
-    The maps of the last convolutional layer are weighted by the mean gradient of the logit over
-    each map, summed, cut at 0, laid bilinearly over the slice where the network saw it, which with
-    enhancement is where the coefficients of the band lie, and divided by their maximum. A slice in
-    which nothing speaks for the class gets 0 everywhere.
+    They are as large as the slices. The maps of the last convolutional layer are weighted by the
+    mean gradient of the logit over each map, summed, cut at 0, laid bilinearly over the slice where
+    the network saw it, which with enhancement is where the coefficients of the band lie, and
+    divided by their maximum. A slice in which nothing speaks for the class gets 0 everywhere.
 
     Args:
       stage: a classifier whose network exposes its "feature_map" (see covjax.models).
@@ -62,9 +61,7 @@ def grad_cam(stage: Stage, variables: Any, images: jax.Array, cls: int = 1) -> j
 
 
 def _over_slices(heat: jax.Array, config: InputSettings, shape: tuple[int, int]) -> jax.Array:
-    """Reads maps [N, h, w], which span a network's input, at the pixels of slices of `shape`; ends
-    go on beyond.
-    """
+    """Reads maps [N, h, w], which span a network's input, at the pixels of slices of `shape`."""
     x = heat[..., None]
     for k, of_input in enumerate(places_of(config.enhance, shape, config.size)):
         cells = of_input.of(resized_places(config.size[k], heat.shape[k + 1]))
@@ -75,8 +72,7 @@ def _over_slices(heat: jax.Array, config: InputSettings, shape: tuple[int, int])
 def most_confident(
     label: np.ndarray, log_odds: np.ndarray, called: np.ndarray, each: int = 4
 ) -> np.ndarray:
-    """Returns positions of the most confident calls: up to `each` of tp, fp, fn and tn, in this
-    order.
+    """Returns positions of up to `each` most confident calls of tp, fp, fn and tn, in this order.
 
     Args:
       label: [N] of 0 and 1.

@@ -29,9 +29,7 @@ PLAIN = Options()
 
 
 def make_options(tta: Sequence[str] = (), min_size: int = 0) -> Options:
-    """Checks options as the flags give them. Raises InputError for an unknown name or a negative
-    size.
-    """
+    """Checks options as the flags give them. Raises InputError for those that do not exist."""
     for name in tta:
         if name not in TTA:
             raise unknown("--tta", name, TTA)

@@ -32,7 +32,7 @@ COLUMNS = {
 
 
 class Compared(NamedTuple):
-    """A score of two runs, the first run's slices before the second's, as `paired_test` needs it."""
+    """A score of two runs, the first one's slices before the second's, see `paired_test`."""
 
     name: str  # in the registry of scores
     statistic: Statistic

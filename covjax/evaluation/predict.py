@@ -32,8 +32,9 @@ class NotFinite(RunError):
         self.stage = stage
         self.position = position
         super().__init__(
-            f"{name or f'slice {position}'}: what the {stage} returns is NaN or infinite, so nothing is called; its "
-            "weights are damaged or diverged, train it anew (with a lower optimizer.learning_rate, or dtype=float32)"
+            f"{name or f'slice {position}'}: what the {stage} returns is NaN or infinite, so "
+            "nothing is called; its weights are damaged or diverged, train it anew (with a lower "
+            "optimizer.learning_rate, or dtype=float32)"
         )
 
     def of(self, name: str) -> "NotFinite":
@@ -44,8 +45,7 @@ class NotFinite(RunError):
 def make_predictor(
     stage: Stage, keep: Sequence[str] = (), options: Options = PLAIN, unit: str = "pixels"
 ) -> Callable[..., Iterator[Rows]]:
-    """Returns predict(variables, batches, keep=keep), which yields the rows of every batch without
-    its padding.
+    """Returns predict(variables, batches, keep=keep), which yields each batch's rows unpadded.
 
     Rows are per-slice arrays: "loss", "weight" and what the task says ("confusion"; or "log_odds"
     and "probability" of infection, float64 and calibrated), a classifier's penultimate "features"
@@ -107,8 +107,8 @@ def _natives(batch: Batch) -> list[Native]:
 
 
 def _rows(
-    variables: Any, batch: dict[str, jax.Array], *, stage: Stage, features: bool, tta: tuple[str, ...],
-    probabilities: bool,
+    variables: Any, batch: dict[str, jax.Array], *,
+    stage: Stage, features: bool, tta: tuple[str, ...], probabilities: bool,
 ) -> dict[str, jax.Array]:  # fmt: skip
     images = batch["image"]
     outputs = (
@@ -127,8 +127,7 @@ def _rows(
 
 
 def _calibrated(stage: Stage, rows: Rows, tta: tuple[str, ...]) -> Rows:
-    """Returns the log-odds and the probability of infection, float64 [n], with the stage's
-    temperature.
+    """Returns log-odds, calibrated, and probability of infection, float64 [n] each.
 
     Of several views each was calibrated before they were averaged.
     """

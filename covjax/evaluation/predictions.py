@@ -21,8 +21,7 @@ Save = Callable[[Sequence[str], Rows], None]
 def saved_predictions(
     folder: Path, form: str | None, several: bool = False
 ) -> Iterator[Save | None]:
-    """Yields save(ids, rows), which writes a file per slice; at the end they are what `folder`
-    holds.
+    """Yields save(ids, rows), which writes a file per slice; in the end `folder` holds these only.
 
     "png" is the mask, see `mask_picture`; "npz" holds it as "mask" uint8 [H, W] of 0 and 1 (or
     more, with `several` classes), and "probability" of infection, of any class, float32 [H, W]
@@ -54,9 +53,7 @@ def _write(folder: Path, ids: Sequence[str], rows: Rows, form: str, several: boo
 
 
 def mask_picture(mask: np.ndarray, several: bool) -> Image.Image:
-    """Returns a mask uint8 [H, W] as a picture: 0 and 255; with `several` classes their numbers,
-    shown in colours.
-    """
+    """Returns a mask uint8 [H, W] as a picture: 0 and 255, or the numbers of classes in colours."""
     if not several:
         return Image.fromarray(mask * 255)
     picture = Image.fromarray(mask)
@@ -65,8 +62,9 @@ def mask_picture(mask: np.ndarray, several: bool) -> Image.Image:
 
 
 def file_of(folder: Path, slice_id: str, suffix: str) -> Path:
-    """Returns the file of a slice: its id, in which "/" separates folders. Raises InputError if it
-    leads elsewhere.
+    """Returns the file of a slice: its id, in which "/" separates folders.
+
+    Raises InputError if it leads out of the folder.
     """
     parts = slice_id.split("/")
     if (

@@ -87,9 +87,7 @@ def per_image_columns(
 
 
 def true_shares(data: Prepared, indices: np.ndarray) -> np.ndarray:
-    """Returns the infected share of the pixels that count of each slice; NaN where it has no
-    mask.
-    """
+    """Returns the infected share of each slice's counted pixels; NaN where it has no mask."""
     counted = data.counted_pixels[indices]
     known = data.has_mask[indices] & (counted > 0)
     return np.where(known, data.infected_pixels[indices] / np.maximum(counted, 1), np.nan)

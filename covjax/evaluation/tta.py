@@ -18,17 +18,17 @@ FLIPS = ((False, False), (True, False), (False, True), (True, True))  # along he
 def averaged_outputs(
     stage: Stage, variables: Any, images: jax.Array, tta: tuple[str, ...]
 ) -> dict[str, jax.Array]:
-    """Runs the network on every view of slices [N, H, W] in 0..255 that `tta` names (see
-    `options.TTA`).
+    """Runs the network on every view of slices [N, H, W] in 0..255 that `tta` names.
 
-    A slice is mirrored before enhancement, as in training; its size is changed where the
-    enhancement leaves it. What comes out is mirrored back exactly and, for masks, brought back to
-    the network's size bilinearly.
+    Views are those of `options.TTA`. A slice is mirrored before enhancement, as in training; its
+    size is changed where the enhancement leaves it. What comes out is mirrored back exactly and,
+    for masks, brought back to the network's size bilinearly.
 
     Returns:
-      "logits" [N, K] or [N, h, w, K]: logarithms of the class probabilities averaged over the views in float32, so
-      that their softmax is that average; each view's are calibrated before, softmax(logits / temperature of `stage`);
-      and "features" [N, D], averaged, if the network exposes them.
+      "logits" [N, K] or [N, h, w, K]: logarithms of the class probabilities averaged over the views
+      in float32, so that their softmax is that average; each view's are calibrated before,
+      softmax(logits / temperature of `stage`); and "features" [N, D], averaged, if the network
+      exposes them.
     """
     scales = SCALES if "scales" in tta else (1.0,)
     flips = jnp.array(FLIPS if "flips" in tta else FLIPS[:1])
@@ -57,8 +57,9 @@ def check_tta(config: RunSettings, tta: tuple[str, ...]) -> None:
         size = _scaled(stage.input.size, min(SCALES))
         if min(size) < least:
             raise InputError(
-                f"--tta: scales shows the {name} its input at {min(SCALES)} times its size, {size[0]}x{size[1]} "
-                f"pixels, but {stage.model.name} takes {least} or more; use --tta=flips or leave the flag out"
+                f"--tta: scales shows the {name} its input at {min(SCALES)} times its size, "
+                f"{size[0]}x{size[1]} pixels, but {stage.model.name} takes {least} or more; use "
+                "--tta=flips or leave the flag out"
             )
 
 
@@ -70,9 +71,7 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
 def _at_scale(
     stage: Stage, variables: Any, images: jax.Array, scale: float
 ) -> dict[str, jax.Array]:
-    """Returns probability and features of one view, a mask's probability at the network's usual
-    size.
-    """
+    """Returns probability and features of one view, masks at the network's usual size."""
     size = stage.config.input.size
     outputs = stage.outputs(variables, images, _scaled(size, scale))
     probability = jax.nn.softmax(
@@ -90,8 +89,6 @@ def _mirrored(outputs: dict[str, jax.Array], flip: jax.Array) -> dict[str, jax.A
 
 
 def _flip(x: jax.Array, flip: jax.Array) -> jax.Array:
-    """Mirrors [N, H, W, ...] along height and width where `flip` bool [2] says so; its own
-    inverse.
-    """
+    """Mirrors [N, H, W, ...] along height and width where `flip` bool [2] is true."""
     x = jnp.where(flip[0], x[:, ::-1], x)
     return jnp.where(flip[1], x[:, :, ::-1], x)

@@ -56,7 +56,7 @@ def audit_table(folder: Path) -> str:
 
 
 def build_audit_page(folder: Path) -> Path:
-    """Writes FOLDER/index.html, self-contained, its figures beside it; returns the page's path.
+    """Writes FOLDER/index.html, self-contained, and its figures; returns the page's path.
 
     Raises InputError if the folder holds no audit or a damaged file.
     """

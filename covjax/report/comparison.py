@@ -104,7 +104,7 @@ def build_comparison(
             "compared": stages,
             "paired": paired,
         },
-        beside=_paired_files(runs, split, paired),
+        further=_paired_files(runs, split, paired),
     )
 
 

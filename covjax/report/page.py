@@ -103,11 +103,11 @@ def write_page(
     template: str,
     figures: Mapping[str, Figures],
     values: Mapping[str, object],
-    beside: Mapping[str, bytes] | None = None,
+    further: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Writes FOLDER/index.html and the files of all figures; returns the page's path.
 
-    Everything is made and written beside the previous page before any of it is replaced, so a
+    Everything is written before any of the previous page is replaced, so a
     failure leaves that one as it was.
 
     Args:
@@ -115,7 +115,7 @@ def write_page(
       template: a file of templates/.
       figures: the figures of each section, by the name that the template knows it by.
       values: what else the template shows.
-      beside: further files, written together with them.
+      further: other files, written together with them.
     """
     drawn = {
         section: {
@@ -123,7 +123,7 @@ def write_page(
         }
         for section, groups in figures.items()
     }
-    files = dict(beside or {})
+    files = dict(further or {})
     every = [group for groups in drawn.values() for group in groups.values()]
     for picture in itertools.chain.from_iterable(every):
         rows = list(zip(*picture.numbers.values(), strict=True))

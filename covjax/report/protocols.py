@@ -1,4 +1,4 @@
-"""The page and the text table of the paper's protocol beside honest ones."""
+"""The page and the text table that compare the paper's protocol with honest ones."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def protocols_table(folder: Path) -> str:
 
 
 def build_protocols_page(folder: Path) -> Path:
-    """Writes FOLDER/index.html from protocols.json, its figure beside it; returns the page's path.
+    """Writes FOLDER/index.html from protocols.json, and its figure; returns the page's path.
 
     Raises InputError if the folder holds no comparison of protocols or a damaged one.
     """

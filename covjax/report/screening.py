@@ -131,9 +131,11 @@ def _shown(
     """Returns what a page shows of a slice: its picture, and its values as cells and as text."""
     name = Path(one["id"]).name
     cells = [measured_text(one[column], column) for column in columns]
-    told = [f"{title}: {cell}" for title, cell in zip(columns.values(), cells, strict=True) if cell]
+    texts = [
+        f"{title}: {cell}" for title, cell in zip(columns.values(), cells, strict=True) if cell
+    ]
     link = _link(screening.output / "overlays" / f"{one['id']}.png", folder)
-    text = "; ".join([f"slice {name}", *told])
+    text = "; ".join([f"slice {name}", *texts])
     return {"name": name, "src": link, "text": text, "cells": cells}
 
 

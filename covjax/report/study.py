@@ -42,7 +42,7 @@ def build_study_page(folder: Path) -> Path:
             "stage": STAGE,
             "scores": STUDY,
         },
-        beside={"table.md": markdown(study), "table.csv": csv_table(study)},
+        further={"table.md": markdown(study), "table.csv": csv_table(study)},
     )
 
 

@@ -178,7 +178,7 @@ def _with_interval(text: str, score: Score) -> str:
 
 
 def csv_table(study: Study) -> bytes:
-    """Returns the table of a study as CSV, every number in a column of its own."""
+    """Returns the table of a study as CSV, a column for every number."""
     rows = []
     for variant in study.variants:
         row: dict[str, Any] = {"variant": variant.name}

@@ -1,6 +1,4 @@
-"""Audits a data source as a configuration would use it, or the data of a run as its splits.json
-divides them.
-"""
+"""Audits a data source as a configuration would divide it, or a run's data as it is divided."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +17,7 @@ from covjax.settings import RunSettings, load_settings
 
 
 def audit_source(config: RunSettings, output: Path) -> bool:
-    """Audits the source of `config`, divided as train.py would divide it; writes the audit into
-    `output`.
+    """Audits the source of `config`, divided as train.py would divide it, into `output`.
 
     Returns whether something serious was found. Raises InputError for a configuration or a source
     that cannot be used, and for an output folder that holds something else.
@@ -81,11 +78,11 @@ def _as_prepared(m: Measured) -> Prepared:
 
 
 def _audit(output: Path, m: Measured, splits: dict[str, Any], load: Any) -> bool:
-    part = {name: part for part in PARTS for name in splits.get(part, ())}
-    parts = np.array([part.get(name, "") for name in m.ids])
-    findings: list[Finding] = find(m, parts)
-    told = {key: splits[key] for key in ("by", "seed", "problem") if key in splits}
-    write_audit(output, m, findings, parts, told, load)
+    split_of = {name: split for split in PARTS for name in splits.get(split, ())}
+    split = np.array([split_of.get(name, "") for name in m.ids])
+    findings: list[Finding] = find(m, split)
+    how = {key: splits[key] for key in ("by", "seed", "problem") if key in splits}
+    write_audit(output, m, findings, split, how, load)
     return any(finding.severity == "serious" for finding in findings)
 
 

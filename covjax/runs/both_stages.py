@@ -1,4 +1,4 @@
-"""Two stages together: a slice that stage 1 misses is lesion missed, a false alarm lesion made up."""
+"""Two stages together: lesions that stage 1 misses are missed, its false alarms are invented."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -66,8 +66,9 @@ def framework_output(
     segmented: StageOutput | None,
     segment: Callable[[SliceReader], np.ndarray],
 ) -> StageOutput:
-    """Returns "confusion" [N, 2, 2] of all slices, infected or not, when only those called are
-    segmented.
+    """Returns "confusion" [N, 2, 2] of all slices when only those called are segmented.
+
+    Classes are infected or not.
 
     Args:
       called: bool [N], which slices stage 1 called infected; only those go through stage 2.

@@ -88,8 +88,9 @@ def noted(stage: Stage, tta: Sequence[str]) -> Stage:
     if not (tta and is_asked(stage.config)):
         return stage
     note = (
-        f"Temperature and threshold were fitted without --tta={','.join(tta)}: averaged probabilities are less sure; "
-        "sensitivity and specificity may differ from those that the threshold was chosen for."
+        f"Temperature and threshold were fitted without --tta={','.join(tta)}: averaged "
+        "probabilities are less sure; sensitivity and specificity may differ from those that the "
+        "threshold was chosen for."
     )
     return replace(
         stage, calibration=stage.calibration._replace(notes=(*stage.calibration.notes, note))
@@ -122,11 +123,12 @@ def _notes(found: dict[str, Any]) -> tuple[str, ...]:
     notes = []
     if found.get("separable"):
         notes.append(
-            f"The classifier calls all {found['n']} slices of the val part right, so they do not say how sure it may "
-            "be: its temperature was left at 1."
+            f"The classifier calls all {found['n']} slices of the val part right, so they do not "
+            "say how sure it may be: its temperature was left at 1."
         )
     if threshold_from_json(found) == np.inf:
         notes.append(
-            f"No slice is called infected: on the val part nothing but calling none fulfils {found['threshold_rule']}."
+            "No slice is called infected: on the val part nothing but calling none fulfils "
+            f"{found['threshold_rule']}."
         )
     return tuple(notes)

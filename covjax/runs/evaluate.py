@@ -34,7 +34,7 @@ from covjax.runs.both_stages import (
     two_stages,
 )
 from covjax.runs.calibrate import noted
-from covjax.runs.slices import open_run_data, part_reader, with_crops
+from covjax.runs.slices import open_run_data, split_reader, with_crops
 from covjax.runs.trained import load_trained
 from covjax.settings import load_settings
 from covjax.stages import task_of
@@ -56,14 +56,14 @@ class Evaluation:
 
 
 def evaluate_run(
-    workdir: Path, part: str = "test", batch_size: int | None = None, *,
+    workdir: Path, split: str = "test", batch_size: int | None = None, *,
     options: Options = PLAIN, save_predictions: str | None = None, explain: bool = False,
 ) -> None:  # fmt: skip
     """Evaluates a trained run in batches, and writes results/SPLIT/ when all is computed.
 
     Args:
       workdir: of the run.
-      part: train, val or test.
+      split: train, val or test.
       batch_size: slices per batch, over all devices; None for that of the training.
       options: test-time augmentation and post-processing.
       save_predictions: "png" or "npz", to write the predicted masks to results/SPLIT/predictions/.
@@ -74,15 +74,15 @@ def evaluate_run(
         is about.
       RunError: a stage was not trained.
     """
-    if part not in PARTS:
-        raise InputError(f"--split: '{part}' is unknown, use one of {', '.join(PARTS)}")
+    if split not in PARTS:
+        raise InputError(f"--split: '{split}' is unknown, use one of {', '.join(PARTS)}")
     config = load_settings(workdir)
     check_asked(config.stages, options, save_predictions, explain)
     check_tta(config, options.tta)
     splits = read_splits(workdir / "splits.json")
     data = open_run_data(config, splits)
-    folder = workdir / "results" / part
-    indices = part_indices(data, splits, part)
+    folder = workdir / "results" / split
+    indices = part_indices(data, splits, split)
     data = with_crops(config, data, indices.tolist())
     several = len(class_names(config.data.classes)) > 2
     found = Evaluation()
@@ -98,19 +98,19 @@ def evaluate_run(
             found.runners[name] = Runner(stage, variables, size, options, data.unit, save, saved)
             if _nothing_infected(stage, data, indices, splits):
                 message = "the %s part of fold %d has no infected slice to segment"
-                logging.warning(message, part, splits["fold"])
+                logging.warning(message, split, splits["fold"])
                 continue
             native = stage.task.predicts_masks
-            reader = part_reader(name, config, data, splits, part, cache=False, native=native)
+            reader = split_reader(name, config, data, splits, split, cache=False, native=native)
             _evaluate_stage(found, name, reader, explain)
         pair = two_stages(found.stages)
         if pair is not None:
-            reader = part_reader(
+            reader = split_reader(
                 pair.segmenting,
                 config,
                 data,
                 splits,
-                part,
+                split,
                 cache=False,
                 selection="all",
                 native=True,
@@ -118,7 +118,7 @@ def evaluate_run(
             found.outputs[FRAMEWORK] = _framework(found, pair, reader)
         found.arrays["rows"] = outputs_to_arrays(found.outputs, data, indices)
         evaluated = evaluate_outputs(found.stages, found.outputs, data)
-        write_results(folder, part, data, indices, evaluated, found.arrays, options.in_force())
+        write_results(folder, split, data, indices, evaluated, found.arrays, options.in_force())
     for name, seconds in found.seconds.items():
         record_timing(workdir, name, {"slices_per_second_eval": round(1 / seconds, 3)})
 

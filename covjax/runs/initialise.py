@@ -1,5 +1,6 @@
-"""What the training of a stage starts from, if asked: published weights or an earlier run's, read
-before it writes.
+"""What the training of a stage starts from, if asked: published weights or an earlier run.
+
+It is read before the run writes anything.
 """
 
 from pathlib import Path
@@ -25,8 +26,8 @@ from covjax.training.checkpoint import digest
 LISTED = 8  # names in one line
 # by which a record tells its weights: of a file, of a checkpoint's arrays
 IDENTITY = ("sha256", "digest")
-# of input: what must be as in the run that is gone on from
-SEEN_ALIKE = ("enhance", "gain", "channels", "normalize")
+# of input: what must be as in the run that a stage is initialised from
+SAME_INPUT = ("enhance", "gain", "channels", "normalize")
 
 
 class Start(NamedTuple):
@@ -44,8 +45,7 @@ def init_path(name: str, workdir: Path) -> Path:
 def find_start(
     name: str, config: RunSettings, splits: dict[str, Any], workdir: Path
 ) -> Start | None:
-    """Returns what a stage starts from, or None for fresh variables and where a checkpoint to go on
-    from exists.
+    """Returns what a stage starts from; None for fresh variables, or where it has a checkpoint.
 
     Raises InputError for weights that cannot be used or are not those that this run began with.
     """
@@ -62,10 +62,8 @@ def find_start(
     return start
 
 
-def told(name: str, record: dict[str, Any], normalize: str) -> str:
-    """Says in one line what a stage starts from, and if its input is not what the weights
-    expect.
-    """
+def start_text(name: str, record: dict[str, Any], normalize: str) -> str:
+    """Says in one line what a stage starts from, and whether its input is what weights expect."""
     kept = [*record["fresh"], *record["skipped"], *record["replaced"]]
     listed = ", ".join(ascii(entry)[1:-1] for entry in kept[:LISTED]) or "nothing"
     more = (
@@ -96,12 +94,11 @@ def _of_weights(name: str, config: RunSettings) -> Start:
 
 
 def _recognised_by(stage: StageSettings) -> dict[str, Any]:
-    return to_dict(stage.model) | {field: getattr(stage.input, field) for field in SEEN_ALIKE}
+    return to_dict(stage.model) | {field: getattr(stage.input, field) for field in SAME_INPUT}
 
 
 def _of_run(name: str, config: RunSettings, folder: Path) -> Start:
-    """Takes what the best checkpoint of an earlier run holds; only the layers of another number of
-    classes start anew.
+    """Takes the best checkpoint of an earlier run; only layers of other classes start anew.
 
     Raises InputError for a run of another network, or that saw its slices in another way.
     """
@@ -112,10 +109,10 @@ def _of_run(name: str, config: RunSettings, folder: Path) -> Start:
     theirs = _recognised_by(earlier.stages[name])
     for field in [*theirs, *ours]:
         if ours.get(field) != theirs.get(field):
-            section = "input" if field in SEEN_ALIKE else "model"
+            section = "input" if field in SAME_INPUT else "model"
             raise InputError(
-                f"{name}.{section}.{field}: {ours.get(field)}, but {folder} was trained with {theirs.get(field)}, "
-                f"set it to that or name another init.run"
+                f"{name}.{section}.{field}: {ours.get(field)}, but {folder} was trained with "
+                f"{theirs.get(field)}, set it to that or name another init.run"
             )
     _, learned = load_trained(name, earlier, folder, calibrated=False)
     learned: dict[tuple[str, ...], Any] = flatten_dict(jax.device_get(learned))
@@ -140,8 +137,7 @@ def _of_run(name: str, config: RunSettings, folder: Path) -> Start:
 
 
 def _check_unseen(name: str, splits: dict[str, Any], folder: Path) -> None:
-    """Raises InputError if the earlier run learned from what this one will be judged on, warns if
-    it may have.
+    """Refuses an earlier run that learned from this one's val or test slices; warns if it may have.
 
     Slices are known by what their files hold, wherever these lie, whatever they are called and
     however they are read.
@@ -149,26 +145,29 @@ def _check_unseen(name: str, splits: dict[str, Any], folder: Path) -> None:
     earlier = read_splits(folder / "splits.json")
     if "origins" not in earlier:
         raise InputError(
-            f"{name}.init.run: {folder} does not say what it learned from, train it again or name another"
+            f"{name}.init.run: {folder} does not say what it learned from, train it again or name "
+            "another"
         )
     learned = _learned(
-        *({part: set(one["origins"][part]) for part in PARTS} for one in (earlier, splits))
+        *({split: set(one["origins"][split]) for split in PARTS} for one in (earlier, splits))
     )
     if learned:
         pairs = [
             pair
-            for part in PARTS[1:]
-            for pair in zip(splits[part], splits["origins"][part], strict=True)
+            for split in PARTS[1:]
+            for pair in zip(splits[split], splits["origins"][split], strict=True)
         ]
         named = sorted(slice_id for slice_id, origin in pairs if origin in learned)
         raise InputError(
-            f"{name}.init.run: {folder} learned from {len(named)} slices of this run's val and test parts, first "
-            f"{named[0]}; split as it did (split.by=file, split.path={folder / 'splits.json'}) or name another run"
+            f"{name}.init.run: {folder} learned from {len(named)} slices of this run's val and "
+            f"test parts, first {named[0]}; split as it did (split.by=file, "
+            f"split.path={folder / 'splits.json'}) or name another run"
         )
-    alike = _learned(*({part: set(one[part]) for part in PARTS} for one in (earlier, splits)))
+    alike = _learned(*({split: set(one[split]) for split in PARTS} for one in (earlier, splits)))
     if alike and earlier["source"] == splits["source"]:
         logging.warning(
-            "%s.init.run: %d slices of the val and test parts have names that %s learned from; if they are the same "
+            "%s.init.run: %d slices of the val and test parts have names that %s learned from; if "
+            "they are the same "
             "slices, scores will be optimistic", name, len(alike), folder,
         )  # fmt: skip
 
@@ -189,9 +188,7 @@ def _begun(name: str, workdir: Path) -> bool:
 
 
 def _check_same(path: Path, record: dict[str, Any], weights: str) -> None:
-    """A run that was stopped before its first checkpoint starts again, and must do so from the same
-    weights.
-    """
+    """Refuses other weights than those that a run began with, before its first checkpoint."""
     if not path.is_file():
         return
     remedy = "use another --workdir"

@@ -1,6 +1,4 @@
-"""What the values of a run's slices were before they became 0..255, recorded beside it and asked in
-use.
-"""
+"""What the values of a run's slices were before they became 0..255: intensity.json."""
 
 from pathlib import Path
 
@@ -11,9 +9,7 @@ from covjax.settings import RunSettings
 
 
 def record_intensity(config: RunSettings, data: Prepared, workdir: Path) -> None:
-    """Writes intensity.json: what the slices held (8bit, hu or both), and the centre and width of
-    the window for HU.
-    """
+    """Writes what the slices held (8bit, hu or both) and the window for HU, centre and width."""
     window = list(parse_window(config.data.window)) if "hu" in data.values else None
     write_json(workdir / "intensity.json", {"values": sorted(data.values), "window": window})
 

@@ -49,9 +49,8 @@ from covjax.stages.stage import Calibration, make_stage
 MAY_DIFFER = ("split.fold", "data.path", "data.prepared_dir", "data.cache", "xla_flags")
 
 
-def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> None:
-    """Scores the slices of one part of several evaluated runs as one, and writes
-    OUTPUT/results/PART/.
+def pool_runs(workdirs: Sequence[Path], output: Path, split: str = "test") -> None:
+    """Scores one split of several evaluated runs as one, and writes OUTPUT/results/SPLIT/.
 
     Confusion matrices and probabilities are put together; no score of a fold enters. Nothing is
     computed again.
@@ -65,10 +64,10 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
     check_new_folder(output)
     configs = [load_settings(workdir) for workdir in workdirs]
     splits = [read_splits(workdir / "splits.json") for workdir in workdirs]
-    summaries = [_read_summary(workdir, part) for workdir in workdirs]
-    arrays = [read_row_arrays(workdir, part) for workdir in workdirs]
+    summaries = [_read_summary(workdir, split) for workdir in workdirs]
+    arrays = [read_row_arrays(workdir, split) for workdir in workdirs]
     _check_alike(workdirs, configs, splits, summaries)
-    _check_apart(workdirs, [content["id"] for content in arrays], part)
+    _check_apart(workdirs, [content["id"] for content in arrays], split)
     data, outputs = _joined(splits[0], arrays)
     config = configs[0]
     stages = {
@@ -88,15 +87,15 @@ def pool_runs(workdirs: Sequence[Path], output: Path, part: str = "test") -> Non
         outputs[name] for name in outputs if name in stages and stages[name].task.predicts_masks
     ]
     if segmented:
-        pooled |= _examples(workdirs, part, segmented[0])
+        pooled |= _examples(workdirs, split, segmented[0])
     options = summaries[0]["options"] | {"pooled_runs": len(workdirs)} | _folds(splits)
     with new_folder(output) as partial:
         write_settings(partial / "config.json", configs[0])
-        write_json(partial / "splits.json", _pooled_splits(splits[0], data, part))
+        write_json(partial / "splits.json", _pooled_splits(splits[0], data, split))
         if (workdirs[0] / LEFT_OUT).is_file():
             shutil.copy(workdirs[0] / LEFT_OUT, partial)
         evaluated = evaluate_outputs(stages, outputs, data)
-        write_results(partial / "results" / part, part, data, indices, evaluated, pooled, options)
+        write_results(partial / "results" / split, split, data, indices, evaluated, pooled, options)
 
 
 def _check_alike(
@@ -124,27 +123,27 @@ def _check_alike(
             )
         if summary["options"] != summaries[0]["options"]:
             raise InputError(
-                f"{workdir}: evaluated with other options than {workdirs[0]} ({json.dumps(summary['options'])} and "
-                f"{json.dumps(summaries[0]['options'])}), evaluate both alike"
+                f"{workdir}: evaluated with other options than {workdirs[0]} "
+                f"({json.dumps(summary['options'])} and {json.dumps(summaries[0]['options'])}), "
+                "evaluate both alike"
             )
 
 
-def _check_apart(workdirs: Sequence[Path], ids: Sequence[np.ndarray], part: str) -> None:
+def _check_apart(workdirs: Sequence[Path], ids: Sequence[np.ndarray], split: str) -> None:
     for (a, one), (b, other) in combinations(enumerate(ids), 2):
         shared = set(one.tolist()) & set(other.tolist())
         if shared:
             raise InputError(
-                f"{workdirs[b]}: {len(shared)} slices, first {min(shared)}, are in the {part} part of {workdirs[a]} "
-                "too, pool the folds of one cross-validation (split.folds, split.fold)"
+                f"{workdirs[b]}: {len(shared)} slices, first {min(shared)}, are in the {split} part "
+                f"of {workdirs[a]} too, pool the folds of one cross-validation (split.folds, "
+                "split.fold)"
             )
 
 
 def _joined(
     splits: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]
 ) -> tuple[Prepared, dict[str, StageOutput]]:
-    """Returns the slices of all runs as one data set without pictures, and what every stage says of
-    them.
-    """
+    """Returns the slices of all runs as one data set without pictures, and every stage's output."""
     names = (
         "id",
         "patient",
@@ -157,13 +156,22 @@ def _joined(
     )
     known = {name: np.concatenate([content[name] for content in arrays]) for name in names}
     count = len(known["id"])
+    texts = known["notes"].tolist()
     data = Prepared(
-        fingerprint=splits["fingerprint"], source=splits["source"], ids=tuple(known["id"].tolist()),
-        labels=known["label"], patients=tuple(known["patient"].tolist()), splits=("",) * count,
-        has_mask=known["has_mask"], records=None, unit=str(arrays[0]["unit"]), truth=tuple(known["truth"].tolist()),
-        infected_pixels=known["infected_pixels"], counted_pixels=known["counted_pixels"],
-        notes={i: tuple(text.split("; ")) for i, text in enumerate(known["notes"].tolist()) if text},
-    )  # fmt: skip
+        fingerprint=splits["fingerprint"],
+        source=splits["source"],
+        ids=tuple(known["id"].tolist()),
+        labels=known["label"],
+        patients=tuple(known["patient"].tolist()),
+        splits=("",) * count,
+        has_mask=known["has_mask"],
+        records=(),
+        unit=str(arrays[0]["unit"]),
+        truth=tuple(known["truth"].tolist()),
+        infected_pixels=known["infected_pixels"],
+        counted_pixels=known["counted_pixels"],
+        notes={i: tuple(text.split("; ")) for i, text in enumerate(texts) if text},
+    )
     parts: dict[str, list[StageOutput]] = {}
     first = 0
     for content in arrays:
@@ -174,15 +182,15 @@ def _joined(
     return data, {name: joined_outputs(found) for name, found in parts.items()}
 
 
-def _examples(workdirs: Sequence[Path], part: str, segmented: StageOutput) -> dict[str, dict]:
+def _examples(workdirs: Sequence[Path], split: str, segmented: StageOutput) -> dict[str, dict]:
     """Chooses best, median and worst slices among those that the runs kept pictures of.
 
     As many of the best and worst of all are among them as every run kept; of the rest those nearest
     to the median.
     """
-    paths = {workdir: workdir / "results" / part / "examples.npz" for workdir in workdirs}
+    paths = {workdir: workdir / "results" / split / "examples.npz" for workdir in workdirs}
     kept = [
-        read_arrays(path, _evaluate_again(workdir, part))
+        read_arrays(path, _evaluate_again(workdir, split))
         for workdir, path in paths.items()
         if path.is_file()
     ]
@@ -210,9 +218,7 @@ def _together(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _calibration(workdirs: Sequence[Path], config: StageSettings) -> Calibration:
-    """What all runs share of their calibration; NaN where each run has fitted its own. Notes say of
-    which run.
-    """
+    """Returns what all runs share of their calibration; NaN where each run has its own."""
     fitted = [read_calibration(config, workdir) for workdir in workdirs]
     temperatures = {one.temperature for one in fitted}
     thresholds = {one.threshold for one in fitted}
@@ -242,10 +248,8 @@ def _folds(splits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"pooled_folds": folds, "of_folds": count}
 
 
-def _pooled_splits(splits: Mapping[str, Any], data: Prepared, part: str) -> dict[str, Any]:
-    """Returns what splits.json of the output holds: one part, of which all runs together are
-    made.
-    """
+def _pooled_splits(splits: Mapping[str, Any], data: Prepared, split: str) -> dict[str, Any]:
+    """Returns what splits.json of the output holds: one split, of all runs together."""
     same = {
         name: splits[name]
         for name in ("source", "fingerprint", "by", "seed", "shares", "folds")
@@ -253,23 +257,23 @@ def _pooled_splits(splits: Mapping[str, Any], data: Prepared, part: str) -> dict
     }
     counts = {name: int((data.labels == k).sum()) for k, name in enumerate(CLASSES)}
     patients = sorted(set(data.patients) - {""})
-    same |= {"notes": {part: count_notes(data, np.arange(len(data)))}} if data.notes else {}
-    return same | {part: list(data.ids), "patients": {part: patients}, "slices": {part: counts}}
+    same |= {"notes": {split: count_notes(data, np.arange(len(data)))}} if data.notes else {}
+    return same | {split: list(data.ids), "patients": {split: patients}, "slices": {split: counts}}
 
 
-def _read_summary(workdir: Path, part: str) -> dict[str, Any]:
-    path = workdir / "results" / part / "summary.json"
-    remedy = _evaluate_again(workdir, part)
+def _read_summary(workdir: Path, split: str) -> dict[str, Any]:
+    path = workdir / "results" / split / "summary.json"
+    remedy = _evaluate_again(workdir, split)
     summary = read_json(path, remedy)
     with damage_named(path, remedy):
         return {name: summary[name] for name in ("definitions", "options")}
 
 
-def read_row_arrays(workdir: Path, part: str) -> dict[str, np.ndarray]:
+def read_row_arrays(workdir: Path, split: str) -> dict[str, np.ndarray]:
     """Returns the arrays of rows.npz that an evaluation left, see `outputs_from_arrays`."""
-    path = workdir / "results" / part / "rows.npz"
-    return read_arrays(path, _evaluate_again(workdir, part))
+    path = workdir / "results" / split / "rows.npz"
+    return read_arrays(path, _evaluate_again(workdir, split))
 
 
-def _evaluate_again(workdir: Path, part: str) -> str:
-    return f"run eval.py --workdir {workdir} --split {part} again"
+def _evaluate_again(workdir: Path, split: str) -> str:
+    return f"run eval.py --workdir {workdir} --split {split} again"

@@ -1,6 +1,4 @@
-"""What the augmentation of a configuration does to slices of its training part, as arrays to be
-drawn.
-"""
+"""What the augmentation of a configuration does to training slices, as arrays to be drawn."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +11,7 @@ from covjax.data.prepared.dataset import Prepared, prepare
 from covjax.data.splits.splits import make_splits
 from covjax.errors import InputError
 from covjax.preprocess.augment import augment_batch
-from covjax.runs.slices import needed_classes, part_reader
+from covjax.runs.slices import needed_classes, split_reader
 from covjax.settings import RunSettings
 from covjax.training.step import step_keys
 
@@ -22,9 +20,7 @@ DRAWS = 7
 
 
 class Preview(NamedTuple):
-    """Slices of the training part, as they are and as the first steps of a training would change
-    them.
-    """
+    """Training slices as they are, and as the first steps of a training would change them."""
 
     ids: list[str]  # [N]
     images: np.ndarray  # [1 + DRAWS, N, H, W], 0..255; the first as they are
@@ -44,7 +40,7 @@ def preview_augmentation(config: RunSettings) -> dict[str, Preview]:
 
 
 def _preview(name: str, config: RunSettings, data: Prepared, splits: dict[str, Any]) -> Preview:
-    reader = part_reader(name, config, data, splits, "train", cache=False)
+    reader = split_reader(name, config, data, splits, "train", cache=False)
     count = min(SLICES, len(reader) // 2 * 2)  # even, for pairs to mix
     if not count:
         raise InputError(

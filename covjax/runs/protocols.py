@@ -1,5 +1,4 @@
-"""The paper's evaluation protocol beside honest ones, on its own slices: what its numbers are made
-of.
+"""The paper's evaluation protocol and honest ones, compared on the paper's own slices.
 
 Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
 Convolutional Neural Networks", arXiv:2009.08864. Its pictures are figures whose white margin is
@@ -49,16 +48,16 @@ ROWS = {
 
 
 def run_protocols(config: RunSettings, output: Path) -> None:
-    """Trains the segmenter of `config` under every protocol, in OUTPUT/NAME, and writes
-    OUTPUT/protocols.json.
+    """Trains the segmenter of `config` under every protocol and writes OUTPUT/protocols.json.
 
-    All else is as `config` says; runs that are finished are not repeated, interrupted ones go on.
-    Training and scores take the infected slices only, as the paper does. Raises InputError for a
-    configuration that cannot be used.
+    The runs are in OUTPUT/NAME. All else is as `config` says; runs that are finished are not
+    repeated, interrupted ones go on. Training and scores take the infected slices only, as the
+    paper does. Raises InputError for a configuration that cannot be used.
     """
     if "segmenter" not in config.stages or config.data.source != "prlab21":
         raise InputError(
-            "protocols: needs a configuration with a segmenter and data.source=prlab21, the paper's slices"
+            "protocols: needs a configuration with a segmenter and data.source=prlab21, the "
+            "paper's slices"
         )
     configs = {name: _protocol(config, *how) for name, how in RUNS.items()}
     for name, of_run in configs.items():
@@ -93,9 +92,7 @@ def _protocol(config: RunSettings, frame: str, by: str) -> RunSettings:
 def _row(
     name: str, config: RunSettings, workdir: Path, frame: str, run: str | None
 ) -> dict[str, Any]:
-    """Scores a run, or for `run` None the margin itself, on the run's test slices seen in
-    `frame`.
-    """
+    """Scores a run, or for `run` None the margin itself, on its test slices shown in `frame`."""
     reader = _test_slices(config, workdir, frame)
     if run is None:
         confusions = margin_confusions(reader)
@@ -122,9 +119,7 @@ def _test_slices(config: RunSettings, workdir: Path, frame: str) -> SliceReader:
 
 
 def margin_confusions(reader: SliceReader) -> np.ndarray:
-    """Confusion matrices [N, 2, 2] of calling the figure's margin infected and the CT background,
-    without a look.
-    """
+    """Returns confusion matrices [N, 2, 2] of calling the margin infected and the CT background."""
     margin = np.ones(FIGURE, np.uint8)
     margin[PRLAB21_CT] = 0
     return np.stack([confusion_of(reader.data.decode(i)[1], margin, 2) for i in reader.indices])

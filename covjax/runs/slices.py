@@ -26,9 +26,7 @@ OUTSIDE = "lung crop: marked pixels lie outside of what networks see, they count
 
 
 def open_run_data(config: RunSettings, splits: dict[str, Any]) -> Prepared:
-    """Opens the data as the run saw them: prepared ones if they are still there, even when the
-    source is gone.
-    """
+    """Opens the data of a run: prepared ones where they are kept, even without the source."""
     folder = prepared_dir(config.data) / f"{splits['source']}-{splits['fingerprint']}"
     if (folder / "index.json").is_file():
         return open_prepared(folder)
@@ -40,17 +38,18 @@ def open_run_data(config: RunSettings, splits: dict[str, Any]) -> Prepared:
     return data
 
 
-def part_reader(
-    name: str, config: RunSettings, data: Prepared, splits: dict[str, Any], part: str, *,
+def split_reader(
+    name: str, config: RunSettings, data: Prepared, splits: dict[str, Any], split: str, *,
     cache: bool | None = None, selection: str | None = None, native: bool = False,
 ) -> SliceReader:  # fmt: skip
     """Returns the slices of a split that a stage works on, as it sees them.
 
-    `selection` ("all" or "infected") replaces the stage's own; `native` adds the slices in their own size.
+    `selection` ("all" or "infected") replaces the stage's own; `native` adds the slices in their
+    own size.
 
     Raises InputError if there is none, or one lacks the mask it needs.
     """
-    indices = part_indices(data, splits, part)
+    indices = part_indices(data, splits, split)
     task = task_of(name)
     if task.needs_masks:
         _check_masks(name, data, indices)
@@ -58,7 +57,8 @@ def part_reader(
         indices = indices[data.labels[indices] == 1]
     if not len(indices):
         raise InputError(
-            f"{name}: the {part} part has no slice to work on, add slices or change split.shares or seed"
+            f"{name}: the {split} part has no slice to work on, add slices or change split.shares "
+            "or seed"
         )
     cache = config.data.cache if cache is None else cache
     return SliceReader(
@@ -73,16 +73,12 @@ def needed_classes(config: RunSettings) -> tuple[str, ...]:
 
 
 def view_settings(stage: StageSettings, data: DataSettings) -> ViewSettings:
-    """Returns how slices are shown to a stage, from its section of a configuration and the section
-    `data`.
-    """
+    """Returns how slices are shown to a stage, from its settings and those of the data."""
     return ViewSettings(slice_size(stage.input), stage.input.size, data.spacing, data.lung_crop)
 
 
 def check_sizes(config: RunSettings, data: Prepared) -> None:
-    """Raises InputError if slices are shown at one scale and one has no spacing or is larger than a
-    stage takes.
-    """
+    """Refuses slices without spacing, or too large for a stage, where all have one scale."""
     if not config.data.spacing:
         return
     stages = {name: config.stages[name].input for name in config.stages}
@@ -108,8 +104,7 @@ def check_sizes(config: RunSettings, data: Prepared) -> None:
 def with_crops(
     config: RunSettings, data: Prepared, indices: Sequence[int] | None = None
 ) -> Prepared:
-    """Returns the data with what data.lung_crop shows of slices (all, or `indices`) and notes on
-    what it cannot do.
+    """Returns the data with the boxes that data.lung_crop shows of slices, all or `indices`.
 
     Notes say where the whole body is kept because a lung is missing, and where marked pixels lie
     outside of the box.
@@ -124,8 +119,9 @@ def with_crops(
     outside = sum(OUTSIDE in more for _, more in found.values())
     if kept or outside:
         logging.warning(
-            "data.lung_crop: the whole body is shown of %d of %d slices, whose lungs were not both found; in %d marked "
-            "pixels lie outside of what is shown (notes in per_image.csv)", kept, len(found), outside,
+            "data.lung_crop: the whole body is shown of %d of %d slices, whose lungs were not "
+            "both found; in %d marked pixels lie outside of what is shown (notes in "
+            "per_image.csv)", kept, len(found), outside,
         )  # fmt: skip
     return replace(
         data, notes={**data.notes, **notes}, boxes={i: box for i, (box, _) in found.items()}
@@ -143,6 +139,6 @@ def _check_masks(name: str, data: Prepared, indices: np.ndarray) -> None:
     without = indices[~data.has_mask[indices]]
     if len(without):
         raise InputError(
-            f"{data.ids[without[0]]} (and {len(without) - 1} more): no mask, the {name} needs one per slice; "
-            "add it to masks/ or train a classifier only (configs/cov_ctnet.py)"
+            f"{data.ids[without[0]]} (and {len(without) - 1} more): no mask, the {name} needs one "
+            "per slice; add it to masks/ or train a classifier only (configs/cov_ctnet.py)"
         )

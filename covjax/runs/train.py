@@ -17,9 +17,9 @@ from covjax.errors import InputError
 from covjax.files import write_json, write_whole
 from covjax.runs.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.runs.evaluate import evaluate_run, record_timing
-from covjax.runs.initialise import find_start, init_path, told
+from covjax.runs.initialise import find_start, init_path, start_text
 from covjax.runs.intensity import record_intensity
-from covjax.runs.slices import check_sizes, needed_classes, part_reader, with_crops
+from covjax.runs.slices import check_sizes, needed_classes, split_reader, with_crops
 from covjax.runs.trained import load_trained, read_statistics, statistics_path
 from covjax.runtime import environment
 from covjax.settings import RunSettings, claim_workdir
@@ -30,8 +30,7 @@ from covjax.training.loop import train_stage
 
 
 def train_run(config: RunSettings, workdir: Path) -> None:
-    """Trains every stage of a run, then evaluates it on the test part; continues where an earlier
-    call stopped.
+    """Trains every stage of a run and evaluates it on test; continues an interrupted call.
 
     Raises InputError, before anything is written, for a configuration or data that cannot be used.
     """
@@ -54,12 +53,14 @@ def train_run(config: RunSettings, workdir: Path) -> None:
     write_whole(workdir / LEFT_OUT, left_out_table(data.left_out))
     record_intensity(config, data, workdir)
     for name in config.stages:
-        readers = {part: part_reader(name, config, data, splits, part) for part in ("train", "val")}
+        readers = {
+            split: split_reader(name, config, data, splits, split) for split in ("train", "val")
+        }
         stage = _measured_stage(name, config, readers["train"], workdir)
         variables, record = starts.pop(name) or (None, None)
         if record is not None:
             write_json(init_path(name, workdir), record)
-            print(told(name, record, config.stages[name].input.normalize), flush=True)
+            print(start_text(name, record, config.stages[name].input.normalize), flush=True)
         record_timing(workdir, name, train_stage(stage, readers, config, workdir, start=variables))
         if stage.task.calls_slices and is_asked(stage.config):
             fit_calibration(
@@ -70,9 +71,7 @@ def train_run(config: RunSettings, workdir: Path) -> None:
 
 @contextmanager
 def _own(workdir: Path) -> Iterator[None]:
-    """Creates the workdir before the long work, so that an unwritable one is known at once; leaves
-    no empty folder.
-    """
+    """Makes the workdir before the long work, so that a wrong one is known; leaves none empty."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -92,11 +91,12 @@ def _splits(config: RunSettings, data: Prepared, workdir: Path) -> dict[str, Any
     if not path.is_file():
         if config.split.by == "slice":
             logging.warning(
-                "split.by=slice: slices of one patient are in train and test, scores will be optimistic"
+                "split.by=slice: slices of one patient are in train and test, scores will be "
+                "optimistic"
             )
         splits = make_splits(data, config.split, config.seed, needed_classes(config))
         splits["origins"] = {
-            part: [data.origins[i] for i in part_indices(data, splits, part)] for part in PARTS
+            split: [data.origins[i] for i in part_indices(data, splits, split)] for split in PARTS
         }
         if left_out := splits.get("left_out"):
             logging.warning("%d slices are in no part (left_out in splits.json)", len(left_out))
@@ -104,15 +104,14 @@ def _splits(config: RunSettings, data: Prepared, workdir: Path) -> dict[str, Any
     splits = read_splits(path)
     if splits["fingerprint"] != data.fingerprint:
         raise InputError(
-            f"{path}: the data changed since this run began, use another --workdir or restore the data"
+            f"{path}: the data changed since this run began, use another --workdir or restore the "
+            "data"
         )
     return splits
 
 
 def _measured_stage(name: str, config: RunSettings, reader: SliceReader, workdir: Path) -> Stage:
-    """Puts a stage together for training, measuring its statistics on the training part the first
-    time.
-    """
+    """Puts a stage together for training; measures its statistics on train the first time."""
     if statistics_path(name, workdir).is_file():
         return make_stage(
             name, config.stages[name], read_statistics(name, workdir), data=config.data

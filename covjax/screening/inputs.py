@@ -1,6 +1,4 @@
-"""What can be screened: scans and folders of pictures, whatever lies below a path, read one slice
-at a time.
-"""
+"""What can be screened: scans and folders of pictures, read one slice at a time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,15 +50,14 @@ Opener = Callable[[], Scan]
 
 
 def find_screened(
-    path: Path, told: str, bits: int, skip: Skip
+    path: Path, declared: str, bits: int, skip: Skip
 ) -> tuple[dict[str, Opener], tuple[LeftOut, ...]]:
-    """Returns {name: what opens the scan} of a file or of all below a folder, sorted, and what was
-    left out and why.
+    """Returns {name: what opens the scan}, sorted, and what was left out and why.
 
-    `told` (hounsfield.INTENSITIES) is for volumes and pictures of more than 8 bits, `bits` for
-    those pictures. Openers raise InputError for what cannot be read; so does this function when
-    there is nothing or when names clash, while DICOM files that cannot be used and links to nothing
-    are handed to `skip`.
+    Of a file, or of all below a folder. `declared` (hounsfield.INTENSITIES) is for volumes and
+    pictures of more than 8 bits, `bits` for those pictures. Openers raise InputError for what
+    cannot be read; so does this function when there is nothing or when names clash, while DICOM
+    files that cannot be used and links to nothing are handed to `skip`.
     """
     if not path.exists():
         raise InputError(
@@ -97,7 +94,7 @@ def find_screened(
         except InputError as error:
             passed_over(error)
     found: dict[str, Opener] = {}
-    for name, opener in open_scans(volumes, root, told, passed_over, left_out).items():
+    for name, opener in open_scans(volumes, root, declared, passed_over, left_out).items():
         found[name] = partial(_volume, name, opener)
     for folder, inside in _by_folder(pictures).items():
         name = _name(folder, root)
@@ -105,7 +102,7 @@ def find_screened(
         while name in found:
             name += PICTURES
             ids = {f"{name}/{file.stem}": file for file in ids.values()}
-        found[name] = partial(_pictures, name, folder, ids, told, bits)
+        found[name] = partial(_pictures, name, folder, ids, declared, bits)
     if not found and not skipped:
         raise nothing_found(
             f"--input: {path}", "scan (.nii, .nii.gz, DICOM) and no picture", left_out
@@ -114,8 +111,7 @@ def find_screened(
 
 
 def _masks(files: Sequence[Path], root: Path) -> dict[Path, str]:
-    """Returns those NIfTI files and pictures that are masks by their names, and the scan or picture
-    that each is of.
+    """Returns the NIfTI files and pictures that are masks by their names, and of what each is.
 
     They are called NAME_mask, NAME_seg, .. (ENDINGS) beside NAME, or lie in a training set's
     folders (BESIDE). What they hold would be taken for dark 8-bit slices.
@@ -167,26 +163,25 @@ def _volume(name: str, opener: Callable[[], Volume]) -> Scan:
     )
 
 
-def _pictures(name: str, folder: Path, files: dict[str, Path], told: str, bits: int) -> Scan:
-    """Opens the pictures of a folder; HU only where `told` says so, and then all of them or
-    none.
-    """
+def _pictures(name: str, folder: Path, files: dict[str, Path], declared: str, bits: int) -> Scan:
+    """Opens the pictures of a folder; all are HU or none, HU only where declared."""
     paths = list(files.values())
     # the others are named where they are read
     first = next((path for path in paths if _opens(path)), paths[0])
-    hu = told in OFFSETS and images.is_deep(first)
+    hu = declared in OFFSETS and images.is_deep(first)
     intensity = "hu" if hu else "8bit"
     notes = []
 
     def read(index: int) -> np.ndarray:
-        picture = images.read_picture(paths[index], told, bits)
+        picture = images.read_picture(paths[index], declared, bits)
         if picture.intensity != intensity:
             kinds = {
                 "8bit": "an 8-bit picture",
-                "hu": f"a picture of more bits, which --intensity={told} makes HU",
+                "hu": f"a picture of more bits, which --intensity={declared} makes HU",
             }
             raise InputError(
-                f"{paths[index]}: {kinds[picture.intensity]}, unlike {first.name} beside it; screen it apart"
+                f"{paths[index]}: {kinds[picture.intensity]}, unlike {first.name} beside it; "
+                "screen it apart"
             )
         notes.extend(note for note in picture.notes if note not in notes)
         return picture.values
@@ -221,7 +216,8 @@ def _identified(pictures: Sequence[Path], root: Path) -> dict[str, Path]:
         name = (picture.relative_to(root).parent / bare_name(picture.name)).as_posix()
         if name in found:
             raise InputError(
-                f"{picture}: {found[name].name} has the same name without its suffix, rename one of them"
+                f"{picture}: {found[name].name} has the same name without its suffix, rename one "
+                "of them"
             )
         found[name] = picture
     return found

@@ -10,18 +10,21 @@ from covjax.data.formats.geometry import is_sheared
 from covjax.data.formats.volumes import Volume
 
 SHEARED_DICOM = (
-    "the scan is sheared, as by a tilted gantry, and so is its mask: viewers and tools based on ITK (ITK-SNAP, "
-    "SimpleITK) refuse such a NIfTI mask; with --masks=dicom_seg it is one that they show over the scan"
+    "the scan is sheared, as by a tilted gantry, and so is its mask: viewers and tools based on "
+    "ITK (ITK-SNAP, SimpleITK) refuse such a NIfTI mask; with --masks=dicom_seg it is one that "
+    "they show over the scan"
 )
 SHEARED_NIFTI = (
-    "the scan is sheared, as by a tilted gantry, and so is its mask: viewers and tools based on ITK (ITK-SNAP, "
-    "SimpleITK) refuse both; FSLeyes, MRIcroGL and nibabel read them, or screen the DICOM scan with --masks=dicom_seg"
+    "the scan is sheared, as by a tilted gantry, and so is its mask: viewers and tools based on "
+    "ITK (ITK-SNAP, SimpleITK) refuse both; FSLeyes, MRIcroGL and nibabel read them, or screen "
+    "the DICOM scan with --masks=dicom_seg"
 )
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draws the contours of a mask [H, W] over its slice uint8 [H, W], each class in its colour:
-    uint8 [H, W, 3].
+    """Draws the contours of a mask over its slice uint8 [H, W]: uint8 [H, W, 3].
+
+    Each class has its colour.
     """
     picture = np.repeat(image[..., None], 3, -1)
     for k in range(1, int(mask.max(initial=0)) + 1):
@@ -47,20 +50,17 @@ def scan_columns(classes: Sequence[str]) -> tuple[str, ...]:
 def class_areas(
     mask: np.ndarray, classes: Sequence[str], spacing: Sequence[float] | None
 ) -> dict[str, Any]:
-    """Returns the columns of a slice: pixels of each class in its mask, and mm2 if `spacing` (3
-    axes) is known.
-    """
+    """Returns pixels of each class in a slice's mask, and mm2 if `spacing` (3 axes) is known."""
     found: dict[str, Any] = {}
     for k, name in enumerate(classes, start=1):
-        found[f"{name}_pixels"] = pixels = int((mask == k).sum())
+        pixels = int((mask == k).sum())
+        found[f"{name}_pixels"] = pixels
         found[f"{name}_mm2"] = None if spacing is None else pixels * spacing[1] * spacing[2]
     return found
 
 
 def class_volumes(slices: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
-    """Returns the columns of a scan from those of its slices: ml of each class, None where sizes
-    are not known.
-    """
+    """Returns ml of each class from the lines of a scan's slices, None where sizes are unknown."""
     known = all(line["extent_mm"] is not None for line in slices)
     return {
         f"{name}_ml": sum(line[f"{name}_mm2"] * line["extent_mm"] for line in slices) / 1000
@@ -71,9 +71,7 @@ def class_volumes(slices: Sequence[dict[str, Any]], classes: Sequence[str]) -> d
 
 
 def mask_notes(volume: Volume, files: int, segmentation: bool) -> list[str]:
-    """Returns what to know of the mask of a volume in so many files, a DICOM segmentation or
-    NIfTI.
-    """
+    """Returns notes on a volume's mask in so many files, a DICOM segmentation or NIfTI."""
     notes = []
     grids = volume.grids
     gaps = any(len(grid.places) < grid.geometry.shape[2] for grid in grids) and bool(volume.frames)

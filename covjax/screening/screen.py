@@ -1,6 +1,4 @@
-"""Screening whatever lies below a path: scan by scan, a few batches of slices at a time, resumed
-where stopped.
-"""
+"""Screening whatever lies below a path, scan by scan, resumed where it was stopped."""
 
 import hashlib
 import shutil
@@ -52,16 +50,25 @@ MASKS = {
 
 
 def screen(
-    workdir: Path, path: Path, output: Path, batch_size: int | None = None, options: Options = PLAIN, *,
-    window: str = "", intensity: str = "auto", bits: int = 0, on_error: str = "stop", masks: str = "nifti",
-) -> str:  # fmt: skip
+    workdir: Path,
+    path: Path,
+    output: Path,
+    batch_size: int | None = None,
+    options: Options = PLAIN,
+    *,
+    window: str = "",
+    intensity: str = "auto",
+    bits: int = 0,
+    on_error: str = "stop",
+    masks: str = "nifti",
+) -> str:
     """Screens a scan, a picture, or every scan and picture below a folder, into `output`.
 
     Writes predictions.csv (a line per slice), scans.csv (a line per scan), masks (in the scan's own
     geometry, PNG for pictures; 1, 2, .. where classes are kept apart), overlays/ID.png, and
     screening.json: with which run and options, what was skipped, and what is uncertain (notes, by
-    scan). Everything is written beside `output` first and moved there at the end; when it stops,
-    scans that are done are kept there, and the same call goes on after them. Returns a few lines
+    scan). Everything is written to OUTPUT.partial first and moved at the end; when it stops,
+    scans that are done are kept there, and the same call continues. Returns a few lines
     that say what was found.
 
     Args:
@@ -70,15 +77,19 @@ def screen(
       output: a folder that is empty or not there.
       batch_size: slices per batch; as in training by default.
       options: test-time augmentation and the like.
-      window: what brings values unlike those trained on to 0..255 (covjax.data.intensity.choose_window).
-      intensity: what the values of volumes and 16-bit pictures are (covjax.data.formats.hounsfield.INTENSITIES).
-      bits: of grey levels in 16-bit pictures (covjax.data.formats.deep_pictures.BITS); 12 where the run was trained on 12.
+      window: what brings values unlike those trained on to 0..255
+        (covjax.data.intensity.choose_window).
+      intensity: what the values of volumes and 16-bit pictures are
+        (covjax.data.formats.hounsfield.INTENSITIES).
+      bits: of grey levels in 16-bit pictures (covjax.data.formats.deep_pictures.BITS); 12 where the
+        run was trained on 12.
       on_error: one of ON_ERROR.
-      masks: one of MASKS; dicom_seg copies the patient's name and number from a DICOM scan into its mask.
+      masks: one of MASKS; dicom_seg copies the patient's name and number from a DICOM scan into its
+        mask.
 
     Raises:
-      InputError: a file cannot be used; nothing can; `output` holds something else; the run is unfinished, or has no
-        segmenter to ask for masks; or what `masks` needs is not installed.
+      InputError: a file cannot be used; nothing can; `output` holds something else; the run is
+        unfinished, or has no segmenter to ask for masks; or what `masks` needs is not installed.
     """
     check_new_folder(output)
     config = load_settings(workdir)
@@ -98,14 +109,14 @@ def screen(
     found, left_out = find_screened(
         path, intensity, bits or (12 if config.data.bits == 12 else 0), skip
     )
-    told = _told(workdir, path, options, window, intensity, masks) | {"bits": bits}
+    record = _call_record(workdir, path, options, window, intensity, masks) | {"bits": bits}
     partial = output.with_name(output.name + ".partial")
-    run = fingerprint([settings_dict(config), told["trained"]])
+    run = fingerprint([settings_dict(config), record["trained"]])
     screener = Screener.from_workdir(workdir, batch_size, options)
     job = Job(screener, window_of, partial, skip, masks == "dicom_seg", run)
     if screener.classes:
-        told["classes"] = dict(zip(screener.classes, COLOURS, strict=False))
-    _begin(partial, told)
+        record["classes"] = dict(zip(screener.classes, COLOURS, strict=False))
+    _begin(partial, record)
     try:
         opened = [_screened(job, name, opener) for name, opener in found.items()]
         done = [scan for scan in opened if scan is not None]
@@ -117,15 +128,15 @@ def screen(
         _stop(partial, error)
     root = path if path.is_dir() else path.parent
     unused = sorted((*left_out, *(of_error(error, root) for error in skipped)))
-    told["left_out"] = [one._asdict() for one in unused]
-    told["skipped"] = [*map(str, skipped)]
-    told["notes"] = {scan.scan["scan"]: scan.notes for scan in done if scan.notes}
-    _finish(partial, output, done, told)
+    record["left_out"] = [one._asdict() for one in unused]
+    record["skipped"] = [*map(str, skipped)]
+    record["notes"] = {scan.scan["scan"]: scan.notes for scan in done if scan.notes}
+    _finish(partial, output, done, record)
     return _summary(done, len(skipped), len(left_out))
 
 
 def _stop(partial: Path, error: InputError) -> NoReturn:
-    """Raises an error that says how to go on; removes unfinished results if no scan is done."""
+    """Raises an error that says how to continue; removes unfinished results if no scan is done."""
     kept = sum(path.is_file() for path in (partial / "done").rglob("*.json"))
     if not kept:
         shutil.rmtree(partial, ignore_errors=True)
@@ -144,7 +155,7 @@ def _check_masks(masks: str, config: RunSettings) -> None:
         check_installed()
 
 
-def _told(
+def _call_record(
     workdir: Path, path: Path, options: Options, window: str, intensity: str, masks: str
 ) -> dict[str, Any]:
     """What results depend on: those of a stopped call are used only if all of it is the same."""
@@ -161,11 +172,11 @@ def _told(
     }
 
 
-def _begin(partial: Path, told: dict[str, Any]) -> None:
+def _begin(partial: Path, record: dict[str, Any]) -> None:
     """Makes the folder of unfinished results, or keeps it if it is of the same call."""
-    if read_json_or_empty(partial / "screening.json") != told:
+    if read_json_or_empty(partial / "screening.json") != record:
         shutil.rmtree(partial, ignore_errors=True)
-    write_json(partial / "screening.json", told)
+    write_json(partial / "screening.json", record)
     (partial / "done").mkdir(exist_ok=True)
 
 
@@ -195,7 +206,7 @@ def _screened(job: Job, name: str, opener: Opener) -> ScreenedScan | None:
 
 
 def _finish(
-    partial: Path, output: Path, done: Sequence[ScreenedScan], told: dict[str, Any]
+    partial: Path, output: Path, done: Sequence[ScreenedScan], record: dict[str, Any]
 ) -> None:
     """Writes the tables and moves everything to its place."""
 
@@ -207,7 +218,7 @@ def _finish(
         write_table(partial / name, columns, rows)
 
     of_slices, of_scans = (
-        columns(told.get("classes", ())) for columns in (slice_columns, scan_columns)
+        columns(record.get("classes", ())) for columns in (slice_columns, scan_columns)
     )
     write(
         "predictions.csv",
@@ -215,8 +226,8 @@ def _finish(
         [line for scan in done for line in scan.slices],
     )
     write("scans.csv", SCAN_COLUMNS + of_scans, [scan.scan for scan in done if scan.slices])
-    write_whole(partial / LEFT_OUT, left_out_table([LeftOut(**one) for one in told["left_out"]]))
-    write_json(partial / "screening.json", told)
+    write_whole(partial / LEFT_OUT, left_out_table([LeftOut(**one) for one in record["left_out"]]))
+    write_json(partial / "screening.json", record)
     shutil.rmtree(partial / "done")
     move_folder(partial, output)
 

@@ -1,6 +1,4 @@
-"""From what a caller holds to slices uint8 [H, W]: arrays, pictures and files, checked and named by
-their number.
-"""
+"""Slices in any form as uint8 [H, W]: arrays, pictures, files, checked and named by number."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -27,8 +25,8 @@ from covjax.errors import InputError
 Window = str | tuple[float, float] | None  # a name, "centre,width", or the two numbers in HU
 PADDING = -1100  # HU: below air; what is lower marks pixels that were not measured
 NEEDS_WINDOW = (
-    "only uint8 is taken as it is; say which HU become 0..255, e.g. window='lung', or convert 0..255 yourself with "
-    ".astype(np.uint8)"
+    "only uint8 is taken as it is; say which HU become 0..255, e.g. window='lung', or convert "
+    "0..255 yourself with .astype(np.uint8)"
 )
 
 
@@ -48,8 +46,9 @@ def window_of(window: Window) -> tuple[float, float] | None:
 
 
 def slices_of(given: Any, name: object, window: Window, bits: int) -> Iterator[np.ndarray]:
-    """Yields slices uint8 [H, W] of one slice or an iterable of them; see `as_slice`. Raises
-    InputError for neither.
+    """Yields slices uint8 [H, W] of one slice or an iterable of them, see `as_slice`.
+
+    Raises InputError for neither.
     """
     limits = window_of(window)
     for k, one in enumerate(_listed(given, name)):
@@ -83,15 +82,15 @@ def as_slice(
     """Returns one slice as uint8 [H, W].
 
     Args:
-      given: uint8 [H, W] or [H, W, 1], taken as it is; HU of any other integer or floating-point type, which go
-        through `window`; a Pillow image; or the path of a picture.
+      given: uint8 [H, W] or [H, W, 1], taken as it is; HU of any other integer or floating-point
+        type, which go through `window`; a Pillow image; or the path of a picture.
       where: what errors call it.
       window: centre and width in HU.
       bits: that a 16-bit picture file uses.
 
     Raises:
-      InputError: anything else: colour or channels, values that are no number, that are not HU, or that no window was
-        given for.
+      InputError: anything else: colour or channels, values that are no number, that are not HU, or
+        that no window was given for.
     """
     if isinstance(given, (str, os.PathLike)):
         return _read(Path(given), where, window, bits)
@@ -104,8 +103,8 @@ def as_slice(
 def _read(path: Path, where: str, window: tuple[float, float] | None, bits: int) -> np.ndarray:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(
-            f"{where}: {path} is no picture ({', '.join(SUFFIXES)}); a scan or a folder is screened by "
-            "covjax.framework.screen(workdir, path, output) or eval.py --input"
+            f"{where}: {path} is no picture ({', '.join(SUFFIXES)}); a scan or a folder is "
+            "screened by covjax.framework.screen(workdir, path, output) or eval.py --input"
         )
     if is_deep(path) and (window is not None or not bits):
         return _scaled(_plane(np.asarray(decoded(path)), where), where, window)
@@ -130,12 +129,13 @@ def _plane(given: Any, where: str) -> np.ndarray:
         )
     if min(values.shape) < MIN_SIDE or values.size > MAX_PIXELS:
         raise InputError(
-            f"{where}: {values.shape[0]}x{values.shape[1]} pixels [H, W], a slice has {MIN_SIDE}x{MIN_SIDE} to "
-            f"{MAX_PIXELS:,}"
+            f"{where}: {values.shape[0]}x{values.shape[1]} pixels [H, W], a slice has "
+            f"{MIN_SIDE}x{MIN_SIDE} to {MAX_PIXELS:,}"
         )
     if not (np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)):
         raise InputError(
-            f"{where}: {values.dtype} values are no grey levels, give uint8 0..255, or HU with window="
+            f"{where}: {values.dtype} values are no grey levels, give uint8 0..255, or HU with "
+            "window="
         )
     return values
 
@@ -147,12 +147,18 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _axes(shape: tuple[int, ...]) -> str:
     """Says which axes three are, as far as their lengths tell."""
     if shape[-1] in (2, 3, 4):
-        return f"shape {tuple(shape)} is [H, W, C], colour or channels last; a slice is [H, W], e.g. image[..., 0]"
+        return (
+            f"shape {tuple(shape)} is [H, W, C], colour or channels last; a slice is [H, W], e.g. "
+            "image[..., 0]"
+        )
     if shape[0] in (1, 2, 3, 4):
         return (
             f"shape {tuple(shape)} is [C, H, W], channels first; a slice is [H, W], e.g. image[0]"
         )
-    return f"shape {tuple(shape)} has three axes, a slice is [H, W]; give a stack [N, H, W] as the images themselves"
+    return (
+        f"shape {tuple(shape)} has three axes, a slice is [H, W]; give a stack [N, H, W] as the "
+        "images themselves"
+    )
 
 
 def _scaled(values: np.ndarray, where: str, window: tuple[float, float] | None) -> np.ndarray:
@@ -160,7 +166,8 @@ def _scaled(values: np.ndarray, where: str, window: tuple[float, float] | None) 
     if values.dtype == np.uint8:
         if window is not None:
             raise InputError(
-                f"{where}: uint8 is taken as it is, leave out window= (or, if these are HU, give int16)"
+                f"{where}: uint8 is taken as it is, leave out window= (or, if these are HU, give "
+                "int16)"
             )
         return values
     undefined = np.count_nonzero(~np.isfinite(values))
@@ -181,8 +188,8 @@ def _scaled(values: np.ndarray, where: str, window: tuple[float, float] | None) 
     measured = values[values >= PADDING]
     if low < high and (not measured.size or measured.min() >= 0):
         raise InputError(
-            f"{where}: {found} are no HU, which are below 0 in fat and air; subtract what was added to them, often "
-            "1024 or 32768 (0..255 are taken as uint8)"
+            f"{where}: {found} are no HU, which are below 0 in fat and air; subtract what was "
+            "added to them, often 1024 or 32768 (0..255 are taken as uint8)"
         )
     # what was not measured is air, as in scans
     return eight_bit(Reading("hu").convert(values), window)

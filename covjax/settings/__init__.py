@@ -1,6 +1,6 @@
 """The configuration of a run: typed sections, checked as they are read.
 
-Sections: `RunSettings` and `StudySettings` here; the others beside what they are for, in
+Sections: `RunSettings` and `StudySettings` here; the others with what they are for, in
 `covjax.data.settings`, `covjax.preprocess.settings`, `covjax.optim.settings` and
 `covjax.stages.settings`.
 """

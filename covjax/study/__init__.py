@@ -1,6 +1,4 @@
-"""Studies: variants of one configuration over seeds and folds, compared with each other. See
-configs/study.py.
-"""
+"""Studies: variants of one configuration, compared over seeds and folds, see configs/study.py."""
 
 from covjax.study.run import run_study
 

@@ -1,6 +1,4 @@
-"""What a study says: the scores of every variant over all its runs, and its differences to the
-reference.
-"""
+"""What study.json holds: scores of variants over all their runs, differences to the reference."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +15,7 @@ from covjax.runs.pool import read_row_arrays
 from covjax.settings import RunSettings, flat_fields, settings_dict
 from covjax.study.grid import STAGE, Run, study_of, variant_names
 
-# Fields that tell what was studied, beside the variants'.
+# Fields that say what was studied, with those of the variants.
 SETTINGS = (
     "data.source",
     "split.by",
@@ -29,12 +27,10 @@ SETTINGS = (
 
 
 class Counts(NamedTuple):
-    """Pixels of every slice under every seed: confusion [S, N, 2, 2], and which of them were
-    tested, bool [S, N].
-    """
+    """Pixels of every slice under every seed, and which slices were tested."""
 
-    confusion: np.ndarray
-    tested: np.ndarray
+    confusion: np.ndarray  # [S, N, 2, 2]
+    tested: np.ndarray  # bool [S, N]
 
 
 def compare_variants(
@@ -97,15 +93,17 @@ def compare_variants(
     settings = {field: flat[field] for field in SETTINGS} | grid
     settings |= {"slices": len(patients), "patients": len(set(patients.values()) - {""})}
     return {
-        "covjax": covjax.__version__, "study": study.name, "reference": reference, "settings": settings,
-        "failed": dict(failed), "variants": found,
-    }  # fmt: skip
+        "covjax": covjax.__version__,
+        "study": study.name,
+        "reference": reference,
+        "settings": settings,
+        "failed": dict(failed),
+        "variants": found,
+    }
 
 
 def _read_rows(run: Run) -> tuple[list[str], list[str], np.ndarray]:
-    """Returns id, patient and confusion matrix [n, 2, 2], infected or not, of the slices that a run
-    was tested on.
-    """
+    """Returns id, patient and confusion [n, 2, 2], infected or not, of a run's test slices."""
     arrays = read_row_arrays(run.workdir, "test")
     seen = outputs_from_arrays(arrays).get(STAGE)
     if seen is None:  # a fold without infection: there is nothing to segment
@@ -189,26 +187,22 @@ def _score(
 def _difference(
     make: Callable[[Counts], Statistic], one: Counts, other: Counts, patients: Sequence[str]
 ) -> dict[str, Any]:
-    """A variant minus the reference, over the slices and seeds that both were tested on, and under
-    each seed alone.
-    """
+    """Returns a variant minus the reference over what both were tested on, and seed by seed."""
     both = one.tested & other.tested
     one = one._replace(tested=both)
     other = other._replace(tested=both)
     some, owners = _of_slices(one, np.any(both, 0), patients)
     rest, _ = _of_slices(other, np.any(both, 0), patients)
     by_seed = [_value(make, one, seed) - _value(make, other, seed) for seed in range(len(both))]
-    told = [None if np.isnan(value) else float(value) for value in by_seed]
+    differences = [None if np.isnan(value) else float(value) for value in by_seed]
     together = Counts(*(np.concatenate(pair, 1) for pair in zip(some, rest, strict=True)))
     weights = (WEIGHTS[make](some) + WEIGHTS[make](rest)).astype(np.float64)
     trainings = {"trainings": int(both.any(1).sum())}
-    return paired_test(make(together), owners, weights) | trainings | {"by_seed": told}
+    return paired_test(make(together), owners, weights) | trainings | {"by_seed": differences}
 
 
 def _value(make: Callable[[Counts], Statistic], counts: Counts, seed: int) -> float:
-    """The score under one seed; of several, they show how much trainings differ, which no interval
-    tells.
-    """
+    """Returns the score under one seed; several show how much trainings differ."""
     alone = Counts(*(array[seed : seed + 1] for array in counts))
     return make(alone)(np.ones((1, alone.tested.shape[1])))[0]
 
@@ -221,12 +215,14 @@ def _of_slices(
 
 
 def _run(run: Run, confusion: np.ndarray) -> dict[str, Any]:
-    """What is told of one run: its own scores and how it was trained."""
+    """Returns what study.json holds of one run: its scores and how it was trained."""
     timing = read_json_or_empty(run.workdir / "results" / "timing.json").get(STAGE, {})
     counts = Counts(confusion[None], np.ones((1, len(confusion)), bool))
     values = {what: make(counts)(np.ones((1, len(confusion))))[0] for what, make in SCORES.items()}
-    told = {"seed": run.seed, "fold": run.fold, "workdir": "/".join(run.workdir.parts[-3:])}
-    told |= {name: timing.get(name) for name in ("parameters", "best_epoch", "train_seconds")}
-    return told | {
-        what: None if np.isnan(value) else float(value) for what, value in values.items()
+    return {
+        "seed": run.seed,
+        "fold": run.fold,
+        "workdir": "/".join(run.workdir.parts[-3:]),
+        **{name: timing.get(name) for name in ("parameters", "best_epoch", "train_seconds")},
+        **{what: None if np.isnan(value) else float(value) for what, value in values.items()},
     }

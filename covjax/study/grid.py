@@ -1,6 +1,4 @@
-"""The grid of a study: which variants, seeds and folds, and the configuration and folder of every
-run.
-"""
+"""The grid of a study: its variants, seeds and folds, and each run's settings and folder."""
 
 import re
 from collections.abc import Mapping
@@ -30,9 +28,7 @@ class Run:
 
 
 def variant_names(study: StudySettings) -> list[str]:
-    """Returns the variants that `study.only` names, or all. Raises InputError for an unknown
-    one.
-    """
+    """Returns the variants that `study.only` names, or all. Raises InputError."""
     names = list(study.variants)
     only = [name.strip() for name in study.only.split(",") if name.strip()]
     for name in only:
@@ -42,8 +38,7 @@ def variant_names(study: StudySettings) -> list[str]:
 
 
 def planned_runs(config: RunSettings, workdir: Path) -> list[Run]:
-    """Returns the runs of a study, in the order they are made: all variants of a fold before the
-    next fold.
+    """Returns the runs of a study in their order: all variants of a fold before the next fold.
 
     Raises InputError naming what is wrong with the grid, or with the configuration of a variant.
     """
@@ -115,13 +110,14 @@ def _check_grid(config: RunSettings, study: StudySettings) -> None:
         raise InputError("study.seeds: empty, give at least one, e.g. (0,)")
     if study.folds and max(study.folds) >= config.split.folds:
         raise InputError(
-            f"study.folds: {max(study.folds)} is not one of the folds 0 to split.folds - 1, split.folds is "
-            f"{config.split.folds}"
+            f"study.folds: {max(study.folds)} is not one of the folds 0 to split.folds - 1, "
+            f"split.folds is {config.split.folds}"
         )
     for name in study.variants:
         if not re.fullmatch(r"\w[\w+-]*", name):
             raise InputError(
-                f"study.variants: '{name}' cannot be the name of a folder, use letters, digits, _ + -"
+                f"study.variants: '{name}' cannot be the name of a folder, use letters, digits, _ "
+                "+ -"
             )
     names = variant_names(study)
     if study.reference not in study.variants:

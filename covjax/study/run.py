@@ -1,6 +1,4 @@
-"""Running a study: every run of its grid in turn, none twice, then one comparison of the
-variants.
-"""
+"""Running a study: every run of its grid in turn, none twice, then one comparison."""
 
 import sys
 import time
@@ -26,12 +24,11 @@ ROUNDS = 5  # of timing; the fastest counts
 
 
 def run_study(config: RunSettings, workdir: Path) -> None:
-    """Trains and evaluates every run of a study, in WORKDIR/runs/VARIANT/, and writes
-    WORKDIR/study.json.
+    """Trains and evaluates every run of a study and writes WORKDIR/study.json.
 
-    Runs that are finished are not repeated, an interrupted one goes on where it stopped. The grid
-    (`config.study`) may change from call to call, all else may not. A run whose loss becomes
-    non-finite is told and counted as failed, and the study goes on.
+    Runs are in WORKDIR/runs/VARIANT/. Runs that are finished are not repeated, an interrupted one
+    continues where it stopped. The grid (`config.study`) may change from call to call, all else may
+    not. A run whose loss becomes non-finite is reported, counted as failed and passed over.
 
     Raises InputError, before anything is written, for a grid, a variant or data that cannot be
     used, and for runs that were made by another configuration.
@@ -54,8 +51,9 @@ def run_study(config: RunSettings, workdir: Path) -> None:
 
 
 def is_finished(run: Run) -> bool:
-    """Whether a run trained to its end and was evaluated, without options, by the present
-    definitions of scores.
+    """Returns whether a run was trained to its end, and evaluated as studies are.
+
+    Without options, and by the present definitions of scores.
     """
     timing = read_json_or_empty(run.workdir / "results" / "timing.json").get(STAGE, {})
     summary = read_json_or_empty(run.workdir / "results" / "test" / "summary.json")
@@ -94,9 +92,7 @@ def _duration(seconds: float) -> str:
 
 
 def _speeds(done: Sequence[Run], workdir: Path) -> dict[str, float]:
-    """Returns the milliseconds per slice of every variant, measured once, all in turn; kept in
-    speed.json.
-    """
+    """Returns each variant's milliseconds per slice, measured once in turn, kept in speed.json."""
     path = workdir / "speed.json"
     first = {run.variant: run for run in reversed(done)}
     known = read_json_or_empty(path)

@@ -15,7 +15,7 @@ from covjax.models import create_model
 from covjax.pretrained import load_pretrained
 from covjax.pretrained.convert import _arranged, match_state, reference_shapes
 from covjax.pretrained.misfit import misfit, outline
-from covjax.runs.initialise import told
+from covjax.runs.initialise import start_text
 from tests.pretrained.formats import zip_file
 
 # Places of the convolutions, stage by stage, in torchvision's lists of layers.
@@ -153,11 +153,11 @@ def test_what_is_recorded_told_and_refused(tmp_path, monkeypatch):
         0.406,
     )
     line = "segmenter: 100 arrays of resnet18 from resnet18.pth; anew: head"
-    assert told("segmenter", record, "pretrained") == line
+    assert start_text("segmenter", record, "pretrained") == line
     unlike = "; input.normalize is standardize, these weights expect pretrained"
-    assert told("segmenter", record, "standardize") == line + unlike
+    assert start_text("segmenter", record, "standardize") == line + unlike
     record |= {"skipped": [f"x{k}" for k in range(9)], "fresh": []}
-    assert told("segmenter", record, "pretrained").endswith(
+    assert start_text("segmenter", record, "pretrained").endswith(
         "anew: x0, x1, x2, x3, x4, x5, x6, x7 and 1 more (see init_segmenter.json)"
     )
     # Which network it looks like is found, and tested, elsewhere; it takes tracing those that end

@@ -83,7 +83,7 @@ def test_nothing_that_is_written_names_a_patient(folds):
     folder, runs = folds
     (folder / "set0" / "images" / f"{NAME}p3.nii.gz").write_bytes(b"damaged")
     try:
-        with pytest.raises(InputError, match=f"{NAME}p3.nii.gz"):  # who sees to it is told
+        with pytest.raises(InputError, match=f"{NAME}p3.nii.gz"):  # who sees to it is start_text
             audit_source(read_settings(config(folder, 0)), folder / "audit")
         shutil.copy(folder / "set1" / "images" / f"{NAME}p3.nii.gz", folder / "set0" / "images")
         cut = (folder / "set0" / "masks" / f"{NAME}p3.nii.gz").read_bytes()

@@ -19,7 +19,7 @@ from covjax.models.reference import InputStandard, torch_key
 from covjax.nn.layers import ConvBN
 from covjax.nn.network import Classifier
 from covjax.runs.evaluate import evaluate_run
-from covjax.runs.initialise import _learned, find_start, told
+from covjax.runs.initialise import _learned, find_start, start_text
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
 from covjax.settings import load_settings, read_settings
@@ -197,7 +197,7 @@ def test_a_run_goes_on_from_another(trained, tmp_path):
     for path, value in begun.items():
         np.testing.assert_array_equal(value, learned[path], err_msg=str(path))
     assert start.record["replaced"] == [] and start.record["file"] == str(workdir)
-    assert told("segmenter", start.record, "zero_center").endswith("anew: nothing")
+    assert start_text("segmenter", start.record, "zero_center").endswith("anew: nothing")
 
 
 def test_only_the_layers_of_another_number_of_classes_start_anew(trained, tmp_path):
@@ -205,7 +205,7 @@ def test_only_the_layers_of_another_number_of_classes_start_anew(trained, tmp_pa
     assert start.record["replaced"] == ["decoder1_conv1"]
     kernel = start.variables["params"]["decoder1_conv1"]["conv"]["kernel"]
     assert kernel.shape[-1] == 4 and np.isfinite(kernel).all()
-    told_as = told("segmenter", start.record, "zero_center")
+    told_as = start_text("segmenter", start.record, "zero_center")
     assert told_as.endswith("anew: decoder1_conv1") and str(trained[0]) in told_as
 
 

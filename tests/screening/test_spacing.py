@@ -21,7 +21,7 @@ from covjax.data.views import View, whole_box
 from covjax.errors import InputError
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.parallel import round_up
-from covjax.runs.slices import part_reader
+from covjax.runs.slices import split_reader
 from covjax.runs.train import train_run
 from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
@@ -87,7 +87,7 @@ def test_stages_read_slices_at_one_scale_and_count_no_padding(config):
     )
     splits = make_splits(data, config.split, 0)
     for name, size in (("classifier", (48, 48)), ("segmenter", (32, 40))):
-        reader = part_reader(name, config, data, splits, "train")
+        reader = split_reader(name, config, data, splits, "train")
         item = reader[0]
         image, mask = data.decode(reader.indices[0])
         np.testing.assert_array_equal(

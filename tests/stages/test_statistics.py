@@ -13,7 +13,7 @@ from covjax.data.prepared.dataset import prepare
 from covjax.data.splits.splits import make_splits
 from covjax.optim.settings import LossSettings
 from covjax.preprocess.settings import InputSettings
-from covjax.runs.slices import part_reader
+from covjax.runs.slices import split_reader
 from covjax.settings import read_settings
 from covjax.stages import task_of
 from covjax.stages.statistics import measure_statistics, statistics_from_json, statistics_to_json
@@ -92,7 +92,7 @@ def test_static_attention_of_the_papers_slices(tmp_path):
     settings = read_settings(config)
     data = prepare(settings.data)
     splits = make_splits(data, settings.split, 0)
-    reader = part_reader("segmenter", settings, data, splits, "train", cache=False)
+    reader = split_reader("segmenter", settings, data, splits, "train", cache=False)
     reader.indices = np.arange(len(data))
     statistics = measure_statistics(
         "segmenter",

@@ -150,8 +150,10 @@ def errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     counted = truth != IGNORE
     picture = np.zeros((*truth.shape, 4))
     for chosen, colour, alpha in (
-        (true & called, BOTH, 0.55), (~true & called & counted, PREDICTED, 0.85), (true & ~called, TRUTH, 0.85),
-    ):  # fmt: skip
+        (true & called, BOTH, 0.55),
+        (~true & called & counted, PREDICTED, 0.85),
+        (true & ~called, TRUTH, 0.85),
+    ):
         picture[chosen] = (*(value / 255 for value in rgb(colour)), alpha)
     return picture
 
