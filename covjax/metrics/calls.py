@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,12 +15,19 @@ from covjax.ops.checks import shown
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of the threshold table
 
 
-# Shares of cases: the cells, of tn fp fn tp, that a score counts, and of which.
+class Share(NamedTuple):
+    """A share of cases: which cells, of tn fp fn tp, it counts, and among which."""
+
+    part: tuple[int, int, int, int]
+    whole: tuple[int, int, int, int]
+    reason: str  # why there is none where no case is in the whole
+
+
 SHARES = {
-    "accuracy": ((1, 0, 0, 1), (1, 1, 1, 1)),
-    "sensitivity": ((0, 0, 0, 1), (0, 0, 1, 1)),
-    "specificity": ((1, 0, 0, 0), (1, 1, 0, 0)),
-    "precision": ((0, 0, 0, 1), (0, 1, 0, 1)),
+    "accuracy": Share((1, 0, 0, 1), (1, 1, 1, 1), "no cases"),
+    "sensitivity": Share((0, 0, 0, 1), (0, 0, 1, 1), "no positive cases"),
+    "specificity": Share((1, 0, 0, 0), (1, 1, 0, 0), "no negative cases"),
+    "precision": Share((0, 0, 0, 1), (0, 1, 0, 1), "no case is called positive"),
 }
 
 
@@ -32,7 +40,7 @@ def cells_of(positive: Bools, called: Bools) -> tuple[int, int, int, int]:
 def confusion_scores(tn: Floats, fp: Floats, fn: Floats, tp: Floats) -> dict[str, Floats]:
     """Scores of confusion matrices given by their cells, each [R]; NaN where undefined."""
     cells = np.stack([tn, fp, fn, tp], 1)
-    scores = {name: ratio(cells @ part, cells @ whole) for name, (part, whole) in SHARES.items()}
+    scores = {name: ratio(cells @ part, cells @ whole) for name, (part, whole, _) in SHARES.items()}
     scores["f1"] = ratio(2 * tp, 2 * tp + fp + fn)
     scores["balanced_accuracy"] = (scores["sensitivity"] + scores["specificity"]) / 2
     both = (tp + fn > 0) & (tn + fp > 0)

@@ -111,7 +111,7 @@ def classification_scores(
     reasons = _reasons(cells)
     scores: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
-        count = int(np.dot(cells, SHARES[name][1])) if name in SHARES else n
+        count = int(np.dot(cells, SHARES[name].whole)) if name in SHARES else n
         reason = reasons.get(name) if n else "no cases"
         scores[name] = limited(value, count, limits.get(name, Limits(None)), reason)
     if n and patients is not None:
@@ -170,7 +170,7 @@ def _values(weights: Floats, cases: _Cases) -> dict[str, Floats]:
 def _without_patients(cells: tuple[int, ...], cases: _Cases) -> dict[str, Limits]:
     """Closed forms, which take cases as independent."""
     limits: dict[str, Limits] = {}
-    for name, (part, whole) in SHARES.items():
+    for name, (part, whole, _) in SHARES.items():
         n = int(np.dot(cells, whole))
         if n:
             limits[name] = Limits(wilson(int(np.dot(cells, part)), n), "Wilson")
@@ -197,7 +197,7 @@ def _over_patients(
     weights = np.stack([of[name] for name in SCALE_OF], 1)
     found = t_intervals(statistic, patients, weights, list(SCALE_OF.values()))
     limits = dict(zip(SCALE_OF, found, strict=True))
-    for name, (part, _) in SHARES.items():
+    for name, (part, _, _) in SHARES.items():
         counted = [patient for patient, weight in zip(patients, of[name], strict=True) if weight]
         limits[name] = share_limits(int(np.dot(cells, part)), len(counted), limits[name], counted)
     return limits
@@ -212,11 +212,12 @@ def _weights_of(cases: _Cases, patients: Sequence[str]) -> dict[str, Bools]:
     classes = (cases.positive, ~cases.positive)
     counts = [len({p for p, one in zip(patients, some, strict=True) if one}) for some in classes]
     fewer = classes[int(np.argmin(counts))]
+    cell = 2 * cases.positive + cases.called
     return (
         dict.fromkeys(SCALE_OF, every)
         | dict.fromkeys(TWO_CLASS, fewer)
-        | {"sensitivity": cases.positive, "specificity": ~cases.positive}
-        | {"precision": cases.called, "f1": cases.positive | cases.called}
+        | {name: np.array(share.whole, bool)[cell] for name, share in SHARES.items()}
+        | {"f1": cases.positive | cases.called}
     )
 
 
@@ -224,12 +225,11 @@ def _reasons(cells: tuple[int, int, int, int]) -> dict[str, str]:
     """Why scores are undefined, where they are."""
     tn, fp, _, _ = cells
     only = "labels hold negative cases only" if tn + fp else "labels hold positive cases only"
-    return dict.fromkeys(TWO_CLASS, only) | {
-        "sensitivity": "no positive cases",
-        "specificity": "no negative cases",
-        "precision": "no case is called positive",
-        "f1": "no positive cases and none called positive",
-    }
+    return (
+        dict.fromkeys(TWO_CLASS, only)
+        | {name: share.reason for name, share in SHARES.items()}
+        | {"f1": "no positive cases and none called positive"}
+    )
 
 
 def _cases(
