@@ -53,7 +53,7 @@ class Place:
         folder.mkdir(parents=True)
         for name in LINKED:
             (folder / name).symlink_to(ROOT / name)
-        for path in data.iterdir():
+        for path in data.glob("[A-Z]*"):
             (folder / path.name).symlink_to(path)
 
     def run(self, block: Block) -> str:
@@ -72,15 +72,14 @@ class Place:
         return f"status {done.returncode}: {(done.stderr or done.stdout).strip()[-600:]}"
 
     def _bind_runs(self, text: str) -> None:
-        trained = set(re.findall(r"(?:train|study) .*?--workdir (runs/[\w$]+)", text))
-        named = set(re.findall(r"\bruns/\w+", text)) - trained
-        made = re.findall(r"--output (runs/\w+)", text)
-        for name in sorted(named - set(made)):
-            source = self.data / "runs" / "small"
-            folder = self.folder / name
-            if "$" not in name and not folder.exists() and source.is_dir():
-                if not any(name.startswith(run.split("$")[0]) for run in trained if "$" in run):
-                    shutil.copytree(source, folder)
+        """Copies the small run to where a block expects a run that nothing made."""
+        small = self.data / "runs" / "small"
+        made = re.findall(r"(?:train|study) .*?--workdir (runs/\w+)", text.replace("\\\n", ""))
+        made += re.findall(r"--output (runs/\w+)", text)
+        for name in set(re.findall(r"\bruns/\w+", text)):
+            needed = not any(name.startswith(run) for run in made)
+            if needed and small.is_dir() and not (self.folder / name).exists():
+                shutil.copytree(small, self.folder / name)
 
     def _environment(self) -> dict[str, str]:
         shims = self.data / "shims"

@@ -41,7 +41,7 @@ def added(words: list[str]) -> list[str]:
 
 
 def _value(words: list[str], flag: str) -> str | None:
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         if word == f"--{flag}":
             return following
         if match := re.match(rf"--{re.escape(flag)}=(.*)", word, re.S):
