@@ -41,7 +41,7 @@ def _volumes() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
             phantom_slice(patient, k, slices_per_patient=SLICES, size=64) for k in range(SLICES)
         ]
         values = np.stack([image for image, _, _ in slices]).astype(np.float32)
-        hu = np.round(values / 255 * 1500 - 1350).astype(np.int16)
+        hu = np.round(np.maximum(values / 255 * 1500 - 1350, -1000)).astype(np.int16)
         yield patient, hu, np.stack([mask for _, mask, _ in slices])
 
 
