@@ -135,6 +135,17 @@ def to_dict(part: object) -> dict[str, Any]:
     return values
 
 
+def flat_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the fields of nested sections by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flat_fields(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 def read_section(default: T, values: object, where: str) -> T:
     """Returns the section `where` as `default`, all its values replaced by those given, checked.
 

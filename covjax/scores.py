@@ -158,6 +158,13 @@ PROTOCOLS = {  # of the protocols' table, both classes side by side
     "dice_infected_per_image": "Dice, per slice",
 }
 
+# The column of per_image.csv that is filled where a stage was scored; of other stages their loss.
+SCORED_COLUMN = {
+    "classifier": "probability",
+    "segmenter": "predicted_share",
+    "framework": "framework_predicted_share",
+}
+
 
 def find(stage: str, name: str) -> Score:
     """Returns a score of a stage by its name in summary.json; one without a row is in words alone.

@@ -28,7 +28,7 @@ def test_help_of_what_has_several_commands(run_command, words):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_names_every_flag_in_80_columns(run_command, name):
-    done = run_command(f"covjax.commands.{name}", "--help")
+    done = run_command("covjax.commands.__main__", name, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 80
     source = (ROOT / "covjax" / "commands" / f"{name}.py").read_text()
@@ -61,7 +61,10 @@ def test_one_command_of_all(run_command):
 
 def test_a_study_needs_one(run_command, tmp_path):
     done = run_command(
-        "covjax.commands.study", "--config=configs/cov_raseg.py", f"--workdir={tmp_path / 'run'}"
+        "covjax.commands.__main__",
+        "study",
+        "--config=configs/cov_raseg.py",
+        f"--workdir={tmp_path / 'run'}",
     )
     assert done.returncode == 1 and "--config: has no study" in done.stderr
     assert not list(tmp_path.iterdir())
@@ -77,7 +80,7 @@ def test_a_file_without_a_field_gets_one_line(run_command, tmp_path, command):
     )
     output = "--workdir" if command in ("train", "study") else "--output"
     arguments = [f"--config={tmp_path / 'mine.py'}", f"{output}={tmp_path / 'out.png'}"]
-    done = run_command(f"covjax.commands.{command}", *arguments)
+    done = run_command("covjax.commands.__main__", command, *arguments)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "xla_flags" in done.stderr and not (tmp_path / "out.png").exists()
 

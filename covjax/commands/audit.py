@@ -40,7 +40,3 @@ def audit() -> int:
 
 def main() -> None:
     cli.run(audit, FLAGS, __doc__)
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,3 @@ def compare(*folders: str) -> None:
 
 def main() -> None:
     cli.run(compare, FLAGS, __doc__, required=("output",), operands=None)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,3 @@ def data() -> None:
 
 def main() -> None:
     cli.run(data, FLAGS, __doc__)
-
-
-if __name__ == "__main__":
-    main()

@@ -89,7 +89,3 @@ def _side_by_side(pictures: dict[str, np.ndarray]) -> bytes:
 
 def main() -> None:
     cli.run(draw, FLAGS, __doc__, operands=1)
-
-
-if __name__ == "__main__":
-    main()

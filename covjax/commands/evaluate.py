@@ -64,7 +64,3 @@ def show(workdir: Path) -> None:
 
 def main() -> None:
     cli.run(evaluate, FLAGS, __doc__, required=("workdir",))
-
-
-if __name__ == "__main__":
-    main()

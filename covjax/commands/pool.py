@@ -23,7 +23,3 @@ def pool(*folders: str) -> None:
 
 def main() -> None:
     cli.run(pool, FLAGS, __doc__, required=("output",), operands=None)
-
-
-if __name__ == "__main__":
-    main()

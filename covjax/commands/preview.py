@@ -30,7 +30,3 @@ def preview() -> None:
 
 def main() -> None:
     cli.run(preview, FLAGS, __doc__, required=("config", "output"))
-
-
-if __name__ == "__main__":
-    main()

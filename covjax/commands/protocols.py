@@ -33,7 +33,3 @@ def protocols() -> None:
 
 def main() -> None:
     cli.run(protocols, FLAGS, __doc__, required=("output",))
-
-
-if __name__ == "__main__":
-    main()

@@ -82,7 +82,3 @@ def screen() -> None:
 
 def main() -> None:
     cli.run(screen, FLAGS, __doc__, required=("workdir", "input", "output"))
-
-
-if __name__ == "__main__":
-    main()

@@ -39,7 +39,3 @@ def train_variants(settings: RunSettings, workdir: Path) -> None:
 
 def main() -> None:
     cli.run(study, FLAGS, __doc__, required=("config", "workdir"))
-
-
-if __name__ == "__main__":
-    main()

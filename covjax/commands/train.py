@@ -36,7 +36,3 @@ def train() -> None:
 
 def main() -> None:
     cli.run(train, FLAGS, __doc__, required=("config", "workdir"))
-
-
-if __name__ == "__main__":
-    main()

@@ -65,7 +65,7 @@ class DataSettings:
     source: str = setting(
         "phantom",
         "phantom (synthetic), your own: folder (pictures), nifti, dicom; or a public set",
-        allowed="as `python -m covjax.commands.data` prints",
+        allowed="as `covjax data` prints",
     )
     path: str = setting("", "folder of the slices; phantom needs none")
     frame: str = setting("ct", "of prlab21: what of its figures", choices=PRLAB21_FRAMES)

@@ -11,23 +11,22 @@ from covjax.files import read_arrays, read_rows
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test
 from covjax.metrics.curves import weighted_areas
 from covjax.metrics.resampling import Statistic, ratio
-from covjax.scores import find
+from covjax.scores import SCORED_COLUMN, find
 
 EVALUATE = "run the evaluation again"
 
 
 class Columns(NamedTuple):
-    """Columns of per_image.csv that a stage fills."""
+    """Columns of per_image.csv that a stage is compared by."""
 
-    scored: str  # of every slice it was scored on
     truth: tuple[str, ...]
     dice: str
 
 
 COLUMNS = {
-    "classifier": Columns("probability", ("label",), ""),
-    "segmenter": Columns("predicted_share", ("label", "truth"), "dice"),
-    "framework": Columns("framework_predicted_share", ("label", "truth"), "framework_dice"),
+    "classifier": Columns(("label",), ""),
+    "segmenter": Columns(("label", "truth"), "dice"),
+    "framework": Columns(("label", "truth"), "framework_dice"),
 }
 
 
@@ -50,7 +49,7 @@ class _Run:
 
     def scored(self, stage: str) -> list[str]:
         """Ids of the slices that a stage was scored on."""
-        return [name for name, row in self.rows.items() if row.get(COLUMNS[stage].scored)]
+        return [name for name, row in self.rows.items() if row.get(SCORED_COLUMN[stage])]
 
     def values(self, ids: Sequence[str], column: str) -> np.ndarray:
         """A column as numbers, NaN where it is empty."""

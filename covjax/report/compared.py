@@ -9,20 +9,17 @@ from typing import Any
 import numpy as np
 
 from covjax.errors import InputError
+from covjax.fields import flat_fields
 from covjax.report.reading import read_table
 from covjax.report.results import Results, read_results
 from covjax.report.scores import STAGES
+from covjax.scores import SCORED_COLUMN
 
 # Fields of a configuration that may differ between runs of one group: they are repetitions, or
 # change no result.
 STORED = ("data.cache", "data.prepared_dir")
 REPEATS = ("seed", "split.fold", *STORED)
 # The column of per_image.csv that is filled where a stage was scored; of others their loss.
-SCORED = {
-    "classifier": "probability",
-    "segmenter": "predicted_share",
-    "framework": "framework_predicted_share",
-}
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def _check_truth(runs: Sequence[Run]) -> None:
 def _read_run(workdir: Path, label: str, split: str) -> Run:
     results = read_results(workdir)
     sections = {stage: splits[split] for stage, splits in results.scores.items() if split in splits}
-    columns = {stage: SCORED.get(stage, f"{stage}_loss") for stage in sections}
+    columns = {stage: SCORED_COLUMN.get(stage, f"{stage}_loss") for stage in sections}
     table = read_table(results.file(split, "per_image.csv"), ["id", "truth"], columns.values())
     if not sections or table is None:
         raise InputError(
@@ -113,7 +110,8 @@ def _read_run(workdir: Path, label: str, split: str) -> Run:
         stage: frozenset(table["id"][np.isfinite(table[column])])
         for stage, column in columns.items()
     }
-    settings = _flat(results.config) | _flat(results.options.get(split, {}), "evaluation.")
+    settings = flat_fields(results.config)
+    settings |= flat_fields(results.options.get(split, {}), "evaluation.")
     masks = any(stage != "classifier" for stage in sections)
     truth = dict(zip(table["id"], table["truth"], strict=True)) if masks else {}
     return Run(label, results, sections, settings, slices, truth)
@@ -127,14 +125,6 @@ def _labels(paths: Sequence[Path]) -> list[str]:
         length += 1
         names = ["/".join(path.parts[-length:]) for path in paths]
     return names
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = prefix + key
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
 
 
 def differing(runs: Sequence[Run], without: Iterable[str]) -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ from covjax.evaluation.outputs import (
     outputs_to_arrays,
 )
 from covjax.evaluation.result_files import write_results
+from covjax.fields import flat_fields
 from covjax.files import (
     check_new_folder,
     damage_named,
@@ -37,7 +38,6 @@ from covjax.runs.evaluate import evaluate_outputs
 from covjax.runs.trained import read_statistics
 from covjax.settings import (
     RunSettings,
-    flat_fields,
     load_settings,
     settings_dict,
     write_settings,

@@ -9,7 +9,6 @@ from covjax.settings.files import claim_workdir, load_settings, write_settings
 from covjax.settings.read import (
     default_config,
     default_study,
-    flat_fields,
     read_arguments,
     read_settings,
     settings_dict,
@@ -22,7 +21,6 @@ __all__ = [
     "claim_workdir",
     "default_config",
     "default_study",
-    "flat_fields",
     "load_settings",
     "read_arguments",
     "read_settings",

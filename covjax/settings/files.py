@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError
+from covjax.fields import flat_fields
 from covjax.files import read_json, write_json
-from covjax.settings.read import flat_fields, read_settings, settings_dict
+from covjax.settings.read import read_settings, settings_dict
 from covjax.settings.sections import RunSettings
 
 FORMAT = 1  # of config.json, to be raised when its fields change

@@ -81,14 +81,3 @@ def settings_dict(settings: RunSettings) -> dict[str, Any]:
     if settings.study is not None:
         values["study"] = to_dict(settings.study)
     return values
-
-
-def flat_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the fields of nested sections by their dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flat_fields(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

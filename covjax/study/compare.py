@@ -7,12 +7,13 @@ import numpy as np
 
 import covjax
 from covjax.evaluation.outputs import outputs_from_arrays
+from covjax.fields import flat_fields
 from covjax.files import read_json_or_empty
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test, per_image_dice, score
 from covjax.metrics.jackknife import limited, t_intervals
 from covjax.metrics.resampling import Statistic, ratio
 from covjax.runs.pool import read_row_arrays
-from covjax.settings import RunSettings, flat_fields, settings_dict
+from covjax.settings import RunSettings, settings_dict
 from covjax.study.grid import STAGE, Run, study_of, variant_names
 
 # Fields that say what was studied, with those of the variants.
@@ -85,20 +86,27 @@ def compare_variants(
     pairs = [pair for one in others for pair in one["differences"].values()]
     for pair, adjusted in zip(pairs, holm([pair["p_value"] for pair in pairs]), strict=True):
         pair["p_holm"] = adjusted
-    flat = flat_fields(settings_dict(config))
-    grid = {
-        "seeds": seeds,
-        "folds": sorted({run.fold for run in planned}) if config.split.folds else [],
-    }
-    settings = {field: flat[field] for field in SETTINGS} | grid
-    settings |= {"slices": len(patients), "patients": len(set(patients.values()) - {""})}
     return {
         "covjax": covjax.__version__,
         "study": study.name,
         "reference": reference,
-        "settings": settings,
+        "settings": _settings(config, planned, patients),
         "failed": dict(failed),
         "variants": found,
+    }
+
+
+def _settings(
+    config: RunSettings, planned: Sequence[Run], patients: Mapping[str, str]
+) -> dict[str, Any]:
+    """Returns what was studied; `patients` are those of the test slices, by slice."""
+    flat = flat_fields(settings_dict(config))
+    return {
+        **{field: flat[field] for field in SETTINGS},
+        "seeds": list(study_of(config).seeds),
+        "folds": sorted({run.fold for run in planned}) if config.split.folds else [],
+        "slices": len(patients),
+        "patients": len(set(patients.values()) - {""}),
     }
 
 
@@ -126,41 +134,41 @@ def _counts(
     return Counts(confusion, tested)
 
 
-def _dice_per_slice(counts: Counts) -> Statistic:
-    """Mean over slices of each slice's Dice, its mean over the seeds."""
+# The statistic of slices' weights that a score is, and what every slice weighs in it, [N].
+Made = tuple[Statistic, np.ndarray]
+
+
+def _dice_per_slice(counts: Counts) -> Made:
+    """Mean over slices of each slice's Dice, its mean over the seeds; of slices with a Dice."""
     dice = per_image_dice(counts.confusion.reshape(-1, 2, 2)).reshape(counts.tested.shape)
-    return mean_of(_mean(np.where(counts.tested, dice, np.nan), 0))
+    _, whole = _hit_and_whole(counts)
+    means = _mean(np.where(counts.tested, dice, np.nan), 0)
+    return mean_of(means), np.any(whole > 0, axis=0).astype(np.float64)
 
 
-def _dice_pooled(counts: Counts) -> Statistic:
+def _dice_pooled(counts: Counts) -> Made:
     """Dice of the pixels of all slices together, mean over the seeds."""
+    hit, whole = _hit_and_whole(counts)
+
+    def pooled(weights: np.ndarray) -> np.ndarray:
+        return _mean(ratio(weights @ hit.T, weights @ whole.T), 1)
+
+    return pooled, whole.sum(0)
+
+
+def _hit_and_whole(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
+    """Returns twice the pixels infected in both, and those infected in either, [S, N] each.
+
+    In either: in truth or prediction, both counted.
+    """
     pixels = counts.confusion * counts.tested[..., None, None]
-    hit = 2 * pixels[..., 1, 1].astype(np.float64)  # [S, N]
-    whole = hit + pixels[..., 0, 1] + pixels[..., 1, 0]
-    return lambda weights: _mean(ratio(weights @ hit.T, weights @ whole.T), 1)
+    hit = 2 * pixels[..., 1, 1].astype(np.float64)
+    return hit, hit + pixels[..., 0, 1] + pixels[..., 1, 0]
 
 
-SCORES: dict[str, Callable[[Counts], Statistic]] = {
+SCORES: dict[str, Callable[[Counts], Made]] = {
     "dice_infected_per_image": _dice_per_slice,
     "dice_infected": _dice_pooled,
-}
-
-
-def _defined(counts: Counts) -> np.ndarray:
-    """Which slices have a Dice, under some seed."""
-    return np.any(_infected_pixels(counts) > 0, axis=0)
-
-
-def _infected_pixels(counts: Counts) -> np.ndarray:
-    """Pixels infected in truth or prediction, both counted, [S, N]."""
-    pixels = counts.confusion * counts.tested[..., None, None]
-    return 2 * pixels[..., 1, 1] + pixels[..., 0, 1] + pixels[..., 1, 0]
-
-
-# What every slice weighs in a score, [N].
-WEIGHTS: dict[Callable[[Counts], Statistic], Callable[[Counts], np.ndarray]] = {
-    _dice_per_slice: _defined,
-    _dice_pooled: lambda counts: _infected_pixels(counts).sum(0),
 }
 
 
@@ -171,21 +179,19 @@ def _mean(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _score(
-    make: Callable[[Counts], Statistic], counts: Counts, patients: Sequence[str]
+    make: Callable[[Counts], Made], counts: Counts, patients: Sequence[str]
 ) -> dict[str, Any]:
     some, patients = _of_slices(counts, np.any(counts.tested, 0), patients)
     if not patients:
         return score(None, 0, reason="no run is finished")
-    statistic = make(some)
+    statistic, weights = make(some)
     value = statistic(np.ones((1, len(patients))))[0]
-    limits = t_intervals(
-        lambda w: statistic(w)[:, None], patients, WEIGHTS[make](some)[:, None], ["share"]
-    )
+    limits = t_intervals(lambda w: statistic(w)[:, None], patients, weights[:, None], ["share"])
     return limited(value, len(patients), limits[0], "no slice has infection")
 
 
 def _difference(
-    make: Callable[[Counts], Statistic], one: Counts, other: Counts, patients: Sequence[str]
+    make: Callable[[Counts], Made], one: Counts, other: Counts, patients: Sequence[str]
 ) -> dict[str, Any]:
     """Returns a variant minus the reference over what both were tested on, and seed by seed."""
     both = one.tested & other.tested
@@ -196,15 +202,17 @@ def _difference(
     by_seed = [_value(make, one, seed) - _value(make, other, seed) for seed in range(len(both))]
     differences = [None if np.isnan(value) else float(value) for value in by_seed]
     together = Counts(*(np.concatenate(pair, 1) for pair in zip(some, rest, strict=True)))
-    weights = (WEIGHTS[make](some) + WEIGHTS[make](rest)).astype(np.float64)
+    statistic, _ = make(together)
+    weights = make(some)[1] + make(rest)[1]
     trainings = {"trainings": int(both.any(1).sum())}
-    return paired_test(make(together), owners, weights) | trainings | {"by_seed": differences}
+    return paired_test(statistic, owners, weights) | trainings | {"by_seed": differences}
 
 
-def _value(make: Callable[[Counts], Statistic], counts: Counts, seed: int) -> float:
+def _value(make: Callable[[Counts], Made], counts: Counts, seed: int) -> float:
     """Returns the score under one seed; several show how much trainings differ."""
     alone = Counts(*(array[seed : seed + 1] for array in counts))
-    return make(alone)(np.ones((1, alone.tested.shape[1])))[0]
+    statistic, _ = make(alone)
+    return statistic(np.ones((1, alone.tested.shape[1])))[0]
 
 
 def _of_slices(
@@ -218,7 +226,7 @@ def _run(run: Run, confusion: np.ndarray) -> dict[str, Any]:
     """Returns what study.json holds of one run: its scores and how it was trained."""
     timing = read_json_or_empty(run.workdir / "results" / "timing.json").get(STAGE, {})
     counts = Counts(confusion[None], np.ones((1, len(confusion)), bool))
-    values = {what: make(counts)(np.ones((1, len(confusion))))[0] for what, make in SCORES.items()}
+    values = {what: _value(make, counts, 0) for what, make in SCORES.items()}
     return {
         "seed": run.seed,
         "fold": run.fold,

@@ -321,12 +321,12 @@ def test_unusable_input(call, message):
 
 @pytest.fixture
 def command(run_command):
-    """Runs `python -m covjax.commands.enhance` and returns (exit status, what it says on the error
+    """Runs `covjax enhance` and returns (exit status, what it says on the error
     stream).
     """
 
     def run(*arguments):
-        done = run_command("covjax.commands.enhance", *arguments)
+        done = run_command("covjax.commands.__main__", "enhance", *arguments)
         return done.returncode, done.stderr
 
     return run

@@ -1,6 +1,7 @@
 """The page of all fields is made from them."""
 
-from covjax.settings import default_config, flat_fields
+from covjax.fields import flat_fields
+from covjax.settings import default_config
 from covjax.settings.reference import configuration_page
 from tests.places import ROOT
 

@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 from configs import study
 from covjax.errors import InputError
-from covjax.settings import flat_fields, read_settings, settings_dict
+from covjax.fields import flat_fields
+from covjax.settings import read_settings, settings_dict
 from covjax.stages.settings import ModelSettings
 from covjax.study.grid import planned_runs, variant_settings
 
