@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 
 from covjax.errors import InputError, unknown
 from covjax.models import list_models, model_class, model_options
+from covjax.models.reference import PublishedClassifier
 from covjax.pretrained import PACKAGE
 from covjax.settings import default_config, read_arguments
 
@@ -50,11 +51,11 @@ def get_config(arguments=""):
         stage.input.normalize = "standardize"
     side = max(82, network.least_side)
     if chosen["init"] == "tl":
-        if not hasattr(network, "pretrained_input"):
+        if not issubclass(network, PublishedClassifier):
             raise InputError(
                 f"init: 'tl' needs published weights, {name} has none, use init=scratch"
             )
-        stage.init.weights = PACKAGE if hasattr(network, "package") else ""
+        stage.init.weights = PACKAGE if network.package else ""
         stage.optimizer.learning_rate = 1e-3
         stage.input.channels = 3
         side = network.pretrained_input.size

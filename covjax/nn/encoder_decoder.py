@@ -9,8 +9,8 @@ from flax import linen as nn
 from covjax.nn.layers import BatchNorm, Conv, Dtype, he
 from covjax.nn.network import Network
 from covjax.nn.pooling import Pool, Unpool
-from covjax.ops.convolution import Pair
-from covjax.ops.pool import Kept
+from covjax.ops.kept import Kept
+from covjax.ops.sides import Pair
 from covjax.ops.unpool import check_pooling
 
 

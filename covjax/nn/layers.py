@@ -11,7 +11,8 @@ from flax import linen as nn
 
 from covjax.ops.batch_norm import batch_norm, normalize
 from covjax.ops.checks import check_images
-from covjax.ops.convolution import Padding, Pair, conv2d
+from covjax.ops.convolution import Padding, conv2d
+from covjax.ops.sides import Pair
 from covjax.ops.synchronise import global_positions
 
 Dtype = jnp.dtype | type

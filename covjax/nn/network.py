@@ -11,7 +11,8 @@ from flax import linen as nn
 from covjax.errors import InputError
 from covjax.nn.layers import ConvBN, Dropout, Dtype, Initializer, expose, glorot
 from covjax.ops.checks import check_images
-from covjax.ops.convolution import Padding, Pair
+from covjax.ops.convolution import Padding
+from covjax.ops.sides import Pair
 
 M = TypeVar("M", bound=nn.Module)
 N = TypeVar("N", bound="Network")

@@ -6,7 +6,9 @@ from flax import linen as nn
 
 from covjax.nn.layers import sample_keys
 from covjax.ops.checks import as_array, check_images
-from covjax.ops.pool import Kept, ParameterShapes, parameter_shapes, pool2d
+from covjax.ops.kept import Kept
+from covjax.ops.pool import parameter_shapes, pool2d
+from covjax.ops.poolings import ParameterShapes
 from covjax.ops.unpool import unpool2d, unpool_parameter_shapes
 
 

@@ -80,7 +80,7 @@ def _backward(
     x, mean, variance, scale, bias = kept
     inverse = lax.rsqrt(variance + form.epsilon)
     normal = (x - mean) * inverse
-    g = _materialised(gradients[0]).astype(normal.dtype)
+    g = _materialised(gradients[0], x).astype(normal.dtype)
     least, largest = ACTIVATIONS[form.activation]
     if least is not None:
         g = jnp.where(normal * scale + bias > least, g, 0)
@@ -93,7 +93,7 @@ def _backward(
     constant, slope = (scale * inverse * total for total in totals)
     # in second derivatives only
     if not all(isinstance(gradient, SymbolicZero) for gradient in gradients[1:]):
-        of_moments = (_materialised(gradient) for gradient in gradients[1:])
+        of_moments = map(_materialised, gradients[1:], (mean, variance))
         of_mean, of_variance = over_devices(lax.psum, form.axis_name, *of_moments)
         constant = constant - of_mean
         slope = slope - 2 * of_variance / inverse
@@ -106,7 +106,6 @@ _batch_norm = jax.custom_vjp(_normalised, nondiff_argnums=(0,))
 _batch_norm.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _materialised(gradient: jax.Array | SymbolicZero) -> jax.Array:
-    if isinstance(gradient, SymbolicZero):
-        return jnp.zeros(gradient.shape, gradient.dtype)
-    return gradient
+def _materialised(gradient: jax.Array | SymbolicZero, value: jax.Array) -> jax.Array:
+    """Returns the gradient to `value` as an array."""
+    return jnp.zeros_like(value) if isinstance(gradient, SymbolicZero) else gradient

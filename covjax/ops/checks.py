@@ -1,9 +1,10 @@
-"""What functions of arrays are given, checked by type and shape alone, which a program being traced
-knows too.
+"""Checks of what functions of arrays are given.
+
+By type and shape alone, which a program being traced knows too.
 """
 
 import numbers
-from collections.abc import Container, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -16,9 +17,7 @@ IMAGES = "[N, H, W, C]"
 
 
 def as_array(name: str, x: Any, wanted: str = IMAGES) -> jax.Array:
-    """Returns numbers as an array, of which nothing is looked at. Raises InputError for anything
-    else.
-    """
+    """Returns numbers as an array, unseen. Raises InputError for anything else."""
     if isinstance(x, jax.Array):
         return x
     try:
@@ -57,7 +56,7 @@ def check_count(name: str, value: Any, least: int, wanted: str) -> None:
         raise InputError(f"{name}: {shown(value)}, give {wanted}")
 
 
-def check_name(what: str, name: Any, table: Iterable[str] | Container[str]) -> None:
+def check_name(what: str, name: Any, table: Collection[str]) -> None:
     """Raises InputError, which lists the names of `table`, unless `name` is one of them."""
     if not isinstance(name, str) or name not in table:
         raise unknown(what, shown(name) if not isinstance(name, str) else name, table)
@@ -65,7 +64,7 @@ def check_name(what: str, name: Any, table: Iterable[str] | Container[str]) -> N
 
 def is_whole(value: Any) -> bool:
     """Whether `value` is a whole number, of any type but bool."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return not isinstance(value, bool) and isinstance(value, numbers.Integral)
 
 
 def shown(value: Any) -> str:

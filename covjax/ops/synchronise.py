@@ -4,7 +4,7 @@ Networks name no axis. Whoever maps a training step over devices sets it around 
 needs the whole batch asks here: statistics of BatchNorm, and random draws by a sample's place.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -16,7 +16,7 @@ _axis: ContextVar[str | None] = ContextVar("axis", default=None)
 
 
 @contextmanager
-def synchronised(axis_name: str) -> Iterator[None]:
+def synchronised(axis_name: str) -> Generator[None]:
     """Within this context layers treat the batch as shared over a mapped axis; outside, as whole.
 
     It is read while a function is traced, so it belongs inside of what `jax.pmap` or `jax.vmap` map
@@ -49,7 +49,7 @@ def shares(axis_name: str | None) -> int:
 def over_devices(
     combine: Callable[[jax.Array, str], jax.Array], axis_name: str | None, *vectors: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """Combines vectors [C] over the devices of an axis by lax.psum or lax.pmean, in one exchange."""
+    """Combines vectors [C] over the devices of an axis in one exchange, by lax.psum or pmean."""
     if axis_name is None or shares(axis_name) == 1:
         return vectors
     return tuple(combine(jnp.stack(vectors), axis_name))

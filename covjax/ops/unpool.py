@@ -1,7 +1,7 @@
 """Unpooling by name, and which unpooling fits which pooling."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,28 +12,35 @@ from jax import lax
 from covjax.errors import InputError
 from covjax.ops.checks import as_array, check_count, check_images, check_name, is_whole, shown
 from covjax.ops.grids import Grid, give, spread, with_edges
-from covjax.ops.pool import KINDS, SMOOTHINGS, HighBands, Kept, Switches, check_parameters
+from covjax.ops.kept import HighBands, Kept, Switches
+from covjax.ops.pool import checked_parameters
+from covjax.ops.poolings import POOLING_TABLE, SMOOTHINGS, Parameters, ParameterShapes
+from covjax.ops.sides import Pair, sides_of
 from covjax.ops.wavelets import Bands, idwt2
 
 
-class Unkind(NamedTuple):
-    """One unpooling: `function` (x, kept, size, stride, parameters) -> image, and what is known
-    about it.
-    """
+def _nothing_learned(stride: int, channels: int, features: int) -> ParameterShapes:
+    return {}
 
-    function: Callable[..., jax.Array]
-    text: str
+
+class Unpooling(NamedTuple):
+    """An unpooling: (x [N, h, w, C], kept, size, stride, parameters) -> image, and its facts."""
+
+    function: Callable[[jax.Array, Kept, Pair, int, Parameters], jax.Array]
+    text: str  # what it does, and the paper
     fits: tuple[str, ...]  # the poolings it can undo
-    parameters: Callable[[int, int, int], dict[str, tuple]] = lambda stride, channels, features: {}
+    # of stride, channels and features
+    parameters: Callable[[int, int, int], ParameterShapes] = _nothing_learned
+    inverts: bool = False  # gives the size that was pooled, which `kept` knows
 
 
 def unpool2d(
     x: jax.Array,
     kept: Kept = None,
     kind: str = "indices",
-    size: tuple[int, int] | None = None,
+    size: Pair | None = None,
     stride: int = 2,
-    parameters: Mapping[str, jax.Array] | None = None,
+    parameters: Parameters | None = None,
 ) -> jax.Array:
     """Unpools x [N, h, w, C] to [N, H, W, C], the size that was pooled.
 
@@ -50,7 +57,8 @@ def unpool2d(
       kind: one of `UNPOOLINGS`.
       size: [H, W]; if not given, the one in `kept`, or stride times that of x.
       stride: that of the pooling; "indices" and "haar" know it.
-      parameters: of "transposed_conv", as `unpool_parameter_shapes` says; the module `Unpool` holds them.
+      parameters: of "transposed_conv", as `unpool_parameter_shapes` says; the module `Unpool`
+        holds them.
 
     Raises InputError for an unknown kind, when the pooling kept nothing for it, for parameters that
     are missing or of another shape, and for an x of another type or shape, or another size, than
@@ -59,63 +67,63 @@ def unpool2d(
     _check_stride(kind, stride)
     x = as_array("x", x)
     check_images("x", x)
-    if not isinstance(kept, Kept):
-        raise InputError(
-            f"unpooling '{kind}': kept {shown(kept)}, pass what the pooling returned beside its result"
-        )
-    bias = (
-        np.shape(parameters["bias"])
-        if isinstance(parameters, Mapping) and "bias" in parameters
-        else ()
-    )
-    features = bias[0] if len(bias) == 1 and bias[0] else None  # as many as the parameters have
+    _check_kept(kind, kept)
+    features = _features_of(parameters)
     shapes = unpool_parameter_shapes(kind, stride, x.shape[-1], features)
-    check_parameters(f"unpooling '{kind}'", parameters, shapes, "Unpool")
+    learned = checked_parameters(f"unpooling '{kind}'", parameters, shapes, "Unpool")
     if size is not None:
-        _check_size(kind, size)
-    if kind in ("indices", "haar") and None not in (size, kept) and tuple(size) != tuple(kept.size):
+        size = _checked_size(kind, size)
+    unpooling = UNPOOLING_TABLE[kind]
+    pooled_size = size if kept is None else kept.size
+    if unpooling.inverts and size is not None and size != pooled_size:
         raise InputError(
-            f"unpooling '{kind}': size {tuple(size)}, but {tuple(kept.size)} was pooled, leave size out"
+            f"unpooling '{kind}': size {size}, but {pooled_size} was pooled, leave size out"
         )
-    if kind in ("indices", "haar"):
-        return UNKINDS[kind].function(x, kept)
-    if size is None:
-        size = tuple(stride * side for side in x.shape[1:3]) if kept is None else kept.size
-    if any(
+    rows, columns = sides_of(x)
+    size = size or pooled_size or (stride * rows, stride * columns)
+    if not unpooling.inverts and any(
         short not in (long // stride, -(-long // stride))
-        for short, long in zip(x.shape[1:3], size, strict=True)
+        for short, long in zip((rows, columns), size, strict=True)
     ):
         raise InputError(
-            f"unpooling '{kind}': {x.shape[1]}x{x.shape[2]} enlarged {stride} times is no {size[0]}x{size[1]}"
+            f"unpooling '{kind}': {rows}x{columns} enlarged {stride} times is no "
+            f"{size[0]}x{size[1]}"
         )
-    return UNKINDS[kind].function(x, tuple(size), stride, parameters)
+    return unpooling.function(x, kept, size, stride, learned)
+
+
+def _features_of(parameters: object) -> int | None:
+    """Returns as many channels as a learned unpooling's bias has, if it has one."""
+    if not isinstance(parameters, Mapping) or "bias" not in parameters:
+        return None
+    shape = np.shape(parameters["bias"])
+    return shape[0] if len(shape) == 1 and shape[0] else None
 
 
 def unpool_parameter_shapes(
     kind: str, stride: int, channels: int, features: int | None = None
-) -> dict[str, tuple]:
-    """Returns {name: (initialiser, shape)} of what an unpooling of C channels to `features` (C)
-    learns; {} for most.
+) -> ParameterShapes:
+    """Returns {name: (initialiser, shape)} of what an unpooling learns; {} for most.
 
-    Raises InputError for an unknown kind, or a stride or features that are no number of pixels or
-    channels.
+    It takes C channels and gives `features`, by default C. Raises InputError for an unknown kind,
+    or a stride or features that are no number of pixels or channels.
     """
     _check_stride(kind, stride)
     if features is not None:
         check_count(f"unpooling '{kind}': features", features, 1, "a number of channels, 1 or more")
-    return UNKINDS[kind].parameters(stride, channels, channels if features is None else features)
+    return UNPOOLING_TABLE[kind].parameters(
+        stride, channels, channels if features is None else features
+    )
 
 
 def check_pooling(
     encoder_smoothing: str, encoder_pooling: str, decoder_unpooling: str, decoder_smoothing: str
 ) -> None:
-    """Raises InputError for an unknown name in a network's four fields, or an unpooling that does
-    not fit.
-    """
+    """Raises InputError for an unknown name in a network's four fields, or one that does not fit."""
     for field, name, table in (
         ("encoder_smoothing", encoder_smoothing, SMOOTHINGS),
-        ("encoder_pooling", encoder_pooling, KINDS),
-        ("decoder_unpooling", decoder_unpooling, UNKINDS),
+        ("encoder_pooling", encoder_pooling, POOLING_TABLE),
+        ("decoder_unpooling", decoder_unpooling, UNPOOLING_TABLE),
         ("decoder_smoothing", decoder_smoothing, SMOOTHINGS),
     ):
         check_name(f"model option {field}", name, table)
@@ -123,28 +131,41 @@ def check_pooling(
     if encoder_pooling not in fitting:
         others = [name for name, poolings in FITS.items() if encoder_pooling in poolings]
         raise InputError(
-            f"model option decoder_unpooling: '{decoder_unpooling}' does not fit encoder_pooling '{encoder_pooling}', "
-            f"use {' or '.join(others)}, or a pooling that it fits: {', '.join(fitting)}"
+            f"model option decoder_unpooling: '{decoder_unpooling}' does not fit encoder_pooling "
+            f"'{encoder_pooling}', use {' or '.join(others)}, or a pooling that it fits: {', '.join(fitting)}"
         )
 
 
 def _check_stride(kind: str, stride: int) -> None:
-    check_name("unpooling", kind, UNKINDS)
+    check_name("unpooling", kind, UNPOOLING_TABLE)
     check_count(f"unpooling '{kind}': stride", stride, 1, "pixels, 1 or more")
 
 
-def _check_size(kind: str, size: tuple[int, int]) -> None:
-    pair = isinstance(size, tuple | list) and len(size) == 2
-    if not pair or not all(is_whole(side) and side > 0 for side in size):
+def _check_kept(kind: str, kept: object) -> None:
+    if not isinstance(kept, Kept):
         raise InputError(
-            f"unpooling '{kind}': size {shown(size)}, give the two sides [H, W] that were pooled"
+            f"unpooling '{kind}': kept {shown(kept)}, pass what the pooling returned beside its "
+            "result"
         )
 
 
-def _indices(x: jax.Array, kept: Kept) -> jax.Array:
+def _checked_size(kind: str, size: object) -> Pair:
+    if isinstance(size, tuple | list) and len(size) == 2:
+        rows, columns = size
+        if all(is_whole(side) and side > 0 for side in (rows, columns)):
+            return rows, columns
+    raise InputError(
+        f"unpooling '{kind}': size {shown(size)}, give the two sides [H, W] that were pooled"
+    )
+
+
+def _indices(
+    x: jax.Array, kept: Kept, size: Pair, stride: int, parameters: Parameters
+) -> jax.Array:
     if not isinstance(kept, Switches):
         raise InputError(
-            f"unpooling 'indices': the pooling kept no indices, use one of {', '.join(FITS['indices'])}"
+            "unpooling 'indices': the pooling kept no indices, use one of "
+            f"{', '.join(FITS['indices'])}"
         )
     if x.shape != kept.winner.shape:
         raise InputError(
@@ -153,7 +174,7 @@ def _indices(x: jax.Array, kept: Kept) -> jax.Array:
     return give(Grid(kept.size, kept.window, kept.window), x, kept.winner)
 
 
-def _haar(x: jax.Array, kept: Kept) -> jax.Array:
+def _haar(x: jax.Array, kept: Kept, size: Pair, stride: int, parameters: Parameters) -> jax.Array:
     if not isinstance(kept, HighBands):
         raise InputError(
             "unpooling 'haar': the pooling kept no high bands, use pooling 'haar' or 'haar_bands'"
@@ -163,44 +184,52 @@ def _haar(x: jax.Array, kept: Kept) -> jax.Array:
         raise InputError(
             f"unpooling 'haar': values {x.shape} do not match the high bands {kept.bands.hh.shape}"
         )
-    bands = (x, *kept.bands) if x.shape[-1] == channels else jnp.split(x, 4, -1)
+    bands = Bands(x, *kept.bands) if x.shape[-1] == channels else Bands(*jnp.split(x, 4, -1))
     height, width = kept.size
-    return idwt2(Bands(*bands), "haar")[:, :height, :width].astype(x.dtype)
+    return idwt2(bands, "haar")[:, :height, :width].astype(x.dtype)
 
 
-def _nearest(x, size, stride, parameters):
-    full = tuple(stride * side for side in x.shape[1:3])
-    return _resized(spread(Grid(full, stride, stride), x), size, mode="edge")
+def _nearest(
+    x: jax.Array, kept: Kept, size: Pair, stride: int, parameters: Parameters
+) -> jax.Array:
+    rows, columns = sides_of(x)
+    grid = Grid((stride * rows, stride * columns), stride, stride)
+    return _resized(spread(grid, x), size, mode="edge")
 
 
-def _bilinear(x, size, stride, parameters):
+def _bilinear(
+    x: jax.Array, kept: Kept, size: Pair, stride: int, parameters: Parameters
+) -> jax.Array:
     for axis in (1, 2):
         x = _between(x, axis, stride)
     return _resized(x, size, mode="edge")
 
 
-def _between(x, axis, stride):
-    """Enlarges one axis: every new pixel is a weighted mean of the two old ones whose centres lie
-    around it.
+def _between(x: jax.Array, axis: int, stride: int) -> jax.Array:
+    """Enlarges one axis.
+
+    Every new pixel is a weighted mean of the two old ones whose centres lie around it.
     """
     side = x.shape[axis]
     x = with_edges(x, axis)
     before, here, after = (lax.slice_in_dim(x, k, k + side, axis=axis) for k in range(3))
-    rows = []
+    rows: list[jax.Array] = []
     for k in range(stride):
         offset = (k + 0.5) / stride - 0.5  # of the new pixel's centre from the old one's
         other, share = (before, -offset) if offset < 0 else (after, offset)
         rows.append(here * jnp.asarray(1 - share, x.dtype) + other * jnp.asarray(share, x.dtype))
     shape = list(here.shape)
     shape[axis] *= stride
-    # Lest XLA computes this axis anew for every pixel along the next.
+    # Without a barrier XLA computes this axis anew for every pixel along the next.
     return lax.optimization_barrier(jnp.stack(rows, axis + 1).reshape(shape))
 
 
-def _transposed_conv(x, size, stride, parameters):
+def _transposed_conv(
+    x: jax.Array, kept: Kept, size: Pair, stride: int, parameters: Parameters
+) -> jax.Array:
     n, h, w, _ = x.shape
     kernel = parameters["kernel"].astype(x.dtype)  # [stride, stride, C, F]
-    rows = []
+    rows: list[jax.Array] = []
     for taps in kernel:
         # [N, h, w, stride C]: the pixels of one new row side by side
         row = x @ jnp.concatenate(list(taps), -1)
@@ -209,14 +238,14 @@ def _transposed_conv(x, size, stride, parameters):
     return _resized(full, size, mode="constant") + parameters["bias"].astype(x.dtype)
 
 
-def _resized(x: jax.Array, size: tuple[int, int], mode: str) -> jax.Array:
+def _resized(x: jax.Array, size: Pair, mode: Literal["edge", "constant"]) -> jax.Array:
     """Cuts or pads x at the bottom and right."""
     x = x[:, : size[0], : size[1]]
-    longer = [(0, long - short) for long, short in zip(size, x.shape[1:3], strict=True)]
+    longer = [(0, long - short) for long, short in zip(size, sides_of(x), strict=True)]
     return jnp.pad(x, ((0, 0), *longer, (0, 0)), mode=mode) if any(map(any, longer)) else x
 
 
-def _transposed_conv_parameters(stride, channels, features):
+def _transposed_kernel(stride: int, channels: int, features: int) -> ParameterShapes:
     shape = (stride, stride, channels, features)
     return {
         "kernel": (nn.initializers.glorot_uniform(), shape),
@@ -224,32 +253,37 @@ def _transposed_conv_parameters(stride, channels, features):
     }
 
 
-UNKINDS = {
-    "indices": Unkind(
+UNPOOLING_TABLE = {
+    "indices": Unpooling(
         _indices,
-        "each value returns to the pixel that won the maximum, zeros elsewhere (SegNet, arXiv:1511.00561)",
+        "each value returns to the pixel that won the maximum, zeros elsewhere "
+        "(SegNet, arXiv:1511.00561)",
         ("max", "max_avg_sum", "avg_then_max", "mixed", "gated"),
+        inverts=True,
     ),
-    "nearest": Unkind(
+    "nearest": Unpooling(
         _nearest,
         "each value fills its window (Odena, Deconvolution and Checkerboard Artifacts, 2016)",
-        tuple(KINDS),
+        tuple(POOLING_TABLE),
     ),
-    "bilinear": Unkind(
-        _bilinear, "between the centres of the windows, linearly (arXiv:1706.05587)", tuple(KINDS)
+    "bilinear": Unpooling(
+        _bilinear,
+        "between the centres of the windows, linearly (arXiv:1706.05587)",
+        tuple(POOLING_TABLE),
     ),
-    "transposed_conv": Unkind(
+    "transposed_conv": Unpooling(
         _transposed_conv,
         "learned kernel of the window's size, C to C channels, with bias (U-Net, arXiv:1505.04597)",
-        tuple(KINDS),
-        _transposed_conv_parameters,
+        tuple(POOLING_TABLE),
+        _transposed_kernel,
     ),
-    "haar": Unkind(
+    "haar": Unpooling(
         _haar,
-        "inverse Haar transform, with the high bands that were kept or that stand among the channels "
-        "(WaveSNet, arXiv:2005.14461)",
+        "inverse Haar transform, with the high bands that were kept or that stand among the "
+        "channels (WaveSNet, arXiv:2005.14461)",
         ("haar", "haar_bands"),
+        inverts=True,
     ),
 }
-UNPOOLINGS = {name: kind.text for name, kind in UNKINDS.items()}
-FITS = {name: kind.fits for name, kind in UNKINDS.items()}
+UNPOOLINGS = {name: unpooling.text for name, unpooling in UNPOOLING_TABLE.items()}
+FITS = {name: unpooling.fits for name, unpooling in UNPOOLING_TABLE.items()}

@@ -6,7 +6,6 @@ of any order hold. PyWavelets supplies the filters by name and computes nothing.
 "A Theory for Multiresolution Signal Decomposition", 1989.
 """
 
-import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -14,11 +13,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import pywt
 
-from covjax.errors import InputError, unknown
+from covjax.errors import InputError
 from covjax.ops.checks import as_array, check_name, is_whole, shown
+from covjax.ops.filter_banks import FilterBank, Wavelet, filter_bank, name_of
 from covjax.ops.subbands import MODES, Axis, Filters, merge, split
 
 __all__ = [
@@ -36,17 +34,6 @@ __all__ = [
 
 HEIGHT = -3
 WIDTH = -2  # of [..., H, W, C]
-
-
-class FilterBank(NamedTuple):
-    """Filters of a wavelet of one's own, as `pywt.Wavelet.filter_bank`: taps of the same number, in
-    its order.
-    """
-
-    dec_lo: tuple[float, ...]
-    dec_hi: tuple[float, ...]
-    rec_lo: tuple[float, ...]
-    rec_hi: tuple[float, ...]
 
 
 class Bands(NamedTuple):
@@ -70,25 +57,26 @@ class Details(NamedTuple):
     hh: jax.Array
 
 
-Wavelet = str | FilterBank | pywt.Wavelet
-
-
 def dwt2(x: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric") -> Bands:
     """Single-level 2-D discrete wavelet transform over height and width, as `pywt.dwt2`.
 
     Args:
-      x: [..., H, W, C], floating point, any range, H and W >= 1. Half precision is computed in float32.
+      x: [..., H, W, C], floating point, any range, H and W >= 1. Half precision is computed in
+        float32.
       wavelet: name of a discrete wavelet of PyWavelets, `FilterBank` or `pywt.Wavelet`, static.
-      mode: how the signal goes on beyond its ends, a key of `MODES`, static; "symmetric" repeats the edge pixel
-        (MATLAB's "sym"). All modes go on as often as a filter longer than the axis asks for.
+      mode: how the signal goes on beyond its ends, a key of `MODES`, static; "symmetric" repeats
+        the edge pixel (MATLAB's "sym"). All modes go on as often as a filter longer than the axis
+        asks for.
 
     Returns:
-      Bands of [..., H', W', C] with n' = floor((n + L - 1) / 2) for L taps, ceil(n / 2) under "periodization", in x's
-      type. Low-pass filters of orthogonal wavelets are orthonormal: a constant image is 2 times its value in `ll`.
+      Bands of [..., H', W', C] with n' = floor((n + L - 1) / 2) for L taps, ceil(n / 2) under
+      "periodization", in x's type. Low-pass filters of orthogonal wavelets are orthonormal: a
+      constant image is 2 times its value in `ll`.
 
     Raises:
-      InputError: x is not a floating-point array of three or more axes with pixels, an unknown wavelet or mode, or a
-        single pixel along an axis that is to be reflected about it ("reflect", "antireflect").
+      InputError: x is not a floating-point array of three or more axes with pixels, an unknown
+        wavelet or mode, or a single pixel along an axis that is to be reflected about it
+        ("reflect", "antireflect").
 
     Deviations: float32 sums are rounded otherwise than PyWavelets'. Haar is exact on integers below
     2**22.
@@ -106,21 +94,20 @@ def idwt2(bands: Bands, wavelet: Wavelet = "haar", mode: str = "symmetric") -> j
       wavelet, mode: those of the forward transform, static.
 
     Returns:
-      [..., H, W, C] with n = 2 n' - L + 2 for L taps, 2 n' under "periodization". After `dwt2` of an odd size n is one
-      larger than that size; the added last row or column is the extension of the signal.
+      [..., H, W, C] with n = 2 n' - L + 2 for L taps, 2 n' under "periodization". After `dwt2` of
+      an odd size n is one larger than that size; the added last row or column is the extension of
+      the signal.
 
     Raises:
-      InputError: a band is not a floating-point array of three or more axes, the shapes differ or are too small for
-        the filter (n' < L / 2), or an unknown wavelet or mode.
+      InputError: a band is not a floating-point array of three or more axes, the shapes differ or
+        are too small for the filter (n' < L / 2), or an unknown wavelet or mode.
     """
-    _check_arrays("bands", bands, 4, "the four (ll, lh, hl, hh)")
-    bands = Bands(
-        *(
-            _checked(f"bands.{name}", b, 3, "[..., H, W, C]")
-            for name, b in zip(Bands._fields, bands, strict=True)
-        )
-    )
-    return _merged("bands", bands._asdict(), wavelet, mode, (WIDTH, HEIGHT))
+    arrays = _checked_arrays("bands", bands, 4, "the four (ll, lh, hl, hh)")
+    named = {
+        name: _checked(f"bands.{name}", array, 3, "[..., H, W, C]")
+        for name, array in zip(Bands._fields, arrays, strict=True)
+    }
+    return _merged("bands", named, wavelet, mode, (WIDTH, HEIGHT))
 
 
 def dwt(
@@ -154,22 +141,22 @@ def idwt(
 def wavedec2(
     x: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric", level: int | None = None
 ) -> list[jax.Array | Details]:
-    """Multi-level 2-D transform, as `pywt.wavedec2`: [ll of the last level, its Details, ...,
-    Details of level 1].
+    """Multi-level 2-D transform, as `pywt.wavedec2`.
 
-    `level` is static; None takes as many as leave coefficients that no edge touches (none for a
+    Returns [ll of the last level, its Details, ..., Details of level 1]. `level` is static; None takes as many as leave coefficients that no edge touches (none for a
     tiny image: [x]). More than that warn (UserWarning), as in PyWavelets. Raises InputError for a
     level that is not an integer of at least 1 and for what `dwt2` refuses.
     """
     x = _checked("x", x, 3, "[..., H, W, C]")
     most = min(
-        _max_level(n, len(_filter_bank(wavelet).dec_lo)) for n in (x.shape[HEIGHT], x.shape[WIDTH])
+        _max_level(n, len(filter_bank(wavelet).dec_lo)) for n in (x.shape[HEIGHT], x.shape[WIDTH])
     )
     if level is None:
         level = most
     elif not is_whole(level) or level < 1:
         raise InputError(
-            f"level: {level} is not usable, pass an integer of at least 1, or None for the most there are"
+            f"level: {level} is not usable, pass an integer of at least 1, or None for the most "
+            "there are"
         )
     if level > most:
         warnings.warn(
@@ -187,19 +174,16 @@ def wavedec2(
 def waverec2(
     coeffs: Sequence[jax.Array | Details], wavelet: Wavelet = "haar", mode: str = "symmetric"
 ) -> jax.Array:
-    """Inverse of `wavedec2`, as `pywt.waverec2`; one row or column longer than what was transformed
-    if that was odd.
+    """Inverse of `wavedec2`, as `pywt.waverec2`.
 
-    Raises InputError if coeffs is empty, the shapes of two levels do not belong together, and for
+    The result is one row or column longer than what was transformed if that was odd. Raises InputError if coeffs is empty, the shapes of two levels do not belong together, and for
     what `idwt2` refuses.
     """
-    if not isinstance(coeffs, Sequence) or isinstance(coeffs, str) or not coeffs:
-        found = "no arrays" if isinstance(coeffs, Sequence) and not len(coeffs) else shown(coeffs)
-        raise InputError(f"coeffs: {found}, pass what wavedec2 returned")
-    ll = _checked("coeffs[0]", coeffs[0], 3, "[..., H, W, C]")
-    for k, details in enumerate(coeffs[1:], 1):
-        _check_arrays(f"coeffs[{k}]", details, 3, "the three (lh, hl, hh)")
-        details = [_checked(f"coeffs[{k}]", one, 3, "[..., H, W, C]") for one in details]
+    levels = _checked_levels(coeffs)
+    ll = _checked("coeffs[0]", levels[0], 3, "[..., H, W, C]")
+    for k, level in enumerate(levels[1:], 1):
+        arrays = _checked_arrays(f"coeffs[{k}]", level, 3, "the three (lh, hl, hh)")
+        details = [_checked(f"coeffs[{k}]", one, 3, "[..., H, W, C]") for one in arrays]
         shape = details[0].shape
         for axis in (HEIGHT, WIDTH):  # the inverse of an odd size is one longer
             if len(shape) == ll.ndim and ll.shape[axis] == shape[axis] + 1:
@@ -212,33 +196,6 @@ def waverec2(
     return ll
 
 
-def _filter_bank(wavelet: Wavelet) -> FilterBank:
-    """Returns the filters of a wavelet, of the same even number of taps."""
-    if isinstance(wavelet, str):
-        return _named(wavelet)
-    bank = getattr(wavelet, "filter_bank", wavelet)
-    try:
-        arrays = [np.asarray(taps, np.float64) for taps in bank]
-    except (TypeError, ValueError):
-        arrays = []
-    sizes = {array.shape for array in arrays}
-    usable = len(arrays) == 4 and len(sizes) == 1 and arrays[0].ndim == 1 and arrays[0].size > 0
-    if not usable or not np.isfinite(arrays).all():
-        raise InputError(
-            "wavelet: pass a name, a pywt.Wavelet or FilterBank of four tuples of as many finite numbers"
-        )
-    odd = arrays[0].size % 2  # as in PyWavelets, a zero makes them even
-    return FilterBank(*(tuple(np.append(array, [0.0] * odd).tolist()) for array in arrays))
-
-
-@functools.lru_cache
-def _named(wavelet: str) -> FilterBank:
-    names = pywt.wavelist(kind="discrete")
-    if wavelet not in names:
-        raise unknown("wavelet", wavelet, names)
-    return FilterBank(*(tuple(taps) for taps in pywt.Wavelet(wavelet).filter_bank))
-
-
 def _max_level(size: int, taps: int) -> int:
     return max(0, math.floor(math.log2(size / (taps - 1)))) if size else 0
 
@@ -246,22 +203,27 @@ def _max_level(size: int, taps: int) -> int:
 def _forward_axes(
     shape: tuple[int, ...], wavelet: Wavelet, mode: str, axes: tuple[int, ...]
 ) -> tuple[Axis, ...]:
-    bank = _filter_bank(wavelet)
+    bank = filter_bank(wavelet)
     _check_mode(mode)
     least = 2 if mode in ("reflect", "antireflect") else 1
     for axis in axes:
         if shape[axis] < least:
             pixels = "no pixels" if 0 in shape else "a single pixel to reflect about"
             raise InputError(
-                f"x: shape {shape} has {pixels} along axis {axis}, mode '{mode}' needs at least {least}"
+                f"x: shape {shape} has {pixels} along axis {axis}, mode '{mode}' needs at least "
+                f"{least}"
             )
-    sizes = (shape[axis] for axis in axes)
+    sizes = [shape[axis] for axis in axes]
     # reversed: splitting correlates
     return _places(bank.dec_lo[::-1], bank.dec_hi[::-1], axes, sizes, mode)
 
 
 def _places(
-    low: tuple, high: tuple, axes: tuple[int, ...], sizes: Sequence[int], mode: str
+    low: tuple[float, ...],
+    high: tuple[float, ...],
+    axes: tuple[int, ...],
+    sizes: Sequence[int],
+    mode: str,
 ) -> tuple[Axis, ...]:
     # Two axes share the scale sqrt(2) and sqrt(1/2): the taps of Haar are then 1 and 1/2, exact on
     # integers.
@@ -280,7 +242,7 @@ def _merged(
     what: str, bands: dict[str, jax.Array], wavelet: Wavelet, mode: str, axes: tuple[int, ...]
 ) -> jax.Array:
     """Checks that bands belong together and inverts along the axes."""
-    bank = _filter_bank(wavelet)
+    bank = filter_bank(wavelet)
     first = next(iter(bands.values()))
     _check_mode(mode)
     if len({b.shape for b in bands.values()}) > 1:
@@ -292,19 +254,15 @@ def _merged(
     if min(first.shape[axis] for axis in axes) < least:
         sides = "x".join(str(first.shape[axis]) for axis in sorted(axes))
         raise InputError(
-            f"{what}: {sides} is too small for '{_name(wavelet)}', needs at least {least} per axis"
+            f"{what}: {sides} is too small for '{name_of(wavelet)}', needs at least {least} per axis"
         )
     # The inverse undoes no extension but drops what reaches beyond the ends: the adjoint of
     # extending by zeros.
-    sizes = (2 * first.shape[axis] - (0 if periodic else taps - 2) for axis in axes)
+    sizes = [2 * first.shape[axis] - (0 if periodic else taps - 2) for axis in axes]
     places = _places(bank.rec_lo, bank.rec_hi, axes, sizes, mode if periodic else "zero")
     return merge([_computing(b) for b in bands.values()], places).astype(
         jnp.result_type(*bands.values())
     )
-
-
-def _name(wavelet: Wavelet) -> str:
-    return wavelet if isinstance(wavelet, str) else getattr(wavelet, "name", "the filter bank")
 
 
 def _computing(x: jax.Array) -> jax.Array:
@@ -318,21 +276,29 @@ def _from_end(axis: int, ndim: int) -> int:
     return axis - ndim if axis >= 0 else axis
 
 
-def _checked(name: str, x: jax.Array, least: int, wanted: str) -> jax.Array:
-    x = as_array(name, x, wanted)
-    if x.ndim < least:
-        raise InputError(f"{name}: shape {x.shape} has {x.ndim} axes, pass {wanted}")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(f"{name}: type {x.dtype} is not floating point, convert it to float32")
-    return x
+def _checked(name: str, x: object, least: int, wanted: str) -> jax.Array:
+    array = as_array(name, x, wanted)
+    if array.ndim < least:
+        raise InputError(f"{name}: shape {array.shape} has {array.ndim} axes, pass {wanted}")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise InputError(f"{name}: type {array.dtype} is not floating point, convert it to float32")
+    return array
 
 
 def _check_mode(mode: str) -> None:
     check_name("mode", mode, MODES)
 
 
-def _check_arrays(name: str, arrays: Sequence, count: int, wanted: str) -> None:
+def _checked_levels(coeffs: object) -> Sequence[object]:
+    if not isinstance(coeffs, Sequence) or isinstance(coeffs, str) or not coeffs:
+        found = "no arrays" if isinstance(coeffs, Sequence) and not len(coeffs) else shown(coeffs)
+        raise InputError(f"coeffs: {found}, pass what wavedec2 returned")
+    return coeffs
+
+
+def _checked_arrays(name: str, arrays: object, count: int, wanted: str) -> Sequence[object]:
     if not isinstance(arrays, Sequence) or isinstance(arrays, str):
         raise InputError(f"{name}: {shown(arrays)}, pass {wanted}")
     if len(arrays) != count:
         raise InputError(f"{name}: {len(arrays)} arrays, pass {wanted}")
+    return arrays

@@ -56,7 +56,7 @@ def keeps_statistics(layer: Sequence[str], freeze: str) -> bool:
 def frozen_statistics(freeze: str) -> AbstractContextManager:
     """In this context a training network's frozen BatchNorm layers use the statistics they have."""
 
-    def intercept(call, args, kwargs, context):
+    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         if isinstance(context.module, BatchNorm) and keeps_statistics(context.module.path, freeze):
             kwargs = kwargs | {"train": False}
         return call(*args, **kwargs)
@@ -80,9 +80,8 @@ def scale_by_part(rates: str) -> optax.GradientTransformation:
     """
 
     def scaled(updates: Any, _: Any) -> Any:
-        return unflatten_dict(
-            {path: rate_of(path, rates) * u for path, u in flatten_dict(updates).items()}
-        )
+        flat: dict[tuple[str, ...], Any] = flatten_dict(updates)
+        return unflatten_dict({path: rate_of(path, rates) * u for path, u in flat.items()})
 
     return optax.stateless(scaled)
 

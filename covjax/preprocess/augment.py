@@ -17,6 +17,7 @@ from scipy.special import betaincinv
 
 from covjax.data.label_map import IGNORE
 from covjax.errors import InputError
+from covjax.ops.grids import add_up
 from covjax.preprocess.settings import Augmentation
 from covjax.preprocess.warp import draw_warp, places, read_from, read_linear, read_nearest
 
@@ -150,12 +151,11 @@ def _blurred(x: jax.Array, deviation: jax.Array | float, radius: int) -> jax.Arr
     weights = jnp.exp(-0.5 * (jnp.arange(-radius, radius + 1) / jnp.maximum(deviation, 1e-3)) ** 2)
     weights = lax.optimization_barrier(weights / weights.sum())
     height, width = x.shape
-    zero = jnp.float32(0)
     padded = jnp.pad(x, ((radius, radius), (0, 0)), "edge")
-    x = sum((weight * padded[k : k + height] for k, weight in enumerate(weights)), zero)
+    x = add_up([weight * padded[k : k + height] for k, weight in enumerate(weights)])
     # Behind a barrier, so that the first sum is not computed once per term of the second.
     padded = jnp.pad(lax.optimization_barrier(x), ((0, 0), (radius, radius)), "edge")
-    return sum((weight * padded[:, k : k + width] for k, weight in enumerate(weights)), zero)
+    return add_up([weight * padded[:, k : k + width] for k, weight in enumerate(weights)])
 
 
 def _in_window(shape: tuple[int, ...], centre: jax.Array, share: float) -> jax.Array:

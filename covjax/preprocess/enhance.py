@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import pywt
 from jax import lax
 
 from covjax.errors import InputError
 from covjax.ops.checks import as_array, check_images, check_name, is_whole
+from covjax.ops.filter_banks import filter_bank
 from covjax.ops.wavelets import Bands, dwt2, idwt2
 from covjax.preprocess.placement import Places, band_places, read_at, resized_places
 
@@ -169,7 +169,7 @@ def _stretched(shape: tuple[int, int], size: tuple[int, int]) -> tuple[Places, P
 
 def _band_places(recipe: _Recipe) -> tuple[Places, Places]:
     """Places of the two branches, low and detail, along either axis of the picture."""
-    filters = pywt.Wavelet(recipe.wavelet)
+    filters = filter_bank(recipe.wavelet)
     low = band_places(filters.dec_lo, detail=False)
     high = band_places(filters.dec_hi, detail=True)
     before = Places()
@@ -196,7 +196,7 @@ def places_of(preset: str, shape: tuple[int, int], size: tuple[int, int]) -> tup
         return _stretched(shape, size)
     recipe = _RECIPES[preset]
     low, _ = _band_places(recipe)
-    taps = pywt.Wavelet(recipe.wavelet).dec_len
+    taps = len(filter_bank(recipe.wavelet).dec_lo)
     height, width = shape
     for _ in range(recipe.depth):
         height = (height + taps - 1) // 2

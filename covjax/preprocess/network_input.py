@@ -63,9 +63,7 @@ def enhanced(images: jax.Array, config: InputSettings, aligned: bool = False) ->
     slice and its mask (see `enhance`), as needed to label pixels.
     """
     x = jnp.asarray(images, jnp.float32)[..., None]
-    x = enhance(
-        x, preset=config.enhance, gain=config.gain, size=tuple(config.size), aligned=aligned
-    )
+    x = enhance(x, preset=config.enhance, gain=config.gain, size=config.size, aligned=aligned)
     return jnp.repeat(x, config.channels, axis=-1)
 
 

@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from covjax.errors import InputError
 from covjax.models import list_models, model_class
+from covjax.models.reference import PublishedClassifier
 from covjax.ops.checks import check_name, shown
 from covjax.pretrained.convert import (
     FIRST,
@@ -114,10 +115,10 @@ def _check_arguments(model: Any, source: Any, skip: Any, first: Any) -> None:
         raise InputError(f"skip: {shown(skip)}, give a list of patterns")
 
 
-def _packaged(model: nn.Module) -> Path:
+def _packaged(model: PublishedClassifier) -> Path:
     """Returns the weight file of an installed package, without importing the package."""
-    if not hasattr(model, "package"):
-        others = [name for name in list_models() if hasattr(model_class(name), "package")]
+    if model.package is None:
+        others = [name for name in list_models() if getattr(model_class(name), "package", None)]
         raise InputError(
             f"model {name_of(model)}: no package holds its weights, "
             f"only those of {', '.join(others)}; name a file"

@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from covjax.errors import InputError
 from covjax.models import published
+from covjax.models.reference import PublishedClassifier
 from covjax.preprocess.network_input import pretrained_normalization
 
 FIRST = {
@@ -53,7 +54,7 @@ def name_of(model: nn.Module) -> str:
     return model.name or type(model).__name__
 
 
-def reference_of(model: nn.Module) -> nn.Module:
+def reference_of(model: nn.Module) -> PublishedClassifier:
     """Returns the network whose published weights `model` can start from.
 
     Raises InputError if there is none.
@@ -92,7 +93,7 @@ def match_state(
     """
     reference = reference_of(model)
     place = getattr(model, "encoder_path", lambda path: path)
-    flat = flatten_dict(variables)
+    flat: dict[tuple[str, ...], Any] = flatten_dict(variables)
     places = {path: place(path[1:]) for path in flat}  # in the reference
     wanted = {
         reference.reference_key(there): path for path, there in places.items() if there is not None
@@ -131,7 +132,7 @@ def _skipped(key: str, patterns: Sequence[str]) -> bool:
 
 
 def _value(
-    model: nn.Module,
+    model: PublishedClassifier,
     path: tuple[str, ...],
     array: np.ndarray,
     shape: tuple[int, ...],
@@ -171,11 +172,11 @@ def fold_colours(kernels: np.ndarray, mean: Sequence[float], std: Sequence[float
 
 
 def _arranged(
-    model: Any, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...]
+    model: PublishedClassifier, path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray | None:
     """Returns an array of the reference in the layout of a variable, or None if it does not fit."""
     wanted = reference_shape(shape)
-    grid = getattr(model, "flattened", {}).get(path[0])
+    grid = model.flattened.get(path[0])
     if array.shape != wanted and not _same_layer(array.shape, wanted, grid):
         return None
     array = array.reshape(wanted)
@@ -200,9 +201,9 @@ def _same_layer(a: tuple[int, ...], b: tuple[int, ...], grid: tuple[int, ...] | 
     return alike and (len(b) == 2 or b[2:] == (1, 1) or b[1:] == grid)
 
 
-def reference_shapes(model: nn.Module, variables: Any) -> dict[str, tuple[int, ...]]:
+def reference_shapes(model: PublishedClassifier, variables: Any) -> dict[str, tuple[int, ...]]:
     """Returns name and shape, in the reference, of every variable or what stands for its shape."""
+    leaves: dict[tuple[str, ...], Any] = flatten_dict(variables)
     return {
-        model.reference_key(path[1:]): reference_shape(leaf.shape)
-        for path, leaf in flatten_dict(variables).items()
+        model.reference_key(path[1:]): reference_shape(leaf.shape) for path, leaf in leaves.items()
     }

@@ -38,8 +38,11 @@ def read_keras(data: bytes) -> dict[str, np.ndarray]:
     Raises Unreadable, or what files.DAMAGE lists.
     """
     with h5py.File(io.BytesIO(data), "r") as file:
-        model = file.get("model_weights", getclass=True) is h5py.Group
-        arrays = dict(_arrays(file["model_weights"] if model else file, len(data), "", []))
+        # looked at only if it lies in this file, not behind a link
+        linked = not isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
+        weights = file if linked else file["model_weights"]
+        top = weights if isinstance(weights, h5py.Group) else file
+        arrays = dict(_arrays(top, len(data), "", []))
     names = _layer_names({path.split("/")[0] for path in arrays})
     state = {}
     for path, array in arrays.items():

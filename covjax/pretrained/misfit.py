@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from covjax.models import create_model, list_models, model_class
-from covjax.pretrained.convert import Match, reference_shapes
+from covjax.models.reference import PublishedClassifier
+from covjax.pretrained.convert import Match, reference_of, reference_shapes
 from covjax.pretrained.unpickle import Unreadable
 
 LISTED = 10  # differences named in one line
@@ -65,18 +65,18 @@ def misfit(part: str, name: str, match: Match, state: Mapping[str, np.ndarray]) 
 
 def resembled(state: Mapping[str, np.ndarray]) -> str | None:
     """Returns the network with most names and shapes in common, if it has most of them."""
-    classes = {name: model_class(name) for name in list_models("classification")}
-    names = [name for name, network in classes.items() if hasattr(network, "reference_key")]
+    networks = {name: model_class(name) for name in list_models("classification")}
+    classes = {name: c for name, c in networks.items() if issubclass(c, PublishedClassifier)}
     # To trace a network takes a second or so; most are recognised by the name of the last layer.
     alike = [
         name
-        for name in names
+        for name in classes
         if classes[name].reference_key((classes[name].head[-1], "kernel")) in state
     ]
     here = {(key, array.shape) for key, array in state.items()}
     best = ALIKE
     found = None
-    for name in alike or names:
+    for name in alike or classes:
         shapes = set(reference_shapes(*outline(name)).items())
         share = len(here & shapes) / len(here | shapes)
         if share > best:
@@ -86,9 +86,9 @@ def resembled(state: Mapping[str, np.ndarray]) -> str | None:
 
 
 @cache
-def outline(name: str) -> tuple[nn.Module, Any]:
+def outline(name: str) -> tuple[PublishedClassifier, Any]:
     """Returns a network with three channels and 1000 classes, and the shapes of its variables."""
-    model = create_model(name, num_classes=1000)
+    model = reference_of(create_model(name, num_classes=1000))
     x = jax.ShapeDtypeStruct(
         (1, model.pretrained_input.size, model.pretrained_input.size, 3), jnp.float32
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from covjax.data.settings import DataSettings, SplitSettings
 from covjax.fields import Rule, free, section, setting
@@ -17,8 +17,9 @@ def _is_seed(value: int) -> bool:
 def _differ(numbers: object) -> bool:
     if not isinstance(numbers, tuple):
         return False
-    whole = all(type(number) is int and number >= 0 for number in numbers)
-    return whole and len(set(numbers)) == len(numbers)
+    values = cast(tuple[object, ...], numbers)
+    whole = all(type(value) is int and value >= 0 for value in values)
+    return whole and len(set(values)) == len(values)
 
 
 DIFFERENT = Rule("different whole numbers, 0 or more, as (0, 1)", _differ)

@@ -27,7 +27,8 @@ from jax import lax
 from torch.nn import functional as F
 
 from covjax.nn.pooling import Pool, Unpool
-from covjax.ops.pool import POOLINGS, pool2d
+from covjax.ops.pool import pool2d
+from covjax.ops.poolings import POOLINGS
 from covjax.ops.unpool import FITS, unpool2d
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

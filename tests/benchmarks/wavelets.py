@@ -59,7 +59,7 @@ def convolution_functions(x, wavelet, level):
     def forward(x):
         details = []
         for places in axes:
-            x, *high = subbands._split(x, axes=places, decimate=subbands._convolve)
+            x, *high = subbands._split(x, axes=places, decimate=subbands.convolve)
             details.append(high)
         return [x, *details]
 

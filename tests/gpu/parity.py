@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from covjax.models import create_model
 from covjax.nn.pooling import Pool
-from covjax.ops.pool import POOLINGS
+from covjax.ops.poolings import POOLINGS
 from covjax.optim.losses import sample_losses
 from covjax.optim.settings import LossSettings
 from covjax.wavelets import dwt2, idwt2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from covjax.models import create_model
-from covjax.ops.pool import POOLINGS, SMOOTHINGS
+from covjax.ops.poolings import POOLINGS, SMOOTHINGS
 from covjax.ops.unpool import FITS
 
 PAIRS = [(pooling, unpooling) for unpooling, poolings in FITS.items() for pooling in poolings]

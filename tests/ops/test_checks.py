@@ -11,7 +11,8 @@ from covjax.errors import InputError
 from covjax.models import create_model, list_models, model_class, model_options
 from covjax.nn.pooling import Pool, Unpool
 from covjax.ops import wavelets
-from covjax.ops.pool import POOLINGS, parameter_shapes, pool2d
+from covjax.ops.pool import parameter_shapes, pool2d
+from covjax.ops.poolings import POOLINGS
 from covjax.ops.unpool import unpool2d
 from covjax.preprocess.enhance import PRESETS, enhance
 

@@ -11,7 +11,9 @@ import pytest
 import pywt
 from jax.test_util import check_grads
 
-from covjax.ops.pool import POOLINGS, SMOOTHINGS, Switches, parameter_shapes, pool2d
+from covjax.ops.kept import Switches
+from covjax.ops.pool import parameter_shapes, pool2d
+from covjax.ops.poolings import POOLINGS, SMOOTHINGS
 from tests.ops import loops
 
 GRIDS = ((2, 2), (2, 1), (3, 2))

@@ -80,14 +80,12 @@ def errors(length, sizes, dtype=np.float32):
     def program(forward, inverse):
         results = []
         for size, modes, _, stacked, bands, back in cases:
-            low_and_high = subbands._add_slices(
+            low_and_high = subbands.add_slices(
                 jnp.asarray(stacked), Axis(-1, size, forward, modes[0])
             )
             # all others share an inverse
             place = Axis(-1, back, inverse, modes[0] if len(modes) == 1 else "zero")
-            merged = subbands._fold(
-                subbands._add_slices_back(*map(jnp.asarray, bands), place), place
-            )
+            merged = subbands.fold(subbands.add_slices_back(*map(jnp.asarray, bands), place), place)
             results.append((low_and_high, merged))
         return results
 
@@ -127,7 +125,7 @@ def test_extension_is_that_of_pywavelets(length, mode):
     places = [place for place in places if mode in modes_for(place.size)]
     xs = [values(1, place.size) for place in places]
     got = jax.jit(
-        lambda xs: [subbands._extend(x, place) for x, place in zip(xs, places, strict=True)]
+        lambda xs: [subbands.extend(x, place) for x, place in zip(xs, places, strict=True)]
     )(xs)
     for x, place, result in zip(xs, places, got, strict=True):
         assert worst([result], [extended(x.astype(np.float64), place)]) < 1e-6
@@ -143,12 +141,12 @@ def test_both_formulations_are_the_same_function(name, shape, mode):
     filters = Filters(tuple(bank.dec_lo[::-1]), tuple(bank.dec_hi[::-1]))
     axes = (Axis(-2, shape[1], filters, mode), Axis(-3, shape[0], filters, mode))
     x = jnp.asarray(values(2, *shape, 3))
-    slices = jax.jit(lambda x: subbands._split(x, axes=axes, decimate=subbands._add_slices))(x)
-    convolution = jax.jit(lambda x: subbands._split(x, axes=axes, decimate=subbands._convolve))(x)
+    slices = jax.jit(lambda x: subbands._split(x, axes=axes, decimate=subbands.add_slices))(x)
+    convolution = jax.jit(lambda x: subbands._split(x, axes=axes, decimate=subbands.convolve))(x)
     assert worst(slices, [np.asarray(b, np.float64) for b in convolution]) < 2e-6
     back = [
         jax.jit(lambda *b, add=add: subbands._merge(*b, axes=axes, interpolate=add)[0])(*slices)
-        for add in (subbands._add_slices_back, subbands._convolve_back)
+        for add in (subbands.add_slices_back, subbands.convolve_back)
     ]
     assert worst(back[:1], [np.asarray(back[1], np.float64)]) < 2e-6
 
@@ -172,14 +170,14 @@ def test_blocks_of_images_cover_every_batch(count, monkeypatch):
         axis_of(8, "db2", "zero")._replace(axis=-2),
     )
     x = values(count, 8, 6)
-    whole = jax.jit(lambda x: subbands._split(x, axes=axes, decimate=subbands._add_slices))(x)
+    whole = jax.jit(lambda x: subbands._split(x, axes=axes, decimate=subbands.add_slices))(x)
     jax.clear_caches()
     bands = jax.jit(lambda x: split(x, axes))(x)
     for got, expected in zip(bands, whole, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-4)
     back = jax.jit(lambda *b: merge(b, axes))(*bands)
     convolved = jax.linear_transpose(
-        lambda x: subbands._split(x, axes=axes, decimate=subbands._convolve), x
+        lambda x: subbands._split(x, axes=axes, decimate=subbands.convolve), x
     )
     (adjoint,) = jax.jit(convolved)(list(bands))
     np.testing.assert_allclose(back, adjoint, atol=2e-3)

@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 
 from covjax.errors import InputError
 from covjax.nn.pooling import Pool, Unpool
-from covjax.ops.pool import POOLINGS
+from covjax.ops.poolings import POOLINGS
 from covjax.ops.unpool import FITS, UNPOOLINGS, check_pooling, unpool2d, unpool_parameter_shapes
 from tests.ops import loops
 

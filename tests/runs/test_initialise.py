@@ -15,9 +15,8 @@ from flax.traverse_util import flatten_dict
 from configs import cov_ctnet
 from covjax.errors import InputError
 from covjax.models import MODELS
-from covjax.models.reference import InputStandard, torch_key
+from covjax.models.reference import InputStandard, PublishedClassifier
 from covjax.nn.layers import ConvBN
-from covjax.nn.network import Classifier
 from covjax.runs.evaluate import evaluate_run
 from covjax.runs.initialise import _learned, find_start, start_text
 from covjax.runs.train import train_run
@@ -25,7 +24,7 @@ from covjax.runs.trained import load_trained
 from covjax.settings import load_settings, read_settings
 
 
-class Tiny(Classifier):
+class Tiny(PublishedClassifier):
     """A convolution with BatchNorm and a dense layer, called as PyTorch would."""
 
     least_side = 20
@@ -37,8 +36,6 @@ class Tiny(Classifier):
     def __call__(self, x, *, train=False):
         x = ConvBN(4, name="block")(x, train=train)
         return nn.Dense(self.num_classes, name="fc")(x.mean((1, 2)))
-
-    reference_key = staticmethod(torch_key)
 
 
 def state():

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
-from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from covjax.data.formats.damage import reading
 from covjax.data.formats.dicom_kinds import no_axial_ct
@@ -118,7 +119,7 @@ def read_frame(frame: Frame) -> np.ndarray:
                 "pip install 'covjax[dicom]' or save it uncompressed"
             )
         source: Any = frame.path
-        options = {} if syntax.is_compressed else {"correct_unused_bits": False}
+        options: dict[str, Any] = {} if syntax.is_compressed else {"correct_unused_bits": False}
         try:
             values = pixel_array(source, index=frame.index, **options)
         # without a file header pydicom asks for a data set that names its transfer syntax
@@ -271,7 +272,7 @@ def _numbers(values: Any, count: int) -> tuple[float, ...] | None:
     return numbers
 
 
-def _syntax(path: Path) -> pydicom.uid.UID:
+def _syntax(path: Path) -> UID:
     data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[])
     if "TransferSyntaxUID" in data.file_meta:
         return data.file_meta.TransferSyntaxUID

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from covjax.data.formats.damage import reading
 from covjax.data.formats.deep_pictures import Picture, check_used, read_deep
@@ -135,7 +136,7 @@ def _check_header(path: Path, image: Image.Image) -> None:
         raise InputError(
             f"{path}: {width}x{height} pixels, a slice has at least {MIN_SIDE}x{MIN_SIDE}"
         )
-    if image.format == "TIFF" and image.n_frames > 1:
+    if isinstance(image, TiffImageFile) and image.n_frames > 1:
         raise InputError(
             f"{path}: holds {image.n_frames} pictures, save every slice in a file of its own"
         )

@@ -103,7 +103,8 @@ def open_prepared(folder: Path) -> Prepared:
     """Opens a data set that `prepare` finished. Raises InputError if it is missing or damaged."""
     try:
         index = read_json(folder / "index.json", "build it again")
-        records = tfds.builder_from_directory(str(folder / RECORDS)).as_data_source(
+        builder: Any = tfds.builder_from_directory(str(folder / RECORDS))
+        records = builder.as_data_source(
             "slices", decoders={name: tfds.decode.SkipDecoding() for name in ("image", "mask")}
         )
         rows = index["slices"]
@@ -178,7 +179,7 @@ def _write_missing(shards: Shards, config: DataSettings | None) -> None:
     missing = shards.missing()
     left = sum(len(shards.slices[k]) for k in missing)
     total = len(shards.source.ids)
-    processes = 0 if config is None else min(_cores(), len(missing) // LEAST_SHARDS)
+    processes = min(_cores(), len(missing) // LEAST_SHARDS)
     with tqdm(
         total=total,
         initial=total - left,
@@ -186,7 +187,7 @@ def _write_missing(shards: Shards, config: DataSettings | None) -> None:
         unit="slice",
         leave=False,
     ) as bar:
-        if processes > 1:
+        if config is not None and processes > 1:
             for _ in write_in_parallel(shards, config, missing, processes):
                 bar.update()
         else:

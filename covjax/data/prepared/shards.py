@@ -50,7 +50,7 @@ class Shards:
         every = range(len(source.ids))
         self.slices = [every[first : first + self.size] for first in every[:: self.size]]
         self.names = tfds.core.ShardedFileTemplate(
-            data_dir=folder / RECORDS,
+            data_dir=tfds.core.as_path(folder / RECORDS),
             dataset_name="slices",
             split="slices",
             filetype_suffix="array_record",

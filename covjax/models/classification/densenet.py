@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.models.reference import IMAGENET, torch_key
+from covjax.models.reference import IMAGENET, PublishedClassifier, torch_key
 from covjax.nn.layers import BatchNorm, Conv, Dtype, he
-from covjax.nn.network import Classifier, NetworkPart
+from covjax.nn.network import NetworkPart
 from covjax.ops.pool import pool2d
 from covjax.ops.windows import max_pool
 
@@ -30,7 +30,7 @@ class DenseLayer(NetworkPart):
         return convolution(x, GROWTH, 3, name="conv2", dtype=self.dtype)
 
 
-class DenseNet(Classifier):
+class DenseNet(PublishedClassifier):
     """Classifies [N, H, W, C], sides of 29 and more, into logits [N, num_classes].
 
     20,013,928 parameters at 3 channels and 1000 classes. The last feature map [N, h, w, 1920] and
@@ -40,7 +40,7 @@ class DenseNet(Classifier):
     least_side: ClassVar[int] = 29
     stem: ClassVar[str] = "conv0"
     head = ("classifier",)
-    pretrained_input: ClassVar = IMAGENET
+    pretrained_input = IMAGENET
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

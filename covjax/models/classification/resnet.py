@@ -9,8 +9,8 @@ from typing import ClassVar
 import jax
 from flax import linen as nn
 
-from covjax.models.reference import IMAGENET, torch_key
-from covjax.nn.network import Classifier, Network, NetworkPart
+from covjax.models.reference import IMAGENET, PublishedClassifier, torch_key
+from covjax.nn.network import Network, NetworkPart
 from covjax.ops.windows import max_pool
 
 DEPTHS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}  # units per stage
@@ -44,7 +44,7 @@ class ResidualUnit(NetworkPart):
         return nn.relu(x + y)
 
 
-class ResNet(Classifier):
+class ResNet(PublishedClassifier):
     """Classifies [N, H, W, C] of any size into logits [N, num_classes].
 
     Parameters at 3 channels and 1000 classes: 11,689,512 with depth 18, 25,557,032 with depth 50.
@@ -53,7 +53,7 @@ class ResNet(Classifier):
 
     depth: int = 50
     stem: ClassVar[str] = "conv1"
-    pretrained_input: ClassVar = IMAGENET
+    pretrained_input = IMAGENET
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

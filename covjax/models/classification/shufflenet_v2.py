@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.models.reference import IMAGENET, torch_key
+from covjax.models.reference import IMAGENET, PublishedClassifier, torch_key
 from covjax.nn.layers import channel_shuffle
-from covjax.nn.network import Classifier, NetworkPart
+from covjax.nn.network import NetworkPart
 from covjax.ops.windows import max_pool
 
 STAGES = ((116, 4), (232, 8), (464, 4))  # channels and units
@@ -42,7 +42,7 @@ class Unit(NetworkPart):
         return channel_shuffle(jnp.concatenate([kept, pointwise(x, "branch2_5")], -1), 2)
 
 
-class ShuffleNetV2(Classifier):
+class ShuffleNetV2(PublishedClassifier):
     """Classifies [N, H, W, C] into logits [N, num_classes]; the 1.0x network of the paper.
 
     2,278,604 parameters for three channels and 1000 classes. The last feature map [N, h, w, 1024]
@@ -50,7 +50,7 @@ class ShuffleNetV2(Classifier):
     """
 
     stem: ClassVar[str] = "conv1"
-    pretrained_input: ClassVar = IMAGENET
+    pretrained_input = IMAGENET
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

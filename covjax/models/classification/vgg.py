@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.models.reference import IMAGENET, torch_key
+from covjax.models.reference import IMAGENET, PublishedClassifier
 from covjax.nn.layers import BatchNorm, Conv, Dropout, expose, glorot, he
-from covjax.nn.network import Classifier, Network
+from covjax.nn.network import Network
 from covjax.ops.pool import pool2d
 from covjax.ops.windows import adaptive_average_pool
 
@@ -20,7 +20,7 @@ DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions per stage
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-class VGG(Classifier):
+class VGG(PublishedClassifier):
     """Classifies [N, H, W, C], sides of 32 and more, into logits [N, num_classes].
 
     Parameters at 3 channels and 1000 classes: 138,357,544 with depth 16, 143,667,240 with depth 19;
@@ -35,9 +35,8 @@ class VGG(Classifier):
     least_side: ClassVar[int] = 32
     stem: ClassVar[str] = "features_0"
     head = ("classifier_6",)
-    pretrained_input: ClassVar = IMAGENET
-    flattened: ClassVar = {"classifier_0": (512, 7, 7)}
-    reference_key = staticmethod(torch_key)  # as torchvision names it
+    pretrained_input = IMAGENET
+    flattened = {"classifier_0": (512, 7, 7)}
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

@@ -9,9 +9,9 @@ import jax
 from flax import linen as nn
 
 from covjax.errors import unknown
-from covjax.models.reference import INCEPTION, torch_key
+from covjax.models.reference import INCEPTION, PublishedClassifier
 from covjax.nn.layers import BatchNorm, Conv
-from covjax.nn.network import Classifier, NetworkPart
+from covjax.nn.network import NetworkPart
 from covjax.ops.windows import max_pool
 
 PADDINGS = {
@@ -69,7 +69,7 @@ class Block(NetworkPart):
         return x + y
 
 
-class Xception(Classifier):
+class Xception(PublishedClassifier):
     """Classifies [N, H, W, C] into logits [N, num_classes].
 
     22,855,952 parameters for three channels and 1000 classes. `padding` chooses between the two definitions, which differ in the max-pools of even sides and
@@ -80,8 +80,7 @@ class Xception(Classifier):
     padding: str = "torch"
     least_side: ClassVar[int] = 7
     stem: ClassVar[str] = "conv1"
-    pretrained_input: ClassVar = INCEPTION
-    reference_key = staticmethod(torch_key)  # as timm's legacy_xception names it
+    pretrained_input = INCEPTION
 
     def __post_init__(self):
         if self.padding not in PADDINGS:

@@ -16,8 +16,8 @@ from covjax.nn.encoder_decoder import PoolingNetwork
 from covjax.nn.layers import Conv, glorot
 from covjax.nn.network import ConvOptions
 from covjax.nn.pooling import Pool, Unpool
-from covjax.ops.convolution import Pair
-from covjax.ops.pool import Kept
+from covjax.ops.kept import Kept
+from covjax.ops.sides import Pair
 
 FINALS = {
     "relu": "conv3x3-BN-ReLU before the softmax, as released",

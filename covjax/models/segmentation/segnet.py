@@ -14,8 +14,8 @@ from flax import linen as nn
 from covjax.models.classification.vgg import DEPTHS, WIDTHS, place_in_vgg
 from covjax.nn.encoder_decoder import PoolingNetwork
 from covjax.nn.layers import Conv
-from covjax.ops.convolution import Pair
-from covjax.ops.pool import Kept
+from covjax.ops.kept import Kept
+from covjax.ops.sides import Pair
 
 
 class MirroredNetwork(PoolingNetwork):

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from covjax.nn.encoder_decoder import PoolingNetwork
 from covjax.nn.layers import Conv, Dropout
-from covjax.ops.pool import Kept
+from covjax.ops.kept import Kept
 
 
 class UNet(PoolingNetwork):

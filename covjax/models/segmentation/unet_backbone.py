@@ -12,7 +12,7 @@ from flax import linen as nn
 from covjax.models.backbones import BACKBONES, check_backbone
 from covjax.nn.layers import Conv
 from covjax.nn.network import Network
-from covjax.ops.convolution import Pair
+from covjax.ops.sides import Pair
 from covjax.ops.unpool import unpool2d
 
 WIDTHS = (256, 128, 64, 32, 16)  # of the decoder's stages, from the smallest map on

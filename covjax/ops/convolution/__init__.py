@@ -23,10 +23,11 @@ from jax import lax
 
 from covjax.errors import InputError
 from covjax.ops.convolution.cpu import conv_form, input_gradient_form, weight_gradient_form
-from covjax.ops.convolution.geometry import Geometry, Padding, Pair, same_padding
+from covjax.ops.convolution.geometry import Geometry, Padding, same_padding
 from covjax.ops.convolution.library import xla_conv, xla_input_gradient, xla_weight_gradient
+from covjax.ops.sides import Pair, sides_of
 
-__all__ = ["Geometry", "Padding", "Pair", "conv2d", "same_padding"]
+__all__ = ["Geometry", "Padding", "conv2d", "same_padding"]
 
 
 def conv2d(
@@ -38,30 +39,31 @@ def conv2d(
     padding: Padding = None,
     groups: int = 1,
 ) -> jax.Array:
-    """Convolves x [N, H, W, C] with kernel [kh, kw, C / groups, F], zero-padded on every side
-    alike, as in PyTorch.
+    """Convolves x [N, H, W, C] with kernel [kh, kw, C / groups, F], padded by zeros.
 
-    `padding` is in pixels, one number or (rows, columns), by default k//2 * dilation; "same" pads
+    Every side is padded alike, as in PyTorch. `padding` is in pixels, one number or (rows, columns), by default k//2 * dilation; "same" pads
     as TensorFlow does, to ceil(side / stride) outputs, with the odd pixel below and right. Group g
     connects the g-th part of the C channels with the g-th part of the F features. Has reverse-mode
     derivatives of any order; forward mode (jax.jvp) raises TypeError. Raises InputError if the
     channels do not fit the groups.
     """
-    *size, inputs, features = kernel.shape
+    rows, columns, inputs, features = kernel.shape
+    size = (rows, columns)
     if inputs * groups != x.shape[-1] or features % groups:
         raise InputError(
-            f"groups: {groups} do not divide {x.shape[-1]} channels and {features} features for a kernel of {inputs} "
-            "channels, pass a kernel [kh, kw, C / groups, F]"
+            f"groups: {groups} do not divide {x.shape[-1]} channels and {features} features for a "
+            f"kernel of {inputs} channels, pass a kernel [kh, kw, C / groups, F]"
         )
     if padding == "same":
-        around = same_padding(x.shape[1:3], size, stride, dilation)
-        padding = tuple(before for before, _ in around)
-        rest = [(0, after - before) for before, after in around]
-        x = jnp.pad(x, ((0, 0), *rest, (0, 0))) if any(after for _, after in rest) else x
+        (above, below), (left, right) = same_padding(sides_of(x), size, stride, dilation)
+        if (above, left) != (below, right):  # the odd pixel
+            x = jnp.pad(x, ((0, 0), (0, below - above), (0, right - left), (0, 0)))
+        padding = (above, left)
     if padding is None:
-        padding = tuple(k // 2 * dilation for k in size)
-    padding = (padding, padding) if isinstance(padding, int) else padding
-    return _conv(Geometry(tuple(size), stride, dilation, padding, groups), x, kernel)
+        padding = (rows // 2 * dilation, columns // 2 * dilation)
+    if isinstance(padding, int):
+        padding = (padding, padding)
+    return _conv(Geometry(size, stride, dilation, padding, groups), x, kernel)
 
 
 # A convolution is linear in either operand. It and its two gradients are therefore each other's
@@ -93,7 +95,7 @@ Operands = tuple[jax.Array, jax.Array]
 
 def _conv_backward(geometry: Geometry, operands: Operands, g: jax.Array) -> Operands:
     x, kernel = operands
-    return _input_gradient(geometry, x.shape[1:3], g, kernel), _weight_gradient(geometry, x, g)
+    return _input_gradient(geometry, sides_of(x), g, kernel), _weight_gradient(geometry, x, g)
 
 
 def _input_gradient_backward(
@@ -107,7 +109,7 @@ def _weight_gradient_backward(
     geometry: Geometry, operands: Operands, kernel: jax.Array
 ) -> Operands:
     x, g = operands
-    return _input_gradient(geometry, x.shape[1:3], g, kernel), _conv(geometry, x, kernel)
+    return _input_gradient(geometry, sides_of(x), g, kernel), _conv(geometry, x, kernel)
 
 
 def _keep(function: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, Operands]]:
@@ -128,6 +130,8 @@ def _by_platform(
     cpu: Callable[..., jax.Array], xla: Callable[..., jax.Array], *form: Geometry | Pair
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Returns the function of two arrays that is `cpu` on a CPU and `xla` elsewhere."""
+    on_cpu = partial(cpu, *form)
+    elsewhere = partial(xla, *form)
     if cpu is xla:  # tracing both takes time
-        return partial(xla, *form)
-    return partial(lax.platform_dependent, cpu=partial(cpu, *form), default=partial(xla, *form))
+        return elsewhere
+    return lambda a, b: lax.platform_dependent(a, b, cpu=on_cpu, default=elsewhere)

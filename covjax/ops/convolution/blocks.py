@@ -7,6 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from covjax.ops.convolution.geometry import Geometry, flipped, padded, product, wide
+from covjax.ops.grids import add_up
+
+Row = jax.Array | int  # the first one of a block
 
 # Since jax 0.12 XLA:CPU's bfloat16 product is fast only if its left operand lies row by row;
 # before, it slows down so.
@@ -19,9 +22,7 @@ def sliding(geometry: Geometry) -> bool:
 
 
 def blocked_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Sums, over the rows of the kernel, products of horizontal shifts of x with that row, 16 rows
-    of x at a time.
-    """
+    """Sums products of horizontal shifts of x with the rows of the kernel, 16 rows at a time."""
     n, height, width = (x.shape[0], *geometry.output_sides(x))
     features = kernel.shape[-1]
     down, across = geometry.offsets
@@ -30,17 +31,17 @@ def blocked_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Arr
     kernel = kernel.reshape(geometry.size[0], -1, features)
     blocks = -(-height // rows)
 
-    def write(k, y):
+    def write(k: jax.Array, y: jax.Array) -> jax.Array:
         b = k // blocks
         # the last block overlaps the one before
         top = jnp.minimum(k % blocks * rows, height - rows)
         xs = _rows_at(x, b, top, rows + down[-1])
         shifts = jnp.concatenate([xs[:, j : j + width] for j in across], -1)
-        products = (
+        products = [
             jnp.dot(shifts[i : i + rows], kernel_row, preferred_element_type=wide(x))
             for i, kernel_row in zip(down, kernel, strict=True)
-        )
-        return lax.dynamic_update_slice(y, sum(products).astype(y.dtype)[None], (b, top, 0, 0))
+        ]
+        return lax.dynamic_update_slice(y, add_up(products).astype(y.dtype)[None], (b, top, 0, 0))
 
     return lax.fori_loop(0, n * blocks, write, jnp.zeros((n, height, width, features), x.dtype))
 
@@ -51,7 +52,7 @@ def shift_first(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     ci = x.shape[-1]
     x = padded(geometry, x)
 
-    def block(rows, b, top):
+    def block(rows: int, b: jax.Array, top: Row) -> jax.Array:
         xs = _rows_at(x, b, top, rows + geometry.reach[0])
         gs = _rows_at(g, b, top, rows)
         shifts = [xs[i : i + rows, j : j + width] for i, j in geometry.taps]
@@ -66,8 +67,9 @@ def shift_second(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
 
 
 def shift_both(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
-    """Multiplies horizontal shifts of x [N, H, W, C] with vertical shifts of g [N, H', W', F]: less
-    to lay out.
+    """Multiplies horizontal shifts of x [N, H, W, C] with vertical ones of g [N, H', W', F].
+
+    That is less to lay out than all shifts of either.
     """
     n, height, _, ci = x.shape
     width, co = g.shape[2:]
@@ -78,7 +80,7 @@ def shift_both(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     x = jnp.pad(x, ((0, 0), (0, 0), (p, p), (0, 0)))
     g = jnp.pad(g, ((0, 0), (q, q), (0, 0), (0, 0)))
 
-    def block(rows, b, top):
+    def block(rows: int, b: jax.Array, top: Row) -> jax.Array:
         xs = _rows_at(x, b, top, rows)
         gs = _rows_at(g, b, top, rows + down[-1])
         horizontal = jnp.concatenate([xs[:, j : j + width] for j in across], -1)
@@ -99,18 +101,25 @@ def shift_both(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
     return taps.reshape(rows_of_kernel, co, columns, ci).transpose(0, 2, 3, 1).astype(x.dtype)
 
 
-def _rows_at(x: jax.Array, b: jax.Array, top: jax.Array, count: int) -> jax.Array:
+def _rows_at(x: jax.Array, b: jax.Array, top: Row, count: int) -> jax.Array:
     return lax.dynamic_slice(x, (b, top, 0, 0), (1, count, *x.shape[2:]))[0]
 
 
-def _sum_over_blocks(block: Callable, rows: int, n: int, height: int, zero: jax.Array) -> jax.Array:
-    """Adds to zero block(rows, sample, first row) over n samples of `height` rows, the last block
-    maybe smaller.
+def _sum_over_blocks(
+    block: Callable[[int, jax.Array, Row], jax.Array],
+    rows: int,
+    n: int,
+    height: int,
+    zero: jax.Array,
+) -> jax.Array:
+    """Adds block(rows, sample, first row) over n samples of `height` rows up, to `zero`.
+
+    The last block may be smaller.
     """
     rows = min(rows, height)
     blocks, rest = divmod(height, rows)
 
-    def add(i, total):
+    def add(i: jax.Array, total: jax.Array) -> jax.Array:
         return total + block(rows, i // blocks, i % blocks * rows)
 
     total = lax.fori_loop(0, n * blocks, add, zero)

@@ -5,6 +5,7 @@ The thresholds were measured on two AVX-512 cores, batch 8.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +22,14 @@ from covjax.ops.convolution.depthwise import (
     depthwise_input_gradient,
     depthwise_weight_gradient,
 )
-from covjax.ops.convolution.geometry import Geometry, Pair, flipped
+from covjax.ops.convolution.geometry import Geometry, flipped
 from covjax.ops.convolution.library import xla_conv, xla_input_gradient, xla_weight_gradient
 from covjax.ops.convolution.patches import (
     patch_conv,
     patch_input_gradient,
     patch_weight_gradient,
 )
+from covjax.ops.sides import Pair
 
 TINY = 7 * 7
 SMALL = 12 * 12
@@ -37,9 +39,10 @@ FEW_CHANNELS = 16  # channels, up to which XLA is as fast on large images
 NARROW = 40
 
 
-def conv_form(
-    geometry: Geometry, x: jax.Array, kernel: jax.Array | jax.ShapeDtypeStruct
-) -> Callable:
+Form = Callable[..., jax.Array]  # (geometry, two arrays), to the input also of the input's sides
+
+
+def conv_form(geometry: Geometry, x: jax.Array, kernel: jax.Array | jax.ShapeDtypeStruct) -> Form:
     if geometry.groups > 1:
         return depthwise_conv if kernel.shape[2] == 1 else partial(_per_group, conv_form)
     height, width = geometry.output_sides(x)
@@ -55,7 +58,7 @@ def conv_form(
     return xla_conv
 
 
-def input_gradient_form(geometry: Geometry, g: jax.Array, kernel: jax.Array) -> Callable:
+def input_gradient_form(geometry: Geometry, g: jax.Array, kernel: jax.Array) -> Form:
     *size, inputs, features = kernel.shape
     if geometry.groups > 1:
         return depthwise_input_gradient if inputs == 1 else partial(_per_group, input_gradient_form)
@@ -67,7 +70,7 @@ def input_gradient_form(geometry: Geometry, g: jax.Array, kernel: jax.Array) -> 
     return xla_input_gradient
 
 
-def weight_gradient_form(geometry: Geometry, x: jax.Array, g: jax.Array) -> Callable:
+def weight_gradient_form(geometry: Geometry, x: jax.Array, g: jax.Array) -> Form:
     if geometry.groups > 1:
         depthwise = x.shape[-1] == geometry.groups
         return depthwise_weight_gradient if depthwise else partial(_per_group, weight_gradient_form)
@@ -89,9 +92,10 @@ def _opposite_conv(geometry: Geometry, sides: Pair, g: jax.Array, kernel: jax.Ar
     return conv_form(opposite, g, kernel)(opposite, g, kernel)
 
 
-def _per_group(choose: Callable, geometry: Geometry, *operands: Pair | jax.Array) -> jax.Array:
-    """Runs the form chosen for one group on the channels of every group, the parts of the last two
-    operands.
+def _per_group(choose: Callable[..., Form], geometry: Geometry, *operands: Any) -> jax.Array:
+    """Runs the form chosen for one group on the channels of every group.
+
+    These are the parts of the last two operands, which are arrays.
     """
     *sides, a, b = operands
     group = geometry._replace(groups=1)

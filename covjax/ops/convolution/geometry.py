@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Pair = tuple[int, int]  # of rows and of columns
+from covjax.ops.sides import Pair, sides_of, zeros_around
+
 Padding = int | Pair | Literal["same"] | None  # pixels; None: k // 2 * dilation
 
 
@@ -36,9 +37,7 @@ class Geometry(NamedTuple):
 
     @property
     def opposite(self) -> "Geometry":
-        """Of the convolution with the flipped kernel that, at stride 1, takes the gradient back to
-        the input.
-        """
+        """Of the convolution with the flipped kernel: at stride 1 the gradient to the input."""
         rows, columns = (
             reach - padding for reach, padding in zip(self.reach, self.padding, strict=True)
         )
@@ -46,7 +45,7 @@ class Geometry(NamedTuple):
 
     def output_sides(self, x: jax.Array) -> Pair:
         """Of an image x [N, H, W, C]."""
-        axes = zip(x.shape[1:3], self.padding, self.reach, strict=True)
+        axes = zip(sides_of(x), self.padding, self.reach, strict=True)
         rows, columns = (
             (side + 2 * padding - reach - 1) // self.stride + 1 for side, padding, reach in axes
         )
@@ -54,11 +53,12 @@ class Geometry(NamedTuple):
 
 
 def same_padding(sides: Pair, size: Pair, stride: int, dilation: int = 1) -> tuple[Pair, Pair]:
-    """Returns the ((above, below), (left, right)) pixels of TensorFlow's "SAME": ceil(side /
-    stride) outputs.
+    """Returns the ((above, below), (left, right)) pixels of TensorFlow's "SAME".
+
+    A side then has ceil(side / stride) outputs.
     """
 
-    def along(side, size):
+    def along(side: int, size: int) -> Pair:
         total = max(0, (-(-side // stride) - 1) * stride + (size - 1) * dilation + 1 - side)
         return total // 2, total - total // 2
 
@@ -69,7 +69,7 @@ def shifts(geometry: Geometry, x: jax.Array) -> list[jax.Array]:
     """Returns what every tap sees of x [N, H, W, C]: kh * kw images [N, H', W', C]."""
     x = padded(geometry, x)
     s = geometry.stride
-    height, width = (side - reach for side, reach in zip(x.shape[1:3], geometry.reach, strict=True))
+    height, width = (side - reach for side, reach in zip(sides_of(x), geometry.reach, strict=True))
     return [x[:, i : i + height : s, j : j + width : s] for i, j in geometry.taps]
 
 
@@ -79,19 +79,19 @@ def padded(geometry: Geometry, x: jax.Array) -> jax.Array:
 
 
 def shifted_back(geometry: Geometry, sides: Pair, images: list[jax.Array]) -> jax.Array:
-    """Sums the images [N, H', W', C] of all taps where they came from: [N, *sides, C]; the
-    transpose of `shifts`.
+    """Adds the images [N, H', W', C] of all taps up where they came from: [N, *sides, C].
+
+    This is the transpose of `shifts`.
     """
-
-    def edges(offset, padding, side, outputs):  # zeros before, after and between
-        before = offset - padding
-        between = geometry.stride - 1
-        return before, side - before - (outputs - 1) * geometry.stride - 1, between
-
     zero = jnp.zeros((), images[0].dtype)
     total = zero
     for tap, image in zip(geometry.taps, images, strict=True):
-        rows, columns = map(edges, tap, geometry.padding, sides, image.shape[1:3])
+        rows, columns = (
+            zeros_around(offset - padding, side, outputs, geometry.stride)
+            for offset, padding, side, outputs in zip(
+                tap, geometry.padding, sides, sides_of(image), strict=True
+            )
+        )
         total = total + lax.pad(image, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
     return total
 
@@ -106,8 +106,9 @@ def wide(x: jax.Array) -> jnp.dtype:
 
 
 def product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Sums the outer products [A, B] of a [..., A] and b [..., B] over all pixels, in float32 at
-    least.
+    """Sums the outer products [A, B] of a [..., A] and b [..., B] over all pixels.
+
+    Adds up in float32 at least.
     """
     flat = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
     return lax.dot_general(*flat, (((0,), (0,)), ((), ())), preferred_element_type=wide(a))

@@ -3,7 +3,8 @@
 import jax
 from jax import lax
 
-from covjax.ops.convolution.geometry import Geometry, Pair, flipped
+from covjax.ops.convolution.geometry import Geometry, flipped
+from covjax.ops.sides import Pair
 
 
 def xla_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:

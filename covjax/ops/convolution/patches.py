@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from covjax.ops.convolution.geometry import Geometry, Pair, product, shifted_back, shifts, wide
+from covjax.ops.convolution.geometry import Geometry, product, shifted_back, shifts, wide
+from covjax.ops.sides import Pair
 
 
 def _patches(geometry: Geometry, x: jax.Array) -> jax.Array:
