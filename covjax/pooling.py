@@ -1,23 +1,13 @@
-<<<<<<< HEAD
 """Pooling and unpooling by name: the research subject of the paper, apart from networks.
-=======
-"""Pooling and unpooling by name: the research subject of the paper, apart from the networks.
->>>>>>> 4e2cc47 (Type the lower packages; split poolings and sub-bands by topic)
 
 Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
 Convolutional Neural Networks", arXiv:2009.08864: average pooling for the homogeneity of regions,
 max pooling for their boundary.
 
-<<<<<<< HEAD
-A new pooling is one function and one line in `ops.pool.KINDS`, a new unpooling one in
-`ops.unpool.UNKINDS`. A network takes four fields, `encoder_smoothing`, `encoder_pooling`,
+A new pooling is one function and one line in `ops.poolings.POOLING_TABLE`, a new unpooling one in
+`ops.unpool.UNPOOLING_TABLE`. A network takes four fields, `encoder_smoothing`, `encoder_pooling`,
 `decoder_unpooling`, `decoder_smoothing`, checks them by `check_pooling` and calls `Pool` and
 `Unpool`.
-=======
-A new pooling is one function and one line in `ops.poolings.POOLING_TABLE`, a new unpooling one in
-`ops.unpool.UNPOOLING_TABLE`. A network takes four fields, `encoder_smoothing`, `encoder_pooling`, `decoder_unpooling`,
-`decoder_smoothing`, checks them by `check_pooling` and calls `Pool` and `Unpool`.
->>>>>>> 4e2cc47 (Type the lower packages; split poolings and sub-bands by topic)
 """
 
 from covjax.nn.pooling import Pool, Unpool
