@@ -3,11 +3,11 @@
 Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
 Convolutional Neural Networks", arXiv:2009.08864.
 
-  python train.py --config configs/classify.py:model=resnet50,init=scratch,input=dwt --workdir runs/resnet50_d \
-      --config.data.source=prlab21 --config.data.path=PATH                                         # row D
-  ... --config configs/classify.py:model=resnet50,init=scratch,input=original ..                   # row O
+  python train.py --config configs/classify.py:model=resnet50,init=scratch,input=dwt \
+      --workdir runs/resnet50_d --config.data.source=prlab21 --config.data.path=PATH    # row D
+  ... --config configs/classify.py:model=resnet50,init=scratch,input=original ..        # row O
   ... --config configs/classify.py:model=resnet50,init=tl,input=original .. \
-      --config.classifier.init.weights=resnet50-0676ba61.pth                                       # row TL
+      --config.classifier.init.weights=resnet50-0676ba61.pth                            # row TL
 
 model is any of `covjax.models.list_models("classification")`; what is left out is cov_ctnet,
 scratch, dwt. From scratch, slices are 82x82x1 as in the paper (or as large as the network needs);

@@ -6,8 +6,9 @@ Convolutional Neural Networks", arXiv:2009.08864.
   python train.py --config configs/cov_ctnet.py --workdir runs/cov_ctnet \
       --config.data.source=prlab21 --config.data.path=PATH
 
-Expect 10 minutes on two CPU cores for the 829 slices of prlab21 and, on unseen patients, chance: accuracy 0.53, MCC
-0.10, ROC AUC 0.50 (seed 1). configs/framework.py trains the same network to AUC 0.74.
+Expect 10 minutes on two CPU cores for the 829 slices of prlab21 and, on unseen patients, chance:
+accuracy 0.53, MCC 0.10, ROC AUC 0.50 (seed 1). configs/framework.py trains the same network to AUC
+0.74.
 """
 
 from covjax.settings import default_config

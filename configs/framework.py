@@ -1,5 +1,6 @@
-"""Both stages, trained to hold on unseen patients: CoV-CTNet screens, CoV-RASeg segments what it
-calls infected.
+"""Both stages, trained to hold on unseen patients.
+
+CoV-CTNet screens, CoV-RASeg segments what it calls infected.
 
 Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
 Convolutional Neural Networks", arXiv:2009.08864. Networks and enhancement are the paper's; the
@@ -10,9 +11,10 @@ parameters. configs/cov_ctnet.py and configs/cov_raseg.py keep to the paper.
   python train.py --config configs/framework.py --workdir runs/framework \
       --config.data.source=prlab21 --config.data.path=PATH
 
-Expect, on the 829 slices of prlab21 and two CPU cores: 6 minutes for the classifier; for the segmenter 35 minutes at
---config.segmenter.input.size="(192,192)", about 2 hours at the full 304 (calculated). On unseen patients (seed 1, 192):
-accuracy 0.69, MCC 0.39, ROC AUC 0.74, lesion Dice 0.36 pooled and 0.28 per slice.
+Expect, on the 829 slices of prlab21 and two CPU cores: 6 minutes for the classifier; for the
+segmenter 35 minutes at --config.segmenter.input.size="(192,192)", about 2 hours at the full 304
+(calculated). On unseen patients (seed 1, 192): accuracy 0.69, MCC 0.39, ROC AUC 0.74, lesion Dice
+0.36 pooled and 0.28 per slice.
 """
 
 from covjax.settings import default_config

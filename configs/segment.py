@@ -2,12 +2,14 @@
 
   python train.py --config configs/segment.py:model=unet --workdir runs/unet \
       --config.data.source=prlab21 --config.data.path=PATH
-  ... --config configs/segment.py:model=unet_backbone,init=tl ..    # EfficientNet-Lite0's, from pip's extra lite0
-  ... --config configs/segment.py:model=deeplab_v3plus,init=tl .. --config.segmenter.init.weights=resnet50-0676ba61.pth
+  ... --config configs/segment.py:model=unet_backbone,init=tl ..    # pip's extra lite0
+  ... --config configs/segment.py:model=deeplab_v3plus,init=tl .. \
+      --config.segmenter.init.weights=resnet50-0676ba61.pth
 
-Networks: covjax.models.list_models("segmentation"), segnet_plain if none is named. Their options are fields, e.g.
---config.segmenter.model.width=32. Input is standardised and gradients are clipped. With init=tl the encoder starts from
-a classifier's published weights and gets the input that they expect.
+Networks: covjax.models.list_models("segmentation"), segnet_plain if none is named. Their options
+are fields, e.g. --config.segmenter.model.width=32. Input is standardised and gradients are clipped.
+With init=tl the encoder starts from a classifier's published weights and gets the input that they
+expect.
 """
 
 from configs import framework
@@ -35,6 +37,6 @@ def get_config(arguments=""):
                 f"init: 'tl' needs published weights, {name} takes none, use init=scratch"
             )
         # a flag names them
-        config.segmenter.init.weights = PACKAGE if hasattr(encoder, "package") else ""
+        config.segmenter.init.weights = PACKAGE if encoder.package else ""
         config.segmenter.input.normalize = "pretrained"
     return config.lock()

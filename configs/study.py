@@ -1,12 +1,13 @@
 """Studies: variants of CoV-RASeg over seeds and folds, compared slice by slice with the paper's.
 
-  python train.py --config configs/study.py:pooling --workdir runs/pooling --config.data.source=prlab21 \
-      --config.data.path=PATH
+  python train.py --config configs/study.py:pooling --workdir runs/pooling \
+      --config.data.source=prlab21 --config.data.path=PATH
 
-Studies: pooling, losses. The same command goes on after an interruption and repeats no finished run. The grid is made
-smaller, or larger later on, by --config.study.only=NAME,NAME (variants), --config.study.seeds="(0,)" and
---config.study.folds="(0,1)"; --config.split.folds=5 --config.split.by=block is for slices of unknown patients. Every
-other field is that of all runs, e.g. --config.segmenter.epochs=10.
+Studies: pooling, losses. The same command goes on after an interruption and repeats no finished
+run. The grid is made smaller, or larger later on, by --config.study.only=NAME,NAME (variants),
+--config.study.seeds="(0,)" and --config.study.folds="(0,1)"; --config.split.folds=5
+--config.split.by=block is for slices of unknown patients. Every other field is that of all runs,
+e.g. --config.segmenter.epochs=10.
 
 A study of your own is one function here: a base and, for every variant, the fields in which it
 differs.
@@ -22,9 +23,7 @@ from covjax.settings import default_study
 
 
 def pooling():
-    """What CoV-RASeg's pooling is worth: the paper's average and maximum, others in their place,
-    and none to smooth.
-    """
+    """What CoV-RASeg's pooling is worth: the paper's, others in its place, and none to smooth."""
     with_indices = ("max_avg_sum", "avg_then_max", "mixed", "gated")
     with_bands = ("haar", "haar_bands")
     enlarged = (
@@ -63,9 +62,7 @@ def pooling():
 
 
 def losses():
-    """Static attention, the paper's, beside no class weights, milder ones and losses that compare
-    regions.
-    """
+    """The paper's class weights against none, milder ones and losses that compare regions."""
     names = ("focal", "dice", "generalized_dice", "tversky", "ce_dice")
     plain = {name: {"loss": {"name": name, "class_weights": "none"}} for name in names}
     weighted = {

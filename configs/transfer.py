@@ -1,11 +1,12 @@
-"""What published weights are worth: the same network fine-tuned from them, and trained from scratch
-on the same data.
+"""What published weights are worth: a network fine-tuned from them, and the same from scratch.
 
   for seed in 1 2 3; do for init in tl scratch; do
-    python train.py --config configs/transfer.py:init=$init --workdir runs/${init}_$seed --config.seed=$seed \
+    python train.py --config configs/transfer.py:init=$init --workdir runs/${init}_$seed \
+        --config.seed=$seed \
         --config.data.path=PATH
   done; done
-  python eval.py --compare runs/tl_1 runs/scratch_1 runs/tl_2 runs/scratch_2 runs/tl_3 runs/scratch_3 --output runs/tl
+  python eval.py --compare runs/tl_1 runs/scratch_1 runs/tl_2 runs/scratch_2 runs/tl_3 \
+      runs/scratch_3 --output runs/tl
 
 PATH is a folder with index.csv (file, label, split, source_group), e.g. that of COVID-CT
 (arXiv:2003.13865): slices cut out of papers. The part that its split holds out is tested on and
@@ -43,8 +44,14 @@ def get_config(arguments=""):
         rotation=15.0, scale=0.3, translation=0.1, intensity=0.2, gamma=0.3, blur=1.0, cutout=0.3
     )
     stage.optimizer.update(
-        name="adamw", learning_rate=2e-4, weight_decay=0.05, schedule="cosine", warmup_epochs=1.0, momentum=0.9,
-        clip_norm=1.0, ema=0.95,
-    )  # fmt: skip
+        name="adamw",
+        learning_rate=2e-4,
+        weight_decay=0.05,
+        schedule="cosine",
+        warmup_epochs=1.0,
+        momentum=0.9,
+        clip_norm=1.0,
+        ema=0.95,
+    )
     stage.update(batch_size=16, epochs=8)
     return config.lock()

@@ -15,16 +15,21 @@ from covjax.fields import NOT_NEGATIVE, POSITIVE, Rule, section, setting
 
 PRLAB21_FRAMES = {
     "ct": "the CT, cut out of the figure",
-    "full": "the whole figure, its margin labelled infected, as released and as the paper scores it",
+    "full": "the whole figure, its margin labelled infected, as released and as the paper "
+    "scores it",
     "ignore_margin": "the whole figure, its margin labelled 255, which no loss and no score counts",
 }
 RULES = {
     "patient": "all slices of a patient in one part",
     "slice": "slices at random: neighbours of one patient on both sides, scores are optimistic",
-    "block": "runs of slices that follow each other by id, for unknown patients whose slices do (10 comes after 9)",
-    "source": "the split the source comes with (column split of index.csv; with folds: their number)",
-    "file": "as listed in split.path: a splits.json, or a CSV with the columns patient or id, and part",
-    "held_out": "what that column calls test (or val, without test) is test, and no patient of it is in train or val",
+    "block": "runs of slices that follow each other by id, for unknown patients whose slices do "
+    "(10 comes after 9)",
+    "source": "the split the source comes with (column split of index.csv; with folds: their "
+    "number)",
+    "file": "as listed in split.path: a splits.json, or a CSV with the columns patient or id, "
+    "and part",
+    "held_out": "what that column calls test (or val, without test) is test, and no patient of "
+    "it is in train or val",
 }
 
 

@@ -133,7 +133,7 @@ def create_model(
 
 
 def published(model: nn.Module) -> PublishedClassifier | None:
-    """Returns the network whose published weights `model` or its encoder can start from, or None."""
+    """Returns the network whose published weights `model` or its encoder can take, or None."""
     reference = create_model(model.encoder) if hasattr(model, "encoder") else model
     return reference if isinstance(reference, PublishedClassifier) else None
 

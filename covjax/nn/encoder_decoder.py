@@ -103,7 +103,7 @@ class PoolingNetwork(Network):
         widths: Sequence[int],
         train: bool,
     ) -> jax.Array:
-        """Applies unpooling, smoothing and blocks of `widths` in the encoder's order, last first."""
+        """Applies unpooling, smoothing and blocks of `widths`, the encoder's last one first."""
         x = self.unpool(x, kept, size=size, stage=stage, train=train)
         for k, features in reversed(list(enumerate(widths, 1))):
             x = self.block(x, features, f"decoder{stage}_conv{k}", train=train)

@@ -5,6 +5,7 @@ There is one convolution layer, so that a faster kernel serves all.
 
 from collections.abc import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -167,7 +168,9 @@ def expose(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
     """
     module.sow("intermediates", name, x)
     if module.has_variable("perturbations", name):
-        x = x + module.get_variable("perturbations", name).astype(x.dtype)
+        perturbation = module.get_variable("perturbations", name)
+        chex.assert_equal_shape((x, perturbation))
+        x = x + perturbation.astype(x.dtype)
     return x
 
 

@@ -6,6 +6,7 @@ where memory is what limits it, that takes up to twice as long.
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -29,6 +30,7 @@ def normalize(
     activation: str | None,
 ) -> jax.Array:
     """Returns activation(scale * (x - mean) / sqrt(variance + epsilon) + bias), x [N, H, W, C]."""
+    chex.assert_shape((mean, variance, scale, bias), x.shape[-1:])
     gain = scale * lax.rsqrt(variance + epsilon)
     y = (x - mean) * gain + bias
     return jnp.clip(y, *ACTIVATIONS[activation]).astype(x.dtype)

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -130,6 +131,7 @@ def first_maximum(parts: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
 
 def _take(grid: Grid, x: jax.Array, winner: jax.Array) -> jax.Array:
     """Reads of each window of x [N, H, W, C] the pixel that `winner` int8 [N, h, w, C] names."""
+    chex.assert_shape(winner, (x.shape[0], *grid.outputs, x.shape[-1]))
     parts = views(x, grid)
     picked = parts[-1]
     for k in range(len(parts) - 2, -1, -1):
@@ -185,7 +187,7 @@ def _total(grid: Grid, x: jax.Array) -> jax.Array:
 
 
 def _spread(grid: Grid, values: jax.Array) -> jax.Array:
-    """Adds each of the values [N, h, w, C] to all pixels of its window: the transpose of `total`."""
+    """Adds each value [N, h, w, C] to all pixels of its window: the transpose of `total`."""
     if grid.tiles:
         n, h, w, channels = values.shape
         shape = (n, h, grid.window, w, grid.window, channels)

@@ -119,7 +119,7 @@ def unpool_parameter_shapes(
 def check_pooling(
     encoder_smoothing: str, encoder_pooling: str, decoder_unpooling: str, decoder_smoothing: str
 ) -> None:
-    """Raises InputError for an unknown name in a network's four fields, or one that does not fit."""
+    """Raises InputError for an unknown name in a network's four fields or one that fits not."""
     for field, name, table in (
         ("encoder_smoothing", encoder_smoothing, SMOOTHINGS),
         ("encoder_pooling", encoder_pooling, POOLING_TABLE),
@@ -132,7 +132,8 @@ def check_pooling(
         others = [name for name, poolings in FITS.items() if encoder_pooling in poolings]
         raise InputError(
             f"model option decoder_unpooling: '{decoder_unpooling}' does not fit encoder_pooling "
-            f"'{encoder_pooling}', use {' or '.join(others)}, or a pooling that it fits: {', '.join(fitting)}"
+            f"'{encoder_pooling}', use {' or '.join(others)}, "
+            f"or a pooling that it fits: {', '.join(fitting)}"
         )
 
 

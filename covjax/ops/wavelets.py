@@ -15,9 +15,16 @@ import jax
 import jax.numpy as jnp
 
 from covjax.errors import InputError
-from covjax.ops.checks import as_array, check_name, is_whole, shown
+from covjax.ops.checks import is_whole
 from covjax.ops.filter_banks import FilterBank, Wavelet, filter_bank, name_of
 from covjax.ops.subbands import MODES, Axis, Filters, merge, split
+from covjax.ops.wavelet_checks import (
+    axis_from_end,
+    check_mode,
+    checked_arrays,
+    checked_floats,
+    checked_levels,
+)
 
 __all__ = [
     "MODES",
@@ -81,7 +88,7 @@ def dwt2(x: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric") -> Ba
     Deviations: float32 sums are rounded otherwise than PyWavelets'. Haar is exact on integers below
     2**22.
     """
-    x = _checked("x", x, 3, "[..., H, W, C]")
+    x = checked_floats("x", x, 3, "[..., H, W, C]")
     ll, lh, hl, hh = split(_computing(x), _forward_axes(x.shape, wavelet, mode, (WIDTH, HEIGHT)))
     return Bands(*(band.astype(x.dtype) for band in (ll, lh, hl, hh)))
 
@@ -102,9 +109,9 @@ def idwt2(bands: Bands, wavelet: Wavelet = "haar", mode: str = "symmetric") -> j
       InputError: a band is not a floating-point array of three or more axes, the shapes differ or
         are too small for the filter (n' < L / 2), or an unknown wavelet or mode.
     """
-    arrays = _checked_arrays("bands", bands, 4, "the four (ll, lh, hl, hh)")
+    arrays = checked_arrays("bands", bands, 4, "the four (ll, lh, hl, hh)")
     named = {
-        name: _checked(f"bands.{name}", array, 3, "[..., H, W, C]")
+        name: checked_floats(f"bands.{name}", array, 3, "[..., H, W, C]")
         for name, array in zip(Bands._fields, arrays, strict=True)
     }
     return _merged("bands", named, wavelet, mode, (WIDTH, HEIGHT))
@@ -117,8 +124,8 @@ def dwt(
 
     Sizes, types and errors are those of `dwt2`; InputError also for an axis that x does not have.
     """
-    x = _checked("x", x, 1, "[..., n]")
-    places = _forward_axes(x.shape, wavelet, mode, (_from_end(axis, x.ndim),))
+    x = checked_floats("x", x, 1, "[..., n]")
+    places = _forward_axes(x.shape, wavelet, mode, (axis_from_end(axis, x.ndim),))
     low, high = split(_computing(x), places)
     return low.astype(x.dtype), high.astype(x.dtype)
 
@@ -132,10 +139,10 @@ def idwt(
 ) -> jax.Array:
     """Inverse of `dwt`, as `pywt.idwt`. Sizes, types and errors are those of `idwt2`."""
     bands = {
-        "low": _checked("low", low, 1, "[..., n]"),
-        "high": _checked("high", high, 1, "[..., n]"),
+        "low": checked_floats("low", low, 1, "[..., n]"),
+        "high": checked_floats("high", high, 1, "[..., n]"),
     }
-    return _merged("low and high", bands, wavelet, mode, (_from_end(axis, bands["low"].ndim),))
+    return _merged("low and high", bands, wavelet, mode, (axis_from_end(axis, bands["low"].ndim),))
 
 
 def wavedec2(
@@ -143,11 +150,12 @@ def wavedec2(
 ) -> list[jax.Array | Details]:
     """Multi-level 2-D transform, as `pywt.wavedec2`.
 
-    Returns [ll of the last level, its Details, ..., Details of level 1]. `level` is static; None takes as many as leave coefficients that no edge touches (none for a
-    tiny image: [x]). More than that warn (UserWarning), as in PyWavelets. Raises InputError for a
-    level that is not an integer of at least 1 and for what `dwt2` refuses.
+    Returns [ll of the last level, its Details, ..., Details of level 1]. `level` is static; None
+    takes as many as leave coefficients that no edge touches (none for a tiny image: [x]). More than
+    that warn (UserWarning), as in PyWavelets. Raises InputError for a level that is not an integer
+    of at least 1 and for what `dwt2` refuses.
     """
-    x = _checked("x", x, 3, "[..., H, W, C]")
+    x = checked_floats("x", x, 3, "[..., H, W, C]")
     most = min(
         _max_level(n, len(filter_bank(wavelet).dec_lo)) for n in (x.shape[HEIGHT], x.shape[WIDTH])
     )
@@ -176,14 +184,15 @@ def waverec2(
 ) -> jax.Array:
     """Inverse of `wavedec2`, as `pywt.waverec2`.
 
-    The result is one row or column longer than what was transformed if that was odd. Raises InputError if coeffs is empty, the shapes of two levels do not belong together, and for
-    what `idwt2` refuses.
+    The result is one row or column longer than what was transformed if that was odd. Raises
+    InputError if coeffs is empty, the shapes of two levels do not belong together, and for what
+    `idwt2` refuses.
     """
-    levels = _checked_levels(coeffs)
-    ll = _checked("coeffs[0]", levels[0], 3, "[..., H, W, C]")
+    levels = checked_levels(coeffs)
+    ll = checked_floats("coeffs[0]", levels[0], 3, "[..., H, W, C]")
     for k, level in enumerate(levels[1:], 1):
-        arrays = _checked_arrays(f"coeffs[{k}]", level, 3, "the three (lh, hl, hh)")
-        details = [_checked(f"coeffs[{k}]", one, 3, "[..., H, W, C]") for one in arrays]
+        arrays = checked_arrays(f"coeffs[{k}]", level, 3, "the three (lh, hl, hh)")
+        details = [checked_floats(f"coeffs[{k}]", one, 3, "[..., H, W, C]") for one in arrays]
         shape = details[0].shape
         for axis in (HEIGHT, WIDTH):  # the inverse of an odd size is one longer
             if len(shape) == ll.ndim and ll.shape[axis] == shape[axis] + 1:
@@ -204,7 +213,7 @@ def _forward_axes(
     shape: tuple[int, ...], wavelet: Wavelet, mode: str, axes: tuple[int, ...]
 ) -> tuple[Axis, ...]:
     bank = filter_bank(wavelet)
-    _check_mode(mode)
+    check_mode(mode)
     least = 2 if mode in ("reflect", "antireflect") else 1
     for axis in axes:
         if shape[axis] < least:
@@ -244,7 +253,7 @@ def _merged(
     """Checks that bands belong together and inverts along the axes."""
     bank = filter_bank(wavelet)
     first = next(iter(bands.values()))
-    _check_mode(mode)
+    check_mode(mode)
     if len({b.shape for b in bands.values()}) > 1:
         shapes = ", ".join(f"{name} {b.shape}" for name, b in bands.items())
         raise InputError(f"{what}: shapes differ ({shapes}), pass all bands of one transform")
@@ -254,7 +263,8 @@ def _merged(
     if min(first.shape[axis] for axis in axes) < least:
         sides = "x".join(str(first.shape[axis]) for axis in sorted(axes))
         raise InputError(
-            f"{what}: {sides} is too small for '{name_of(wavelet)}', needs at least {least} per axis"
+            f"{what}: {sides} is too small for '{name_of(wavelet)}', needs at least {least} per "
+            "axis"
         )
     # The inverse undoes no extension but drops what reaches beyond the ends: the adjoint of
     # extending by zeros.
@@ -268,37 +278,3 @@ def _merged(
 def _computing(x: jax.Array) -> jax.Array:
     # half precision would spoil the reconstruction
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _from_end(axis: int, ndim: int) -> int:
-    if not is_whole(axis) or not -ndim <= axis < ndim:
-        raise InputError(f"axis: {shown(axis)} does not exist, the array has {ndim} axes")
-    return axis - ndim if axis >= 0 else axis
-
-
-def _checked(name: str, x: object, least: int, wanted: str) -> jax.Array:
-    array = as_array(name, x, wanted)
-    if array.ndim < least:
-        raise InputError(f"{name}: shape {array.shape} has {array.ndim} axes, pass {wanted}")
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise InputError(f"{name}: type {array.dtype} is not floating point, convert it to float32")
-    return array
-
-
-def _check_mode(mode: str) -> None:
-    check_name("mode", mode, MODES)
-
-
-def _checked_levels(coeffs: object) -> Sequence[object]:
-    if not isinstance(coeffs, Sequence) or isinstance(coeffs, str) or not coeffs:
-        found = "no arrays" if isinstance(coeffs, Sequence) and not len(coeffs) else shown(coeffs)
-        raise InputError(f"coeffs: {found}, pass what wavedec2 returned")
-    return coeffs
-
-
-def _checked_arrays(name: str, arrays: object, count: int, wanted: str) -> Sequence[object]:
-    if not isinstance(arrays, Sequence) or isinstance(arrays, str):
-        raise InputError(f"{name}: {shown(arrays)}, pass {wanted}")
-    if len(arrays) != count:
-        raise InputError(f"{name}: {len(arrays)} arrays, pass {wanted}")
-    return arrays

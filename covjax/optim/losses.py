@@ -8,6 +8,7 @@ itself and averaged over the slices, never over the pixels of a whole batch.
 
 from collections.abc import Sequence
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +62,7 @@ def cross_entropy(
       Two float32 arrays [N]: weighted loss summed over a sample's pixels, and the sum of weights.
     """
     log_probability, counted = _compared(logits, truth, valid)
-    return _summed(-log_probability, counted * class_weights)
+    return _summed(-log_probability, counted, class_weights)
 
 
 def focal(
@@ -78,7 +79,7 @@ def focal(
     log_probability, counted = _compared(logits, truth, valid)
     # Not quite 0, where the derivative of a power below 1 is infinite.
     missed = jnp.maximum(-jnp.expm1(log_probability), 1e-12)
-    return _summed(-(missed**gamma) * log_probability, counted * class_weights)
+    return _summed(-(missed**gamma) * log_probability, counted, class_weights)
 
 
 def tversky(
@@ -155,6 +156,9 @@ def ce_dice(
 
 def _compared(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> SampleLoss:
     """Log probabilities, and one-hot truth, 0 for what does not count, both float32 [N, .., K]."""
+    chex.assert_rank(truth, {logits.ndim - 1, logits.ndim})
+    chex.assert_shape(truth, logits.shape[: truth.ndim])
+    chex.assert_shape(valid, logits.shape[:1])
     # One-hot rather than a gather of integer labels, which XLA turns into a slow scatter in the
     # gradient.
     shares = truth if truth.ndim == logits.ndim else jax.nn.one_hot(truth, logits.shape[-1])
@@ -162,7 +166,9 @@ def _compared(logits: jax.Array, truth: jax.Array, valid: jax.Array) -> SampleLo
     return jax.nn.log_softmax(logits.astype(jnp.float32)), counted
 
 
-def _summed(loss: jax.Array, weights: jax.Array) -> SampleLoss:
+def _summed(loss: jax.Array, counted: jax.Array, class_weights: jax.Array) -> SampleLoss:
+    chex.assert_shape(class_weights, counted.shape[-1:])
+    weights = counted * class_weights
     axes = tuple(range(1, weights.ndim))
     return (weights * loss).sum(axes), weights.sum(axes)
 

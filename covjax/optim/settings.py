@@ -7,19 +7,25 @@ from covjax.fields import NOT_NEGATIVE, POSITIVE, SHARE, Rule, setting
 
 LOSSES = {
     "cross_entropy": "-log p of the true class, mean over pixels (the paper's, arXiv:2009.08864)",
-    "focal": "cross entropy times (1 - p)^focal_gamma: easy pixels count little (RetinaNet, arXiv:1708.02002)",
-    "dice": "1 - soft Dice of every class but the background, slice by slice (V-Net, arXiv:1606.04797)",
-    "generalized_dice": "1 - soft Dice of all classes, each weighed by 1 / its pixels squared (arXiv:1707.03237)",
-    "tversky": "as dice, false alarms weighing tversky_alpha, misses tversky_beta (arXiv:1706.05721)",
+    "focal": "cross entropy times (1 - p)^focal_gamma: easy pixels count little (RetinaNet, "
+    "arXiv:1708.02002)",
+    "dice": "1 - soft Dice of every class but the background, slice by slice (V-Net, "
+    "arXiv:1606.04797)",
+    "generalized_dice": "1 - soft Dice of all classes, each weighed by 1 / its pixels squared "
+    "(arXiv:1707.03237)",
+    "tversky": "as dice, false alarms weighing tversky_alpha, misses tversky_beta "
+    "(arXiv:1706.05721)",
     "ce_dice": "cross entropy plus dice, both slice by slice (nnU-Net, arXiv:1904.08128)",
 }
 PER_PIXEL = ("cross_entropy", "focal")  # those a classifier can use too: a slice is then the pixel
 WEIGHTED = (*PER_PIXEL, "ce_dice")  # those that know class weights
 CLASS_WEIGHTS = {
     "none": "every class weighs 1",
-    "median_frequency": "median(frequency) / frequency, each in the images where the class occurs (arXiv:1411.4734)",
+    "median_frequency": "median(frequency) / frequency, each in the images where the class "
+    "occurs (arXiv:1411.4734)",
     "inverse_frequency": "1 / frequency, scaled to mean 1",
-    "sqrt_inverse_frequency": "1 / sqrt(frequency), scaled to mean 1: gentler where lesions are a few per cent",
+    "sqrt_inverse_frequency": "1 / sqrt(frequency), scaled to mean 1: gentler where lesions are "
+    "a few per cent",
 }
 OPTIMIZERS = {
     "sgd": "momentum, L2 decay: as the paper trains",

@@ -8,8 +8,10 @@ from covjax.preprocess.enhance import GAINS, PRESETS
 NORMALIZATIONS = {
     "zero_center": "subtract the training mean, keep the 0..255 scale (the paper's)",
     "standardize": "subtract the training mean, divide by the training standard deviation",
-    "pretrained": "mean and standard deviation that the network's published weights were trained with",
-    "auto": "pretrained for a network that starts from published weights, else zero_center; settled as a run begins",
+    "pretrained": "mean and standard deviation that the network's published weights were "
+    "trained with",
+    "auto": "pretrained for a network that starts from published weights, else zero_center; "
+    "settled as a run begins",
 }
 
 

@@ -103,3 +103,11 @@ def test_layer_is_the_one_of_flax(train):
     want = theirs.apply(variables, x, mutable=["batch_stats"])
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", ["scale", "bias"])
+def test_a_shape_that_would_broadcast_is_refused(wrong):
+    x, scale, bias, _ = operands((2, 3, 3, 4))
+    given = {"scale": scale, "bias": bias} | {wrong: jnp.ones(1)}
+    with pytest.raises(AssertionError):
+        batch_norm(x, given["scale"], given["bias"], epsilon=1e-5, activation=None)

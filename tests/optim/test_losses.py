@@ -313,3 +313,25 @@ def test_a_mixed_sample_counts_as_parts_of_a_sample_of_each_class(name):
     mixed = of(shares)
     for a, b, got in zip(healthy, infected, mixed, strict=True):
         np.testing.assert_allclose(got, shares[:, 0] * a + shares[:, 1] * b, rtol=1e-6)
+
+
+WRONG = [
+    {"truth": (2, 4, 1)},
+    {"truth": (1, 4, 4)},
+    {"truth": (2,)},
+    {"truth": (2, 4, 4, 1)},
+    {"valid": (1,)},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [(name, shapes) for name in LOSSES for shapes in WRONG]
+    + [(name, {"weights": (1,)}) for name in WEIGHTED],
+)
+def test_a_shape_that_would_broadcast_is_refused(name, shapes):
+    truth = jnp.zeros(shapes.get("truth", (2, 4, 4)), jnp.int32)
+    valid = jnp.ones(shapes.get("valid", (2,)), bool)
+    weights = jnp.ones(shapes.get("weights", (3,)))
+    with pytest.raises(AssertionError):
+        sample_losses(LossSettings(name=name), jnp.zeros((2, 4, 4, 3)), truth, valid, weights)

@@ -276,7 +276,7 @@ def test_package_that_is_not_installed(monkeypatch):
 
 
 PUBLISHED = [
-    name for name in list_models("classification") if hasattr(model_class(name), "reference_key")
+    name for name in list_models("classification") if hasattr(model_class(name), "pretrained_input")
 ]
 
 

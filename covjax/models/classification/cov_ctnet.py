@@ -36,10 +36,10 @@ class ResidualUnit(NetworkPart):
 class CovCTNet(Classifier):
     """Classifies [N, H, W, C] into logits [N, num_classes].
 
-    11,322,762 parameters for one channel and two classes.     `head_relu` puts a ReLU between the fully connected layers; the paper's figure draws none. The
-    last pooling is the maximum over whatever is left, which at the paper's 82x82 is its 3x3
-    max-pool, so that any size works. The last feature map [N, h, w, 512] and the penultimate
-    features [N, 64] are exposed.
+    11,322,762 parameters for one channel and two classes. `head_relu` puts a ReLU between the
+    fully connected layers; the paper's figure draws none. The last pooling is the maximum over
+    whatever is left, which at the paper's 82x82 is its 3x3 max-pool, so that any size works. The
+    last feature map [N, h, w, 512] and the penultimate features [N, 64] are exposed.
     """
 
     head_relu: bool = False

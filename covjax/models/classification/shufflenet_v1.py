@@ -88,8 +88,9 @@ class ShuffleNetV1(Classifier):
         groups = self.groups
         if self.bottleneck < 1 or channels <= STEM or channels % (groups * self.bottleneck):
             raise InputError(
-                f"model options width and bottleneck: width={self.width} gives {channels:g} channels, which must "
-                f"exceed {STEM} and be divisible by {groups} groups and bottleneck={self.bottleneck}, use e.g. width=1"
+                f"model options width and bottleneck: width={self.width} gives {channels:g} "
+                f"channels, which must exceed {STEM} and be divisible by {groups} groups and "
+                f"bottleneck={self.bottleneck}, use e.g. width=1"
             )
         super().__post_init__()
 

@@ -15,8 +15,10 @@ from covjax.nn.network import NetworkPart
 from covjax.ops.windows import max_pool
 
 PADDINGS = {
-    "torch": "3x3/2 max-pools pad one pixel on every side; BatchNorm epsilon 1e-5 (timm legacy_xception)",
-    "keras": '3x3/2 max-pools pad as "same", an even side at its end only; BatchNorm epsilon 1e-3 (Keras Xception)',
+    "torch": "3x3/2 max-pools pad one pixel on every side; BatchNorm epsilon 1e-5 (timm "
+    "legacy_xception)",
+    "keras": '3x3/2 max-pools pad as "same", an even side at its end only; BatchNorm epsilon '
+    "1e-3 (Keras Xception)",
 }
 EPSILONS = {"torch": 1e-5, "keras": 1e-3}
 # Features of every separable convolution of a block; the first three and the last end in a max-pool
@@ -72,9 +74,10 @@ class Block(NetworkPart):
 class Xception(PublishedClassifier):
     """Classifies [N, H, W, C] into logits [N, num_classes].
 
-    22,855,952 parameters for three channels and 1000 classes. `padding` chooses between the two definitions, which differ in the max-pools of even sides and
-    in the epsilon of BatchNorm: "torch" or "keras". The last feature map [N, h, w, 2048] and the
-    penultimate features [N, 2048] are exposed. Raises InputError for another padding.
+    22,855,952 parameters for three channels and 1000 classes. `padding` chooses between the two
+    definitions, which differ in the max-pools of even sides and in the epsilon of BatchNorm:
+    "torch" or "keras". The last feature map [N, h, w, 2048] and the penultimate features [N, 2048]
+    are exposed. Raises InputError for another padding.
     """
 
     padding: str = "torch"

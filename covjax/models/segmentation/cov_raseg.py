@@ -1,5 +1,4 @@
-"""CoV-RASeg, the segmenter of the paper: average pooling smooths regions, max pooling keeps
-boundaries.
+"""CoV-RASeg, the paper's segmenter: average pooling smooths regions, max pooling keeps borders.
 
 Source: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
 Convolutional Neural Networks", arXiv:2009.08864, and the layer list of the network its authors
@@ -46,7 +45,8 @@ class CovRASeg(PoolingNetwork):
             raise unknown("model option final", self.final, FINALS)
         if self.final == "sigmoid2x2" and self.num_classes != 2:
             raise InputError(
-                f"model option final: 'sigmoid2x2' is for 2 classes, not {self.num_classes}, use 'linear'"
+                f"model option final: 'sigmoid2x2' is for 2 classes, not {self.num_classes}, "
+                "use 'linear'"
             )
 
     @nn.compact
@@ -100,7 +100,7 @@ class CovRASeg(PoolingNetwork):
         return nn.relu(Conv(self.features, dtype=self.dtype, name=f"{stage}_conv3")(x))
 
     def _sigmoid_logits(self, x: jax.Array) -> jax.Array:
-        """Returns (0, z), of which the softmax is the sigmoid of z: the same loss and scores fit."""
+        """Returns (0, z), of which the softmax is the sigmoid of z: so loss and scores fit."""
         x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
         kernel = self.param("final_kernel", glorot, (2, 2, x.shape[-1], 1))
         bias = self.param("final_bias", nn.initializers.zeros, (1,))

@@ -1,5 +1,4 @@
-"""DeepLab v1 with a large field of view: VGG-16 at an eighth of the side, its last convolutions
-dilated.
+"""DeepLab v1 with a large field of view: VGG-16 to an eighth of the side, dilated at its end.
 
 Source: "Semantic Image Segmentation with Deep Convolutional Nets and Fully Connected CRFs",
 arXiv:1412.7062, model DeepLab-LargeFOV, without the CRF. Poolings round down as in PyTorch, where

@@ -1,5 +1,4 @@
-"""Fully convolutional networks: FCN-32s, FCN-16s and FCN-8s on VGG-16, and torchvision's on a
-dilated ResNet-50.
+"""Fully convolutional networks: FCN-32s, -16s and -8s on VGG-16, torchvision's on ResNet-50.
 
 Source: "Fully Convolutional Networks for Semantic Segmentation", arXiv:1605.06211. Instead of
 padding the image by 100 pixels, sides of VGG are rounded up where they are halved, and what is
@@ -23,8 +22,9 @@ SCORED = {32: (), 16: (4,), 8: (4, 3)}  # poolings whose scores join, by the str
 
 
 class FCN(Network):
-    """Segments [N, H, W, C] of any size into logits [N, H, W, num_classes], enlarged by learned
-    interpolation.
+    """Segments [N, H, W, C] of any size into logits [N, H, W, num_classes].
+
+    These are enlarged by learned interpolation.
 
     VGG-16's convolutions (`batch_norm` as in VGG), 7x7 and 1x1 convolutions of `hidden` features,
     each with dropout, and 1x1 scores; these are doubled and added to the scores of pooling 4 and 3,
@@ -102,8 +102,9 @@ class FCNResNet50(Network):
 class Enlarge(nn.Module):
     """Transposed convolution [N, h, w, K] -> [N, H, W, K] by a kernel that starts as bilinear.
 
-    The kernel has twice the factor as its side. Cuts what exceeds [H, W] at the bottom and right. Computed as one matrix product and a sum of
-    four shifted images, because XLA's own transposed convolution is slow on a CPU.
+    The kernel has twice the factor as its side. Cuts what exceeds [H, W] at the bottom and right.
+    Computed as one matrix product and a sum of four shifted images, because XLA's own transposed
+    convolution is slow on a CPU.
     """
 
     factor: int

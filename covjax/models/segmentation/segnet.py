@@ -49,8 +49,7 @@ class MirroredNetwork(PoolingNetwork):
 
 
 class SegNet(MirroredNetwork):
-    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >=
-    32).
+    """Segments [N, H, W, C] of any size from 32 on, odd too, into logits [N, H, W, num_classes].
 
     Encoder: the convolutions of VGG with 16 or 19 layers, each with BatchNorm and ReLU. The decoder
     mirrors it: after unpooling the convolution against each one of the encoder; the last gives the
@@ -75,8 +74,7 @@ class SegNet(MirroredNetwork):
 
 
 class PlainSegNet(MirroredNetwork):
-    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >=
-    2**depth).
+    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; odd sizes too, from 2**depth on.
 
     Encoder stage, `depth` times: conv-BN-ReLU twice, pooling; decoder stage: unpooling,
     conv-BN-ReLU twice; `width` filters everywhere. The last convolution gives the logits.

@@ -14,8 +14,7 @@ from covjax.ops.kept import Kept
 
 
 class UNet(PoolingNetwork):
-    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; any size, odd ones too (H, W >=
-    2**depth).
+    """Segments [N, H, W, C] into logits [N, H, W, num_classes]; odd sizes too, from 2**depth on.
 
     `width` filters in the first of `depth` encoder stages, doubled in each next one and in the
     bridge. The published network has no BatchNorm; `batch_norm` puts one after every 3x3

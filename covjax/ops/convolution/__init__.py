@@ -41,11 +41,11 @@ def conv2d(
 ) -> jax.Array:
     """Convolves x [N, H, W, C] with kernel [kh, kw, C / groups, F], padded by zeros.
 
-    Every side is padded alike, as in PyTorch. `padding` is in pixels, one number or (rows, columns), by default k//2 * dilation; "same" pads
-    as TensorFlow does, to ceil(side / stride) outputs, with the odd pixel below and right. Group g
-    connects the g-th part of the C channels with the g-th part of the F features. Has reverse-mode
-    derivatives of any order; forward mode (jax.jvp) raises TypeError. Raises InputError if the
-    channels do not fit the groups.
+    Every side is padded alike, as in PyTorch. `padding` is in pixels, one number or (rows,
+    columns), by default k//2 * dilation; "same" pads as TensorFlow does, to ceil(side / stride)
+    outputs, with the odd pixel below and right. Group g connects the g-th part of the C channels
+    with the g-th part of the F features. Has reverse-mode derivatives of any order; forward mode
+    (jax.jvp) raises TypeError. Raises InputError if the channels do not fit the groups.
     """
     rows, columns, inputs, features = kernel.shape
     size = (rows, columns)

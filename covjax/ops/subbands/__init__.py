@@ -1,10 +1,10 @@
 """Splitting a signal into sub-bands of half the rate, and the adjoint of that.
 
-That is all that a wavelet transform computes. `split` extends a signal beyond its ends and keeps every second value of its convolution by a
-low-pass and by a high-pass filter, along one axis or along each of several. `merge` is its exact
-adjoint. A wavelet transform is a `split`, its inverse a `merge` by other filters, and the gradient
-of either is the other one; so the two are a pair of linear primitives, and JAX derives forward
-mode, reverse mode and every order from that.
+That is all that a wavelet transform computes. `split` extends a signal beyond its ends and keeps
+every second value of its convolution by a low-pass and by a high-pass filter, along one axis or
+along each of several. `merge` is its exact adjoint. A wavelet transform is a `split`, its inverse a
+`merge` by other filters, and the gradient of either is the other one; so the two are a pair of
+linear primitives, and JAX derives forward mode, reverse mode and every order from that.
 
 There are two formulations of the same sums. Accelerators convolve with stride 2. A CPU adds shifted
 slices, one image at a time so that all passes over it stay in the cache: XLA:CPU would take 13 to

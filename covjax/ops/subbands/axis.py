@@ -18,7 +18,7 @@ MODES = {
 
 
 class Filters(NamedTuple):
-    """Taps of the low-pass and of the high-pass filter, as many and even, as samples are ordered."""
+    """As many taps, an even number, of a low-pass and a high-pass filter, in samples' order."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
