@@ -14,8 +14,8 @@ from jax import lax
 
 from covjax.errors import InputError
 from covjax.models import create_model, list_models, model_class
-from covjax.models.reference import IMAGENET, torch_key
-from covjax.nn.layers import Conv, ConvBN, Dtype
+from covjax.models.reference import IMAGENET, PublishedClassifier, torch_key
+from covjax.nn.layers import Conv, ConvBN
 from covjax.pretrained import load_pretrained
 from covjax.pretrained.convert import match_state, reference_shapes
 from covjax.pretrained.misfit import outline, resembled
@@ -26,16 +26,15 @@ SIDE = 6
 EPSILON = 1e-5
 
 
-class Small(nn.Module):
+class Small(PublishedClassifier):
     """Every kind of layer that published networks have, small."""
 
     num_classes: int = 5
     aux: bool = False
-    dtype: Dtype = jnp.float32
     stem: ClassVar[str] = "conv1"
     head: ClassVar[tuple[str, ...]] = ("fc_3", "aux1")
-    flattened: ClassVar = {"fc_0": (8, SIDE, SIDE)}
-    pretrained_input: ClassVar = IMAGENET
+    flattened = {"fc_0": (8, SIDE, SIDE)}
+    pretrained_input = IMAGENET
 
     @nn.compact
     def __call__(self, x, train=False):
