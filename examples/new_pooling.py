@@ -11,20 +11,17 @@ import train_from_python
 
 from covjax import pooling
 from covjax.framework import train_run
-from covjax.ops import pool
+from covjax.ops import poolings
+from covjax.ops.grids import views
 from covjax.settings import read_settings
 
 
-def median(x, window, stride, parameters=None, keys=None):
-    """Pools windows side by side to their median; x [N, H, W, C], nothing kept for unpooling."""
-    n, height, width, channels = x.shape
-    rows, columns = height // window, width // window
-    tiles = x[:, : rows * window, : columns * window]
-    tiles = tiles.reshape(n, rows, window, columns, window, channels)
-    return jnp.median(tiles, axis=(2, 4)), None
+def median(x, grid, parameters, keys):
+    """Pools the windows of `grid` to their median; x [N, H, W, C], nothing kept for unpooling."""
+    return jnp.median(jnp.stack(views(x, grid)), axis=0), None
 
 
-pool.KINDS["median"] = pool.Kind(median, "the median of the window")
+poolings.POOLING_TABLE["median"] = poolings.Pooling(median, "the median of the window")
 pooling.FITS["nearest"] += ("median",)
 
 
