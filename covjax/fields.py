@@ -140,7 +140,7 @@ def flat_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= flat_fields(value, f"{prefix}{key}.")
+            flat |= flat_fields(cast(Mapping[str, Any], value), f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat
