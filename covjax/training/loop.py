@@ -19,7 +19,7 @@ from covjax.settings import RunSettings
 from covjax.stages.stage import Stage, init_variables, variable_shapes
 from covjax.training.checkpoint import Checkpoints
 from covjax.training.history import History
-from covjax.training.progress import Progress, ProgressBar, Stopwatch
+from covjax.training.progress import Progress, Stopwatch, progress_bar
 from covjax.training.signals import deferred_signals
 from covjax.training.state import TrainState, create_state
 from covjax.training.step import train_step
@@ -109,7 +109,7 @@ class _Training:
         self.step = int(self.state.step)
         self.history = History(workdir, stage.name, self.step)
         total = self.steps * self.config.epochs
-        self.bar = ProgressBar(stage.name, self.step, total, self.best_name, verbose)
+        self.bar = progress_bar(stage.name, self.step, total, verbose)
         self.pending: list[Taken] = []
 
     def _resumed(self) -> tuple[TrainState, Progress] | None:
@@ -191,9 +191,10 @@ class _Training:
                 ids = [self.readers["train"].data.ids[i] for i in one.slices]
                 raise self._not_finite(one.step, f"slices {', '.join(ids)}")
             self.progress.add_loss(float(value["loss"]), float(value["weight"]))
-        self.bar.advance(len(values))
+        self.bar.update(len(values))
         if values:
-            self.bar.show(float(values[-1]["loss"]), self.progress)
+            loss = float(values[-1]["loss"])
+            self.bar.set_postfix(self.progress.texts(loss, self.best_name))
 
     def _finish_epoch(self) -> None:
         """Validates, records, and saves: the best checkpoint if it is one, the latest always."""
@@ -220,7 +221,7 @@ class _Training:
         self.progress.begin_epoch()
         self._lap()  # validation is no training time
         self._save()
-        self.bar.show(loss, self.progress)
+        self.bar.set_postfix(self.progress.texts(loss, self.best_name))
 
     def _save(self) -> None:
         self._fetch()  # a state whose losses were not looked at is not known to be good

@@ -28,6 +28,14 @@ class Progress:
         """Speed of training so far."""
         return self.slices / max(self.seconds, 1e-9)
 
+    def texts(self, loss: float, score_name: str) -> dict[str, str]:
+        """Returns what stands behind the bar: the latest loss, the best score and the speed."""
+        return {
+            "loss": f"{loss:.4f}",
+            f"best {score_name}": "-" if self.best_score is None else f"{self.best_score:.3f}",
+            "slices/s": f"{self.slices_per_second:.1f}",
+        }
+
     def count(self, slices: int, seconds: float) -> None:
         """Adds slices trained on, and the seconds spent on them."""
         self.seconds += seconds
@@ -83,38 +91,16 @@ class Stopwatch:
         return seconds, compiling
 
 
-class ProgressBar:
-    """The bar of all steps of a training on the terminal, or none if not `shown`."""
-
-    def __init__(self, name: str, step: int, total: int, score_name: str, shown: bool):
-        if shown and step:
-            print(f"{name}: resuming at step {step} of {total}", flush=True)
-        self._score_name = score_name
-        self._bar = tqdm(
-            total=total,
-            initial=step,
-            desc=name,
-            unit="step",
-            disable=not shown,
-            mininterval=1.0,
-            dynamic_ncols=True,
-        )
-
-    def advance(self, steps: int) -> None:
-        """Moves the bar on."""
-        self._bar.update(steps)
-
-    def show(self, loss: float, progress: Progress) -> None:
-        """Writes the latest loss, the best score and the speed behind the bar."""
-        best = progress.best_score
-        self._bar.set_postfix(
-            {
-                "loss": f"{loss:.4f}",
-                f"best {self._score_name}": "-" if best is None else f"{best:.3f}",
-                "slices/s": f"{progress.slices_per_second:.1f}",
-            }
-        )
-
-    def close(self) -> None:
-        """Leaves the bar as it is."""
-        self._bar.close()
+def progress_bar(name: str, step: int, total: int, shown: bool) -> tqdm:
+    """Returns the bar of all steps of a stage, and says where it resumes; silent if not `shown`."""
+    if shown and step:
+        print(f"{name}: resuming at step {step} of {total}", flush=True)
+    return tqdm(
+        total=total,
+        initial=step,
+        desc=name,
+        unit="step",
+        disable=not shown,
+        mininterval=1.0,
+        dynamic_ncols=True,
+    )
