@@ -1,6 +1,7 @@
 """Runs the shell blocks of README.md and docs/ with a small budget.
 
   python -m tests.docs.run_blocks [PAGE ..]
+      PAGE as docs/how-to/screen.md, or one block of it as docs/how-to/screen.md:2
 
 Takes some 40 minutes on two CPU cores for all pages. Every page has a folder of its own in which
 its blocks run in order: with placeholders for data (tests/docs/placeholders.py) and, for a run that
@@ -113,7 +114,7 @@ def prepare(folder: Path) -> Path:
 
 def main(names: list[str]) -> int:
     """Runs the blocks of the pages named, or of all; returns the number of failures."""
-    chosen = [block for block in blocks() if not names or block.page in names]
+    chosen = [block for block in blocks() if not names or {block.page, block.name} & {*names}]
     failures = 0
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
