@@ -134,8 +134,8 @@ def _check_apart(workdirs: Sequence[Path], ids: Sequence[np.ndarray], split: str
         shared = set(one.tolist()) & set(other.tolist())
         if shared:
             raise InputError(
-                f"{workdirs[b]}: {len(shared)} slices, first {min(shared)}, are in the {split} part "
-                f"of {workdirs[a]} too, pool the folds of one cross-validation (split.folds, "
+                f"{workdirs[b]}: {len(shared)} slices, first {min(shared)}, are in the {split} "
+                f"part of {workdirs[a]} too, pool the folds of one cross-validation (split.folds, "
                 "split.fold)"
             )
 
