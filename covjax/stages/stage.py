@@ -168,7 +168,8 @@ def make_stage(
     if counted != len(task.classes):
         raise InputError(
             f"data.classes: {len(task.classes)} classes ({', '.join(task.classes)}), but the "
-            f"statistics of the {name} count {counted}, restore the run's config.json or use another --workdir"
+            f"statistics of the {name} count {counted}, restore the run's config.json or use "
+            "another --workdir"
         )
     return Stage(name, config, task, make_model(name, config, data), statistics)
 
