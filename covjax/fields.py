@@ -8,6 +8,7 @@ fields must agree in; other fields of the dataclass are not of the configuration
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -60,6 +61,7 @@ class Meaning:
     rule: Rule | None = None
     check: Callable[[str, Any], object] | None = None
     allowed: str = ""
+    path: bool = False  # of a file or folder, in which ~ is expanded
     spread: bool = False  # the names of this field stand in the section itself
 
     def refuse(self, where: str, value: Any) -> None:
@@ -87,6 +89,7 @@ def setting(
     rule: Rule | None = None,
     check: Callable[[str, Any], object] | None = None,
     allowed: str = "",
+    path: bool = False,
 ) -> T:
     """Declares a field.
 
@@ -97,8 +100,9 @@ def setting(
       rule: what its value must be.
       check: called with the field's dotted name and the value, raises InputError.
       allowed: in words, what `check` accepts.
+      path: whether it names a file or folder; ~ is then expanded.
     """
-    meaning = Meaning(help, tuple(choices), rule, check, allowed)
+    meaning = Meaning(help, tuple(choices), rule, check, allowed, path)
     return field(default=default, metadata={"meaning": meaning})
 
 
@@ -189,6 +193,8 @@ def _read_field(meaning: Meaning, before: object, value: Any, where: str) -> Any
         value = tuple(cast(Iterable[Any], value)) if isinstance(value, list | tuple) else value
     else:
         value = _of_type(type(before), value, where)
+    if meaning.path:
+        value = os.path.expanduser(value)
     meaning.refuse(where, value)
     return value
 

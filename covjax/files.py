@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covjax.errors import InputError
+from covjax.locks import LOCK, held
 
 # What reading a damaged file raises.
+# as -600,1500
+NUMBERS = re.compile(r"[+-][\d.,]+(e[+-]?\d+)?")
 DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, csv.Error, zipfile.BadZipFile)
 
 
@@ -47,13 +52,19 @@ def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
 def write_together(files: Mapping[Path, bytes]) -> None:
     """Writes files that belong together: all are written first, then moved to their places.
 
-    If one cannot be written, all former files stay. Raises InputError naming the file.
+    If one cannot be written, all former files stay. The last one is what readers look for first:
+    it is away while the others are moved, so that a process that is killed leaves no mixture with
+    former files. Raises InputError naming the file.
     """
     try:
         for path, content in files.items():
             with _write_errors(path), _create(_partial(path)) as out:
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 out.write(content)
                 _flush(out)
+        *_, record = files
+        _remove(record)
         for path in files:
             with _write_errors(path):
                 _partial(path).replace(path)
@@ -96,22 +107,69 @@ def _write_errors(path: Path) -> Iterator[None]:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yields a folder to fill, which becomes `folder` at the end; if anything fails, it is removed.
 
-    `folder` must be empty or not there, see `check_new_folder`.
+    Raises InputError if `folder` is not empty, or if another process is filling it.
     """
     partial = _partial(folder)
+    with held(partial):
+        check_new_folder(folder)
+        clear_folder(partial)
+        try:
+            yield partial
+            move_folder(partial, folder)
+        finally:
+            clear_folder(partial)
+
+
+def clear_folder(folder: Path) -> None:
+    """Removes what is in a folder that this process holds, if it is still there."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                _remove(path)
+
+
+def move_folder(partial: Path, folder: Path) -> None:
+    """Moves a folder that this process holds to a place that is empty or not there."""
+    if folder.exists():
+        folder.rmdir()
+    partial.rename(folder)
+    _remove(folder / LOCK)
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Yields a folder to fill, which takes the place of `folder` as a whole at the end.
+
+    If anything fails, `folder` stays. If the process ends between the two renames, the former
+    content is beside it, where `current_folder` finds it. Raises InputError if it cannot be moved.
+    """
+    partial = _partial(folder)
+    former = _former(folder)
     shutil.rmtree(partial, ignore_errors=True)
+    if former.is_dir() and not folder.exists():
+        former.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
     try:
         yield partial
-        move_folder(partial, folder)
+        with _write_errors(folder):
+            if folder.exists():
+                folder.rename(former)
+            partial.rename(folder)
+        shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def move_folder(partial: Path, folder: Path) -> None:
-    """Moves a folder to a place that is empty or not there."""
-    if folder.exists():
-        folder.rmdir()
-    partial.rename(folder)
+def current_folder(folder: Path) -> Path:
+    """Returns where the content of a folder is that `replaced_folder` writes."""
+    former = _former(folder)
+    return former if former.is_dir() and not folder.exists() else folder
+
+
+def _former(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".former")
 
 
 def check_new_folder(folder: Path) -> None:
@@ -131,7 +189,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def encode_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    """Returns a CSV; a NaN is an empty field, and a float32 reads back as it was."""
+    """Returns a CSV; a NaN is an empty field, and a float32 reads back as it was.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe, see `plain_text`.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)
@@ -142,7 +203,20 @@ def encode_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
 def _field(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return "" if not np.isfinite(value) else f"{value:.9g}"
+    if isinstance(value, str) and _looks_like_formula(value):
+        return f"'{value}"
     return value
+
+
+def plain_text(field: str) -> str:
+    """Returns the text of a field of a CSV, without the apostrophe that `encode_table` put first."""
+    return field[1:] if field.startswith("'") and _looks_like_formula(field) else field
+
+
+def _looks_like_formula(text: str) -> bool:
+    """Whether text, after apostrophes, begins as formulas of spreadsheets do; numbers do not."""
+    formula = text.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r"))
+    return formula and not NUMBERS.fullmatch(text)
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -218,7 +292,10 @@ def read_rows(path: Path, columns: Iterable[str], remedy: str) -> list[dict[str,
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
             raise InputError(f"{path}: column '{missing[0]}' is missing, {remedy}")
-        return list(reader)
+        return [
+            {name: plain_text(field) for name, field in row.items() if name is not None}
+            for row in reader
+        ]
 
 
 def read_arrays(path: Path, remedy: str, missing: str = "") -> dict[str, NDArray[Any]]:

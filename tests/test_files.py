@@ -1,14 +1,20 @@
+import csv
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from covjax.errors import InputError
 from covjax.files import (
+    NUMBERS,
     encode_table,
     new_folder,
     open_whole,
     read_arrays,
     read_json,
     read_json_or_empty,
+    read_rows,
     write_json,
     write_together,
 )
@@ -72,3 +78,30 @@ def test_numbers_of_a_table_read_back_as_they_were_and_nan_is_empty():
     table = encode_table(("a", "b"), [(np.float32(0.1), float("nan")), ("x,y", 3)]).decode()
     assert table.splitlines() == ["a,b", "0.100000001,", '"x,y",3']
     assert np.float32(0.1) == np.float32(table.splitlines()[1].split(",")[0])
+
+
+CELLS = st.builds(
+    "{}{}".format,
+    st.sampled_from(["", "=", "+", "-", "@", "\t", "'", "'=", "''-", "-1", "=cmd|' /C calc'!A0"]),
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=5),
+)
+
+
+@given(st.lists(CELLS, min_size=1, max_size=4))
+def test_no_text_is_a_formula_and_all_reads_back(tmp_path_factory, cells):
+    path = tmp_path_factory.mktemp("table") / "a.csv"
+    path.write_bytes(encode_table(("id", "n"), [(cell, -1.5) for cell in cells]))
+    with path.open(newline="", encoding="utf-8") as text:
+        raw = list(csv.DictReader(text))
+    for row in raw:
+        assert row["n"] == "-1.5"
+        if row["id"].startswith(("=", "+", "-", "@", "\t")):
+            assert NUMBERS.fullmatch(row["id"])
+    assert [row["id"] for row in read_rows(path, ["id"], "")] == cells
+
+
+def test_a_field_without_end_is_one_line(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id\n" + "x" * 200_000)
+    with pytest.raises(InputError, match=r"a\.csv: damaged \(field larger than .*, mend it"):
+        read_rows(path, ["id"], "mend it")

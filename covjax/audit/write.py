@@ -13,6 +13,7 @@ from covjax.audit.finding import Finding
 from covjax.audit.measure import Measured
 from covjax.data.sources.source import Slice
 from covjax.files import encode_json, encode_table, write_together
+from covjax.locks import held
 
 LONGEST = 320  # pixels of a side of a stored picture
 FIRST = 20  # ids named in audit.json; findings.csv names all
@@ -51,7 +52,8 @@ def write_audit(
         ],
     }  # fmt: skip
     files["audit.json"] = encode_json(value)
-    write_together({folder / name: content for name, content in files.items()})
+    with held(folder):
+        write_together({folder / name: content for name, content in files.items()})
 
 
 def _slices(m: Measured, split: np.ndarray) -> tuple[tuple[str, ...], list[tuple]]:

@@ -26,12 +26,12 @@ _OUTPUT = define_output(FLAGS, "Folder for the audit; RUN/audit or runs/audit_SO
 def audit() -> int:
     cli.check_one_of(FLAGS, "workdir", "config")
     if _WORKDIR.value is not None:
-        workdir = Path(_WORKDIR.value)
-        output = Path(_OUTPUT.value or workdir / "audit")
+        workdir = _WORKDIR.value
+        output = _OUTPUT.value or workdir / "audit"
         serious = audit_run(workdir, output)
     else:
         settings = read_settings(cli.given(_CONFIG))
-        output = Path(_OUTPUT.value or f"runs/audit_{settings.data.source}")
+        output = _OUTPUT.value or Path(f"runs/audit_{settings.data.source}")
         serious = audit_source(settings, output)
     print(audit_table(output))
     print(f"audit: {build_audit_page(output)}")

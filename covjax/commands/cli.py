@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from absl import flags, logging
 
-from covjax.commands.config_flag import check_overrides, field_problem
+from covjax.commands.config_flag import check_overrides, field_problem, settle_overrides
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.runtime import count_compile_time, enable_compilation_cache
 
@@ -67,6 +67,8 @@ def run(
     logging.set_verbosity(logging.WARNING)
     if "--debug" not in sys.argv:
         _silence_writers()
+    # The flag --config reads its fields from there.
+    sys.argv = settle_overrides(sys.argv)
     words = _parse(sys.argv, own, required, operands)
     sys.exit(_guarded(job, words, own))
 

@@ -3,10 +3,8 @@
 covjax compare runs/A runs/B .. --output OUT [--split val]
 """
 
-from pathlib import Path
-
 from covjax.commands import cli
-from covjax.commands.shared_flags import define_output, define_split
+from covjax.commands.shared_flags import define_output, define_split, read_paths
 from covjax.evaluation.paired import paired_differences
 from covjax.report import build_comparison, comparison_table
 
@@ -16,10 +14,10 @@ _SPLIT = define_split(FLAGS)
 
 
 def compare(*folders: str) -> None:
-    runs = [Path(folder) for folder in folders]
+    runs = read_paths(folders)
     table = comparison_table(runs, _SPLIT.value)
     paired = paired_differences(runs, _SPLIT.value)
-    page = build_comparison(runs, _SPLIT.value, Path(cli.given(_OUTPUT)), paired)
+    page = build_comparison(runs, _SPLIT.value, cli.given(_OUTPUT), paired)
     print(f"{table}\ncomparison: {page}")
 
 

@@ -1,6 +1,7 @@
 """The flag --config of a command: a configuration file, and --config.a.b=value for its fields."""
 
 import itertools
+import os
 import re
 import runpy
 from collections.abc import Sequence
@@ -19,6 +20,28 @@ def define_config(own: flags.FlagValues) -> flags.FlagHolder[ConfigDict | None]:
     return config_flags.DEFINE_config_file(
         "config", None, MEANING, lock_config=True, flag_values=own
     )
+
+
+def settle_overrides(argv: Sequence[str]) -> list[str]:
+    """Returns a command line that gives each field of --config once, the last time it is given.
+
+    The flag library would join the values of a field that is a tuple. In --config, ~ is expanded.
+    """
+    fields = [re.match(r"--?(config\.[\w.]+)=", word) for word in argv]
+    last = {field[1]: place for place, field in enumerate(fields) if field}
+    kept = [
+        word
+        for place, (word, field) in enumerate(zip(argv, fields, strict=True))
+        if field is None or last[field[1]] == place
+    ]
+    return [_home_expanded(word) for word in kept]
+
+
+def _home_expanded(word: str) -> str:
+    flag, equals, value = word.partition("=")
+    if flag.lstrip("-") == "config" and value.startswith("~"):
+        return flag + equals + os.path.expanduser(value)
+    return word
 
 
 def field_problem(message: str) -> str | None:

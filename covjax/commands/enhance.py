@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from covjax.commands import cli
-from covjax.commands.shared_flags import define_bits, define_intensity
+from covjax.commands.shared_flags import define_bits, define_intensity, define_path, read_paths
 from covjax.data.formats.images import read_picture
 from covjax.data.intensity import eight_bit, parse_window
 from covjax.data.phantom.picture import phantom_slice
@@ -35,8 +35,8 @@ _BITS = define_bits(FLAGS)
 _WINDOW = flags.DEFINE_string(
     "window", "lung", "Of HU: lung, mediastinum or CENTRE,WIDTH.", flag_values=FLAGS
 )
-_OUTPUT = flags.DEFINE_string(
-    "output", "enhanced.png", "PNG to write, at the preset's own size.", flag_values=FLAGS
+_OUTPUT = define_path(
+    FLAGS, "output", "PNG to write, at the preset's own size.", default="enhanced.png"
 )
 
 
@@ -45,10 +45,14 @@ def draw(path: str | None = None) -> None:
         raise unknown("--preset", _PRESET.value, PRESETS)
     if _GAIN.value not in GAINS:
         raise unknown("--gain", _GAIN.value, GAINS)
-    output = Path(_OUTPUT.value)
+    output = cli.given(_OUTPUT)
     if output.suffix.lower() != ".png":
         raise InputError(f"--output: {output} must end in .png")
-    image = phantom_slice(0, 6, slices_per_patient=12)[0] if path is None else _slice(Path(path))
+    image = (
+        phantom_slice(0, 6, slices_per_patient=12)[0]
+        if path is None
+        else _slice(*read_paths([path]))
+    )
     presets = [_PRESET.value] if _PRESET.value else list(PRESETS)
     images = jnp.asarray(image)[None, ..., None]
     pictures = {name: np.asarray(enhance(images, name, _GAIN.value))[0, ..., 0] for name in presets}

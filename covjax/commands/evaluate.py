@@ -42,7 +42,7 @@ _EXPLAIN = flags.DEFINE_bool(
 
 
 def evaluate() -> None:
-    workdir = Path(cli.given(_WORKDIR))
+    workdir = cli.given(_WORKDIR)
     options = make_options(_TTA.value, _MIN_SIZE.value)
     use_xla_flags(load_settings(workdir).xla_flags)
     evaluate_run(

@@ -3,11 +3,9 @@
 covjax pool runs/FOLD0 runs/FOLD1 .. --output OUT [--split val]
 """
 
-from pathlib import Path
-
 from covjax.commands import cli
 from covjax.commands.evaluate import show
-from covjax.commands.shared_flags import define_output, define_split
+from covjax.commands.shared_flags import define_output, define_split, read_paths
 from covjax.runs.pool import pool_runs
 
 FLAGS = cli.new_flags()
@@ -16,8 +14,8 @@ _SPLIT = define_split(FLAGS)
 
 
 def pool(*folders: str) -> None:
-    output = Path(cli.given(_OUTPUT))
-    pool_runs([Path(folder) for folder in folders], output, _SPLIT.value)
+    output = cli.given(_OUTPUT)
+    pool_runs(read_paths(folders), output, _SPLIT.value)
     show(output)
 
 

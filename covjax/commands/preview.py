@@ -4,8 +4,6 @@ covjax preview --config configs/framework.py --output OUT.png
     [--config.segmenter.augment.elastic=0.08 ..]
 """
 
-from pathlib import Path
-
 from covjax.commands import cli
 from covjax.commands.config_flag import define_config
 from covjax.commands.shared_flags import define_output
@@ -21,7 +19,7 @@ _OUTPUT = define_output(FLAGS, "PNG to write.")
 
 
 def preview() -> None:
-    output = Path(cli.given(_OUTPUT))
+    output = cli.given(_OUTPUT)
     if output.suffix.lower() != ".png":
         raise InputError(f"{output}: must end in .png, the picture is one")
     write_whole(output, augmentation_grid(preview_augmentation(read_settings(cli.given(_CONFIG)))))

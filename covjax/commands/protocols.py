@@ -4,8 +4,6 @@ covjax protocols --output OUT --config configs/NAME.py
 covjax protocols --output OUT --workdir runs/NAME
 """
 
-from pathlib import Path
-
 from covjax.commands import cli
 from covjax.commands.config_flag import define_config
 from covjax.commands.shared_flags import define_output, define_workdir
@@ -22,9 +20,9 @@ _WORKDIR = define_workdir(FLAGS, "Folder of a run whose configuration is taken."
 
 def protocols() -> None:
     cli.check_one_of(FLAGS, "config", "workdir")
-    output = Path(cli.given(_OUTPUT))
+    output = cli.given(_OUTPUT)
     config = _CONFIG.value
-    settings = read_settings(config) if config else load_settings(Path(cli.given(_WORKDIR)))
+    settings = read_settings(config) if config else load_settings(cli.given(_WORKDIR))
     use_xla_flags(settings.xla_flags)
     run_protocols(settings, output)
     print(protocols_table(output))

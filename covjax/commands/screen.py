@@ -3,8 +3,6 @@
 covjax screen --workdir runs/NAME --input PATH --output OUT
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from covjax.commands import cli
@@ -14,6 +12,7 @@ from covjax.commands.shared_flags import (
     define_intensity,
     define_min_size,
     define_output,
+    define_path,
     define_tta,
     define_workdir,
 )
@@ -25,11 +24,8 @@ from covjax.settings import load_settings
 
 FLAGS = cli.new_flags()
 _WORKDIR = define_workdir(FLAGS)
-_INPUT = flags.DEFINE_string(
-    "input",
-    None,
-    "A scan (NIfTI, DICOM, DICOMDIR), a picture, or a folder of any of them.",
-    flag_values=FLAGS,
+_INPUT = define_path(
+    FLAGS, "input", "A scan (NIfTI, DICOM, DICOMDIR), a picture, or a folder of any of them."
 )
 _OUTPUT = define_output(FLAGS, "Folder for the results, empty or not there.")
 _WINDOW = flags.DEFINE_string(
@@ -60,13 +56,13 @@ _MIN_SIZE = define_min_size(FLAGS)
 
 
 def screen() -> None:
-    workdir = Path(cli.given(_WORKDIR))
-    output = Path(cli.given(_OUTPUT))
+    workdir = cli.given(_WORKDIR)
+    output = cli.given(_OUTPUT)
     options = make_options(_TTA.value, _MIN_SIZE.value)
     use_xla_flags(load_settings(workdir).xla_flags)
     found = screening.screen(
         workdir,
-        Path(cli.given(_INPUT)),
+        cli.given(_INPUT),
         output,
         _BATCH_SIZE.value,
         options,

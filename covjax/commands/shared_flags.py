@@ -1,21 +1,61 @@
 """Flags that several commands have, each worded once."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
 from absl import flags
 
 from covjax.data.formats.deep_pictures import BITS
 from covjax.data.formats.hounsfield import INTENSITIES
 
 
+class _PathParser(flags.ArgumentParser[Path]):
+    """Reads the value of a flag that names a file or folder."""
+
+    def parse(self, argument: str) -> Path:
+        return read_path(argument)
+
+    def flag_type(self) -> str:
+        return "path"
+
+
+def read_path(text: str) -> Path:
+    """Returns a path that a user wrote, ~ expanded. Raises ValueError if it is empty."""
+    if not text.strip():
+        raise ValueError("empty, name a file or folder")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{text} has no home folder, write the path in full") from error
+
+
+def read_paths(words: Sequence[str]) -> list[Path]:
+    """Returns the paths among the words of a command. Raises flags.Error if one is empty."""
+    try:
+        return [read_path(word) for word in words]
+    except ValueError as error:
+        raise flags.Error(f"'{' '.join(words)}': {error}") from error
+
+
+def define_path(
+    own: flags.FlagValues, name: str, help: str, default: str | None = None
+) -> flags.FlagHolder[Path | None]:
+    """Adds a flag that names a file or folder."""
+    holder = flags.DEFINE(_PathParser(), name, default, help, flag_values=own)
+    return cast("flags.FlagHolder[Path | None]", holder)
+
+
 def define_workdir(
     own: flags.FlagValues, help: str = "Folder of a trained run."
-) -> flags.FlagHolder[str | None]:
+) -> flags.FlagHolder[Path | None]:
     """Adds --workdir."""
-    return flags.DEFINE_string("workdir", None, help, flag_values=own)
+    return define_path(own, "workdir", help)
 
 
-def define_output(own: flags.FlagValues, help: str) -> flags.FlagHolder[str | None]:
+def define_output(own: flags.FlagValues, help: str) -> flags.FlagHolder[Path | None]:
     """Adds --output."""
-    return flags.DEFINE_string("output", None, help, flag_values=own)
+    return define_path(own, "output", help)
 
 
 def define_split(own: flags.FlagValues) -> flags.FlagHolder[str]:

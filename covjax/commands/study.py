@@ -26,7 +26,7 @@ def study() -> None:
     settings = read_settings(cli.given(_CONFIG))
     if settings.study is None:
         raise InputError("--config: has no study, name one, e.g. configs/study.py:pooling")
-    train_variants(settings, Path(cli.given(_WORKDIR)))
+    train_variants(settings, cli.given(_WORKDIR))
 
 
 def train_variants(settings: RunSettings, workdir: Path) -> None:

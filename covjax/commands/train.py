@@ -8,8 +8,6 @@ evaluated again. A configuration with a grid of variants, as
 configs/study.py:pooling, is a study: see covjax study.
 """
 
-from pathlib import Path
-
 from covjax.commands import cli, study
 from covjax.commands.config_flag import define_config
 from covjax.commands.evaluate import show
@@ -25,7 +23,7 @@ _WORKDIR = define_workdir(FLAGS, "Folder of this run: checkpoints, results, repo
 
 def train() -> None:
     settings = read_settings(cli.given(_CONFIG))
-    workdir = Path(cli.given(_WORKDIR))
+    workdir = cli.given(_WORKDIR)
     if settings.study is not None:
         study.train_variants(settings, workdir)
         return

@@ -72,7 +72,7 @@ class DataSettings:
         "phantom (synthetic), your own: folder (pictures), nifti, dicom; or a public set",
         allowed="as `covjax data` prints",
     )
-    path: str = setting("", "folder of the slices; phantom needs none")
+    path: str = setting("", "folder of the slices; phantom needs none", path=True)
     frame: str = setting("ct", "of prlab21: what of its figures", choices=PRLAB21_FRAMES)
     patient_column: str = setting(
         "patient", "of index.csv in a folder: the column that says which patient a slice is of"
@@ -86,7 +86,9 @@ class DataSettings:
     show_patients: bool = setting(
         False, "of your own folders: identifiers as they are, not pseudonyms"
     )
-    prepared_dir: str = setting("", "where prepared slices are kept; empty: the user's cache")
+    prepared_dir: str = setting(
+        "", "where prepared slices are kept; empty: the user's cache", path=True
+    )
     cache: bool = setting(True, "keep decoded slices in memory, as uint8, up to 4 GB of a split")
     bits: int = setting(
         0,
@@ -154,7 +156,9 @@ class SplitSettings:
     )
     fold: int = setting(0, "which of the folds is test", allowed="0 to folds - 1")
     path: str = setting(
-        "", "with by=file: the splits.json of another run, or a CSV (patient or id, part)"
+        "",
+        "with by=file: the splits.json of another run, or a CSV (patient or id, part)",
+        path=True,
     )
 
     def check(self, where: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from covjax.files import read_arrays, read_rows
+from covjax.files import current_folder, read_arrays, read_rows
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test
 from covjax.metrics.curves import weighted_areas
 from covjax.metrics.resampling import Statistic, ratio
@@ -88,7 +88,7 @@ def paired_differences(workdirs: Sequence[Path], split: str) -> list[dict[str, A
     Raises:
       InputError: a run has no per_image.csv of the split, or a damaged one.
     """
-    first, *others = [_Run(workdir / "results" / split) for workdir in workdirs]
+    first, *others = [_Run(current_folder(workdir / "results" / split)) for workdir in workdirs]
     found = [
         {"run": index, "stage": stage, "trainings": 1, **one}
         for index, other in enumerate(others, start=1)

@@ -1,8 +1,7 @@
 """Predicted masks as files, one per slice, written as they are computed."""
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,31 +16,20 @@ FORMATS = {"png": ("predicted",), "npz": ("predicted", "pixel_probability")}
 Save = Callable[[Sequence[str], Rows], None]
 
 
-@contextmanager
-def saved_predictions(
-    folder: Path, form: str | None, several: bool = False
-) -> Iterator[Save | None]:
-    """Yields save(ids, rows), which writes a file per slice; in the end `folder` holds these only.
+def prediction_writer(folder: Path, form: str | None, several: bool = False) -> Save | None:
+    """Returns save(ids, rows), which writes a file per slice into `folder`; None without a `form`.
 
     "png" is the mask, see `mask_picture`; "npz" holds it as "mask" uint8 [H, W] of 0 and 1 (or
     more, with `several` classes), and "probability" of infection, of any class, float32 [H, W]
-    before any post-processing. Both have the size of the slice. If anything fails, `folder` stays
-    as it was. Without a `form` nothing is written, and what an earlier evaluation left is removed.
-
-    Raises InputError for an id that cannot name a file inside the folder.
+    before any post-processing. Both have the size of the slice. `save` raises InputError for an id
+    that cannot name a file inside the folder.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        yield (lambda ids, rows: _write(partial, ids, rows, form, several)) if form else None
-        shutil.rmtree(folder, ignore_errors=True)
-        if partial.exists():
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if form is None:
+        return None
+    return partial(_write, folder, form, several)
 
 
-def _write(folder: Path, ids: Sequence[str], rows: Rows, form: str, several: bool) -> None:
+def _write(folder: Path, form: str, several: bool, ids: Sequence[str], rows: Rows) -> None:
     for k, slice_id in enumerate(ids):
         path = file_of(folder, slice_id, f".{form}")
         path.parent.mkdir(parents=True, exist_ok=True)

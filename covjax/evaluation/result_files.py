@@ -1,4 +1,4 @@
-"""The files of an evaluation: results/SPLIT/, written together."""
+"""The files of an evaluation: what results/SPLIT/ holds."""
 
 import io
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 from covjax.data.prepared.dataset import Prepared
 from covjax.evaluation.results import Evaluated
-from covjax.files import encode_json, encode_table, write_together
+from covjax.files import encode_json, encode_table, write_whole
 from covjax.metrics import DEFINITIONS, per_image_dice
 from covjax.stages.segmentation import shares
 
@@ -31,10 +31,10 @@ def write_results(
     folder: Path, split: str, data: Prepared, indices: np.ndarray, stages: Mapping[str, Evaluated],
     arrays: Mapping[str, Mapping[str, np.ndarray]], options: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Writes results/SPLIT/ in place of an earlier evaluation's, all files together.
+    """Writes the files of an evaluation into a folder.
 
     Args:
-      folder: results/SPLIT.
+      folder: that becomes results/SPLIT.
       split: train, val or test.
       data: what the slices are of.
       indices: [N], all slices of the split, in the order of per_image.csv.
@@ -43,7 +43,7 @@ def write_results(
       options: the evaluation options in force, {} for none.
 
     Raises:
-      InputError: a file cannot be written; the former ones are then as they were.
+      InputError: a file cannot be written.
     """
     columns = per_image_columns(data, indices, stages)
     summary = {"definitions": DEFINITIONS, "split": split, "options": dict(options)}
@@ -55,11 +55,8 @@ def write_results(
             summary | {name: stage.section for name, stage in stages.items()}
         ),
     }
-    write_together({folder / name: content for name, content in files.items()})
-    for old in folder.glob("*.npz"):
-        # What only an earlier evaluation wrote would pass for this one's.
-        if old.name not in files:
-            old.unlink()
+    for name, content in files.items():
+        write_whole(folder / name, content)
 
 
 def per_image_columns(

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from covjax.files import encode_table, write_together
+from covjax.locks import held
 from covjax.report import results, scores, text
 from covjax.scores import in_front
 
@@ -130,8 +131,9 @@ def write_page(
         files[f"{picture.name}.png"] = picture.png
         files[f"{picture.name}.csv"] = encode_table(tuple(picture.numbers), rows)
     files["index.html"] = render(template, {**values, "figures": drawn})
-    write_together({folder / name: content for name, content in files.items()})
-    for old in folder.iterdir():
-        if FIGURES.fullmatch(old.name) and old.name not in files:
-            old.unlink()
+    with held(folder):
+        write_together({folder / name: content for name, content in files.items()})
+        for old in folder.iterdir():
+            if FIGURES.fullmatch(old.name) and old.name not in files:
+                old.unlink()
     return folder / "index.html"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError
-from covjax.files import damage_named, read_json_lines
+from covjax.files import current_folder, damage_named, read_json_lines
 from covjax.report.reading import read_json
 from covjax.report.scores import STAGES
 
@@ -47,7 +47,7 @@ class Results:
 
     def file(self, split: str, name: str) -> Path:
         """Returns the path of a file of an evaluated split."""
-        return self.workdir / "results" / split / name
+        return current_folder(self.workdir / "results" / split) / name
 
     @property
     def source(self) -> str:
@@ -137,9 +137,8 @@ def _read_history(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
     """Returns the summary of every split evaluated so far, test first."""
-    found = {path.parent.name: _read_summary(path) for path in folder.glob("*/summary.json")}
-    order = {split: position for position, split in enumerate(SPLITS)}
-    return dict(sorted(found.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+    paths = {split: current_folder(folder / split) / "summary.json" for split in SPLITS}
+    return {split: _read_summary(path) for split, path in paths.items() if path.is_file()}
 
 
 def _read_summary(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from covjax.files import read_rows, write_together
+from covjax.locks import held
 from covjax.report.page import render
 from covjax.report.reading import read_json
 from covjax.report.scores import class_words
@@ -67,7 +68,8 @@ def build_screening(output: Path) -> Path:
     index = screening.output / "index.html"
     files = {screening.place(scan): _scan_page(screening, scan) for scan in screening.scans}
     files[index] = _index(screening)
-    write_together(files)
+    with held(screening.output):
+        write_together(files)
     return index
 
 

@@ -18,12 +18,13 @@ from covjax.evaluation.examples import example_arrays, rank_examples
 from covjax.evaluation.explain import grad_cam, most_confident
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.outputs import StageOutput, outputs_to_arrays
-from covjax.evaluation.predictions import FORMATS, saved_predictions
+from covjax.evaluation.predictions import FORMATS, prediction_writer
 from covjax.evaluation.result_files import write_results
 from covjax.evaluation.results import Evaluated, evaluate_stage
 from covjax.evaluation.runner import Runner, features_every
 from covjax.evaluation.tta import check_tta
-from covjax.files import read_json, write_json
+from covjax.files import read_json, replaced_folder, write_json
+from covjax.locks import held
 from covjax.metrics import infected_or_not, per_image_dice
 from covjax.parallel import round_up
 from covjax.runs.both_stages import (
@@ -70,8 +71,8 @@ def evaluate_run(
       explain: whether to write Grad-CAM heat maps of the most confident calls to explain.npz.
 
     Raises:
-      InputError: the split is unknown, the data are gone, or the run lacks the stage that an option
-        is about.
+      InputError: the split is unknown, the data are gone, the run lacks the stage that an option is
+        about, or another process uses the workdir.
       RunError: a stage was not trained.
     """
     if split not in PARTS:
@@ -81,12 +82,12 @@ def evaluate_run(
     check_tta(config, options.tta)
     splits = read_splits(workdir / "splits.json")
     data = open_run_data(config, splits)
-    folder = workdir / "results" / split
     indices = part_indices(data, splits, split)
     data = with_crops(config, data, indices.tolist())
     several = len(class_names(config.data.classes)) > 2
     found = Evaluation()
-    with saved_predictions(folder / "predictions", save_predictions, several) as save:
+    with held(workdir), replaced_folder(workdir / "results" / split) as folder:
+        save = prediction_writer(folder / "predictions", save_predictions, several)
         for name in config.stages:
             stage, variables = load_trained(name, config, workdir)
             stage = noted(stage, options.tta)
@@ -119,8 +120,8 @@ def evaluate_run(
         found.arrays["rows"] = outputs_to_arrays(found.outputs, data, indices)
         evaluated = evaluate_outputs(found.stages, found.outputs, data)
         write_results(folder, split, data, indices, evaluated, found.arrays, options.in_force())
-    for name, seconds in found.seconds.items():
-        record_timing(workdir, name, {"slices_per_second_eval": round(1 / seconds, 3)})
+        for name, seconds in found.seconds.items():
+            record_timing(workdir, name, {"slices_per_second_eval": round(1 / seconds, 3)})
 
 
 def _evaluate_stage(found: Evaluation, name: str, reader: SliceReader, explain: bool) -> None:

@@ -42,22 +42,16 @@ def init_path(name: str, workdir: Path) -> Path:
     return workdir / f"init_{name}.json"
 
 
-def find_start(
-    name: str, config: RunSettings, splits: dict[str, Any], workdir: Path
-) -> Start | None:
-    """Returns what a stage starts from; None for fresh variables, or where it has a checkpoint.
+def find_start(name: str, config: RunSettings, workdir: Path) -> Start | None:
+    """Returns what a stage starts from; None for fresh variables, and where it has a checkpoint.
 
     Raises InputError for weights that cannot be used or are not those that this run began with.
     """
     settings = config.stages[name].init
     if (settings.weights == "none" and not settings.run) or _begun(name, workdir):
         return None
-    if settings.run:
-        folder = Path(settings.run).expanduser()
-        start = _of_run(name, config, folder)
-        _check_unseen(name, splits, folder)
-    else:
-        start = _of_weights(name, config)
+    folder = Path(settings.run)
+    start = _of_run(name, config, folder) if settings.run else _of_weights(name, config)
     _check_same(init_path(name, workdir), start.record, settings.run or settings.weights)
     return start
 
@@ -81,7 +75,7 @@ def start_text(name: str, record: dict[str, Any], normalize: str) -> str:
 def _of_weights(name: str, config: RunSettings) -> Start:
     """Takes published weights."""
     settings = config.stages[name].init
-    source = PACKAGE if settings.weights == PACKAGE else Path(settings.weights).expanduser()
+    source = PACKAGE if settings.weights == PACKAGE else Path(settings.weights)
     skip = [pattern for pattern in map(str.strip, settings.skip.split(",")) if pattern]
     model = make_model(name, config.stages[name], data=config.data)
     variables = init_variables(model, config.stages[name], config.seed)
@@ -136,7 +130,7 @@ def _of_run(name: str, config: RunSettings, folder: Path) -> Start:
     return Start({"batch_stats": {}} | unflatten_dict(variables), record)
 
 
-def _check_unseen(name: str, splits: dict[str, Any], folder: Path) -> None:
+def check_unseen(name: str, splits: dict[str, Any], folder: Path) -> None:
     """Refuses an earlier run that learned from this one's val or test slices; warns if it may have.
 
     Slices are known by what their files hold, wherever these lie, whatever they are called and

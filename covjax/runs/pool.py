@@ -26,6 +26,7 @@ from covjax.evaluation.result_files import write_results
 from covjax.fields import flat_fields
 from covjax.files import (
     check_new_folder,
+    current_folder,
     damage_named,
     new_folder,
     read_arrays,
@@ -188,7 +189,10 @@ def _examples(workdirs: Sequence[Path], split: str, segmented: StageOutput) -> d
     As many of the best and worst of all are among them as every run kept; of the rest those nearest
     to the median.
     """
-    paths = {workdir: workdir / "results" / split / "examples.npz" for workdir in workdirs}
+    paths = {
+        workdir: current_folder(workdir / "results" / split) / "examples.npz"
+        for workdir in workdirs
+    }
     kept = [
         read_arrays(path, _evaluate_again(workdir, split))
         for workdir, path in paths.items()
@@ -262,7 +266,7 @@ def _pooled_splits(splits: Mapping[str, Any], data: Prepared, split: str) -> dic
 
 
 def _read_summary(workdir: Path, split: str) -> dict[str, Any]:
-    path = workdir / "results" / split / "summary.json"
+    path = current_folder(workdir / "results" / split) / "summary.json"
     remedy = _evaluate_again(workdir, split)
     summary = read_json(path, remedy)
     with damage_named(path, remedy):
@@ -271,7 +275,7 @@ def _read_summary(workdir: Path, split: str) -> dict[str, Any]:
 
 def read_row_arrays(workdir: Path, split: str) -> dict[str, np.ndarray]:
     """Returns the arrays of rows.npz that an evaluation left, see `outputs_from_arrays`."""
-    path = workdir / "results" / split / "rows.npz"
+    path = current_folder(workdir / "results" / split) / "rows.npz"
     return read_arrays(path, _evaluate_again(workdir, split))
 
 

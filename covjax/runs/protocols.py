@@ -20,6 +20,7 @@ from covjax.errors import InputError
 from covjax.evaluation.delivered import confusion_of
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.files import write_json
+from covjax.locks import held
 from covjax.metrics import segmentation_scores
 from covjax.parallel import round_up
 from covjax.runs.slices import view_settings
@@ -72,10 +73,9 @@ def run_protocols(config: RunSettings, output: Path) -> None:
         "epochs": config.stages["segmenter"].epochs,
         "seed": config.seed,
     }
-    write_json(
-        output / "protocols.json",
-        {"covjax": covjax.__version__, "settings": settings, "rows": rows},
-    )
+    record = {"covjax": covjax.__version__, "settings": settings, "rows": rows}
+    with held(output):
+        write_json(output / "protocols.json", record)
 
 
 def _protocol(config: RunSettings, frame: str, by: str) -> RunSettings:

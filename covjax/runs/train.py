@@ -1,7 +1,5 @@
 """A run in its workdir: prepare the data, split, measure, train each stage, then evaluate."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,10 @@ from covjax.data.prepared.dataset import Prepared, prepare
 from covjax.data.splits.splits import PARTS, make_splits, part_indices, read_splits
 from covjax.errors import InputError
 from covjax.files import write_json, write_whole
+from covjax.locks import held
 from covjax.runs.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.runs.evaluate import evaluate_run, record_timing
-from covjax.runs.initialise import find_start, init_path, start_text
+from covjax.runs.initialise import check_unseen, find_start, init_path, start_text
 from covjax.runs.intensity import record_intensity
 from covjax.runs.slices import check_sizes, needed_classes, split_reader, with_crops
 from covjax.runs.trained import load_trained, read_statistics, statistics_path
@@ -32,22 +31,29 @@ from covjax.training.loop import train_stage
 def train_run(config: RunSettings, workdir: Path) -> None:
     """Trains every stage of a run and evaluates it on test; continues an interrupted call.
 
-    Raises InputError, before anything is written, for a configuration or data that cannot be used.
+    Raises InputError, before anything is written, for a configuration or data that cannot be used,
+    and if another process uses the workdir.
     """
-    with _own(workdir):
-        if (workdir / "config.json").is_file():
-            claim_workdir(workdir, config)
-        data = prepare(config.data)
-        if data.left_out:
-            logging.warning(
-                "%d files of data.path are not read, see left_out.csv", len(data.left_out)
-            )
-        data = with_crops(config, data)
-        check_sizes(config, data)
-        splits = _splits(config, data, workdir)
-        check_calibration(config, data, splits)
-        starts = {name: find_start(name, config, splits, workdir) for name in config.stages}
+    with held(workdir):
+        _train(config, workdir)
+        evaluate_run(workdir, "test")
+
+
+def _train(config: RunSettings, workdir: Path) -> None:
+    if (workdir / "config.json").is_file():
         claim_workdir(workdir, config)
+    starts = {name: find_start(name, config, workdir) for name in config.stages}
+    data = prepare(config.data)
+    if data.left_out:
+        logging.warning("%d files of data.path are not read, see left_out.csv", len(data.left_out))
+    data = with_crops(config, data)
+    check_sizes(config, data)
+    splits = _splits(config, data, workdir)
+    check_calibration(config, data, splits)
+    for name in [name for name, start in starts.items() if start is not None]:
+        if config.stages[name].init.run:
+            check_unseen(name, splits, Path(config.stages[name].init.run))
+    claim_workdir(workdir, config)
     write_json(workdir / "environment.json", environment())
     write_json(workdir / "splits.json", splits)
     write_whole(workdir / LEFT_OUT, left_out_table(data.left_out))
@@ -66,23 +72,6 @@ def train_run(config: RunSettings, workdir: Path) -> None:
             fit_calibration(
                 *load_trained(name, config, workdir, calibrated=False), readers["val"], workdir
             )
-    evaluate_run(workdir, "test")
-
-
-@contextmanager
-def _own(workdir: Path) -> Iterator[None]:
-    """Makes the workdir before the long work, so that a wrong one is known; leaves none empty."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--workdir: {workdir} cannot be made ({error.strerror}), name another folder"
-        ) from error
-    try:
-        yield
-    finally:
-        if not any(workdir.iterdir()):
-            workdir.rmdir()
 
 
 def _splits(config: RunSettings, data: Prepared, workdir: Path) -> dict[str, Any]:

@@ -19,12 +19,14 @@ from covjax.errors import InputError, unknown
 from covjax.evaluation.options import PLAIN, Options
 from covjax.files import (
     check_new_folder,
+    clear_folder,
     move_folder,
     read_json_or_empty,
     write_json,
     write_table,
     write_whole,
 )
+from covjax.locks import held
 from covjax.runs.intensity import read_intensity
 from covjax.screening.extent import (
     SCAN_COLUMNS,
@@ -116,22 +118,24 @@ def screen(
     job = Job(screener, window_of, partial, skip, masks == "dicom_seg", run)
     if screener.classes:
         record["classes"] = dict(zip(screener.classes, COLOURS, strict=False))
-    _begin(partial, record)
-    try:
-        opened = [_screened(job, name, opener) for name, opener in found.items()]
-        done = [scan for scan in opened if scan is not None]
-        if not any(scan.slices for scan in done):
-            raise InputError(
-                f"--input: nothing of {path} can be used, the first reason: {skipped[0]}"
-            )
-    except InputError as error:
-        _stop(partial, error)
-    root = path if path.is_dir() else path.parent
-    unused = sorted((*left_out, *(of_error(error, root) for error in skipped)))
-    record["left_out"] = [one._asdict() for one in unused]
-    record["skipped"] = [*map(str, skipped)]
-    record["notes"] = {scan.scan["scan"]: scan.notes for scan in done if scan.notes}
-    _finish(partial, output, done, record)
+    with held(partial):
+        check_new_folder(output)  # another process may have filled it since
+        _begin(partial, record)
+        try:
+            opened = [_screened(job, name, opener) for name, opener in found.items()]
+            done = [scan for scan in opened if scan is not None]
+            if not any(scan.slices for scan in done):
+                raise InputError(
+                    f"--input: nothing of {path} can be used, the first reason: {skipped[0]}"
+                )
+        except InputError as error:
+            _stop(partial, error)
+        root = path if path.is_dir() else path.parent
+        unused = sorted((*left_out, *(of_error(error, root) for error in skipped)))
+        record["left_out"] = [one._asdict() for one in unused]
+        record["skipped"] = [*map(str, skipped)]
+        record["notes"] = {scan.scan["scan"]: scan.notes for scan in done if scan.notes}
+        _finish(partial, output, done, record)
     return _summary(done, len(skipped), len(left_out))
 
 
@@ -139,7 +143,7 @@ def _stop(partial: Path, error: InputError) -> NoReturn:
     """Raises an error that says how to continue; removes unfinished results if no scan is done."""
     kept = sum(path.is_file() for path in (partial / "done").rglob("*.json"))
     if not kept:
-        shutil.rmtree(partial, ignore_errors=True)
+        clear_folder(partial)
         raise error
     raise InputError(
         f"{error} ({kept} scans are done and kept: mend it and run the same command again)"
@@ -175,7 +179,7 @@ def _call_record(
 def _begin(partial: Path, record: dict[str, Any]) -> None:
     """Makes the folder of unfinished results, or keeps it if it is of the same call."""
     if read_json_or_empty(partial / "screening.json") != record:
-        shutil.rmtree(partial, ignore_errors=True)
+        clear_folder(partial)
     write_json(partial / "screening.json", record)
     (partial / "done").mkdir(exist_ok=True)
 

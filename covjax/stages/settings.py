@@ -40,9 +40,12 @@ class InitSettings:
         "none",
         "published weights: a file (.safetensors, .pth, .h5), or package, what a pip extra "
         "installs",
+        path=True,
     )
     run: str = setting(
-        "", "instead: workdir of an earlier run of the same network, whose best checkpoint is used"
+        "",
+        "instead: workdir of an earlier run of the same network, whose best checkpoint is used",
+        path=True,
     )
     skip: str = setting(
         "", "names in the file to leave as initialised: patterns separated by commas"

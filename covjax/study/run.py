@@ -11,7 +11,8 @@ import numpy as np
 from covjax.data.prepared.dataset import prepare
 from covjax.data.splits.splits import make_splits
 from covjax.errors import InputError, RunError
-from covjax.files import read_json_or_empty, write_json
+from covjax.files import current_folder, read_json_or_empty, write_json
+from covjax.locks import held
 from covjax.metrics import DEFINITIONS
 from covjax.preprocess.network_input import slice_size
 from covjax.runs.train import train_run
@@ -45,9 +46,10 @@ def run_study(config: RunSettings, workdir: Path) -> None:
     claim_workdir(workdir, config, free="study.")
     failed = _train(study_of(config).name, runs)
     done = [run for run in runs if is_finished(run)]
-    write_json(
-        workdir / "study.json", compare_variants(config, runs, done, failed, _speeds(done, workdir))
-    )
+    with held(workdir):
+        speeds = _speeds(done, workdir)
+        table = compare_variants(config, runs, done, failed, speeds)
+        write_json(workdir / "study.json", table)
 
 
 def is_finished(run: Run) -> bool:
@@ -56,7 +58,7 @@ def is_finished(run: Run) -> bool:
     Without options, and by the present definitions of scores.
     """
     timing = read_json_or_empty(run.workdir / "results" / "timing.json").get(STAGE, {})
-    summary = read_json_or_empty(run.workdir / "results" / "test" / "summary.json")
+    summary = read_json_or_empty(current_folder(run.workdir / "results" / "test") / "summary.json")
     evaluated = summary.get("definitions") == DEFINITIONS and not summary.get("options")
     return timing.get("epochs") == run.config.stages[STAGE].epochs and evaluated
 

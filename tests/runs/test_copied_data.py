@@ -10,7 +10,7 @@ from covjax.errors import InputError
 from covjax.report import build_audit_page, build_report
 from covjax.runs.audit import audit_source
 from covjax.runs.evaluate import evaluate_run
-from covjax.runs.initialise import find_start
+from covjax.runs.initialise import check_unseen
 from covjax.runs.pool import pool_runs
 from covjax.runs.train import train_run
 from covjax.settings import read_settings
@@ -67,16 +67,12 @@ def test_folds_on_copies_of_the_data_pool(folds):
 
 def test_what_an_earlier_run_learned_is_known_in_a_copy_under_other_settings(folds, tmp_path):
     folder, runs = folds
-    settings = config(folder, 1)
-    with settings.unlocked():
-        settings.segmenter.init.run = str(runs[0])
-        settings.data.update(window="mediastinum", show_patients=True)
     splits = json.loads((runs[1] / "splits.json").read_text()) | {"fingerprint": "other settings"}
     renamed = {
         part: [f"shown {name}" for name in splits[part]] for part in ("train", "val", "test")
     }
     with pytest.raises(InputError, match="learned from .* slices of this run's val and test parts"):
-        find_start("segmenter", (read_settings(settings)), splits | renamed, tmp_path)
+        check_unseen("segmenter", splits | renamed, runs[0])
 
 
 def test_nothing_that_is_written_names_a_patient(folds):

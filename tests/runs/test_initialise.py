@@ -18,7 +18,7 @@ from covjax.models import MODELS
 from covjax.models.reference import InputStandard, PublishedClassifier
 from covjax.nn.layers import ConvBN
 from covjax.runs.evaluate import evaluate_run
-from covjax.runs.initialise import _learned, find_start, start_text
+from covjax.runs.initialise import _learned, check_unseen, find_start, start_text
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
 from covjax.settings import load_settings, read_settings
@@ -177,9 +177,7 @@ def going_on(trained, tmp_path, **changes):
     settings.segmenter.init.run = str(workdir)
     settings.segmenter.input.normalize = "zero_center"
     settings.update_from_flattened_dict(changes)
-    nothing = {"train": [], "val": [], "test": []}
-    splits = nothing | {"source": "phantom", "fingerprint": "of other data", "origins": nothing}
-    return find_start("segmenter", read_settings(settings), splits, tmp_path)
+    return find_start("segmenter", read_settings(settings), tmp_path)
 
 
 def test_a_run_goes_on_from_another(trained, tmp_path):
@@ -247,7 +245,8 @@ def test_a_run_is_not_judged_on_what_the_earlier_one_learned_from(trained, tmp_p
     settings.segmenter.init.run = str(workdir)
     settings.segmenter.input.normalize = "zero_center"
     settings.update_from_flattened_dict(place)
-    start = find_start("segmenter", read_settings(settings), splits, tmp_path)  # split as it did
+    start = find_start("segmenter", read_settings(settings), tmp_path)
+    check_unseen("segmenter", splits, workdir)  # split as it did
     assert start.record["loaded"]
     origins = splits["origins"]
     turned = splits | {"train": splits["test"], "test": splits["train"]}
@@ -256,13 +255,13 @@ def test_a_run_is_not_judged_on_what_the_earlier_one_learned_from(trained, tmp_p
     renamed = turned | {"test": [f"renamed {name}" for name in turned["test"]], "source": "folder"}
     for leaking in (turned, turned | {"fingerprint": "of other data"}, renamed):
         with pytest.raises(InputError, match=words) as error:
-            find_start("segmenter", read_settings(settings), leaking, tmp_path)
+            check_unseen("segmenter", leaking, workdir)
         assert "\n" not in str(error.value)
     assert "optimistic" not in caplog.text
     other = {
         part: [f"other {origin}" for origin in listed] for part, listed in turned["origins"].items()
     }
-    find_start("segmenter", read_settings(settings), turned | {"origins": other}, tmp_path)
+    check_unseen("segmenter", turned | {"origins": other}, workdir)
     assert "if they are the same slices, scores will be optimistic" in caplog.text
 
 

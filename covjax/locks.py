@@ -1,0 +1,91 @@
+"""Folders held by one process at a time."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import logging
+
+from covjax.errors import InputError
+
+LOCK = ".lock"  # in the folder; its text says who holds it
+_held: set[Path] = set()  # by this process
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a folder, which is made if need be, against every other process that would write to it.
+
+    The kernel lets go of it however the process ends. A process that holds a folder already may
+    hold it again within. A folder that is empty in the end is removed. Raises InputError if another
+    process holds the folder, saying which and since when, or if it cannot be made.
+    """
+    place = folder.resolve()
+    if place in _held:
+        yield
+        return
+    lock = _take(folder)
+    _held.add(place)
+    try:
+        yield
+    finally:
+        _held.discard(place)
+        with contextlib.suppress(OSError):
+            (place / LOCK).unlink(missing_ok=True)
+        os.close(lock)
+        with contextlib.suppress(OSError):
+            place.rmdir()
+
+
+def _take(folder: Path) -> int:
+    """Returns the descriptor of the locked file."""
+    path = folder / LOCK
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue  # a process that ends has just removed the folder
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be made or written ({error.strerror}), name another folder"
+            ) from error
+        _lock(lock, folder)
+        if _is_at(lock, path):
+            break
+        os.close(lock)  # of a process that has just ended and removed the file
+    os.ftruncate(lock, 0)
+    os.write(lock, _who().encode())
+    return lock
+
+
+def _lock(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(lock, 500).decode(errors="replace") or "another process"
+        os.close(lock)
+        raise InputError(
+            f"{folder}: in use by {holder}, wait until it ends or name another folder"
+        ) from None
+    except OSError as error:
+        message = "%s: this file system locks no files (%s), let one command at a time use it"
+        logging.warning(message, folder, error.strerror)
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _who() -> str:
+    command = Path(sys.argv[0]).name or "python"
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    return f"process {os.getpid()} on {socket.gethostname()} ({command}) since {since}"

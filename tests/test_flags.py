@@ -1,0 +1,114 @@
+"""Flags that name files and fields: what is expanded, what is refused, which value counts."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from covjax.commands.__main__ import COMMANDS
+from covjax.commands.config_flag import settle_overrides
+from covjax.commands.shared_flags import read_path, read_paths
+from covjax.fields import read_section, to_dict
+from covjax.stages.settings import InitSettings
+
+
+def path_flags():
+    for name in COMMANDS:
+        own = importlib.import_module(f"covjax.commands.{name}").FLAGS
+        for flag in own:
+            if own[flag].parser.flag_type() == "path":
+                yield name, flag
+
+
+PATH_FLAGS = sorted(path_flags())
+
+
+def test_every_flag_that_names_a_file_is_a_path():
+    assert {flag for _, flag in PATH_FLAGS} == {"workdir", "output", "input"}
+    assert len(PATH_FLAGS) >= 14
+
+
+@pytest.mark.parametrize(("command", "flag"), PATH_FLAGS)
+def test_an_empty_path_is_refused(run_command, tmp_path, command, flag):
+    done = run_command("covjax.commands.__main__", command, f"--{flag}=")
+    assert done.returncode == 2
+    assert f"flag --{flag}=: empty, name a file or folder" in done.stderr.splitlines()[-1]
+
+
+def test_home_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_path("~/a b/run") == tmp_path / "a b" / "run"
+    assert read_path("a/~") == Path("a/~")
+    with pytest.raises(ValueError, match="no home folder, write the path in full"):
+        read_path("~nobody-of-that-name/x")
+    with pytest.raises(flags.Error, match="'a ': empty"):
+        read_paths(["a", ""])
+    start = read_section(InitSettings(), to_dict(InitSettings(run="~/earlier")), "init")
+    assert start.run == str(tmp_path / "earlier") and start.weights == "none"
+    assert settle_overrides(["--config=~/x.py:a=1"]) == [f"--config={tmp_path}/x.py:a=1"]
+
+
+def test_the_last_value_of_a_field_counts(run_command):
+    given = ["x", "--config.a=1", "--config.b=2", "--config.a=3", "--other=1", "--other=2"]
+    assert settle_overrides(given) == ["x", "--config.b=2", "--config.a=3", *given[4:]]
+    sizes = [f"--config.segmenter.input.size=({side},{side})" for side in (32, 8)]
+    done = run_command(
+        "covjax.commands.__main__",
+        "train",
+        "--config=configs/cov_raseg.py",
+        "--workdir=none",
+        *sizes,
+    )
+    assert done.returncode == 1
+    assert "segmenter.input.size: (8, 8) must be height and width" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("segmenter.epoch = 3", "segmenter: 'epoch' is unknown, .* did you mean 'epochs'"),
+        ("segmenter.optimizer.lr = 1.0", "segmenter.optimizer: 'lr' is unknown"),
+        ("segmenter.loss.class_weight = 'none'", "segmenter.loss: .* did you mean 'class_weights'"),
+        (
+            "segmenter.model.feature = 3",
+            "segmenter.model: option 'feature' is unknown to cov_raseg",
+        ),
+        ("data.phantom.patient = 3", "data.phantom: .* did you mean 'patients'"),
+        ("splits = 3", "config: 'splits' is unknown, .* did you mean 'split'"),
+    ],
+)
+def test_an_unknown_field_of_a_file_is_refused(run_command, tmp_path, line, words):
+    (tmp_path / "mine.py").write_text(
+        "from configs import cov_raseg\n\n\ndef get_config():\n"
+        f"    config = cov_raseg.get_config().unlock()\n    config.{line}\n    return config\n"
+    )
+    workdir = tmp_path / "run"
+    done = run_command(
+        "covjax.commands.__main__",
+        "train",
+        f"--config={tmp_path / 'mine.py'}",
+        f"--workdir={workdir}",
+    )
+    assert done.returncode == 1 and not workdir.exists()
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError(done.stderr)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        ("--config.classifier.init.weights=gone.safetensors",),
+        ("--config.classifier.init.weights=none", "--config.classifier.init.run=gone",
+         "--config.classifier.input.normalize=zero_center"),
+    ],
+)  # fmt: skip
+def test_what_a_run_starts_from_is_looked_for_first(run_command, tmp_path, start):
+    prepared = f"--config.data.prepared_dir={tmp_path / 'prepared'}"
+    data = ("--config.data.source=phantom", prepared)
+    workdir = f"--workdir={tmp_path / 'run'}"
+    done = run_command(
+        "covjax.commands.__main__", "train", "--config=configs/transfer.py", *data, workdir, *start
+    )
+    assert done.returncode == 1 and "error: gone" in done.stderr
+    assert not list(tmp_path.iterdir())
