@@ -209,7 +209,7 @@ def _field(value: Any) -> Any:
 
 
 def plain_text(field: str) -> str:
-    """Returns the text of a field of a CSV, without the apostrophe that `encode_table` put first."""
+    """Returns the text of a field of a CSV, less the apostrophe that `encode_table` put first."""
     return field[1:] if field.startswith("'") and _looks_like_formula(field) else field
 
 
