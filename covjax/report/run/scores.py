@@ -22,7 +22,7 @@ def scored_on(scored: Scored, split: str) -> str:
     if "n" in scored:
         kind = "infected " if scored.get("slices") == "infected" else ""
         facts.append(f"{scored['n']:,} {kind}slices")
-    if "n_patients" in scored:
+    if scored.get("n_patients") is not None:
         facts.append(f"{scored['n_patients']:,} patient" + "s" * (scored["n_patients"] != 1))
     if not math.isnan(number(scored.get("threshold"))):
         rule = str(scored.get("threshold_rule") or "fixed")
