@@ -99,8 +99,13 @@ def _write_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror or error}), "
-            "make room or use another folder"
+            f"{'make room or ' if is_full(error) else ''}use another folder"
         ) from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, of whatever library, says that the disk or the quota is full."""
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 @contextlib.contextmanager

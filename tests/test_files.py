@@ -1,4 +1,6 @@
 import csv
+import errno
+import os
 
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ def test_a_file_that_fails_on_the_way_stays_as_it_was(tmp_path):
 def test_files_that_belong_together_are_written_all_or_none_and_the_bad_one_is_named(tmp_path):
     (tmp_path / "a").write_bytes(b"before")
     (tmp_path / "b").mkdir()
-    with pytest.raises(InputError, match=r"b: cannot be written \(.*\), make room"):
+    with pytest.raises(InputError, match=r"b: cannot be written \(.*\), use another"):
         write_together({tmp_path / "b": b"", tmp_path / "a": b"after"})
     assert (tmp_path / "a").read_bytes() == b"before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
@@ -105,3 +107,23 @@ def test_a_field_without_end_is_one_line(tmp_path):
     path.write_text("id\n" + "x" * 200_000)
     with pytest.raises(InputError, match=r"a\.csv: damaged \(field larger than .*, mend it"):
         read_rows(path, ["id"], "mend it")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "make room or use another folder"),
+        (errno.EDQUOT, "make room or use another folder"),
+        (errno.EACCES, "use another folder"),
+        (errno.EIO, "use another folder"),
+    ],
+)
+def test_a_full_disk_is_said_of_a_full_disk_alone(tmp_path, monkeypatch, number, remedy):
+    def refuse(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(InputError) as caught:
+        write_json(tmp_path / "a", {})
+    assert str(caught.value).endswith(f"({os.strerror(number)}), {remedy}")
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ from absl import flags, logging
 
 from covjax.commands.config_flag import check_overrides, field_problem, settle_overrides
 from covjax.errors import InputError, Interrupted, RunError
+from covjax.files import is_full
 from covjax.runtime import count_compile_time, enable_compilation_cache
 
 T = TypeVar("T")
@@ -247,4 +248,5 @@ def _disk_problem(error: Exception, own: flags.FlagValues) -> str | None:
     folders = [own[name].value for name in ("workdir", "output") if name in own]
     where = filename or " or ".join(str(folder) for folder in folders if folder)
     reason = reason or getattr(error, "strerror", None)
-    return f"{where}: {reason}, check that it can be written and that the disk is not full"
+    remedy = "make room" if is_full(error) else "check that it is there and can be written"
+    return f"{where}: {reason}, {remedy}"

@@ -3,7 +3,6 @@
 import gzip
 import io
 import logging
-import os
 import threading
 from collections.abc import Iterable
 from functools import lru_cache
@@ -25,6 +24,7 @@ from covjax.data.formats.geometry import (
 )
 from covjax.data.formats.volumes import Volume, gridded_arrays, scratch
 from covjax.errors import InputError
+from covjax.files import open_whole
 
 SUFFIXES = (".nii", ".nii.gz")
 # by size, which is the file's first number
@@ -163,25 +163,13 @@ def _mask(array: np.ndarray, geometry: Geometry) -> Any:
 
 
 def _write(path: Path, image: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as out:
-            if path.name.endswith(".gz"):
-                # no date: same masks, same bytes
-                with gzip.GzipFile("", "wb", 3, out, mtime=0) as packed:
-                    image.to_stream(packed)
-            else:
-                image.to_stream(out)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}), make room or use another folder"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with open_whole(path) as out:
+        if path.name.endswith(".gz"):
+            # no date: same masks, same bytes
+            with gzip.GzipFile("", "wb", 3, out, mtime=0) as packed:
+                image.to_stream(packed)
+        else:
+            image.to_stream(out)
 
 
 def _stored(path: Path) -> Stored:

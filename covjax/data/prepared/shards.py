@@ -29,7 +29,7 @@ from covjax.data.settings import DataSettings
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Source, check_slice, truth_digest
 from covjax.errors import InputError, RunError
-from covjax.files import write_whole
+from covjax.files import is_full, write_whole
 
 SHARD = 256  # slices of a shard
 MOST_SHARDS = 512  # with more slices, shards are larger: a process may keep so many files open
@@ -147,8 +147,8 @@ def refusal(folder: Path, error: BaseException) -> InputError | None:
         return None
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return InputError(
-        f"{folder}: prepared slices cannot be written ({reason}), make room or set "
-        "data.prepared_dir to another folder"
+        f"{folder}: prepared slices cannot be written ({reason}), "
+        f"{'make room or ' if is_full(error) else ''}set data.prepared_dir to another folder"
     )
 
 
