@@ -76,11 +76,22 @@ def statistics_to_json(statistics: Statistics) -> dict[str, list]:
 
 
 def statistics_from_json(values: dict[str, list]) -> Statistics:
-    """Reads what `statistics_to_json` returned."""
+    """Reads what `statistics_to_json` returned; raises ValueError for what cannot be measured."""
     normalization = Normalization(
         np.array(values["mean"], np.float32), np.array(values["std"], np.float32)
     )
     counts = np.array(values["class_counts"])
     weights = np.array(values["class_weights"], np.float32)
     pixels = np.array(values["image_pixels"]) if "image_pixels" in values else None
+    _check_range("mean", normalization.mean, -np.inf)
+    _check_range("std", normalization.std)
+    _check_range("class_counts", counts)
+    _check_range("class_weights", weights)
+    if normalization.mean.shape != normalization.std.shape or counts.shape != weights.shape:
+        raise ValueError("mean and std, or class_counts and class_weights, differ in length")
     return Statistics(normalization, counts, weights, pixels)
+
+
+def _check_range(name: str, values: np.ndarray, least: float = 0) -> None:
+    if values.ndim != 1 or not np.isfinite(values).all() or (values < least).any():
+        raise ValueError(f"{name} is {values.tolist()}, out of range")

@@ -69,6 +69,28 @@ def test_median_frequency_counts_the_pixels_of_the_slices_in_which_a_class_occur
         np.testing.assert_array_equal(getattr(again, field), getattr(got, field))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mean", [None]),
+        ("mean", 3.0),
+        ("std", [float("nan")]),
+        ("std", [-2.0]),
+        ("std", [1.0, 1.0]),
+        ("class_counts", [3, -1]),
+        ("class_weights", [1.0, float("inf")]),
+        ("class_weights", [1.0]),
+    ],
+)
+def test_statistics_that_nothing_can_have_are_refused(field, value):
+    images = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8)
+    labels = np.array([0, 1, 0, 1], np.int32)
+    stored = statistics_to_json(measured("classifier", "none", images, images, labels, 4))
+    statistics_from_json(stored)
+    with pytest.raises(ValueError, match="out of range|differ in length"):
+        statistics_from_json(stored | {field: value})
+
+
 def test_of_a_classifier_the_frequencies_are_those_of_slices():
     images = np.zeros((10, *SIZE), np.uint8)
     labels = np.array([0] * 8 + [1] * 2, np.int32)
