@@ -9,7 +9,7 @@ fields must agree in; other fields of the dataclass are not of the configuration
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -57,7 +57,7 @@ class Meaning:
     """What is known of a field besides its default, see `setting`."""
 
     help: str
-    choices: tuple[Any, ...] = ()
+    choices: Mapping[Any, Any] | Sequence[Any] = ()
     rule: Rule | None = None
     check: Callable[[str, Any], object] | None = None
     allowed: str = ""
@@ -76,8 +76,12 @@ class Meaning:
 
     def values(self) -> str:
         """Returns which values are allowed, in words; "" if any of the field's type."""
+        if isinstance(self.choices, Mapping):
+            meanings = self.choices.items()
+            if all(isinstance(meaning, str) for _, meaning in meanings):
+                return "; ".join(f"`{name}`: {meaning}" for name, meaning in meanings)
         if self.choices:
-            return ", ".join(map(str, self.choices))
+            return ", ".join(f"`{choice}`" for choice in self.choices)
         return self.rule.words if self.rule else self.allowed
 
 
@@ -85,7 +89,7 @@ def setting(
     default: T,
     help: str,
     *,
-    choices: Iterable[Any] = (),
+    choices: Mapping[Any, Any] | Sequence[Any] = (),
     rule: Rule | None = None,
     check: Callable[[str, Any], object] | None = None,
     allowed: str = "",
@@ -96,13 +100,13 @@ def setting(
     Args:
       default: its value if nothing else is said; every value must be of the default's type.
       help: what it means, in one line.
-      choices: the only values that it may have.
+      choices: the only values that it may have, with their meanings if it is a mapping.
       rule: what its value must be.
       check: called with the field's dotted name and the value, raises InputError.
       allowed: in words, what `check` accepts.
       path: whether it names a file or folder; ~ is then expanded.
     """
-    meaning = Meaning(help, tuple(choices), rule, check, allowed, path)
+    meaning = Meaning(help, choices, rule, check, allowed, path)
     return field(default=default, metadata={"meaning": meaning})
 
 
