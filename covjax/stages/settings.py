@@ -90,9 +90,7 @@ def _is_probability(value: float) -> bool:
 
 @dataclass(frozen=True)
 class ClassifierSettings(StageSettings):
-    """CoV-CTNet on enhanced slices, trained as the paper says, but for the rate: the paper's 1e-3
-    diverges.
-    """
+    """CoV-CTNet on enhanced slices, trained as in the paper but for the rate: its 1e-3 diverges."""
 
     model: ModelSettings = section(_model, name="cov_ctnet")
     input: InputSettings = section(InputSettings, size=(82, 82), enhance="paper_text")
@@ -117,9 +115,7 @@ class ClassifierSettings(StageSettings):
 
 @dataclass(frozen=True)
 class SegmenterSettings(StageSettings):
-    """CoV-RASeg on plain slices, trained as the paper says, but for the linear head: the released
-    one collapses.
-    """
+    """CoV-RASeg on plain slices, with a linear head, because the released one collapses."""
 
     model: ModelSettings = section(_model, name="cov_raseg", final="linear")
     input: InputSettings = section(InputSettings, channels=3)

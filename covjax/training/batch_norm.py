@@ -1,6 +1,4 @@
-"""BatchNorm statistics over the training set in whole batches, as the released network was
-finalised.
-"""
+"""BatchNorm statistics over the training set, as the released network was finalised."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager

@@ -1,5 +1,4 @@
-"""Checkpoints: the latest states to resume from and the best ones to use, written asynchronously
-and atomically.
+"""Checkpoints, latest and best, written whole and without waiting for the disk.
 
 Every checkpoint carries a digest of its arrays, so that damage is noticed and never trained on or
 evaluated.
@@ -42,9 +41,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def save(self, step: int, tree: Any, info: dict[str, Any]) -> None:
-        """Starts writing a checkpoint; one of this step that is there already is kept (a replay
-        gives the same).
-        """
+        """Starts writing a checkpoint; keeps one of this step, because a replay gives the same."""
         if step in self._manager.all_steps():
             return
         # A copy, because the next step donates these buffers while the writer may still be reading

@@ -10,8 +10,9 @@ from covjax.errors import Interrupted
 
 @contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that the loop can stop between two steps; a second one stops
-    without saving.
+    """Collects SIGINT and SIGTERM, so that the loop can stop between two steps.
+
+    A second one stops without saving.
 
     Only the main thread may do so: in another one signals stay with whoever started it.
     """

@@ -12,9 +12,7 @@ from covjax.optim.freezing import overlay, split_frozen
 
 @struct.dataclass
 class TrainState:
-    """Step number, parameters, BatchNorm statistics, optimiser state, random seed; averaged
-    parameters if asked.
-    """
+    """Step, parameters, their average if asked, BatchNorm statistics, optimiser state and seed."""
 
     step: jax.Array  # int32 []
     params: Any
@@ -29,8 +27,9 @@ class TrainState:
 def create_state(
     variables: Any, optimizer: optax.GradientTransformation, seed: int, ema: bool, freeze: str = ""
 ) -> TrainState:
-    """Returns the state before the first step; `freeze` names the parameters that do not train
-    (covjax.optim.freezing).
+    """Returns the state before the first step.
+
+    `freeze` names the parameters that do not train, see `covjax.optim.freezing`.
 
     Until a step is taken the average is the initial parameters, so that a checkpoint of step 0 can
     be evaluated.

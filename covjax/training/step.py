@@ -25,8 +25,7 @@ from covjax.training.state import TrainState
 def train_step(
     state: TrainState, batch: Batch, *, stage: Stage, optimizer: optax.GradientTransformation
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Takes one optimiser step on this device's shard of the batch; returns the new state and
-    metrics.
+    """Takes one optimiser step on this device's shard of a batch: (new state, metrics).
 
     Metrics: loss, weight (what the loss was divided by) and finite (bool: the loss and the new
     state are). A step with a finite loss may still leave parameters that are not.
@@ -86,8 +85,9 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def averaged(ema: Any, params: Any, decay: float, count: jax.Array) -> Any:
-    """Returns the average of parameters p_1..p_n with weights decay^(n-i), normalised to sum 1, n
-    being `count` >= 1.
+    """Returns the average of parameters p_1..p_n, n = `count` >= 1, with weights decay^(n-i).
+
+    The weights are normalised to sum 1.
 
     `ema` is that of p_1..p_(n-1), and counts nothing if n is 1: the initial parameters are in no
     average. None stays None. Source: "Adam: A Method for Stochastic Optimization" (2014),
