@@ -20,6 +20,8 @@ from covjax.errors import InputError
 from covjax.locks import LOCK, held
 
 # What reading a damaged file raises.
+PARTIAL = ".partial"
+FORMER = ".former"
 # as -600,1500
 NUMBERS = re.compile(r"[+-][\d.,]+(e[+-]?\d+)?")
 DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, csv.Error, zipfile.BadZipFile)
@@ -63,18 +65,32 @@ def write_together(files: Mapping[Path, bytes]) -> None:
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 out.write(content)
                 _flush(out)
-        *_, record = files
-        _remove(record)
-        for path in files:
-            with _write_errors(path):
-                _partial(path).replace(path)
+        _move_together(files)
     finally:
         for path in files:
             _remove(_partial(path))
 
 
+def _move_together(files: Iterable[Path]) -> None:
+    *others, record = files
+    former = _former(record)
+    with _write_errors(record):
+        if record.exists():
+            record.replace(former)
+    moved: list[Path] = []
+    try:
+        for path in (*others, record):
+            with _write_errors(path):
+                _partial(path).replace(path)
+            moved.append(path)
+    finally:
+        if not moved and former.exists():
+            former.replace(record)
+        _remove(former)
+
+
 def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+    return path.with_name(path.name + PARTIAL)
 
 
 def _create(path: Path, mode: int = 0o666) -> BinaryIO:
@@ -105,7 +121,10 @@ def _write_errors(path: Path) -> Iterator[None]:
 
 def is_full(error: BaseException) -> bool:
     """Whether an error, of whatever library, says that the disk or the quota is full."""
-    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(
+        os.strerror(number) in str(error) for number in full
+    )
 
 
 @contextlib.contextmanager
@@ -173,8 +192,14 @@ def current_folder(folder: Path) -> Path:
     return former if former.is_dir() and not folder.exists() else folder
 
 
-def _former(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".former")
+def folder_names(parent: Path) -> set[str]:
+    """Returns the names under which `current_folder` finds the folders in `parent`."""
+    found = [path.name for path in parent.glob("*/")]
+    return {name.removesuffix(FORMER) for name in found if not name.endswith(PARTIAL)}
+
+
+def _former(path: Path) -> Path:
+    return path.with_name(path.name + FORMER)
 
 
 def check_new_folder(folder: Path) -> None:

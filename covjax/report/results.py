@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError
-from covjax.files import current_folder, damage_named, read_json_lines
+from covjax.files import current_folder, damage_named, folder_names, read_json_lines
 from covjax.report.reading import read_json
 from covjax.report.scores import STAGES
 
@@ -137,8 +137,10 @@ def _read_history(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
     """Returns the summary of every split evaluated so far, test first."""
-    paths = {split: current_folder(folder / split) / "summary.json" for split in SPLITS}
-    return {split: _read_summary(path) for split, path in paths.items() if path.is_file()}
+    paths = {name: current_folder(folder / name) / "summary.json" for name in folder_names(folder)}
+    found = {name: _read_summary(path) for name, path in paths.items() if path.is_file()}
+    order = {split: position for position, split in enumerate(SPLITS)}
+    return dict(sorted(found.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
 
 
 def _read_summary(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 import pywt
 
 from covjax.ops import subbands
-from covjax.ops.subbands import MODES, Axis, Filters, merge, split
+from covjax.ops.subbands import MODES, Axis, Filters, merge, slicing, split
 
 NAMES = pywt.wavelist(kind="discrete")
 LENGTHS = {
@@ -164,7 +164,7 @@ def test_accelerators_convolve_and_a_cpu_does_not():
 @pytest.mark.parametrize("count", [1, 4, 5])
 def test_blocks_of_images_cover_every_batch(count, monkeypatch):
     # three images, or fewer once they are many bands
-    monkeypatch.setattr(subbands, "CACHED", 3 * 8 * 6)
+    monkeypatch.setattr(slicing, "CACHED", 3 * 8 * 6)
     axes = (
         axis_of(6, "db2", "reflect")._replace(axis=-1),
         axis_of(8, "db2", "zero")._replace(axis=-2),

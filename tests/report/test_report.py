@@ -562,7 +562,7 @@ def test_failure_while_writing_leaves_the_report_alone(
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(InputError, match=r"\.png: cannot be written \(no space"),
+        pytest.raises(InputError, match=r"\.(png|html): cannot be written \(no space"),
     ):
         patch.setattr(module, function, full_disk)
         build_report(tmp_path)
