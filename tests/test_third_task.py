@@ -158,7 +158,7 @@ def test_its_page_shows_its_scores(run, workdir):
 def test_its_settings_are_listed(run):
     page = run("covjax.settings.reference")
     assert "## severity\n\nA small network on small slices." in page
-    assert "| `slices` | `all` | which slices to work on | `infected`, `all` |" in page
+    assert "| `slices` | `all` | which slices to work on | `infected`: the slices with " in page
 
 
 def test_its_settings_are_checked(run_command, workdir):
