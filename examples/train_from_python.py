@@ -14,7 +14,7 @@ SCORES = ("dice_infected", "dice_infected_per_image", "iou_infected")
 
 
 def small_config():
-    """Returns a configuration that trains in half a minute; add "classifier" for both stages."""
+    """Returns a configuration that trains in about a minute; add "classifier" for both stages."""
     config = default_config("segmenter")
     config.data.phantom.update(patients=20, slices_per_patient=6, size=64)
     config.segmenter.input.update(size=(64, 64), slice_size=(64, 64), normalize="standardize")
