@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from covjax.errors import InputError
 from covjax.locks import LOCK, held
 
-# What reading a damaged file raises.
 PARTIAL = ".partial"
 FORMER = ".former"
 # as -600,1500
 NUMBERS = re.compile(r"[+-][\d.,]+(e[+-]?\d+)?")
+# What reading a damaged file raises.
 DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, csv.Error, zipfile.BadZipFile)
 
 
@@ -241,6 +241,15 @@ def _field(value: Any) -> Any:
 def plain_text(field: str) -> str:
     """Returns the text of a field of a CSV, less the apostrophe that `encode_table` put first."""
     return field[1:] if field.startswith("'") and _looks_like_formula(field) else field
+
+
+def plain_row(raw: Mapping[str | None, str | None]) -> dict[str, str]:
+    """Returns a row of a user's CSV: names in lower case, cells without spaces around them."""
+    return {
+        name.strip().lower(): plain_text((field or "").strip())
+        for name, field in raw.items()
+        if name
+    }
 
 
 def _looks_like_formula(text: str) -> bool:

@@ -48,13 +48,13 @@ def _take(folder: Path) -> int:
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # a process that ends has just removed the folder
+            lock = _open(path)
         except OSError as error:
             raise InputError(
                 f"{folder}: cannot be made or written ({error.strerror}), name another folder"
             ) from error
+        if lock is None:
+            continue
         _lock(lock, folder)
         if _is_at(lock, path):
             break
@@ -62,6 +62,14 @@ def _take(folder: Path) -> int:
     os.ftruncate(lock, 0)
     os.write(lock, _who().encode())
     return lock
+
+
+def _open(path: Path) -> int | None:
+    """Opens the file; None if a process that ends has just removed its folder."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except FileNotFoundError:
+        return None
 
 
 def _lock(lock: int, folder: Path) -> None:

@@ -26,7 +26,8 @@ def denoise(image: jax.Array, threshold: jax.Array) -> jax.Array:
 def main(picture: str) -> None:
     clean = phantom_slice(0, 6, slices_per_patient=12, size=128)[0].astype(np.float32)
     noise = 12 * np.random.default_rng(0).normal(size=clean.shape)
-    clean, noisy = clean[None, ..., None], (clean + noise)[None, ..., None].astype(np.float32)
+    noisy = (clean + noise)[None, ..., None].astype(np.float32)
+    clean = clean[None, ..., None]
 
     def error(threshold: jax.Array) -> jax.Array:
         return jnp.mean((denoise(noisy, threshold) - clean) ** 2)

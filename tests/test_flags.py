@@ -1,6 +1,7 @@
 """Flags that name files and fields: what is expanded, what is refused, which value counts."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,7 @@ def test_an_unknown_field_of_a_file_is_refused(run_command, tmp_path, line, word
         f"--workdir={workdir}",
     )
     assert done.returncode == 1 and not workdir.exists()
-    with pytest.raises(AssertionError, match=words):
-        raise AssertionError(done.stderr)
+    assert re.search(words, done.stderr), done.stderr
 
 
 @pytest.mark.parametrize(

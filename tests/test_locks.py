@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,11 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file/run: cannot be made or written"):
         held(tmp_path / "file" / "run").__enter__()
+
+
+def test_a_folder_that_the_system_has_no_place_for_is_refused():
+    with pytest.raises(InputError, match="/proc/none/run: cannot be made or written"):
+        held(Path("/proc/none/run")).__enter__()
 
 
 def test_processes_that_take_turns_lose_no_change(tmp_path):

@@ -11,7 +11,7 @@ from covjax.data.formats.endings import bare_name
 from covjax.data.label_map import infected
 from covjax.data.sources.patients import patient_name
 from covjax.errors import InputError
-from covjax.files import plain_text
+from covjax.files import plain_row
 
 LABELS = {"0": 0, "1": 1, "healthy": 0, "infected": 1}
 PATIENT = "patient"  # the column that is read unless another is named
@@ -32,9 +32,7 @@ def read_index(root: Path, images: dict[str, Path]) -> Rows:
             reader = csv.DictReader(text)
             _check_columns(path, reader.fieldnames or ())
             for raw in reader:
-                row = {
-                    k.strip().lower(): plain_text((v or "").strip()) for k, v in raw.items() if k
-                }
+                row = plain_row(raw)
                 stem = _stem_of(row, images, f"{path}: line {reader.line_num}")
                 if stem in rows:
                     raise InputError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from covjax.data.sources.patients import patient_name
 from covjax.errors import InputError
-from covjax.files import damage_named, plain_text, read_json
+from covjax.files import damage_named, plain_row, read_json
 
 REMEDY = "name a splits.json or a CSV in split.path"
 
@@ -61,11 +61,7 @@ def _from_csv(path: Path, parts: Sequence[str]) -> tuple[str, Mapping[str, int],
         )
     found: dict[str, int] = {}
     for raw in reader:
-        row = {
-            name.strip().lower(): plain_text((value or "").strip())
-            for name, value in raw.items()
-            if name
-        }
+        row = plain_row(raw)
         row[key] = patient_name(row[key]) if key == "patient" else row[key]
         if row["part"] not in parts:
             raise InputError(
