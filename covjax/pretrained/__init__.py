@@ -4,11 +4,14 @@ Nothing is downloaded, and nothing in a file runs.
 """
 
 import importlib.util
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from covjax.errors import InputError
@@ -75,7 +78,9 @@ def load_pretrained(
     path = _packaged(reference) if str(source) == PACKAGE else Path(source)
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise InputError("variables: no 'params', give what model.init returned")
-    file = read_weights(path)
+    known = {} if reference is model else reference_shapes(*outline(network))
+    sizes = map(math.prod, known.values()) if known else map(jnp.size, jax.tree.leaves(variables))
+    file = read_weights(path, sum(sizes))
     try:
         if file.form == "keras" and getattr(model, "padding", "keras") != "keras":
             raise Unreadable(
@@ -83,7 +88,6 @@ def load_pretrained(
                 "set the model's padding to keras"
             )
         state = respelled(file.state)
-        known = () if reference is model else reference_shapes(*outline(network))
         converted, match = match_state(
             model, state, variables, skip=skip, first=first, known=known, constant=constant
         )

@@ -21,7 +21,10 @@ from covjax.pretrained.torch_files import read_legacy, read_tar, read_zip
 from covjax.pretrained.unpickle import Unreadable, shown
 
 BEGINNING = 512  # bytes in which the form shows
-MAX_BYTES = 1 << 32  # the largest network here, VGG-19, takes 0.6 GB
+MOST_VALUES = 150_000_000  # the largest network here, VGG-19, has 144 million
+VALUE = 16  # bytes of a file per value of a network: itself, its mean and the moments of Adam
+SPARE = 1 << 28  # bytes of a file for what a network is built without, as heads of more classes
+MAX_HEADER = 1 << 22  # bytes of names, types and shapes in a .safetensors file; most take 0.1 MB
 # What the parsers raise when a file is damaged; in files they read whole, none of it is an error of
 # ours.
 DAMAGE = (
@@ -29,9 +32,8 @@ DAMAGE = (
     AttributeError,
     LookupError,
     MemoryError,
-    NotImplementedError,
     OSError,
-    RecursionError,
+    RuntimeError,
     TypeError,
     ValueError,
     safetensors.SafetensorError,
@@ -72,8 +74,8 @@ class WeightFile(NamedTuple):
     sha256: str
 
 
-def read_weights(path: Path) -> WeightFile:
-    """Reads a weight file.
+def read_weights(path: Path, values: int = MOST_VALUES) -> WeightFile:
+    """Reads a weight file for a network of so many values, which bound how large it may be.
 
     Forms, recognised by content: .safetensors; what torch.save wrote (zip, pickles, tar), whole
     checkpoints included; Keras .h5 (needs h5py).
@@ -82,7 +84,7 @@ def read_weights(path: Path) -> WeightFile:
     something else than weights, or has a name that ends in other digits than its sha256 starts
     with.
     """
-    data = _content(path)
+    data = _content(path, VALUE * values + SPARE)
     digest = hashlib.sha256(data).hexdigest()
     try:
         form, read = _reader(data)
@@ -101,13 +103,14 @@ def read_weights(path: Path) -> WeightFile:
         raise InputError(f"{path}: damaged or truncated ({reason}), download it again") from None
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, most: int) -> bytes:
     try:
         if not path.is_file():
             raise InputError(f"{path}: is not a file, name a weight file (.safetensors, .pth, .h5)")
-        if path.stat().st_size > MAX_BYTES:
+        if (size := path.stat().st_size) > most:
             raise InputError(
-                f"{path}: larger than {MAX_BYTES / 1e9:.1f} GB, no network here has as many weights"
+                f"{path}: {size / 1e9:.1f} GB, of which the network needs a fraction (at most "
+                f"{most / 1e9:.1f} GB are read), save the weights alone"
             )
         return path.read_bytes()
     except OSError as error:
@@ -158,6 +161,8 @@ def _read_keras(data: bytes) -> State:
 
 
 def _read_safetensors(data: bytes) -> State:
+    if MAX_HEADER < int.from_bytes(data[:8], "little") < len(data):
+        raise Unreadable("declares more arrays than any network has, get it from another place")
     state = {}
     for name, entry in safetensors.deserialize(data):
         if entry["dtype"] not in SAFETENSORS_TYPES:

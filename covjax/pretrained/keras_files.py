@@ -12,9 +12,8 @@ from collections.abc import Collection, Iterator
 import h5py
 import numpy as np
 
-from covjax.pretrained.unpickle import Unreadable, shown
+from covjax.pretrained.unpickle import MAX_MEMBERS, Unreadable, shown
 
-MAX_OBJECTS = 10_000
 MAX_DEPTH = 8
 # Last part of an array's name: Keras 2 and 3, or Keras 1. What Keras 1 called running_std is the
 # variance.
@@ -42,7 +41,11 @@ def read_keras(data: bytes) -> dict[str, np.ndarray]:
         linked = not isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
         weights = file if linked else file["model_weights"]
         top = weights if isinstance(weights, h5py.Group) else file
-        arrays = dict(_arrays(top, len(data), "", []))
+        arrays: dict[str, np.ndarray] = {}
+        room = len(data)  # several names may stand for one array
+        for path, array in _arrays(top, "", []):
+            arrays[path] = _content(path, array, room)
+            room -= array.nbytes
     names = _layer_names({path.split("/")[0] for path in arrays})
     state = {}
     for path, array in arrays.items():
@@ -58,14 +61,12 @@ def read_keras(data: bytes) -> dict[str, np.ndarray]:
     return state
 
 
-def _arrays(
-    group: h5py.Group, length: int, prefix: str, seen: list[str]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields path and content of every array below a group; `seen` takes the paths."""
+def _arrays(group: h5py.Group, prefix: str, seen: list[str]) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yields path and array of every one below a group; `seen` takes the paths."""
     for name in group:
         path = f"{prefix}{name}"
         seen.append(path)
-        if len(seen) > MAX_OBJECTS or path.count("/") > MAX_DEPTH:
+        if len(seen) > MAX_MEMBERS or path.count("/") > MAX_DEPTH:
             raise Unreadable("more groups than Keras writes, get it from another place")
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise Unreadable(
@@ -73,12 +74,12 @@ def _arrays(
             )
         item = group[name]
         if isinstance(item, h5py.Group):
-            yield from _arrays(item, length, f"{path}/", seen)
+            yield from _arrays(item, f"{path}/", seen)
         elif isinstance(item, h5py.Dataset):
-            yield path, _content(path, item, length)
+            yield path, item
 
 
-def _content(path: str, array: h5py.Dataset, length: int) -> np.ndarray:
+def _content(path: str, array: h5py.Dataset, room: int) -> np.ndarray:
     kind = array.id.get_create_plist().get_layout()
     if kind not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) or array.external:
         raise Unreadable(
@@ -88,7 +89,7 @@ def _content(path: str, array: h5py.Dataset, length: int) -> np.ndarray:
         raise Unreadable(
             f"{shown(path)} in it holds no floating-point numbers, save the weights alone"
         )
-    if array.nbytes > length or array.id.get_storage_size() != array.nbytes:
+    if array.nbytes > room or array.id.get_storage_size() != array.nbytes:
         raise Unreadable(
             f"{shown(path)} in it declares more values than the file holds, "
             "get it from another place"

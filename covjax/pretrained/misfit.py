@@ -1,5 +1,6 @@
 """What is said of weights that do not fit: what differs, and the network they seem to be of."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -54,13 +55,23 @@ def misfit(part: str, name: str, match: Match, state: Mapping[str, np.ndarray]) 
     counts = ", ".join(f"{len(entries)} {kind}" for kind, entries in kinds.items() if entries)
     full = [kind[-2] + ascii(entry)[1:-1] for kind, entries in kinds.items() for entry in entries]
     more = f" and {len(full) - LISTED} more (see --debug)" if len(full) > LISTED else ""
-    other = resembled(state)
-    if other is not None and other != name:
+    if prefix := _prefix(match.missing[:LISTED], state):
+        remedy = f"its names begin with '{prefix}', save them without"
+    elif (other := resembled(state)) not in (None, name):
         remedy = f"it looks like weights of {other}"
     else:
         remedy = "use weights of this network, or name what to skip"
     line = f"does not fit {part}, {remedy}: {counts}: {', '.join(full[:LISTED])}{more}"
     return line, ", ".join(full)
+
+
+def _prefix(missing: Sequence[str], state: Mapping[str, np.ndarray]) -> str:
+    """Returns what stands in a file before most of these names; "" if there is no such prefix."""
+    prefixes = Counter(
+        key.removesuffix(name) for name in missing for key in state if key.endswith(f".{name}")
+    )
+    prefix, count = max(prefixes.items(), key=lambda item: item[1], default=("", 0))
+    return ascii(prefix)[1:-1] if 2 * count > len(missing) else ""
 
 
 def resembled(state: Mapping[str, np.ndarray]) -> str | None:

@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from covjax.pretrained.unpickle import (
     DTYPES,
     MAX_DIMENSIONS,
+    MAX_MEMBERS,
     Holder,
     Unreadable,
     read_pickle,
@@ -32,11 +34,19 @@ MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 ORDERS: dict[bytes, Literal["<", ">"]] = {b"little": "<", b"big": ">"}
 BLOCK = 512
+ENTRY = b"PK\1\2"  # what a zip archive's list of its files has before each
 
 
 def read_zip(data: bytes) -> dict[str, np.ndarray]:
     """Reads what torch.save writes. Raises Unreadable, or what files.DAMAGE lists."""
     members = _zip_members(data)
+
+    def content(name: str) -> memoryview:
+        place, checksum = members[name]
+        if zlib.crc32(place) != checksum:
+            raise ValueError(f"the checksum of {shown(name)} is wrong")
+        return place
+
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise Unreadable(
@@ -47,38 +57,47 @@ def read_zip(data: bytes) -> dict[str, np.ndarray]:
         raise Unreadable(
             "a TorchScript program, save the weights alone: torch.save(model.state_dict(), PATH)"
         )
-    order = ORDERS[bytes(members.get(f"{folder}byteorder", b"little"))]
+    declared_order = f"{folder}byteorder"
+    order = ORDERS[bytes(content(declared_order)) if declared_order in members else b"little"]
+
+    @cache  # so that tensors of one storage do not add up its checksum each
+    def numbers(key: str) -> memoryview:
+        return content(f"{folder}data/{key}")
 
     def storage(saved_id: Any) -> np.ndarray:
         dtype, key, size = _declared(saved_id)
-        return np.frombuffer(members[f"{folder}data/{key}"], dtype.newbyteorder(order), size)
+        return np.frombuffer(numbers(key), dtype.newbyteorder(order), size)
 
-    return _state_dict(read_pickle(io.BytesIO(members[pickles[0]]), storage))
+    return _state_dict(read_pickle(io.BytesIO(content(pickles[0])), storage))
 
 
-def _zip_members(data: bytes) -> dict[str, memoryview]:
-    """Returns the content of every member, not copied.
+def _zip_members(data: bytes) -> dict[str, tuple[memoryview, int]]:
+    """Returns the content of every member, not copied, and the checksum that it should have.
 
     Raises Unreadable for what torch.save never writes.
     """
+    if data.count(ENTRY) > MAX_MEMBERS:
+        raise Unreadable(
+            f"a zip archive of more than {MAX_MEMBERS:,} files, no network has as many"
+        )
     view = memoryview(data)
     members = {}
+    free = 0  # from here on no member has been seen
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for info in archive.infolist():
+        for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+            name = shown(info.filename)
             if info.filename in members:
-                raise Unreadable(f"holds {shown(info.filename)} twice, get it from another place")
+                raise Unreadable(f"holds {name} twice, get it from another place")
+            if info.header_offset < free:
+                raise Unreadable(f"{name} in it overlaps another file, get it from another place")
             stored = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
             if not stored or info.file_size != info.compress_size:
-                raise Unreadable(
-                    f"{shown(info.filename)} in it is compressed, save it again with torch.save"
-                )
+                raise Unreadable(f"{name} in it is compressed, save it again with torch.save")
             # A header of 30 bytes goes before, which ends in the lengths of two names after it.
             start = info.header_offset + 30
             start += sum(struct.unpack("<2H", view[start - 4 : start]))
-            content = view[start : start + info.file_size]
-            if zlib.crc32(content) != info.CRC:
-                raise ValueError(f"the checksum of {shown(info.filename)} is wrong")
-            members[info.filename] = content
+            free = start + info.file_size
+            members[info.filename] = view[start:free], info.CRC
     return members
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 MAX_INSTRUCTIONS = 1_000_000  # a state dict takes some 40 for each tensor
 MAX_DIMENSIONS = 8
+MAX_MEMBERS = 10_000  # of an archive; the largest networks here have some 1,000 arrays
 # The types of storages by name. Two unsigned bytes stand for a bfloat16, which numpy does not have;
 # `covjax.pretrained.files` turns them into float32.
 DTYPES = {

@@ -4,9 +4,11 @@ fill.
 
 import builtins
 import encodings.cp437  # noqa: F401  zipfile imports it late, by exec, which a test forbids
+import json
 import os
 import pickle
 import struct
+import time
 import tracemalloc
 import zipfile
 
@@ -17,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covjax.errors import InputError
+from covjax.pretrained import load_pretrained
 from covjax.pretrained.files import read_weights
 from covjax.pretrained.torch_files import read_legacy, read_tar
 from tests.pretrained.formats import (
@@ -35,6 +38,7 @@ from tests.pretrained.formats import (
     zip_of,
 )
 from tests.pretrained.test_files import STATE, refused
+from tests.pretrained.test_load import Small, fresh
 
 CONTAINERS = {
     "zip": lambda value: zip_of(pickled(value), {"0": bytes(16)}),
@@ -294,6 +298,42 @@ def test_archives(tmp_path):
     size = tar.index(b"storages") + 124
     refused(path, tar[:size] + b"77777777777\0" + tar[size + 12 :], "damaged")
     refused(path, tar[:size] + b"-0000000777\0" + tar[size + 12 :], "damaged")
+
+
+def test_members_of_archives_that_lie_in_each_other(tmp_path):
+    w = {"w": np.arange(4, dtype=np.float32)}
+    content = zip_file(w)
+    end = content.index(b"PK\1\2")
+    places, size = content[end:], struct.pack("<I", content.index(b"archive/data/0") - 30)
+    overlapping = places.replace(
+        size, bytes(4), 1
+    )  # the storage, said to begin where the file does
+    assert overlapping != places
+    refused(tmp_path / "w.pth", content[:end] + overlapping, "overlaps")
+    # what no tensor refers to is not added up
+    other = zip_file(w, more=[("archive/data/9", b"unread")]).replace(b"unread", b"UNREAD")
+    (tmp_path / "w.pth").write_bytes(other)
+    np.testing.assert_array_equal(read_weights(tmp_path / "w.pth").state["w"], w["w"])
+    many = zip_file(w, more=[(f"archive/{k}", b"") for k in range(10_001)])
+    refused(tmp_path / "w.pth", many, "more than 10,000 files")
+
+
+def test_files_larger_than_a_network_needs(tmp_path):
+    path = tmp_path / "w.pth"
+    with path.open("wb") as file:
+        file.truncate(3_000_000_000)
+    for arguments in ((), (25_000_000,)):
+        with pytest.raises(InputError, match=r"3.0 GB, of which the network needs a fraction"):
+            read_weights(path, *arguments)
+    with pytest.raises(InputError, match="at most 0.3 GB are read"):
+        load_pretrained(Small(), fresh(Small()), path)
+    entry = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    header = json.dumps({f"w{k}": entry for k in range(70_000)}).encode()
+    start = time.monotonic()
+    refused(
+        path, struct.pack("<Q", len(header)) + header + bytes(4), "more arrays than any network"
+    )
+    assert time.monotonic() - start < 5
 
 
 CONTENTS = {name: form(STATE) for name, form in FORMS.items()}

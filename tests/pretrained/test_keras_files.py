@@ -17,6 +17,7 @@ from covjax.pretrained.files import read_weights
 from tests.pretrained.keras_layout import keras_file
 from tests.pretrained.test_files import refused
 
+NAME = "block1_conv1/kernel:0"
 h5py = pytest.importorskip("h5py")
 
 
@@ -94,6 +95,12 @@ def virtual(file):
     file.create_virtual_dataset("block1_conv1/kernel:0", layout)
 
 
+def many_names(file):
+    file[NAME] = np.zeros(99_999, np.float32)
+    for k in range(9):
+        file[f"block1_conv1/{k}_kernel"] = file[NAME]
+
+
 @pytest.mark.parametrize("top", [True, False])
 def test_into_xception(tmp_path, top):
     path = tmp_path / "xception.h5"
@@ -114,7 +121,6 @@ def test_into_xception(tmp_path, top):
     assert record["replaced" if top else "skipped"] == ["fc.bias", "fc.weight"]
 
 
-NAME = "block1_conv1/kernel:0"
 HOSTILE = {
     "link to a file": (lambda f: f.update({"a": h5py.ExternalLink("/etc/passwd", "/")}), "link to elsewhere"),
     "link within": (lambda f: f.update({"a": h5py.SoftLink("/")}), "link to elsewhere"),
@@ -126,6 +132,7 @@ HOSTILE = {
     "compressed": (lambda f: f.create_dataset(NAME, data=np.zeros((9, 9), "f4"), compression="gzip"), "compressed"),
     "never filled": (lambda f: f.create_dataset(NAME, (2**40,), "f4"), "declares more values"),
     "in pieces": (lambda f: f.create_dataset(NAME, (2**40,), "f4", chunks=(1024,)), "compressed"),
+    "one by many names": (many_names, "declares more values"),
     "texts": (lambda f: f.create_dataset(NAME, data=b"text"), "no floating-point numbers"),
     "in a circle": (lambda f: f.update({"block1_conv1/again": f["/"]}), "more groups"),
     "another network": (lambda f: f.create_dataset("conv1/kernel:0", data=np.zeros((7, 7, 3, 4), "f4")), "Xception"),

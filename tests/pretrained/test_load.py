@@ -228,6 +228,15 @@ def test_what_does_not_fit(tmp_path):
     ]  # fmt: skip
 
 
+def test_an_unknown_prefix_is_named(tmp_path):
+    state = {f"query.encoder.{name}": array for name, array in state_of(SHAPES).items()}
+    for more in ({}, state_of({"key.bias": (1,)})):
+        with pytest.raises(
+            InputError, match="does not fit Small, its names begin with 'query.encoder.', save"
+        ):
+            load(tmp_path, state | more, Small())
+
+
 def test_long_lists_are_cut_and_kept_for_debugging(tmp_path):
     state = state_of(SHAPES) | state_of({f"more.{k:02}": (1,) for k in range(30)})
     with pytest.raises(
