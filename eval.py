@@ -1,7 +1,7 @@
 """Evaluates a trained run, and what else is done with trained runs and data:
 
   python eval.py --workdir runs/NAME [--split val]
-      scores on one part of the run's own data
+      scores on one split of the run's own data
   python eval.py --workdir runs/NAME --input PATH --output OUT
       new scans and pictures: masks, extent, pages
   python eval.py --compare runs/A runs/B .. --output OUT

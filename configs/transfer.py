@@ -9,8 +9,8 @@
       runs/scratch_3 --output runs/tl
 
 PATH is a folder with index.csv (file, label, split, source_group), e.g. that of COVID-CT
-(arXiv:2003.13865): slices cut out of papers. The part that its split holds out is tested on and
-nothing else: the best epoch is chosen on slices of other papers, taken from its training part
+(arXiv:2003.13865): slices cut out of papers. What its split holds out is tested on and
+nothing else: the best epoch is chosen on slices of other papers, taken from its training split
 (split.by=held_out).
 
 Choices: init=tl (default) or scratch; model= any classifier with published weights (default

@@ -1,4 +1,4 @@
-"""Draws the README's picture, the median of the test part of a finished run on the phantom.
+"""Draws the README's picture, the median of the test split of a finished run on the phantom.
 
 python docs/make_example.py runs/quickstart
 """

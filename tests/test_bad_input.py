@@ -127,7 +127,7 @@ JOBS = {
         ("--audit", "--workdir=x", TINY[0]),
         ("--workdir, --config do not go together",),
     ),
-    "audit of a part": (
+    "audit of a split": (
         ("--audit", TINY[0], "--split=val"),
         ("Unknown command line flag 'split'",),
     ),
@@ -248,7 +248,7 @@ def test_evaluation_options(run, home, trained):
     for flags, status, words in EVALUATIONS.values():
         refused(run("eval.py", "--workdir", trained, *flags), status, *words)
     pooled = run("eval.py", "--pool", trained, trained, "--output", home / "pooled")
-    refused(pooled, 1, "are in the test part of", "split.folds")
+    refused(pooled, 1, "are in the test split of", "split.folds")
     assert files(trained) == before and not (home / "pooled").exists()
 
 

@@ -145,7 +145,7 @@ def test_it_trains_and_is_evaluated(run, workdir):
 def test_its_page_shows_its_scores(run, workdir):
     page = Page(workdir / "report" / "index.html")
     assert "Right severity" in page.text
-    assert "Severity, test part." in page.text
+    assert "Severity, test split." in page.text
     assert {"training_severity_loss.csv", "training_severity_right_severity.csv"} <= {
         path.name for path in (workdir / "report").iterdir()
     }

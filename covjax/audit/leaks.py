@@ -23,15 +23,15 @@ def patients_across(m: Measured, split: np.ndarray) -> Finding:
     ]
     tested = any("test" in where[p] for p in shared)
     text = (
-        "Slices of these patients are in several parts: what is tested was partly seen in "
+        "Slices of these patients are in several splits: what is tested was partly seen in "
         "training. Split by patient."
         if tested
         else "Slices of these patients are in train and in val, which chooses the epoch: scores of "
         "val are optimistic."
     )
     severity = "serious" if tested else "note"
-    title = "Patients in several parts"
-    return finding(m, "patients_across_parts", title, severity, len(where), text, rows)
+    title = "Patients in several splits"
+    return finding(m, "patients_across_splits", title, severity, len(where), text, rows)
 
 
 def near_duplicates(m: Measured, split: np.ndarray) -> Finding:
@@ -57,17 +57,17 @@ def near_duplicates(m: Measured, split: np.ndarray) -> Finding:
         title = "Near-duplicate slices"
         return finding(m, "near_duplicates", title, "note", len(m), text, rows, examples)
     shares = ", ".join(
-        f"{np.isin(np.flatnonzero(split == name), alike).mean():.0%} of the {name} part"
+        f"{np.isin(np.flatnonzero(split == name), alike).mean():.0%} of the {name} split"
         for name in ("val", "test")
         if (split == name).any()
     )
     text = (
-        f"Slices that correlate above {ALIKE} with one of an earlier part ({shares}): scores on "
+        f"Slices that correlate above {ALIKE} with one of an earlier split ({shares}): scores on "
         "them measure memory. Neighbouring slices of one patient look like this; split by patient."
     )
-    title = "Near-duplicate slices across parts"
+    title = "Near-duplicate slices across splits"
     of = int(np.isin(split, ("val", "test")).sum())
-    return finding(m, "near_duplicates_across_parts", title, "serious", of, text, rows, examples)
+    return finding(m, "near_duplicates_across_splits", title, "serious", of, text, rows, examples)
 
 
 def _across(m: Measured, split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +96,7 @@ def exact_duplicates(m: Measured, split: np.ndarray) -> Finding:
     for i, digest in enumerate(m.picture):
         first.setdefault(digest, i)
     copies = [(i, first[digest]) for i, digest in enumerate(m.picture) if first[digest] != i]
-    fields = {"label": m.labels, "mask": m.mask, "patient": m.patients, "part": split}
+    fields = {"label": m.labels, "mask": m.mask, "patient": m.patients, "split": split}
     others = {
         i: " and ".join(name for name, values in fields.items() if values[i] != values[k])
         for i, k in copies
@@ -111,7 +111,7 @@ def exact_duplicates(m: Measured, split: np.ndarray) -> Finding:
     ]
     serious = any(others.values())
     text = "Slices with exactly the same pixels as an earlier one" + (
-        ", some of them with another label, mask, patient or part."
+        ", some of them with another label, mask, patient or split."
         if serious
         else "; they count twice."
     )

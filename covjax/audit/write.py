@@ -58,7 +58,7 @@ def write_audit(
 
 def _slices(m: Measured, split: np.ndarray) -> tuple[tuple[str, ...], list[tuple]]:
     columns = {
-        "id": m.ids, "patient": m.patients, "part": split, "label": m.labels,
+        "id": m.ids, "patient": m.patients, "split": split, "label": m.labels,
         "height": m.size[:, 0], "width": m.size[:, 1],
         "mean": np.round(m.mean, 3), "std": np.round(m.std, 3),
         "infected_pixels": ["" if n < 0 else n for n in m.infected],

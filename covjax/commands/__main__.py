@@ -8,7 +8,7 @@ from covjax.errors import unknown
 
 COMMANDS = {
     "train": "train a run and evaluate it",
-    "evaluate": "scores of a trained run on a part of its own data",
+    "evaluate": "scores of a trained run on a split of its own data",
     "screen": "new scans through a trained run: masks, extent, pages",
     "compare": "evaluated runs side by side",
     "pool": "predictions of several folds, scored as one",

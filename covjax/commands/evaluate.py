@@ -1,4 +1,4 @@
-"""Evaluates a trained run on one part of its own data.
+"""Evaluates a trained run on one split of its own data.
 
 covjax evaluate --workdir runs/NAME [--split val] [--tta flips,scales]
 """

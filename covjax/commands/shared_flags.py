@@ -61,7 +61,7 @@ def define_output(own: flags.FlagValues, help: str) -> flags.FlagHolder[Path | N
 def define_split(own: flags.FlagValues) -> flags.FlagHolder[str]:
     """Adds --split."""
     return flags.DEFINE_string(
-        "split", "test", "Part of the data: train, val or test.", flag_values=own
+        "split", "test", "Split of the data: train, val or test.", flag_values=own
     )
 
 

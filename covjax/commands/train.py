@@ -1,4 +1,4 @@
-"""Trains a run and evaluates it on the test part of its data.
+"""Trains a run and evaluates it on the test split of its data.
 
   covjax train --config configs/framework.py --workdir runs/NAME
       [--config.SECTION.FIELD=VALUE ..]

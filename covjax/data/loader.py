@@ -17,14 +17,14 @@ from covjax.errors import InputError
 
 Batch = dict[str, Any]  # arrays, and lists of what differs in size from slice to slice
 READ_AHEAD = 64  # slices
-CACHE_BYTES = 4 * 2**30  # of a part that is kept in memory; what is beyond is decoded every time
+CACHE_BYTES = 4 * 2**30  # of a split that is kept in memory; what is beyond is decoded every time
 
 
 class SliceReader:
     """Random access to slices as a network sees them; kept in memory after the first read if asked.
 
-    Of a part of more than CACHE_BYTES, as many slices are kept as fit. With `native` each item also
-    holds the slice in its own size, for scores (see `Native`); then nothing is kept.
+    Of a split of more than CACHE_BYTES, as many slices are kept as fit. With `native` each item
+    also holds the slice in its own size, for scores (see `Native`); then nothing is kept.
     """
 
     def __init__(

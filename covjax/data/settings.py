@@ -20,14 +20,14 @@ PRLAB21_FRAMES = {
     "ignore_margin": "the whole figure, its margin labelled 255, which no loss and no score counts",
 }
 RULES = {
-    "patient": "all slices of a patient in one part",
+    "patient": "all slices of a patient in one split",
     "slice": "slices at random: neighbours of one patient on both sides, scores are optimistic",
     "block": "runs of slices that follow each other by id, for unknown patients whose slices do "
     "(10 comes after 9)",
     "source": "the split the source comes with (column split of index.csv; with folds: their "
     "number)",
     "file": "as listed in split.path: a splits.json, or a CSV with the columns patient or id, "
-    "and part",
+    "and split",
     "held_out": "what that column calls test (or val, without test) is test, and no patient of "
     "it is in train or val",
 }
@@ -157,7 +157,7 @@ class SplitSettings:
     fold: int = setting(0, "which of the folds is test", allowed="0 to folds - 1")
     path: str = setting(
         "",
-        "with by=file: the splits.json of another run, or a CSV (patient or id, part)",
+        "with by=file: the splits.json of another run, or a CSV (patient or id, split)",
         path=True,
     )
 

@@ -12,7 +12,7 @@ from covjax.metrics.checks import ArrayLike, Floats
 from covjax.metrics.curves import check_binary, cumulative_counts
 
 RULES = {
-    "fixed": "classifier.threshold, whatever the validation part says",
+    "fixed": "classifier.threshold, whatever the validation split says",
     "youden": "largest sensitivity + specificity",
     "f1": "largest F1",
     "mcc": "largest Matthews correlation",

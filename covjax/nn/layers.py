@@ -22,7 +22,7 @@ Initializer = Callable[..., jax.Array]
 BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORMS = {
     "running": "moving average over the last batches of training",
-    "training_set": "mean and variance over the training part in whole batches, "
+    "training_set": "mean and variance over the training split in whole batches, "
     "as the released network was finalised",
 }
 

@@ -221,7 +221,7 @@ def class_weights(
         missing = int(np.flatnonzero(counts == 0)[0])
         raise InputError(
             f"class_weights: class {names[missing] if names else missing} never occurs in the "
-            "training part, use class_weights='none'"
+            "training split, use class_weights='none'"
         )
     if rule == "median_frequency":
         frequency = counts / (counts.sum() if image_pixels is None else np.float64(image_pixels))

@@ -23,7 +23,7 @@ EXAMPLES: dict[str, int] = {  # arrays of examples.npz, and their dimensions
     **dict.fromkeys(("image", "mask", "other_image", "other_mask"), 3),
 }
 # Which chart a finding is shown with: bars of patients, a scatter of two columns, bars of labels.
-OF_PATIENTS = ("patients_across_parts", "dominant_patients", "unknown_patients")
+OF_PATIENTS = ("patients_across_splits", "dominant_patients", "unknown_patients")
 SCATTERS = {
     "size_outliers": ("width", "height", "pixels"),
     "intensity_outliers": ("mean", "std", "grey levels"),
@@ -86,7 +86,7 @@ def _read_summary(folder: Path) -> dict[str, Any]:
 
 def _read(folder: Path) -> Audit:
     numbers = ("label", "height", "width", "mean", "std")
-    slices = read_table(folder / "slices.csv", ("id", "patient", "part"), numbers, AGAIN)
+    slices = read_table(folder / "slices.csv", ("id", "patient", "split"), numbers, AGAIN)
     summary = _read_summary(folder)
     if slices is None:
         raise InputError(f"{folder / 'slices.csv'}: missing, {AGAIN}")
@@ -98,7 +98,7 @@ def _read(folder: Path) -> Audit:
 
 def _labels_by_split(audit: Audit) -> dict[str, list[int]]:
     """Returns how many slices of each split are healthy and infected."""
-    found = Counter(zip(audit.slices["part"], audit.slices["label"].astype(int), strict=True))
+    found = Counter(zip(audit.slices["split"], audit.slices["label"].astype(int), strict=True))
     counts = {split: [found[split, 0], found[split, 1]] for split in SPLITS}
     return {split: pair for split, pair in counts.items() if any(pair)}
 
@@ -117,23 +117,23 @@ def _patients(audit: Audit) -> Picture | None:
         return None
     return Picture(
         "audit_patients",
-        charts.patient_bars(audit.slices["patient"], audit.slices["part"]),
+        charts.patient_bars(audit.slices["patient"], audit.slices["split"]),
         "",
-        "Slices of each patient, and the parts they are in. Every patient should be in one part "
+        "Slices of each patient, and the splits they are in. Every patient should be in one split "
         "only.",
-        "Bars: slices per patient and part",
-        _counts(audit, "patient", "part"),
+        "Bars: slices per patient and split",
+        _counts(audit, "patient", "split"),
     )
 
 
 def _labels(audit: Audit) -> Picture:
     return Picture(
         "audit_labels",
-        charts.label_bars(audit.slices["label"], audit.slices["part"]),
+        charts.label_bars(audit.slices["label"], audit.slices["split"]),
         "",
-        "Healthy and infected slices of each part.",
-        "Bars: slices per label and part",
-        _counts(audit, "part", "label"),
+        "Healthy and infected slices of each split.",
+        "Bars: slices per label and split",
+        _counts(audit, "split", "label"),
     )
 
 

@@ -103,7 +103,7 @@ def _read_run(workdir: Path, label: str, split: str) -> Run:
     table = read_table(results.file(split, "per_image.csv"), ["id", "truth"], columns.values())
     if not sections or table is None:
         raise InputError(
-            f"{workdir}: has no results on the {split} part, "
+            f"{workdir}: has no results on the {split} split, "
             f"run eval.py --workdir {workdir} --split {split} first"
         )
     slices = {
@@ -181,7 +181,7 @@ def incomparable(runs: Sequence[Run], split: str) -> list[tuple[str, str]]:
         found.append(("Other data", text))
     for stages, some in _other_slices([run for run in runs if run not in other_data]).items():
         text = (
-            f"{_named(some)}: not the slices of the {split} part that {first.label} was scored on "
+            f"{_named(some)}: not the slices of the {split} split that {first.label} was scored on "
             f"({stages}). A difference may lie in the slices."
         )
         found.append(("Other slices", text))

@@ -14,10 +14,10 @@ from covjax.report.scores import STAGES
 SPLITS = ("test", "val", "train")  # in the order in which a reader wants them
 SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
 SPLIT_RULES = {
-    "patient": "by patient: all slices of a patient are in one part",
-    "slice": "by slice: slices of one patient may be in several parts",
+    "patient": "by patient: all slices of a patient are in one split",
+    "slice": "by slice: slices of one patient may be in several splits",
     "block": "by block: runs of slices that follow each other by id; a patient may be in two "
-    "parts at their borders",
+    "splits at their borders",
     "source": "as given by the data source",
     "file": "as listed in a file",
     "held_out": "test as held out by the data source, slices of test patients left out of train "
@@ -108,7 +108,7 @@ def read_results(workdir: Path) -> Results:
     )
     if not results.history and not results.scores:
         raise InputError(
-            f"{workdir}: holds no results (metrics.jsonl, results/PART/), train or evaluate first"
+            f"{workdir}: holds no results (metrics.jsonl, results/SPLIT/), train or evaluate first"
         )
     return results
 

@@ -10,7 +10,7 @@ from covjax.audit import Finding, Measured, find, measure, write_audit
 from covjax.data.prepared.dataset import Prepared
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Slice
-from covjax.data.splits.splits import PARTS, make_splits, read_splits
+from covjax.data.splits.splits import SPLITS, make_splits, read_splits
 from covjax.errors import InputError
 from covjax.runs.slices import needed_classes, open_run_data
 from covjax.settings import RunSettings, load_settings
@@ -78,7 +78,7 @@ def _as_prepared(m: Measured) -> Prepared:
 
 
 def _audit(output: Path, m: Measured, splits: dict[str, Any], load: Any) -> bool:
-    split_of = {name: split for split in PARTS for name in splits.get(split, ())}
+    split_of = {name: split for split in SPLITS for name in splits.get(split, ())}
     split = np.array([split_of.get(name, "") for name in m.ids])
     findings: list[Finding] = find(m, split)
     how = {key: splits[key] for key in ("by", "seed", "problem") if key in splits}

@@ -10,7 +10,7 @@ from scipy.special import logit
 
 from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared.dataset import Prepared
-from covjax.data.splits.splits import CLASSES, part_indices
+from covjax.data.splits.splits import CLASSES, split_indices
 from covjax.errors import InputError, RunError
 from covjax.evaluation.predict import collect, make_predictor
 from covjax.files import damage_named, read_json, write_json
@@ -26,7 +26,7 @@ DAMAGED = "delete it and run train.py again"
 
 
 def calibration_path(workdir: Path) -> Path:
-    """Where a run keeps what was fitted on its validation part."""
+    """Where a run keeps what was fitted on its validation split."""
     return workdir / "calibration.json"
 
 
@@ -39,13 +39,13 @@ def is_asked(config: StageSettings) -> bool:
 
 def check_calibration(config: RunSettings, data: Prepared, splits: dict[str, Any]) -> None:
     """Raises InputError if the validation split lacks a class that calibration needs."""
-    labels = data.labels[part_indices(data, splits, "val")]
+    labels = data.labels[split_indices(data, splits, "val")]
     missing = [name for label, name in enumerate(CLASSES) if not (labels == label).any()]
     for name, stage in config.stages.items():
         if missing and is_asked(stage):
             raise InputError(
-                f"{name}.calibration and threshold_rule: the val part has no {missing[0]} slice to "
-                "fit them on, set them to none and fixed or change split.shares or seed"
+                f"{name}.calibration and threshold_rule: the val split has no {missing[0]} slice "
+                "to fit them on, set them to none and fixed or change split.shares or seed"
             )
 
 
@@ -123,12 +123,12 @@ def _notes(found: dict[str, Any]) -> tuple[str, ...]:
     notes = []
     if found.get("separable"):
         notes.append(
-            f"The classifier calls all {found['n']} slices of the val part right, so they do not "
+            f"The classifier calls all {found['n']} slices of the val split right, so they do not "
             "say how sure it may be: its temperature was left at 1."
         )
     if threshold_from_json(found) == np.inf:
         notes.append(
-            "No slice is called infected: on the val part nothing but calling none fulfils "
+            "No slice is called infected: on the val split nothing but calling none fulfils "
             f"{found['threshold_rule']}."
         )
     return tuple(notes)

@@ -12,7 +12,7 @@ from absl import logging
 from covjax.data.label_map import class_names
 from covjax.data.loader import SliceReader
 from covjax.data.prepared.dataset import Prepared
-from covjax.data.splits.splits import PARTS, part_indices, read_splits
+from covjax.data.splits.splits import SPLITS, read_splits, split_indices
 from covjax.errors import InputError, unknown
 from covjax.evaluation.examples import example_arrays, rank_examples
 from covjax.evaluation.explain import grad_cam, most_confident
@@ -75,14 +75,14 @@ def evaluate_run(
         about, or another process uses the workdir.
       RunError: a stage was not trained.
     """
-    if split not in PARTS:
-        raise InputError(f"--split: '{split}' is unknown, use one of {', '.join(PARTS)}")
+    if split not in SPLITS:
+        raise InputError(f"--split: '{split}' is unknown, use one of {', '.join(SPLITS)}")
     config = load_settings(workdir)
     check_asked(config.stages, options, save_predictions, explain)
     check_tta(config, options.tta)
     splits = read_splits(workdir / "splits.json")
     data = open_run_data(config, splits)
-    indices = part_indices(data, splits, split)
+    indices = split_indices(data, splits, split)
     data = with_crops(config, data, indices.tolist())
     several = len(class_names(config.data.classes)) > 2
     found = Evaluation()
@@ -98,7 +98,7 @@ def evaluate_run(
             found.stages[name] = stage
             found.runners[name] = Runner(stage, variables, size, options, data.unit, save, saved)
             if _nothing_infected(stage, data, indices, splits):
-                message = "the %s part of fold %d has no infected slice to segment"
+                message = "the %s split of fold %d has no infected slice to segment"
                 logging.warning(message, split, splits["fold"])
                 continue
             native = stage.task.predicts_masks

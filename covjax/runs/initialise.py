@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from covjax.data.splits.splits import PARTS, read_splits
+from covjax.data.splits.splits import SPLITS, read_splits
 from covjax.errors import InputError
 from covjax.fields import to_dict
 from covjax.files import damage_named, read_json
@@ -143,33 +143,33 @@ def check_unseen(name: str, splits: dict[str, Any], folder: Path) -> None:
             "another"
         )
     learned = _learned(
-        *({split: set(one["origins"][split]) for split in PARTS} for one in (earlier, splits))
+        *({split: set(one["origins"][split]) for split in SPLITS} for one in (earlier, splits))
     )
     if learned:
         pairs = [
             pair
-            for split in PARTS[1:]
+            for split in SPLITS[1:]
             for pair in zip(splits[split], splits["origins"][split], strict=True)
         ]
         named = sorted(slice_id for slice_id, origin in pairs if origin in learned)
         raise InputError(
             f"{name}.init.run: {folder} learned from {len(named)} slices of this run's val and "
-            f"test parts, first {named[0]}; split as it did (split.by=file, "
+            f"test splits, first {named[0]}; split as it did (split.by=file, "
             f"split.path={folder / 'splits.json'}) or name another run"
         )
-    alike = _learned(*({split: set(one[split]) for split in PARTS} for one in (earlier, splits)))
+    alike = _learned(*({split: set(one[split]) for split in SPLITS} for one in (earlier, splits)))
     if alike and earlier["source"] == splits["source"]:
         logging.warning(
-            "%s.init.run: %d slices of the val and test parts have names that %s learned from; if "
+            "%s.init.run: %d slices of the val and test splits have names that %s learned from; if "
             "they are the same "
             "slices, scores will be optimistic", name, len(alike), folder,
         )  # fmt: skip
 
 
 def _learned(before: dict[str, set[str]], now: dict[str, set[str]]) -> set[str]:
-    """Returns what of val and test the earlier run learned from; its val part chose the checkpoint.
+    """Returns what of val and test the earlier run learned from; its val chose the checkpoint.
 
-    A slice that it had in the same part too has a copy there, which no other split can mend.
+    A slice that it had in the same split too has a copy there, which no other split can mend.
     """
     val = now["val"] & before["train"] - before["val"]
     return val | now["test"] & (before["train"] | before["val"]) - before["test"]

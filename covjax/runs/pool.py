@@ -57,8 +57,8 @@ def pool_runs(workdirs: Sequence[Path], output: Path, split: str = "test") -> No
     computed again.
 
     Raises InputError if a run was not evaluated, if runs differ in data, configuration or
-    evaluation options, if a slice is in the part of two of them, or if `output` exists and is not
-    empty.
+    evaluation options, if a slice is in the same split of two of them, or if `output` exists and
+    is not empty.
     """
     if len(workdirs) < 2:
         raise InputError("pool: name two runs or more, e.g. runs/fold0 runs/fold1")
@@ -136,7 +136,7 @@ def _check_apart(workdirs: Sequence[Path], ids: Sequence[np.ndarray], split: str
         if shared:
             raise InputError(
                 f"{workdirs[b]}: {len(shared)} slices, first {min(shared)}, are in the {split} "
-                f"part of {workdirs[a]} too, pool the folds of one cross-validation (split.folds, "
+                f"split of {workdirs[a]} too, pool the folds of one cross-validation (split.folds, "
                 "split.fold)"
             )
 

@@ -44,7 +44,7 @@ def _preview(name: str, config: RunSettings, data: Prepared, splits: dict[str, A
     count = min(SLICES, len(reader) // 2 * 2)  # even, for pairs to mix
     if not count:
         raise InputError(
-            f"{name}: the train part has a single slice, add slices or change split.shares or seed"
+            f"{name}: the train split has a single slice, add slices or change split.shares or seed"
         )
     batch = next(train_batches(reader, batch_size=count, seed=config.seed, epoch=0))
     ids = [data.ids[i] for i in batch.pop("index")]

@@ -15,7 +15,7 @@ import covjax
 from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared.dataset import prepare
 from covjax.data.sources.prlab21 import PRLAB21_CT
-from covjax.data.splits.splits import part_indices, read_splits
+from covjax.data.splits.splits import read_splits, split_indices
 from covjax.errors import InputError
 from covjax.evaluation.delivered import confusion_of
 from covjax.evaluation.predict import collect, make_predictor
@@ -113,7 +113,7 @@ def _row(
 def _test_slices(config: RunSettings, workdir: Path, frame: str) -> SliceReader:
     seen = replace(config.data, frame=frame)
     data = prepare(seen)
-    indices = part_indices(data, read_splits(workdir / "splits.json"), "test")
+    indices = split_indices(data, read_splits(workdir / "splits.json"), "test")
     settings = view_settings(config.stages["segmenter"], seen)
     return SliceReader(data, indices[data.labels[indices] == 1], settings, cache=False, native=True)
 

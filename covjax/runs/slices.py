@@ -1,4 +1,4 @@
-"""The slices of a run: its data as it saw them, and what each stage reads of a part."""
+"""The slices of a run: its data as it saw them, and what each stage reads of a split."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from covjax.data.lungs.fields import Box, truth_outside
 from covjax.data.prepared.dataset import Prepared, open_prepared, prepare
 from covjax.data.resizing import box_at, check_fits, scaled_shape
 from covjax.data.settings import DataSettings
-from covjax.data.splits.splits import CLASSES, part_indices
+from covjax.data.splits.splits import CLASSES, split_indices
 from covjax.data.views import ViewSettings, box_shape, crop_note, seen_crop
 from covjax.errors import InputError
 from covjax.preprocess.network_input import size_field, slice_size
@@ -49,7 +49,7 @@ def split_reader(
 
     Raises InputError if there is none, or one lacks the mask it needs.
     """
-    indices = part_indices(data, splits, split)
+    indices = split_indices(data, splits, split)
     task = task_of(name)
     if task.needs_masks:
         _check_masks(name, data, indices)
@@ -57,7 +57,7 @@ def split_reader(
         indices = indices[data.labels[indices] == 1]
     if not len(indices):
         raise InputError(
-            f"{name}: the {split} part has no slice to work on, add slices or change split.shares "
+            f"{name}: the {split} split has no slice to work on, add slices or change split.shares "
             "or seed"
         )
     cache = config.data.cache if cache is None else cache

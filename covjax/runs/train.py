@@ -10,7 +10,7 @@ from tqdm import tqdm
 from covjax.data.listing import LEFT_OUT, left_out_table
 from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared.dataset import Prepared, prepare
-from covjax.data.splits.splits import PARTS, make_splits, part_indices, read_splits
+from covjax.data.splits.splits import SPLITS, make_splits, read_splits, split_indices
 from covjax.errors import InputError
 from covjax.files import write_json, write_whole
 from covjax.locks import held
@@ -85,10 +85,10 @@ def _splits(config: RunSettings, data: Prepared, workdir: Path) -> dict[str, Any
             )
         splits = make_splits(data, config.split, config.seed, needed_classes(config))
         splits["origins"] = {
-            split: [data.origins[i] for i in part_indices(data, splits, split)] for split in PARTS
+            split: [data.origins[i] for i in split_indices(data, splits, split)] for split in SPLITS
         }
         if left_out := splits.get("left_out"):
-            logging.warning("%d slices are in no part (left_out in splits.json)", len(left_out))
+            logging.warning("%d slices are in no split (left_out in splits.json)", len(left_out))
         return splits
     splits = read_splits(path)
     if splits["fingerprint"] != data.fingerprint:
@@ -114,7 +114,7 @@ def _measured_stage(name: str, config: RunSettings, reader: SliceReader, workdir
     for missing in np.flatnonzero(statistics.class_counts == 0):
         never = task_of(name, config.data).classes[missing]
         logging.warning(
-            "%s: %s never occurs in the training part, it will not be learned", name, never
+            "%s: %s never occurs in the training split, it will not be learned", name, never
         )
     write_json(statistics_path(name, workdir), statistics_to_json(statistics))
     return make_stage(name, config.stages[name], statistics, data=config.data)

@@ -14,7 +14,7 @@ from covjax.training.checkpoint import Checkpoints
 
 
 def statistics_path(name: str, workdir: Path) -> Path:
-    """Where a stage's statistics of the training part are kept."""
+    """Where a stage's statistics of the training split are kept."""
     return workdir / f"statistics_{name}.json"
 
 

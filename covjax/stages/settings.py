@@ -15,7 +15,7 @@ from covjax.pretrained.convert import FIRST
 
 CALIBRATIONS = {
     "none": "as the network says",
-    "temperature": "log-odds divided by a number fitted on the val part",
+    "temperature": "log-odds divided by a number fitted on the val split",
 }
 SELECTIONS = {"infected": "the slices with infection, as the paper trains", "all": "every slice"}
 

@@ -48,6 +48,6 @@ def measured(slices):
     return measure("made", "f" * 16, ids, load)
 
 
-def parts_by_patient(m):
+def splits_by_patient(m):
     """Patients p0 to p3 in train, p4 in val, p5 in test."""
     return np.array([{"p4": "val", "p5": "test"}.get(p, "train") for p in m.patients])

@@ -9,12 +9,12 @@ from covjax.audit import find
 from covjax.audit.findings import blind_iou
 from covjax.data.label_map import IGNORE
 from covjax.errors import InputError
-from tests.audit.planted import chest, healthy_set, lesion, measured, parts_by_patient
+from tests.audit.planted import chest, healthy_set, lesion, measured, splits_by_patient
 
 
-def found(slices, parts=None, whole=False):
+def found(slices, splits=None, whole=False):
     m = measured(slices)
-    findings = find(m, parts_by_patient(m) if parts is None else parts)
+    findings = find(m, splits_by_patient(m) if splits is None else splits)
     assert [f.severity for f in findings] == sorted(
         (f.severity for f in findings), key=["serious", "note", "ok"].index
     )
@@ -87,15 +87,15 @@ def test_a_lesion_that_reaches_into_air(slices):
     assert "margin_labels" not in found(slices)
 
 
-def test_patients_in_several_parts(slices):
+def test_patients_in_several_splits(slices):
     m = measured(slices)
-    parts = parts_by_patient(m)
-    parts[[0, 23]] = "test", "train"
-    assert found(slices, parts) == {"patients_across_parts": ("serious", 2, ["p0", "p5"])}
-    parts = np.where(parts == "test", "val", parts)  # which chooses the epoch, and tests nothing
-    assert found(slices, parts)["patients_across_parts"] == ("note", 2, ["p0", "p5"])
+    splits = splits_by_patient(m)
+    splits[[0, 23]] = "test", "train"
+    assert found(slices, splits) == {"patients_across_splits": ("serious", 2, ["p0", "p5"])}
+    splits = np.where(splits == "test", "val", splits)  # which chooses the epoch, and tests nothing
+    assert found(slices, splits)["patients_across_splits"] == ("note", 2, ["p0", "p5"])
     unknown = [s._replace(patient="") for s in slices]
-    assert found(unknown, parts) == {"unknown_patients": ("note", 24, [s.id for s in slices])}
+    assert found(unknown, splits) == {"unknown_patients": ("note", 24, [s.id for s in slices])}
     assert found(slices, np.full(24, "")) == {}
 
 
@@ -134,9 +134,9 @@ def test_a_minority_that_looks_different_is_not_alike(look, every, seed):
             slices[k] = with_margin(slices[k], 0)
             image = figure
         slices[k] = slices[k]._replace(image=image)
-    for parts in (np.full(60, ""), np.where(np.arange(60) // (3 * every) % 2, "test", "train")):
-        names = found(slices, parts)
-        assert not {"near_duplicates", "near_duplicates_across_parts"} & names.keys()
+    for splits in (np.full(60, ""), np.where(np.arange(60) // (3 * every) % 2, "test", "train")):
+        names = found(slices, splits)
+        assert not {"near_duplicates", "near_duplicates_across_splits"} & names.keys()
     # one true copy
     slices[3 * every] = slices[3 * every]._replace(image=slices[0].image, mask=slices[0].mask)
     assert found(slices, np.full(60, ""))["near_duplicates"][1] == 2
@@ -144,13 +144,13 @@ def test_a_minority_that_looks_different_is_not_alike(look, every, seed):
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 15), st.integers(16, 23), st.sampled_from([0, 1, 6]))
-def test_near_duplicates_across_parts(original, copy, noise):
+def test_near_duplicates_across_splits(original, copy, noise):
     slices = healthy_set()
     rng = np.random.default_rng(copy)
     image = slices[original].image.astype(int) + noise * rng.standard_normal((60, 50))
     slices[copy] = slices[copy]._replace(image=np.clip(image, 0, 255).astype(np.uint8))
     findings = found(slices, whole=True)
-    leak = findings.pop("near_duplicates_across_parts")
+    leak = findings.pop("near_duplicates_across_splits")
     assert (leak.severity, leak.count, leak.of) == ("serious", 1, 8) and leak.examples == [
         (copy, original)
     ]
@@ -160,9 +160,9 @@ def test_near_duplicates_across_parts(original, copy, noise):
     )
 
 
-def test_near_duplicates_within_a_part_or_without_a_split(slices):
+def test_near_duplicates_within_a_split_or_without_a_split(slices):
     slices[3] = slices[3]._replace(image=slices[1].image + np.uint8(1))
-    assert "exact_duplicates" not in found(slices) and "near_duplicates_across_parts" not in found(
+    assert "exact_duplicates" not in found(slices) and "near_duplicates_across_splits" not in found(
         slices
     )
     assert found(slices, np.full(24, "")) == {"near_duplicates": ("note", 2, ["s01", "s03"])}

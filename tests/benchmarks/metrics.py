@@ -1,5 +1,5 @@
 """Boundary scores against a distance transform per image, and the bootstrap of all scores of a
-part.
+split.
 
     python -m tests.benchmarks.metrics [--source prlab21 --path PATH]
 

@@ -32,7 +32,7 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def write_stage(workdir: Path, split: str, stage: str, section: dict) -> None:
-    """Adds the section of a stage to the summary of a part."""
+    """Adds the section of a stage to the summary of a split."""
     path = workdir / "results" / split / "summary.json"
     summary = (
         json.loads(path.read_text())
@@ -45,7 +45,7 @@ def write_stage(workdir: Path, split: str, stage: str, section: dict) -> None:
 def write_images(
     workdir: Path, split: str, columns: dict[str, list], seen: slice = slice(None)
 ) -> None:
-    """Adds columns of the slices that a stage saw to the table of a part."""
+    """Adds columns of the slices that a stage saw to the table of a split."""
     path = workdir / "results" / split / "per_image.csv"
     rows = [
         row | {"truth": f"{k:08x}"} | dict.fromkeys(COLUMNS, "") for k, row in enumerate(SLICES)

@@ -47,14 +47,14 @@ def write(folder, name="s", patient="p", faults=True):
         return slices[i]
 
     m = measure("folder", "f", ids, load)
-    parts = np.array(["train"] * 16 + ["val"] * 4 + ["test"] * 4)
+    splits = np.array(["train"] * 16 + ["val"] * 4 + ["test"] * 4)
     if faults:
-        parts[0] = "test"
+        splits[0] = "test"
     write_audit(
         folder,
         m,
-        find(m, parts),
-        parts,
+        find(m, splits),
+        splits,
         {"by": "patient", "seed": 0},
         dict(zip(ids, slices, strict=False)).get,
     )

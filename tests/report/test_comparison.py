@@ -261,7 +261,7 @@ def test_runs_that_cannot_be_compared_are_named(three, tmp_path, undrawn):
     (_, text), *_ = incomparable(read_runs(three, "test"), "test")
     assert text.endswith("scores of the infected region can.")
     assert found["Other slices"].startswith(
-        "more_1: not the slices of the test part that base was scored on"
+        "more_1: not the slices of the test split that base was scored on"
     )
     shown = Page(build_comparison(three, "test", tmp_path / "out"))
     for what, text in found.items():
@@ -357,17 +357,17 @@ def test_refused_comparisons_leave_the_output_alone(three, tmp_path):
     nowhere = tmp_path / "nowhere"
     empty = tmp_path / "empty"
     write_run(empty)
-    for runs, part, message in (
+    for runs, split, message in (
         (three[:1], "test", "two runs or more"),
         ([three[0], three[0] / ".." / "base"], "test", "base is named twice"),
         ([three[0], nowhere], "test", "nowhere: holds no results"),
-        ([three[0], empty], "test", "empty: has no results on the test part, run eval.py"),
-        (three, "train", "base: has no results on the train part"),
+        ([three[0], empty], "test", "empty: has no results on the test split, run eval.py"),
+        (three, "train", "base: has no results on the train split"),
     ):
         with pytest.raises(InputError, match=message):
-            build_comparison(runs, part, output)
+            build_comparison(runs, split, output)
     (three[1] / "results" / "test" / "per_image.csv").write_bytes(b"id\na\n")
-    for make in (build_comparison, lambda runs, part, _: comparison_table(runs, part)):
+    for make in (build_comparison, lambda runs, split, _: comparison_table(runs, split)):
         with pytest.raises(InputError, match="per_image.csv: column 'truth' is missing"):
             make(three, "test", output)
     assert not output.exists()

@@ -80,8 +80,8 @@ def test_full_report_has_every_section_in_order(built):
         "0.741 to 0.860",
         "1,234,567",
         "undefined (no <valid> probabilities)",
-        "Test part, 166 slices, 3 patients",
-        "Test part, 86 infected slices",
+        "Test split, 166 slices, 3 patients",
+        "Test split, 86 infected slices",
         "4.12%",
         "P02_0008",
         "Not counted: 1 with an undefined Dice",
@@ -249,7 +249,7 @@ def test_partial_runs_show_what_they_have(tmp_path, write, headings, undrawn):
 def test_scores_alone_are_enough(tmp_path):
     write_stage(tmp_path, "val", "segmenter", {"scores": {"dice_infected": {"value": 0.5, "n": 2}}})
     shown = Page(build_report(tmp_path))
-    assert shown.headings == ["Scores"] and "Validation part" in shown.text
+    assert shown.headings == ["Scores"] and "Validation split" in shown.text
 
 
 def test_primary_split_is_test_then_val_then_train(tmp_path):
@@ -325,7 +325,7 @@ def test_fitted_threshold_and_temperature_and_other_thresholds_are_reported(tmp_
     write_stage(tmp_path, "test", "classifier", section | fitted | {"thresholds": [row]})
     shown = Page(build_report(tmp_path)).text
     assert (
-        "threshold 0.350 (chosen on the validation part: youden), temperature 1.200 (fitted"
+        "threshold 0.350 (chosen on the validation split: youden), temperature 1.200 (fitted"
         in shown
     )
     assert "0.350 80 1,000 6 60 0.930 undefined undefined undefined undefined" in shown
@@ -348,7 +348,7 @@ def test_evaluation_options_and_interval_methods_are_reported(tmp_path, undrawn)
     )
     shown = Page(build_report(tmp_path))
     said = "tta flip and 0.9, min_size 12, lung_mask"
-    assert f"test part: {said}" in shown.text and f"threshold 0.500, with {said}" in shown.text
+    assert f"test split: {said}" in shown.text and f"threshold 0.500, with {said}" in shown.text
     assert f"with {said}. Intervals: bootstrap of patients Score" in shown.text
     assert summary_table(tmp_path).splitlines()[-1] == f"test evaluated with {said}"
     summary["classifier"]["scores"]["accuracy"]["interval_method"] = "Wilson"
@@ -371,7 +371,7 @@ def test_banners(tmp_path, source, by, banner, absent, undrawn):
     write_run(tmp_path, source, by)
     shown = Page(build_report(tmp_path))
     assert banner in shown.text and absent not in shown.text
-    assert shown.text.index(banner) < shown.text.index("Part Patients")
+    assert shown.text.index(banner) < shown.text.index("Split Patients")
 
 
 def test_notes_on_slices_are_on_the_page(tmp_path, undrawn):
@@ -385,28 +385,28 @@ def test_notes_on_slices_are_on_the_page(tmp_path, undrawn):
     assert "To note: tilted <b> (1,200 training, 3 test slices" in Page(build_report(tmp_path)).text
 
 
-def test_patients_in_two_parts_raise_a_banner_whatever_the_rule(tmp_path, undrawn):
+def test_patients_in_two_splits_raise_a_banner_whatever_the_rule(tmp_path, undrawn):
     write_run(tmp_path, by="source")
     splits = json.loads((tmp_path / "splits.json").read_text())
-    home = next(part for part in ("train", "test") if "P01" in splits["patients"][part])
+    home = next(split for split in ("train", "test") if "P01" in splits["patients"][split])
     splits["patients"] |= {"val": ["P01", ""]}
-    for part, effect in (
+    for split, effect in (
         ("train", "those of test are not"),
         ("test", "so the scores are optimistic"),
     ):
-        patients = splits["patients"] | {home: [], part: [*splits["patients"][part], "P01"]}
+        patients = splits["patients"] | {home: [], split: [*splits["patients"][split], "P01"]}
         write_json(tmp_path / "splits.json", splits | {"patients": patients})
         shown = Page(build_report(tmp_path)).text
-        assert "1 of the patients are in more than one part" in shown and effect in shown
-        assert any(f"P01 ({both})" in shown for both in (f"{part} and val", f"val and {part}"))
+        assert "1 of the patients are in more than one split" in shown and effect in shown
+        assert any(f"P01 ({both})" in shown for both in (f"{split} and val", f"val and {split}"))
         assert "nothing here can tell" not in shown
 
 
-def test_published_parts_without_patients_say_that_nothing_was_checked(tmp_path, undrawn):
+def test_published_splits_without_patients_say_that_nothing_was_checked(tmp_path, undrawn):
     write_run(tmp_path, by="source")
     splits = json.loads((tmp_path / "splits.json").read_text())
     write_json(
-        tmp_path / "splits.json", splits | {"patients": {part: [] for part in splits["patients"]}}
+        tmp_path / "splits.json", splits | {"patients": {split: [] for split in splits["patients"]}}
     )
     assert (
         "nothing here can tell whether a patient is in several" in Page(build_report(tmp_path)).text
@@ -701,7 +701,7 @@ def test_a_stage_of_another_task_is_reported_by_its_names(tmp_path, undrawn):
         file.write('{"stage": "severity", "epoch": 1, "train/loss": 0.5, "val/loss": 0.6}\n')
     shown = Page(build_report(tmp_path))
     assert "Further scores" not in shown.text and "Kappa 0.625" in shown.text
-    assert "Severity, test part." in shown.text and "number of slices below" in shown.text
+    assert "Severity, test split." in shown.text and "number of slices below" in shown.text
     report = tmp_path / "report"
     assert {"severity_test_confusion.csv", "training_severity_loss.csv"} <= {
         file.name for file in report.iterdir()

@@ -10,4 +10,4 @@ from covjax.report.run.scores import scored_on
 )
 def test_patients_are_counted_where_known(patients, text):
     scored = {"n": 5, "n_patients": patients}
-    assert scored_on(scored, "test") == f"Test part, 5 slices{text}"
+    assert scored_on(scored, "test") == f"Test split, 5 slices{text}"

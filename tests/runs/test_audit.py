@@ -15,9 +15,9 @@ def told(folder):
     return json.loads((folder / "audit.json").read_text())
 
 
-def parts(folder):
+def audited_splits(folder):
     with (folder / "slices.csv").open(newline="") as lines:
-        return {row["id"]: row["part"] for row in csv.DictReader(lines)}
+        return {row["id"]: row["split"] for row in csv.DictReader(lines)}
 
 
 def test_a_source_is_divided_as_training_would_and_a_run_as_it_was(trained, tmp_path):
@@ -25,8 +25,9 @@ def test_a_source_is_divided_as_training_would_and_a_run_as_it_was(trained, tmp_
     assert not audit_source(read_settings(config), tmp_path / "source")
     assert not audit_run(workdir, tmp_path / "run")
     splits = json.loads((workdir / "splits.json").read_text())
-    expected = {name: part for part in ("train", "val", "test") for name in splits[part]}
-    assert parts(tmp_path / "source") == parts(tmp_path / "run") == expected
+    expected = {name: split for split in ("train", "val", "test") for name in splits[split]}
+    assert audited_splits(tmp_path / "source") == expected
+    assert audited_splits(tmp_path / "run") == expected
     assert told(tmp_path / "source") == told(tmp_path / "run")
     assert build_audit_page(tmp_path / "run").is_file()
 
@@ -37,7 +38,7 @@ def test_a_split_by_slice_is_serious(trained, tmp_path):
         config.split.by = "slice"
     assert audit_source(read_settings(config), tmp_path / "out")
     serious = {f["name"] for f in told(tmp_path / "out")["findings"] if f["severity"] == "serious"}
-    assert "patients_across_parts" in serious
+    assert "patients_across_splits" in serious
 
 
 def test_data_that_cannot_be_divided_are_audited_whole(trained, tmp_path):
@@ -46,7 +47,7 @@ def test_data_that_cannot_be_divided_are_audited_whole(trained, tmp_path):
         config.data.phantom.patients = 2
     assert not audit_source(read_settings(config), tmp_path / "out")
     assert "2 patient(s) cannot be split" in told(tmp_path / "out")["split"]["problem"]
-    assert set(parts(tmp_path / "out").values()) == {""}
+    assert set(audited_splits(tmp_path / "out").values()) == {""}
 
 
 def test_folders_that_hold_something_else_are_left_alone(trained, tmp_path):

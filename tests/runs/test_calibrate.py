@@ -1,4 +1,4 @@
-"""Temperature and threshold are fitted on the validation part, kept in the workdir and used
+"""Temperature and threshold are fitted on the validation split, kept in the workdir and used
 everywhere.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from covjax.data.splits.splits import part_indices, read_splits
+from covjax.data.splits.splits import read_splits, split_indices
 from covjax.errors import InputError, RunError
 from covjax.evaluation.options import make_options
 from covjax.metrics import choose_threshold, fit_temperature
@@ -26,8 +26,8 @@ from covjax.screening.screener import Screener
 from covjax.settings import read_settings
 
 
-def read_results(workdir, part="test"):
-    folder = workdir / "results" / part
+def read_results(workdir, split="test"):
+    folder = workdir / "results" / split
     with (folder / "per_image.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     numbers = {
@@ -59,7 +59,7 @@ def calibrated(trained, tmp_path_factory):
     return workdir, config
 
 
-def test_fitted_on_the_validation_part_only(trained, calibrated, tmp_path):
+def test_fitted_on_the_validation_split_only(trained, calibrated, tmp_path):
     plain = copied(trained[0], tmp_path / "plain")
     workdir = calibrated[0]
     evaluate_run(plain, "val")
@@ -128,7 +128,7 @@ def test_the_rule_holds_in_use(calibrated, tmp_path, rule):
     assert np.mean(rows["called"][of] == rows["label"][of]) >= float(level)
     splits = read_splits(workdir / "splits.json")
     data = open_run_data(read_settings(config), splits)
-    images = [data.decode(i)[0] for i in part_indices(data, splits, "val")]
+    images = [data.decode(i)[0] for i in split_indices(data, splits, "val")]
     screened = [found.infected for found in Screener.from_workdir(workdir).screen(images)]
     np.testing.assert_array_equal(screened, rows["called"])
 
@@ -176,11 +176,11 @@ def test_missing_or_damaged_calibration_is_not_ignored(calibrated, tmp_path):
             evaluate_run(workdir)
 
 
-def test_validation_part_needs_both_classes(calibrated):
+def test_validation_split_needs_both_classes(calibrated):
     config = calibrated[1]
     data = SimpleNamespace(labels=np.array([1, 1, 0]), ids=("a", "b", "c"))
     splits = {"train": ["c"], "val": ["a", "b"], "test": []}
-    with pytest.raises(InputError, match="val part has no healthy slice"):
+    with pytest.raises(InputError, match="val split has no healthy slice"):
         check_calibration(read_settings(config), data, splits)
 
 

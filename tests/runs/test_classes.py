@@ -48,8 +48,8 @@ def run(tmp_path_factory):
     return folder / "workdir", config
 
 
-def summary(workdir, part="test"):
-    return json.loads((workdir / "results" / part / "summary.json").read_text())
+def summary(workdir, split="test"):
+    return json.loads((workdir / "results" / split / "summary.json").read_text())
 
 
 def table(path):

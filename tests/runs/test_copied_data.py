@@ -69,9 +69,11 @@ def test_what_an_earlier_run_learned_is_known_in_a_copy_under_other_settings(fol
     folder, runs = folds
     splits = json.loads((runs[1] / "splits.json").read_text()) | {"fingerprint": "other settings"}
     renamed = {
-        part: [f"shown {name}" for name in splits[part]] for part in ("train", "val", "test")
+        split: [f"shown {name}" for name in splits[split]] for split in ("train", "val", "test")
     }
-    with pytest.raises(InputError, match="learned from .* slices of this run's val and test parts"):
+    with pytest.raises(
+        InputError, match="learned from .* slices of this run's val and test splits"
+    ):
         check_unseen("segmenter", splits | renamed, runs[0])
 
 

@@ -23,8 +23,8 @@ from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
 
 
-def summary(workdir, part="test"):
-    return json.loads((workdir / "results" / part / "summary.json").read_text())
+def summary(workdir, split="test"):
+    return json.loads((workdir / "results" / split / "summary.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -251,7 +251,7 @@ def test_a_run_is_not_judged_on_what_the_earlier_one_learned_from(trained, tmp_p
     origins = splits["origins"]
     turned = splits | {"train": splits["test"], "test": splits["train"]}
     turned["origins"] = origins | {"train": origins["test"], "test": origins["train"]}
-    words = rf"learned from {len(splits['train'])} slices of this run's val and test parts, first "
+    words = rf"learned from {len(splits['train'])} slices of this run's val and test splits, first "
     renamed = turned | {"test": [f"renamed {name}" for name in turned["test"]], "source": "folder"}
     for leaking in (turned, turned | {"fingerprint": "of other data"}, renamed):
         with pytest.raises(InputError, match=words) as error:
@@ -259,7 +259,8 @@ def test_a_run_is_not_judged_on_what_the_earlier_one_learned_from(trained, tmp_p
         assert "\n" not in str(error.value)
     assert "optimistic" not in caplog.text
     other = {
-        part: [f"other {origin}" for origin in listed] for part, listed in turned["origins"].items()
+        split: [f"other {origin}" for origin in listed]
+        for split, listed in turned["origins"].items()
     }
     check_unseen("segmenter", turned | {"origins": other}, workdir)
     assert "if they are the same slices, scores will be optimistic" in caplog.text

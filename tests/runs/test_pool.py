@@ -154,7 +154,7 @@ def test_pooling_again_what_was_pooled_is_refused_and_so_is_what_does_not_fit(fo
         assert not list(tmp_path.glob("out*"))
 
     refused("two runs or more", a)
-    refused(f"{whole}: .* slices, first .* are in the test part of {a} too", a, whole)
+    refused(f"{whole}: .* slices, first .* are in the test split of {a} too", a, whole)
     other = copied(a, tmp_path / "other", fingerprint="f" * 16)
     shutil.copytree(b / "results", other / "results")
     refused("other: trained on other data", a, other)

@@ -9,21 +9,23 @@ import pytest
 from PIL import Image
 
 from covjax.data.prepared.dataset import prepare
-from covjax.data.splits.splits import make_splits, part_indices
+from covjax.data.splits.splits import make_splits, split_indices
 from covjax.report import augmentation_grid
 from covjax.runs.preview import DRAWS, SLICES, preview_augmentation
 from covjax.settings import read_settings
 from tests.trained import tiny_config
 
 
-def test_slices_of_the_training_part_as_they_are_and_augmented(tmp_path):
+def test_slices_of_the_training_split_as_they_are_and_augmented(tmp_path):
     config = tiny_config(tmp_path).unlock()
     config.classifier.augment.update(mixup=0.5, rotation=0.0, scale=0.0, intensity=0.0)
     config.segmenter.input.size = (48, 48)
     config.seed = 3  # with which healthy and infected slices are neighbours
     previews = preview_augmentation(read_settings(config))
     data = prepare(config.data)
-    train = part_indices(data, make_splits(data, read_settings(config).split, config.seed), "train")
+    train = split_indices(
+        data, make_splits(data, read_settings(config).split, config.seed), "train"
+    )
     for name, (ids, images, masks, infected) in previews.items():
         assert (
             images.shape == (1 + DRAWS, SLICES, 48, 48)

@@ -66,7 +66,7 @@ def test_tables_agree_with_scores_and_splits(trained):
         assert mean["n"] == len(dice) and mean["value"] == pytest.approx(np.mean(dice), rel=1e-7)
 
 
-def test_framework_counts_every_slice_of_the_part(trained):
+def test_framework_counts_every_slice_of_the_split(trained):
     workdir, _ = trained
     value = read_json(workdir / "results" / "test" / "summary.json")["framework"]
     rows = read_csv(workdir / "results" / "test" / "per_image.csv")
@@ -112,7 +112,7 @@ def test_failed_evaluation_leaves_the_former_results(trained, monkeypatch):
     assert files().keys() == before.keys() - {"explain.npz"}
 
 
-def test_other_parts_can_be_evaluated(trained):
+def test_other_splits_can_be_evaluated(trained):
     workdir, _ = trained
     evaluate_run(workdir, "val")
     slices = len(read_splits(workdir / "splits.json")["val"])

@@ -1,5 +1,5 @@
 """What a stage adds to its network: the loss of auxiliary heads, and the statistics of its training
-part.
+split.
 """
 
 import jax

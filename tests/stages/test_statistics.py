@@ -1,4 +1,4 @@
-"""What is measured of the training part, against counts by hand."""
+"""What is measured of the training split, against counts by hand."""
 
 from dataclasses import replace
 

@@ -212,7 +212,7 @@ def test_batch_that_devices_cannot_share(run, monkeypatch):
         run(batch_size=6)
 
 
-def test_batch_larger_than_the_training_part(run):
+def test_batch_larger_than_the_training_split(run):
     with pytest.raises(InputError, match="batch_size: 16 is more than the 9 training slices"):
         run(batch_size=16)
 

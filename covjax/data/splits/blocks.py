@@ -9,26 +9,26 @@ from covjax.data.settings import SplitSettings
 from covjax.errors import InputError
 
 
-def block_parts(data: Prepared, config: SplitSettings, shares: np.ndarray) -> np.ndarray:
-    """Returns the part [M] of each slice, parts being runs of slices in the order of their ids."""
+def block_splits(data: Prepared, config: SplitSettings, shares: np.ndarray) -> np.ndarray:
+    """Returns the split [M] of each slice; splits are runs of slices in the order of their ids."""
     count = len(data)
     train, val, test = range(3)
     if config.folds > count:
         raise InputError(f"split.folds: {config.folds} cannot be made of {count} slices, use fewer")
-    part = np.full(count, train)
+    assigned = np.full(count, train)
     if config.folds:
         first, last = (round(count * k / config.folds) for k in (config.fold, config.fold + 1))
     else:
         first = count - _some(count, shares[2])
         last = count
-    part[first:last] = test
+    assigned[first:last] = test
     rest = count - (last - first)
     validated = _some(rest, shares[1] / shares[:2].sum())
     # Without folds, train comes first; with them, what follows the last block is the first.
     start = last if config.folds else first - validated
-    part[(start + np.arange(validated)) % count] = val
+    assigned[(start + np.arange(validated)) % count] = val
     order = sorted(range(count), key=lambda i: _in_order(data.ids[i]))
-    return part[np.argsort(order)]
+    return assigned[np.argsort(order)]
 
 
 def _some(slices: int, share: float) -> int:

@@ -14,62 +14,62 @@ from covjax.files import damage_named, plain_row, read_json
 REMEDY = "name a splits.json or a CSV in split.path"
 
 
-def listed_parts(data: Any, path: Path, parts: Sequence[str]) -> tuple[np.ndarray, str]:
-    """Returns the part [M] of each slice (its number in `parts`, -1 for none) as a file lists it.
+def listed_splits(data: Any, path: Path, names: Sequence[str]) -> tuple[np.ndarray, str]:
+    """Returns the split [M] of each slice (its number in `names`, -1 for none) as a file lists it.
 
     And the rule (split.by) by which another run made them, "" for a CSV.
 
-    A splits.json lists slices by id; a CSV patients or slices in a column patient or id, their part
-    in a column part. Patients may be listed by name where the data hold pseudonyms. Raises
+    A splits.json lists slices by id; a CSV patients or slices in a column patient or id, their
+    split in a column split. Patients may be listed by name where the data hold pseudonyms. Raises
     InputError naming what is not in the data.
     """
     with damage_named(path, REMEDY):
         if path.suffix.lower() == ".json":
-            key, part_of, rule = _from_json(read_json(path, REMEDY), parts)
+            key, split_of, rule = _from_json(read_json(path, REMEDY), names)
         else:
-            key, part_of, rule = _from_csv(path, parts)
-    names = data.ids if key == "id" else data.patients
-    known = set(names)
+            key, split_of, rule = _from_csv(path, names)
+    listable = data.ids if key == "id" else data.patients
+    known = set(listable)
     if key == "patient":
-        part_of = {data.pseudonyms.get(name, name): part for name, part in part_of.items()}
-    missing = [number for number, name in enumerate(part_of, 1) if name not in known]
+        split_of = {data.pseudonyms.get(name, name): split for name, split in split_of.items()}
+    missing = [number for number, name in enumerate(split_of, 1) if name not in known]
     if missing:
         first = (
             f"the {key} that is number {missing[0]}"
             if data.pseudonyms
-            else list(part_of)[missing[0] - 1]
+            else list(split_of)[missing[0] - 1]
         )
         raise InputError(
             f"{path}: {len(missing)} listed, first {first}, not in the data, list what is there"
         )
-    return np.array([part_of.get(name, -1) for name in names]), rule
+    return np.array([split_of.get(name, -1) for name in listable]), rule
 
 
-def _from_json(splits: dict[str, Any], parts: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
-    found = {name: k for k, part in enumerate(parts) for name in splits[part]}
+def _from_json(splits: dict[str, Any], names: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
+    found = {name: k for k, split in enumerate(names) for name in splits[split]}
     return "id", found, str(splits.get("listed_by") or splits.get("by") or "")
 
 
-def _from_csv(path: Path, parts: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
+def _from_csv(path: Path, names: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
     reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
     columns = [name.strip().lower() for name in reader.fieldnames or ()]
     key = next((name for name in ("patient", "id") if name in columns), None)
-    if key is None or "part" not in columns:
+    if key is None or "split" not in columns:
         raise InputError(
-            f"{path}: needs the columns part and patient or id, name them so and separate them by "
+            f"{path}: needs the columns split and patient or id, name them so and separate them by "
             "commas"
         )
     found: dict[str, int] = {}
     for raw in reader:
         row = plain_row(raw)
         row[key] = patient_name(row[key]) if key == "patient" else row[key]
-        if row["part"] not in parts:
+        if row["split"] not in names:
             raise InputError(
-                f"{path}: line {reader.line_num}: part '{row['part']}', use {', '.join(parts)}"
+                f"{path}: line {reader.line_num}: split '{row['split']}', use {', '.join(names)}"
             )
-        if found.setdefault(row[key], parts.index(row["part"])) != parts.index(row["part"]):
+        if found.setdefault(row[key], names.index(row["split"])) != names.index(row["split"]):
             raise InputError(
-                f"{path}: line {reader.line_num} puts {row[key]} into another part than before, "
+                f"{path}: line {reader.line_num} puts {row[key]} into another split than before, "
                 "keep one"
             )
     return key, found, ""

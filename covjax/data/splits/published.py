@@ -1,4 +1,4 @@
-"""Splits that a source comes with: its parts, its folds, and what it holds out for testing."""
+"""What a source comes with: its splits, its folds, and what it holds out for testing."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ TRAIN, VAL, TEST = range(3)
 DIVIDED = ({"train", "val"}, {"train", "test"})
 
 
-def source_parts(data: Prepared, parts: Sequence[str]) -> np.ndarray:
-    """Returns the part [M] of each slice, its number in `parts`. Raises InputError."""
+def source_splits(data: Prepared, names: Sequence[str]) -> np.ndarray:
+    """Returns the split [M] of each slice, its number in `names`. Raises InputError."""
     for slice_id, split in zip(data.ids, data.splits, strict=True):
-        if split not in parts:
+        if split not in names:
             raise InputError(
                 f"{slice_id}: split '{split}' in index.csv, use train, val or test, or set "
                 f"{_instead(data)}"
             )
-    return np.array([parts.index(s) for s in data.splits])
+    return np.array([names.index(s) for s in data.splits])
 
 
 def source_folds(data: Prepared, folds: int) -> np.ndarray:
@@ -36,11 +36,11 @@ def source_folds(data: Prepared, folds: int) -> np.ndarray:
 
 
 def held_out(data: Prepared) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the part [M] of each slice, -1 for none, and which [M] are still to be divided.
+    """Returns the split [M] of each slice, -1 for none, and which [M] are still to be divided.
 
-    Of train, val and test, test is held out and the others are as published; of two parts, the
-    other one than train is. Slices of the rest whose patient is held out too are in no part. Raises
-    InputError for other words.
+    Of train, val and test, test is held out and the others are as published; of two splits, the
+    other one than train is. Slices of the rest whose patient is held out too are in no split.
+    Raises InputError for other words.
     """
     names = set(data.splits)
     if names not in (*DIVIDED, {"train", "val", "test"}):
@@ -54,12 +54,12 @@ def held_out(data: Prepared) -> tuple[np.ndarray, np.ndarray]:
     tested = splits == "test" if "test" in names else splits == "val"
     seen = np.isin(patients, sorted(set(patients[tested]) - {""}))
     rest = ~tested & ~seen
-    part = np.full(len(splits), -1)
-    part[tested] = TEST
+    assigned = np.full(len(splits), -1)
+    assigned[tested] = TEST
     if names in DIVIDED:
-        return part, rest
-    part[rest] = np.where(splits[rest] == "train", TRAIN, VAL)
-    return part, np.zeros(len(splits), bool)
+        return assigned, rest
+    assigned[rest] = np.where(splits[rest] == "train", TRAIN, VAL)
+    return assigned, np.zeros(len(splits), bool)
 
 
 def _instead(data: Prepared) -> str:

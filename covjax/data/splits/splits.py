@@ -9,14 +9,14 @@ import numpy as np
 from covjax.data.prepared.dataset import Prepared
 from covjax.data.settings import SplitSettings
 from covjax.data.splits.assign import assign, slice_groups
-from covjax.data.splits.blocks import block_parts
-from covjax.data.splits.listed import listed_parts
-from covjax.data.splits.published import held_out, source_folds, source_parts
+from covjax.data.splits.blocks import block_splits
+from covjax.data.splits.listed import listed_splits
+from covjax.data.splits.published import held_out, source_folds, source_splits
 from covjax.errors import InputError
 from covjax.fields import check_section
 from covjax.files import damage_named, read_json
 
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 CLASSES = ("healthy", "infected")
 
 
@@ -26,27 +26,27 @@ def make_splits(
     """Divides a data set into train, val and test, and returns what splits.json holds.
 
     By patient, the division is the one of many seeded random ones that comes nearest to the wanted
-    share of healthy and infected slices in each part. `needs` names the classes that every part
+    share of healthy and infected slices in each split. `needs` names the classes that every split
     must hold: both to train a classifier, "infected" for a segmenter alone. Raises InputError when
-    patients are unknown, too few, or shared between parts, or when a class is lacking.
+    patients are unknown, too few, or shared between splits, or when a class is lacking.
 
-    With `config.folds` above 0 the test part is fold number `config.fold` of that many, so that
+    With `config.folds` above 0 the test split is fold number `config.fold` of that many, so that
     over all folds every slice is tested once; train and val share the other folds. As many folds as
-    patients leave one patient out; a test part may then lack a class.
+    patients leave one patient out; a test split may then lack a class.
 
     By block, slices are put in the order of their ids and cut where shares or folds say: nothing is
     drawn, the seed does not matter, classes fall as they do, and each block is next to two others,
-    so at most a patient at each cut is in two parts. Val is the block that follows test.
+    so at most a patient at each cut is in two splits. Val is the block that follows test.
 
-    By file, parts are what `config.path` says, of another run (its splits.json) or by hand; what it
-    does not list is in no part.
+    By file, splits are what `config.path` says, of another run (its splits.json) or by hand; what
+    it does not list is in no split.
 
-    By source, parts are as published: no patient need be known, and one may be in train and val,
+    By source, splits are as published: no patient need be known, and one may be in train and val,
     never in test.
 
     By what the source holds out, that is for testing only; slices of the rest whose patient is in
-    it too are in no part, and listed as left_out. Of a source with train, val and test the rest
-    stays as published; of one with two parts it is divided by patient, slices of unknown patients
+    it too are in no split, and listed as left_out. Of a source with train, val and test the rest
+    stays as published; of one with two splits it is divided by patient, slices of unknown patients
     one by one.
     """
     check_section(config, "split")
@@ -61,18 +61,18 @@ def make_splits(
             raise InputError(f"data: no slice is {name}, add {name} slices")
     listed_by = ""
     if config.by == "file":
-        part, listed_by = listed_parts(data, Path(config.path).expanduser(), PARTS)
+        assigned, listed_by = listed_splits(data, Path(config.path).expanduser(), SPLITS)
     elif config.by == "block":
-        part = block_parts(data, config, shares)
+        assigned = block_splits(data, config, shares)
     elif config.folds:
-        part = _fold_parts(data, config, shares, seed)
+        assigned = _fold_splits(data, config, shares, seed)
     elif config.by == "source":
-        part = source_parts(data, PARTS)
+        assigned = source_splits(data, SPLITS)
     elif config.by == "held_out":
-        part = _held_out_parts(data, shares, seed)
+        assigned = _held_out_splits(data, shares, seed)
     else:
-        part = assign(slice_groups(data, config.by), data.labels, shares, seed)
-    indices = {name: np.flatnonzero(part == k) for k, name in enumerate(PARTS)}
+        assigned = assign(slice_groups(data, config.by), data.labels, shares, seed)
+    indices = {name: np.flatnonzero(assigned == k) for k, name in enumerate(SPLITS)}
     splits = {
         "source": data.source,
         "fingerprint": data.fingerprint,
@@ -81,30 +81,30 @@ def make_splits(
         "shares": list(config.shares),
         "folds": config.folds,
         "fold": config.fold,
-        **{name: [data.ids[i] for i in indices[name]] for name in PARTS},
+        **{name: [data.ids[i] for i in indices[name]] for name in SPLITS},
         "patients": {
-            name: sorted({data.patients[i] for i in indices[name]} - {""}) for name in PARTS
+            name: sorted({data.patients[i] for i in indices[name]} - {""}) for name in SPLITS
         },
-        "slices": {name: _label_counts(data.labels[indices[name]]) for name in PARTS},
+        "slices": {name: _label_counts(data.labels[indices[name]]) for name in SPLITS},
     }
     if data.notes:
-        splits["notes"] = {name: count_notes(data, indices[name]) for name in PARTS}
+        splits["notes"] = {name: count_notes(data, indices[name]) for name in SPLITS}
     if listed_by:
         splits["listed_by"] = listed_by
-    if (part < 0).any():
-        splits["left_out"] = [data.ids[i] for i in np.flatnonzero(part < 0)]
+    if (assigned < 0).any():
+        splits["left_out"] = [data.ids[i] for i in np.flatnonzero(assigned < 0)]
     check_splits(splits)
     # A fold without infection can be screened, but there is nothing in it to segment.
-    _check_classes(splits, needs, PARTS[:2] if config.folds and "healthy" in needs else PARTS)
+    _check_classes(splits, needs, SPLITS[:2] if config.folds and "healthy" in needs else SPLITS)
     return splits
 
 
 def check_splits(splits: dict[str, Any], path: Path | str = "splits") -> None:
-    """Raises InputError if a slice or, but see below, a patient is in two parts, or one is empty.
+    """Raises InputError if a slice or, but see below, a patient is in two splits, or one is empty.
 
-    Split by slice, here or by the run whose file lists the parts, patients are in several parts; in
-    parts that were made elsewhere one may be in train and val, which reports name: what is tested
-    remains unseen.
+    Split by slice, here or by the run whose file lists the splits, patients are in several splits;
+    in splits that were made elsewhere one may be in train and val, which reports name: what is
+    tested remains unseen.
     """
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
         if shared := set(splits[a]) & set(splits[b]):
@@ -115,9 +115,9 @@ def check_splits(splits: dict[str, Any], path: Path | str = "splits") -> None:
             raise InputError(
                 f"{path}: patient {min(shared)} is in both {a} and {b}, {_apart(splits)}"
             )
-    for name in PARTS:
+    for name in SPLITS:
         if not splits[name]:
-            raise InputError(f"{path}: the {name} part is empty, {_remedy(splits)}")
+            raise InputError(f"{path}: the {name} split is empty, {_remedy(splits)}")
 
 
 def _made_elsewhere(splits: dict[str, Any]) -> bool:
@@ -133,18 +133,20 @@ def _apart(splits: dict[str, Any]) -> str:
     return "use split.by=patient"
 
 
-def _check_classes(splits: dict[str, Any], needs: tuple[str, ...], parts: tuple[str, ...]) -> None:
-    for part in parts:
+def _check_classes(splits: dict[str, Any], needs: tuple[str, ...], names: tuple[str, ...]) -> None:
+    for split in names:
         for name in needs:
-            if not splits["slices"][part][name]:
-                raise InputError(f"splits: the {part} part has no {name} slice, {_remedy(splits)}")
+            if not splits["slices"][split][name]:
+                raise InputError(
+                    f"splits: the {split} split has no {name} slice, {_remedy(splits)}"
+                )
 
 
 def _remedy(splits: dict[str, Any]) -> str:
     if splits["by"] == "source" and not splits.get("folds"):
         held = "" if splits["test"] and splits["val"] else "use split.by=held_out, or "
         return (
-            f"{held}put slices of each class in each of {', '.join(PARTS)} (column split of "
+            f"{held}put slices of each class in each of {', '.join(SPLITS)} (column split of "
             "index.csv)"
         )
     return "add patients, change split.shares or seed" + (
@@ -164,8 +166,8 @@ def read_splits(path: Path) -> dict[str, Any]:
     return splits
 
 
-def part_indices(data: Prepared, splits: dict[str, Any], name: str) -> np.ndarray:
-    """Returns the positions [n] int64 of a part's slices in the data set. Raises InputError."""
+def split_indices(data: Prepared, splits: dict[str, Any], name: str) -> np.ndarray:
+    """Returns the positions [n] int64 of a split's slices in the data set. Raises InputError."""
     position = {slice_id: i for i, slice_id in enumerate(data.ids)}
     missing = [s for s in splits[name] if s not in position]
     if missing:
@@ -187,11 +189,11 @@ def count_notes(data: Prepared, indices: np.ndarray) -> dict[str, int]:
     )
 
 
-def _held_out_parts(data: Prepared, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the part [M] of each slice, -1 for those of the rest whose patient is held out."""
-    part, rest = held_out(data)
+def _held_out_splits(data: Prepared, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the split [M] of each slice, -1 for those of the rest whose patient is held out."""
+    assigned, rest = held_out(data)
     if not rest.any():
-        return part
+        return assigned
     names = [
         patient or f"slice {slice_id}"
         for slice_id, patient in zip(data.ids, data.patients, strict=True)
@@ -202,12 +204,14 @@ def _held_out_parts(data: Prepared, shares: np.ndarray, seed: int) -> np.ndarray
             "split.by: held_out leaves fewer than 2 patients for train and val, use "
             "split.by=patient"
         )
-    part[rest] = assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
-    return part
+    assigned[rest] = assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
+    return assigned
 
 
-def _fold_parts(data: Prepared, config: SplitSettings, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the part [M] of each slice: test is one fold, val its share of the rest."""
+def _fold_splits(
+    data: Prepared, config: SplitSettings, shares: np.ndarray, seed: int
+) -> np.ndarray:
+    """Returns the split [M] of each slice: test is one fold, val its share of the rest."""
     if config.by == "source":
         fold = source_folds(data, config.folds)
         groups = slice_groups(data, "slice" if "" in data.patients else "source")
@@ -228,6 +232,6 @@ def _fold_parts(data: Prepared, config: SplitSettings, shares: np.ndarray, seed:
             f"split.folds: fold {config.fold} leaves nothing to divide into train and val, use "
             "more folds"
         )
-    part = np.full(len(data), PARTS.index("test"))
-    part[rest] = assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
-    return part
+    assigned = np.full(len(data), SPLITS.index("test"))
+    assigned[rest] = assign(left, data.labels[rest], shares[:2] / shares[:2].sum(), seed)
+    return assigned

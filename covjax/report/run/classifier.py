@@ -114,7 +114,7 @@ def _calibration(results: Results) -> Picture | None:
         f"classifier_{split}_calibration",
         charts.reliability(predicted, observed, counts, edges),
         "Reliability diagram",
-        f"({split_title(split)} part, n = {known.sum():,}). Of the slices given about the same "
+        f"({split_title(split)} split, n = {known.sum():,}). Of the slices given about the same "
         "probability of infection, the share that is infected: on the dotted line the "
         "probabilities can be taken at their word, below it they are too high. Bins of few slices "
         "say little; their number is below.",
@@ -162,7 +162,7 @@ def _features(results: Results) -> Picture | None:
         f"classifier_{split}_features",
         charts.feature_map(points, arrays["label"], explained.tolist()),
         "Principal components of the features,",
-        f"as the paper's Figure 7 ({split_title(split)} part, n = {len(points):,}, "
+        f"as the paper's Figure 7 ({split_title(split)} split, n = {len(points):,}, "
         f"{arrays['features'].shape[1]:,} features). Each mark is a slice, placed by what the last "
         "hidden layer says of it: the farther apart circles (healthy) and triangles (infected), "
         "the easier the two are told apart.",

@@ -18,7 +18,7 @@ def calibration_notes(splits: Mapping[str, Scored]) -> list[str]:
 
 def scored_on(scored: Scored, split: str) -> str:
     """Returns the slices that scores are of, and what was chosen before on validation data."""
-    facts = [f"{split_title(split).capitalize()} part"]
+    facts = [f"{split_title(split).capitalize()} split"]
     if "n" in scored:
         kind = "infected " if scored.get("slices") == "infected" else ""
         facts.append(f"{scored['n']:,} {kind}slices")
@@ -26,11 +26,11 @@ def scored_on(scored: Scored, split: str) -> str:
         facts.append(f"{scored['n_patients']:,} patient" + "s" * (scored["n_patients"] != 1))
     if not math.isnan(number(scored.get("threshold"))):
         rule = str(scored.get("threshold_rule") or "fixed")
-        chosen = "" if rule == "fixed" else f" (chosen on the validation part: {rule})"
+        chosen = "" if rule == "fixed" else f" (chosen on the validation split: {rule})"
         facts.append(f"threshold {threshold_text(scored)}{chosen}")
     if scored.get("calibration") == "temperature":
         temperature = number_text(scored.get("temperature"))
-        facts.append(f"temperature {temperature} (fitted on the validation part)")
+        facts.append(f"temperature {temperature} (fitted on the validation split)")
     return ", ".join(facts)
 
 

@@ -42,7 +42,7 @@ def _dice(stage: str, split: str, values: Floats, scored: int) -> Picture:
         f"{stage}_{split}_dice",
         curves.dice_histogram(values, edges),
         "Dice of single slices",
-        f"({stage}, {split_title(split)} part, n = {len(values):,}). How many slices reach which "
+        f"({stage}, {split_title(split)} split, n = {len(values):,}). How many slices reach which "
         f"overlap with the truth: 1 is perfect, 0 is no overlap.{left_out}",
         "Histogram of Dice per slice",
         {"from": edges[:-1], "to": edges[1:], "slices": counts},
@@ -78,7 +78,7 @@ def _share(stage: str, split: str, table: Columns) -> Picture:
         f"{stage}_{split}_share",
         curves.share_scatter(table["true_share"], table["predicted_share"], called),
         "Infected share",
-        f"({stage}, {split_title(split)} part). The part of the slice that is infected, as "
+        f"({stage}, {split_title(split)} split). The part of the slice that is infected, as "
         "predicted against as marked: points above the line are too high, points below it too "
         f"low.{healthy}",
         "Predicted against true infected share",
@@ -101,7 +101,7 @@ def _agreement(stage: str, split: str, table: Columns) -> Picture | None:
     left_out = f" Not counted: {empty:,} without infection in both." if empty else ""
     name = "Bland-Altman plot of the infected share"
     text = (
-        f"({stage}, {split_title(split)} part, n = {len(mean):,}). How far the predicted share is "
+        f"({stage}, {split_title(split)} split, n = {len(mean):,}). How far the predicted share is "
         "off, in percentage points, against how much there is: the bias is the mean difference, "
         "and between the limits of agreement lie about 95% of the slices, if the differences are "
         f"normally distributed.{left_out}"

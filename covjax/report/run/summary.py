@@ -26,7 +26,7 @@ def summary_table(workdir: Path) -> str:
                     texts = [str(score.get("n", "")), name, score_text(score), interval_text(score)]
                     rows.append([stage, split, *texts])
     if len(rows) == 1:
-        raise InputError(f"{workdir}: holds no scores (results/PART/summary.json), evaluate first")
+        raise InputError(f"{workdir}: holds no scores (results/SPLIT/summary.json), evaluate first")
     notes = [
         f"{split} evaluated with {options_text(options)}"
         for split, options in results.options.items()

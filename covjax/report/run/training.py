@@ -16,7 +16,7 @@ from covjax.scores import SCORES, WHILE_TRAINING, checkpoint_scores, find, words
 
 Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
 LOSS = (
-    "Loss on the training and validation part after each epoch, lower is better: a validation "
+    "Loss on the training and validation split after each epoch, lower is better: a validation "
     "curve that rises while the training curve falls means overfitting"
 )
 
@@ -29,7 +29,7 @@ def training(results: Results) -> Figures:
         kept = f"; the dotted line marks epoch {best}, whose weights were kept" if best else ""
         found = [_curves(rows, stage, "loss", ("train", "val"), "loss", best, f"{LOSS}{kept}.")]
         for name, label, about in _validated(stage, rows):
-            text = f"{label} on the validation part after each epoch{about}{kept}."
+            text = f"{label} on the validation split after each epoch{about}{kept}."
             found.append(_curves(rows, stage, name, ("val",), f"{label} (validation)", best, text))
         figures[stage_title(stage)] = [picture for picture in found if picture]
     return figures
@@ -98,7 +98,7 @@ def _confusion(results: Results, stage: str, split: str, scored: Mapping[str, An
     return Picture(
         f"{stage}_{split}_confusion",
         curves.confusion(matrix, [name.replace("_", " ") for name in classes]),
-        f"{stage_title(stage)}, {split_title(split)} part.",
+        f"{stage_title(stage)}, {split_title(split)} split.",
         "Each row is a true class and adds up to 100%, with the number of "
         f"{unit} below: a perfect result has 100% on the diagonal.",
         f"{stage}: confusion matrix",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from covjax.data.prepared.dataset import Prepared, prepare
 from covjax.data.settings import SplitSettings
-from covjax.data.splits.splits import PARTS, make_splits, part_indices, read_splits
+from covjax.data.splits.splits import SPLITS, make_splits, read_splits, split_indices
 from covjax.errors import InputError
 from covjax.settings import default_config
 from tests.places import REAL
@@ -34,12 +34,12 @@ def data(labels, patients, splits=None):
     )
 
 
-def test_notes_are_counted_by_part():
+def test_notes_are_counted_by_split():
     d = patients([4, 4, 4, 4], [0.5] * 4)
     splits = make_splits(replace(d, notes={0: ("tilted",), 1: ("tilted", "thick")}), rule(), 0)
     counts = splits["notes"]
-    assert {part for part in PARTS if counts[part]} == {
-        part for part in PARTS if "s0" in splits[part]
+    assert {split for split in SPLITS if counts[split]} == {
+        split for split in SPLITS if "s0" in splits[split]
     }
     assert sum((Counter(notes) for notes in counts.values()), Counter()) == {
         "tilted": 2,
@@ -74,14 +74,14 @@ def patients(sizes, infected_shares):
 
 
 def check(splits, d, by="patient"):
-    # each slice in exactly one part
-    assert sorted(sum((splits[p] for p in PARTS), [])) == sorted(d.ids)
+    # each slice in exactly one split
+    assert sorted(sum((splits[p] for p in SPLITS), [])) == sorted(d.ids)
     patient = dict(zip(d.ids, d.patients, strict=True))
     label = dict(zip(d.ids, d.labels.tolist(), strict=True))
     if by == "patient":
-        groups = [{patient[s] for s in splits[p]} for p in PARTS]
+        groups = [{patient[s] for s in splits[p]} for p in SPLITS]
         assert all(not groups[a] & groups[b] for a, b in ((0, 1), (0, 2), (1, 2)))
-    for p in PARTS:
+    for p in SPLITS:
         assert {label[s] for s in splits[p]} == {0, 1}
         assert splits["slices"][p] == {
             k: sum(label[s] == i for s in splits[p]) for i, k in enumerate(("healthy", "infected"))
@@ -121,8 +121,8 @@ def test_seed_matters():
 def test_shares_of_many_patients():
     d = patients([30] * 60, [0.4] * 60)
     splits = make_splits(d, rule(), 0)
-    for part, share in zip(PARTS, (0.64, 0.16, 0.2), strict=True):
-        assert abs(len(splits[part]) / len(d) - share) < 0.03
+    for split, share in zip(SPLITS, (0.64, 0.16, 0.2), strict=True):
+        assert abs(len(splits[split]) / len(d) - share) < 0.03
 
 
 def test_unequal_patients():
@@ -130,7 +130,7 @@ def test_unequal_patients():
     d = patients([457, 93, 66, 45, 45, 42, 42, 39], [0.37, 0.6, 0.5, 0.4, 0.7, 0.45, 0.5, 0.3])
     splits = make_splits(d, rule(), 0)
     check(splits, d)
-    shares = [len(splits[p]) / len(d) for p in PARTS]
+    shares = [len(splits[p]) / len(d) for p in SPLITS]
     assert 0.55 <= shares[0] <= 0.75 and 0.08 <= shares[1] <= 0.25 and 0.1 <= shares[2] <= 0.3
 
 
@@ -145,8 +145,8 @@ def test_prlab21():
         splits = make_splits(d, rule(), seed)
         check(splits, d)
         assert abs(len(splits["train"]) / len(d) - 0.64) < 0.12
-        for part in PARTS:
-            assert len(splits[part]) / len(d) > 0.08
+        for split in SPLITS:
+            assert len(splits[split]) / len(d) > 0.08
 
 
 @pytest.mark.parametrize("n", [60, 3000])
@@ -156,12 +156,12 @@ def test_by_slice_with_a_rare_class(n):
         check(make_splits(d, rule("slice"), seed), d, by="slice")
 
 
-def test_part_indices():
+def test_split_indices():
     d = patients([5] * 6, [0.4] * 6)
     splits = make_splits(d, rule(), 0)
-    assert [d.ids[i] for i in part_indices(d, splits, "val")] == splits["val"]
+    assert [d.ids[i] for i in split_indices(d, splits, "val")] == splits["val"]
     with pytest.raises(InputError, match="2 slices, first gone0"):
-        part_indices(d, splits | {"val": ["gone0", "gone1"]}, "val")
+        split_indices(d, splits | {"val": ["gone0", "gone1"]}, "val")
 
 
 def test_by_source():
@@ -192,7 +192,7 @@ def test_by_source_refused():
     )
     refused("s0: split 'training'", data(labels, [""] * 6, ["training"] * 6), rule("source"), 0)
     refused(
-        "test part is empty.*column split",
+        "test split is empty.*column split",
         data(labels, [""] * 6, ["train", "val"] * 3),
         rule("source"),
         0,
@@ -215,17 +215,17 @@ def test_refused():
         refused("split.shares", one, rule("slice", shares), 0)
     refused("no slice is healthy", patients([10] * 5, [1] * 5), rule(), 0)
     refused("no slice is infected", patients([10] * 5, [0] * 5), rule(), 0)
-    refused("part has no healthy slice", patients([10] * 5, [1, 1, 1, 1, 0]), rule(), 0)
+    refused("split has no healthy slice", patients([10] * 5, [1, 1, 1, 1, 0]), rule(), 0)
 
 
 def test_a_segmenter_alone_needs_no_healthy_slice():
     d = patients([10] * 5, [1] * 5)
     splits = make_splits(d, rule(), 0, needs=("infected",))
     assert all(
-        splits["slices"][p]["infected"] and not splits["slices"][p]["healthy"] for p in PARTS
+        splits["slices"][p]["infected"] and not splits["slices"][p]["healthy"] for p in SPLITS
     )
     refused(
-        "part has no infected", patients([10] * 5, [1, 0, 0, 0, 0]), rule(), 0, needs=("infected",)
+        "split has no infected", patients([10] * 5, [1, 0, 0, 0, 0]), rule(), 0, needs=("infected",)
     )
 
 
@@ -253,7 +253,7 @@ def test_reading(tmp_path):
             {"patients": splits["patients"] | {"test": [patient]}},
             f"patient {patient} is in both train and test",
         ),
-        ({"val": []}, "val part is empty"),
+        ({"val": []}, "val split is empty"),
     ):
         path.write_text(json.dumps(splits | change))
         with pytest.raises(InputError, match=match):
@@ -272,7 +272,7 @@ def test_semiseg100(tmp_path):
         pytest.skip(f"{path} absent; set COVJAX_TEST_DATA to run this on real slices")
     d = prepare(real(path, tmp_path, "patient"))
     splits = make_splits(d, rule("slice"), 0, needs=("infected",))
-    assert [len(splits[p]) for p in PARTS] == [32, 8, 10] and d.has_mask.all()
+    assert [len(splits[p]) for p in SPLITS] == [32, 8, 10] and d.has_mask.all()
     blocks = [make_splits(d, rule("block", folds=5, fold=k), 0, ("infected",)) for k in range(5)]
     assert [len(splits["test"]) for splits in blocks] == [10] * 5
     assert sum((splits["test"] for splits in blocks), []) == sorted(d.ids)
@@ -291,7 +291,7 @@ def test_what_the_source_holds_out_is_only_tested_on():
         "s2",
     ]
     assert sorted(found["train"] + found["val"]) == sorted(f"s{i}" for i in range(3, 45))
-    groups = [set(found["patients"][part]) for part in PARTS]
+    groups = [set(found["patients"][split]) for split in SPLITS]
     assert not any(groups[a] & groups[b] for a, b in ((0, 1), (0, 2), (1, 2)))
     assert 6 <= len(found["val"]) <= 15  # a quarter of 42, in whole patients
     again = make_splits(d, rule("held_out", (0.6, 0.2, 0.2)), 1)
@@ -308,26 +308,26 @@ def test_nothing_is_held_out_where_the_source_does_not_say_so():
 
 
 PUBLISHED = st.lists(
-    st.tuples(st.sampled_from(["", "a", "b", "c", "d"]), st.sampled_from(PARTS), st.sampled_from([0, 1])),
+    st.tuples(st.sampled_from(["", "a", "b", "c", "d"]), st.sampled_from(SPLITS), st.sampled_from([0, 1])),
     min_size=12, max_size=40,
 )  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)
 @given(PUBLISHED, st.sampled_from(["source", "held_out"]), st.booleans())
-def test_published_parts_are_offered_as_they_are(slices, by, known):
+def test_published_splits_are_offered_as_they_are(slices, by, known):
     """With patients known or not: train and val may share one, which is refused only where test
     does.
     """
     names, published, labels = ([row[k] for row in slices] for k in range(3))
     d = data(labels, names if known else [""] * len(slices), published)
     tested = {
-        patient for patient, part in zip(d.patients, published, strict=True) if part == "test"
+        patient for patient, split in zip(d.patients, published, strict=True) if split == "test"
     } - {""}
-    leaks = {p for p, part in zip(d.patients, published, strict=True) if part != "test"} & tested
+    leaks = {p for p, split in zip(d.patients, published, strict=True) if split != "test"} & tested
     kept = [i for i in range(len(d)) if published[i] == "test" or d.patients[i] not in tested]
     want = kept if by == "held_out" else range(len(d))
-    assume(all({labels[i] for i in want if published[i] == part} == {0, 1} for part in PARTS))
+    assume(all({labels[i] for i in want if published[i] == split} == {0, 1} for split in SPLITS))
     if by == "source" and leaks:
         refused(
             f"patient ({'|'.join(leaks)}) is in both .* and test, use split.by=held_out",
@@ -337,8 +337,8 @@ def test_published_parts_are_offered_as_they_are(slices, by, known):
         )
         return
     found = make_splits(d, rule(by), 0)
-    assert {part: found[part] for part in PARTS} == {
-        part: [d.ids[i] for i in want if published[i] == part] for part in PARTS
+    assert {split: found[split] for split in SPLITS} == {
+        split: [d.ids[i] for i in want if published[i] == split] for split in SPLITS
     }
     assert found.get("left_out", []) == [d.ids[i] for i in range(len(d)) if i not in want]
 
@@ -346,7 +346,7 @@ def test_published_parts_are_offered_as_they_are(slices, by, known):
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.sampled_from(["", "a", "b", "c", "d", "e"]), min_size=22, max_size=52),
-    st.sampled_from(PARTS[1:]),
+    st.sampled_from(SPLITS[1:]),
 )
 def test_what_is_held_out_needs_no_patients(names, word):
     names = [""] * 8 + names  # enough of each class to divide
@@ -368,8 +368,8 @@ def test_the_remedies_for_a_published_split_work():
     refused("patient p is in both train and test, use split.by=held_out", d, rule("source"), 0)
     found = make_splits(d, rule("held_out"), 0)
     assert found["left_out"] == ["s0"] and found["val"] == list(d.ids[6:10])
-    two = data(labels, [""] * 16, ["train" if part == "train" else "val" for part in leaking])
-    refused("the test part is empty, use split.by=held_out", two, rule("source"), 0)
+    two = data(labels, [""] * 16, ["train" if split == "train" else "val" for split in leaking])
+    refused("the test split is empty, use split.by=held_out", two, rule("source"), 0)
     assert make_splits(two, rule("held_out"), 0)["test"] == list(d.ids[6:])
 
 
@@ -389,7 +389,7 @@ def test_the_rule_named_for_other_words_divides_these_slices(word, by, known, fo
     make_splits(d, rule(named, folds=wanted.folds), 0)
 
 
-def test_covid_ct_holds_out_its_published_validation_part(tmp_path):
+def test_covid_ct_holds_out_its_published_validation_split(tmp_path):
     path = REAL / "covid_ct"
     if not path.is_dir():
         pytest.skip(f"{path} absent; set COVJAX_TEST_DATA to run this on real slices")
@@ -431,9 +431,9 @@ def test_blocks_by_hand():
     one = lambda **fields: make_splits(d, rule("block", **fields), 0, ("infected",))  # noqa: E731
     number = lambda ids: sorted(int(i[1:-1]) for i in ids)  # noqa: E731
     splits = one()
-    assert [number(splits[p]) for p in PARTS] == [[1, 2, 3, 4, 5, 6], [7, 8], [9, 10]]
+    assert [number(splits[p]) for p in SPLITS] == [[1, 2, 3, 4, 5, 6], [7, 8], [9, 10]]
     splits = one(folds=5, fold=4, shares=(0.5, 0.25, 0.25))
-    assert [number(splits[p]) for p in PARTS] == [[4, 5, 6, 7, 8], [1, 2, 3], [9, 10]]
+    assert [number(splits[p]) for p in SPLITS] == [[4, 5, 6, 7, 8], [1, 2, 3], [9, 10]]
     assert one(folds=5, fold=1) == make_splits(d, rule("block", folds=5, fold=1), 0, ("infected",))
 
 
@@ -448,9 +448,9 @@ def test_blocks_are_contiguous_and_test_every_slice_once(count, folds, val):
     ]
     assert sum((splits["test"] for splits in found), []) == list(d.ids)
     for splits in found:
-        assert sorted(sum((splits[p] for p in PARTS), [])) == sorted(d.ids)
-        part = [next(p for p in PARTS if i in splits[p]) for i in d.ids]
-        assert sum(a != b for a, b in zip(part, part[1:] + part[:1], strict=True)) == 3
+        assert sorted(sum((splits[p] for p in SPLITS), [])) == sorted(d.ids)
+        split = [next(p for p in SPLITS if i in splits[p]) for i in d.ids]
+        assert sum(a != b for a, b in zip(split, split[1:] + split[:1], strict=True)) == 3
 
 
 def test_blocks_refused():
@@ -464,14 +464,14 @@ def test_blocks_refused():
         ("infected",),
     )
     refused(
-        "train part is empty", data([1] * 2, [""] * 2), rule("block", folds=2), 0, ("infected",)
+        "train split is empty", data([1] * 2, [""] * 2), rule("block", folds=2), 0, ("infected",)
     )
 
 
 def test_folds_are_stratified_and_val_is_its_share_of_the_rest():
     d = patients([30] * 30, [0.2, 0.8] * 15)
     for splits in all_folds(d, "patient", 5, 0):
-        counts = {p: sum(splits["slices"][p].values()) for p in PARTS}
+        counts = {p: sum(splits["slices"][p].values()) for p in SPLITS}
         assert abs(counts["test"] - 180) <= 60
         assert abs(splits["slices"]["test"]["infected"] / counts["test"] - 0.5) < 0.1
         assert abs(counts["val"] / (counts["val"] + counts["train"]) - 0.2) < 0.03
@@ -525,7 +525,7 @@ def test_folds_refused():
         0,
     )
     refused(
-        "the val part has no healthy slice",
+        "the val split has no healthy slice",
         patients([10] * 4, [1, 1, 1, 0]),
         rule(folds=4, fold=0),
         0,
@@ -537,26 +537,28 @@ def test_splits_come_from_a_file(tmp_path):
     made = make_splits(d, rule(), 0)
     (tmp_path / "splits.json").write_text(json.dumps(made))
     again = make_splits(d, rule("file", path=tmp_path / "splits.json"), 1)
-    assert all(again[part] == made[part] for part in PARTS) and again["by"] == "file"
-    by_hand = tmp_path / "parts.csv"
-    by_hand.write_text("Patient,part\na,train\nb,val\nc,test\n")
+    assert all(again[split] == made[split] for split in SPLITS) and again["by"] == "file"
+    by_hand = tmp_path / "splits.csv"
+    by_hand.write_text("Patient,split\na,train\nb,val\nc,test\n")
     found = make_splits(d, rule("file", path=by_hand), 0)
-    assert [found["patients"][part] for part in PARTS] == [["a"], ["b"], ["c"]] and found[
+    assert [found["patients"][split] for split in SPLITS] == [["a"], ["b"], ["c"]] and found[
         "left_out"
     ] == ["s10", "s11"]
     names = {name: f"hidden {name}" for name in "abcd"}
     hidden = replace(data([0, 1] * 6, [names[name] for name in "aaaabbbbccdd"]), pseudonyms=names)
     assert make_splits(hidden, rule("file", path=by_hand), 0)["test"] == found["test"]
     numbered = data([0, 1] * 6, "111122223344")
-    by_hand.write_text("Patient,part\n1.0,train\n2.0,val\n3,test\n")  # as a spreadsheet writes them
+    by_hand.write_text(
+        "Patient,split\n1.0,train\n2.0,val\n3,test\n"
+    )  # as a spreadsheet writes them
     assert make_splits(numbered, rule("file", path=by_hand), 0)["test"] == found["test"]
     for text, word in (
-        ("patient,part\nx,train\n", "first x"),
-        ("patient,part\na,training\n", "line 2: part 'training'"),
-        ("patient,part\na,train\na,test\n", "line 3 puts a into another"),
-        ("name,part\na,train\n", "columns part and patient or id"),
-        ("patient,part\na,train\nb,val\n", "the test part is empty"),
-        ("id,part\ns0,train\ns1,val\ns2,test\n", "patient a is in both train and test"),
+        ("patient,split\nx,train\n", "first x"),
+        ("patient,split\na,training\n", "line 2: split 'training'"),
+        ("patient,split\na,train\na,test\n", "line 3 puts a into another"),
+        ("name,split\na,train\n", "columns split and patient or id"),
+        ("patient,split\na,train\nb,val\n", "the test split is empty"),
+        ("id,split\ns0,train\ns1,val\ns2,test\n", "patient a is in both train and test"),
     ):
         by_hand.write_text(text)
         refused(word, d, rule("file", path=by_hand), 0)
