@@ -1,5 +1,6 @@
 """Pictures in DICOM files: their tags first, pixels one frame at a time."""
 
+import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from covjax.data.formats.damage import reading
 from covjax.data.formats.dicom_kinds import no_axial_ct
 from covjax.data.formats.images import MAX_PIXELS
+from covjax.data.formats.packed import DeflatedFile
 from covjax.errors import InputError
 
 MAX_FRAMES = 100_000
@@ -92,7 +94,7 @@ def directory_files(path: Path) -> list[Path]:
     home = path.parent.resolve()
     found = []
     with reading(path):
-        records = pydicom.dcmread(path).DirectoryRecordSequence
+        records = _read(path).DirectoryRecordSequence
         named = [record.ReferencedFileID for record in records if record.get("ReferencedFileID")]
     for parts in named:
         file = path.parent.joinpath(*([parts] if isinstance(parts, str) else map(str, parts)))
@@ -152,7 +154,7 @@ def read_frames(path: Path) -> tuple[Tags, list[Frame]]:
     with reading(path):
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty, restore or remove it")
-        data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
+        data = _read(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
         tags = Tags(
             str(data.get("SeriesInstanceUID") or path.parent),
             str(data.get("StudyInstanceUID") or ""),
@@ -165,6 +167,11 @@ def read_frames(path: Path) -> tuple[Tags, list[Frame]]:
         frames = [_frame(path, data, k) for k in range(int(data.get("NumberOfFrames") or 1))]
         no_ct = no_axial_ct(data, [frame.orientation for frame in frames])
         return tags._replace(no_ct=no_ct), frames
+
+
+def _read(path: Path, **options: Any) -> pydicom.Dataset:
+    with DeflatedFile(io.FileIO(path)) as file:
+        return pydicom.dcmread(file, **options)
 
 
 def _check_picture(path: Path, data: pydicom.Dataset) -> None:

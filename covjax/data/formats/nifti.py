@@ -22,6 +22,7 @@ from covjax.data.formats.geometry import (
     check_geometry,
     is_sheared,
 )
+from covjax.data.formats.packed import CT, readable
 from covjax.data.formats.volumes import Volume, gridded_arrays, scratch
 from covjax.errors import InputError
 from covjax.files import open_whole
@@ -249,8 +250,11 @@ def _voxels(path: Path, state: Any) -> np.ndarray:
         with reading(path):
             return np.memmap(path, stored.dtype, "r", stored.offset, stored.shape, order="F")
     with reading(path), gzip.open(path) as file:
-        file.read(stored.offset)
-        out = scratch(stored.shape, stored.dtype)
+        needed = stored.offset + _nbytes(stored)
+        if needed > CT * path.stat().st_size and (count := readable(file, needed)) < needed:
+            raise damaged(path, f"holds {count:,} of {needed:,} bytes")
+        file.seek(stored.offset)
+        out = scratch(path, stored.shape, stored.dtype)
         flat = memoryview(out.reshape(-1, order="F").view(np.uint8).data)
         filled = 0
         while filled < len(flat):

@@ -5,6 +5,7 @@ right to left (the directions S, P, L), as DICOM stores an axial series and radi
 one.
 """
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,9 @@ def gridded_arrays(slices: Iterable[np.ndarray], volume: Volume) -> list[np.ndar
 def _stored(
     slices: Iterable[np.ndarray], volume: Volume, grids: Sequence[Grid]
 ) -> list[np.ndarray]:
-    arrays: list[np.ndarray] = [scratch(grid.geometry.shape, np.uint8) for grid in grids]
+    arrays: list[np.ndarray] = [
+        scratch(volume.path, grid.geometry.shape, np.uint8) for grid in grids
+    ]
     views = [canonical(array, grid.geometry) for array, grid in zip(arrays, grids, strict=True)]
     planes = [view[place] for view, grid in zip(views, grids, strict=True) for place in grid.places]
     count = 0
@@ -146,8 +149,21 @@ def _stored(
     return arrays
 
 
-def scratch(shape: tuple[int, ...], dtype: np.dtype | type) -> np.memmap:
-    """Returns zeros [*shape], column-major, in a temporary file that vanishes with the array."""
-    with tempfile.TemporaryFile() as file:
-        file.truncate(max(1, int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize))
-        return np.memmap(file, dtype, "r+", shape=tuple(shape), order="F")
+def scratch(path: Path, shape: tuple[int, ...], dtype: np.dtype | type) -> np.memmap:
+    """Returns zeros [*shape], column-major, in a temporary file that vanishes with the array.
+
+    All its space is taken at once: a disk that is full later would end the process. Raises
+    InputError, naming the scan at `path`, if there is not as much.
+    """
+    size = max(1, int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize)
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(size)
+            return np.memmap(file, dtype, "r+", shape=tuple(shape), order="F")
+    except OSError as error:
+        raise InputError(
+            f"{path}: takes a temporary file of {size / 1e6:,.0f} MB ({error.strerror}), "
+            "make room or set TMPDIR to a folder with more"
+        ) from error

@@ -28,7 +28,7 @@ from covjax.data.settings import DataSettings
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Source
 from covjax.errors import InputError, Interrupted, RunError
-from covjax.files import encode_table, read_json, read_rows, write_whole
+from covjax.files import encode_table, is_full, open_whole, read_json, read_rows, write_whole
 
 KEY = "patients.csv"  # beside the prepared slices: whom pseudonyms stand for
 LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it starts
@@ -82,11 +82,10 @@ def prepare(config: DataSettings) -> Prepared:
 
     `config` is the `data` section of a run. Two processes may call this at once: one builds, the
     other
-    waits. An interrupted build leaves its finished shards, from which the next call goes on, and
-    nothing
-    that would be taken for a finished set. Raises InputError for whatever the source cannot read,
-    naming
-    the file, and when the prepared form cannot be written.
+    waits. A build that is interrupted, or for which there is no room, leaves its finished shards,
+    from which the next call goes on, and nothing that would be taken for a finished set. Raises
+    InputError for whatever the source cannot read, naming the file, and when the prepared form
+    cannot be written.
     """
     source = open_source(config)
     folder = prepared_dir(config) / f"{source.name}-{source.fingerprint}"
@@ -162,7 +161,8 @@ def _build(source: Source, folder: Path, config: DataSettings | None = None) -> 
     except (KeyboardInterrupt, Interrupted, RunError):
         raise
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not is_full(error):
+            shutil.rmtree(folder, ignore_errors=True)
         if refused := refusal(folder, error):
             raise refused from error
         raise
@@ -201,20 +201,18 @@ def _cores() -> int:
 
 def _write_index(shards: Shards, path: Path) -> None:
     """Joins what is known of the slices of every shard, as text, one shard in memory at a time."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as out:
-        source = shards.source
-        head = {
-            "source": source.name,
-            "fingerprint": source.fingerprint,
-            "left_out": source.left_out,
-            "slices": [],
-        }
-        out.write(json.dumps(head).removesuffix("]}"))
+    source = shards.source
+    head = {
+        "source": source.name,
+        "fingerprint": source.fingerprint,
+        "left_out": source.left_out,
+        "slices": [],
+    }
+    with open_whole(path) as out:
+        out.write(json.dumps(head).removesuffix("]}").encode())
         for k in range(len(shards.slices)):
-            out.write((", " if k else "") + shards.rows(k).read_text(encoding="utf-8")[1:-1])
-        out.write("]}")
-    partial.replace(path)
+            out.write(b", " * (k > 0) + shards.rows(k).read_bytes()[1:-1])
+        out.write(b"]}")
 
 
 @contextlib.contextmanager
@@ -224,7 +222,9 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.with_name(folder.name + ".lock").open("w")
     except OSError as error:
-        raise refusal(folder, error) or error from None
+        if refused := refusal(folder, error):
+            raise refused from error
+        raise
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

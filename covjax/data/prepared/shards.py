@@ -84,6 +84,10 @@ class Shards:
                 os.fsync(file.fileno())
             partial.replace(self.records(k))
             write_whole(self.rows(k), json.dumps(rows).encode())
+        except (OSError, RuntimeError) as error:
+            if refused := refusal(self.records(k), error):
+                raise refused from error
+            raise
         finally:
             partial.unlink(missing_ok=True)
 
@@ -138,8 +142,8 @@ def _png(pixels: np.ndarray) -> io.BytesIO:
     return stream
 
 
-def refusal(folder: Path, error: BaseException) -> InputError | None:
-    """Returns one line for an error that means that `folder` cannot be written, None for others."""
+def refusal(path: Path, error: BaseException) -> InputError | None:
+    """Returns one line for an error that means that `path` cannot be written, None for others."""
     # ArrayRecord says "write() failed: No space left on device" in a RuntimeError.
     if not isinstance(error, OSError) and not (
         isinstance(error, RuntimeError) and "() failed: " in str(error)
@@ -147,7 +151,7 @@ def refusal(folder: Path, error: BaseException) -> InputError | None:
         return None
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return InputError(
-        f"{folder}: prepared slices cannot be written ({reason}), "
+        f"{path}: prepared slices cannot be written ({reason}), "
         f"{'make room or ' if is_full(error) else ''}set data.prepared_dir to another folder"
     )
 

@@ -20,6 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from covjax.data.formats import packed
 from covjax.data.formats.nifti import write_mask
 from covjax.data.formats.scans import find_scans
 from covjax.errors import InputError
@@ -317,3 +318,14 @@ def test_real_slices_with_few_tags():
     stored = pydicom.dcmread(REAL / "1.dcm").pixel_array
     # padding becomes air
     np.testing.assert_array_equal(volume.read(1), np.where(stored == -2048, -1000, stored))
+
+
+def test_a_deflated_file_that_unpacks_to_far_more_than_ct_does(tmp_path, monkeypatch):
+    data = dicom_slice(scan(), 0)
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.add_new((0x0021, 0x1010), "OB", bytes(100_000))
+    save(data, tmp_path / "a.dcm")
+    assert only(tmp_path / "a.dcm").shape == (1, 18, 20)
+    monkeypatch.setattr(packed, "LEAST", 50_000)
+    with pytest.raises(InputError, match="a.dcm: .* unpack to more than 50,000, which no CT does"):
+        only(tmp_path / "a.dcm")

@@ -13,11 +13,13 @@ import nibabel
 import numpy as np
 import pytest
 
+from covjax.data.formats import nifti
 from covjax.data.formats.geometry import is_sheared
 from covjax.data.formats.nifti import open_nifti, write_mask
 from covjax.data.formats.scans import find_scans
 from covjax.errors import InputError
 from tests.data.written import SPACING, scan, write_nifti
+from tests.limits import files_up_to
 
 ORIENTATIONS = [
     "".join(p)
@@ -260,3 +262,28 @@ def test_unpacked_scans_are_private_and_leave_no_file(tmp_path, monkeypatch):
         os.umask(before)
     assert [(state.st_mode & 0o777, state.st_nlink) for state in states] == [(0o600, 0)]
     assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_no_room_for_temporary_files_is_said_before_anything_is_unpacked(tmp_path):
+    path = tmp_path / "a.nii.gz"
+    write_nifti(path, scan((8, 64, 64)))
+    with files_up_to(10_000):
+        fails(path, "a temporary file of 0 MB (File too large)", "set TMPDIR to a folder with more")
+        mask = np.zeros((64, 64), np.uint8)
+        with pytest.raises(InputError, match=rf"{path}: takes a temporary file"):
+            write_mask(tmp_path / "m.nii", [mask] * 8, open_nifti(path))
+    assert not (tmp_path / "m.nii").exists()
+
+
+@pytest.mark.parametrize("there", [0, 999_999])
+def test_a_header_that_promises_what_is_not_there(tmp_path, monkeypatch, there):
+    """What packing could make so small is counted before it takes room."""
+    path = tmp_path / "a.nii.gz"
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((100, 100, 50))
+    header.set_data_dtype(np.int16)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    content = header.binaryblock + bytes(4) + bytes(there)
+    path.write_bytes(gzip.compress(content) + gzip.compress(b"") * 50)
+    monkeypatch.setattr(nifti, "scratch", None)
+    fails(path, f"holds {352 + there:,} of 1,000,352 bytes")

@@ -2,9 +2,7 @@
 source.
 """
 
-import contextlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +23,7 @@ from covjax.data.sources.source import Slice, Source
 from covjax.data.splits.splits import count_notes
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.settings import default_config
+from tests.limits import files_up_to
 from tests.places import ROOT
 
 
@@ -318,35 +317,28 @@ def test_a_place_that_cannot_be_written(folder, place):
         prepare(c)
 
 
-@contextlib.contextmanager
-def files_up_to(size):
-    """What a full disk does, without one; for a moment only, because pytest's own output may go to
-    a longer file.
-    """
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_a_file_that_cannot_grow(folder):
     with files_up_to(3000):
         refused(folder, "cannot be written .*File too large")
     assert left(folder) == []
 
 
-def test_a_full_disk(folder, tmp_path):
+def test_a_full_disk_keeps_finished_shards_and_the_file_is_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 1)
     home = tmp_path / "prepared"
     home.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(home)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(home)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a small disk")
     try:
-        refused(folder, "cannot be written .*No space left")
-        assert left(folder) == []
+        refused(folder, r"/slices-.*\.array_record.* cannot be written .*No space left.* make room")
+        kept = {path: path.stat().st_mtime_ns for path in home.rglob("shards/*.json")}
+        assert 0 < len(kept) < 4 and not list(home.rglob("*.partial"))
+
+        subprocess.run(["mount", "-o", "remount,size=16m", str(home)], check=True)
+        finished = {path: path.stat().st_mtime_ns for path in home.rglob("*.array_record*")}
+        assert len(prepare(config(folder))) == 4
+        for path, written in finished.items():
+            assert path.stat().st_mtime_ns == written
     finally:
         subprocess.run(["umount", str(home)], check=True)
