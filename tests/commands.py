@@ -45,7 +45,8 @@ class Commands:
         """
         with TemporaryDirectory() as folder:
             request = {
-                "argv": [str(word) for word in (program, *arguments)], "before": before, "limit": limit,
+                "argv": [str(word) for word in (program, *arguments)], "before": before,
+                "limit": limit,
                 "environment": environment, "folder": folder,
             }  # fmt: skip
             pipes = [Path(folder) / name for name in ("stdout", "stderr")]

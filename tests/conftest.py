@@ -22,7 +22,7 @@ QUICK = "--xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
-# The same cases each time: what passes here passes in CI. --hypothesis-profile=default draws others.
+# The same cases each time: what passes here passes in CI. Others: --hypothesis-profile=default.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 gc.set_threshold(*FEW_COLLECTIONS)

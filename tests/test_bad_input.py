@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 TINY = (
-    "--config=configs/cov_raseg.py", "--config.data.phantom.patients=6", "--config.data.phantom.slices_per_patient=3",
-    "--config.data.phantom.size=64", "--config.segmenter.input.size=(32,32)", "--config.segmenter.model.features=2",
+    "--config=configs/cov_raseg.py", "--config.data.phantom.patients=6",
+    "--config.data.phantom.slices_per_patient=3",
+    "--config.data.phantom.size=64", "--config.segmenter.input.size=(32,32)",
+    "--config.segmenter.model.features=2",
     "--config.segmenter.epochs=1", "--config.segmenter.batch_size=2",
 )  # fmt: skip
 

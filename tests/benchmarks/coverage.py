@@ -147,7 +147,8 @@ def false_alarms(patients: int, draws: int, of: Callable = alike, flips: int = 9
 
 def main(draws: int) -> None:
     print(
-        f"95 % intervals that hold the true score, of {draws:,} draws each (in brackets: draws without an interval)"
+        f"95 % intervals that hold the true score, of {draws:,} draws each "
+        "(in brackets: draws without an interval)"
     )
     print(
         "patients".ljust(10)

@@ -27,7 +27,8 @@ def main(count: int) -> None:
     ours = seconds(lambda: nearest(standardised(thumbnails)))
     numpy = seconds(lambda: np.corrcoef(thumbnails.reshape(count, -1)))
     print(
-        f"all pairs of {count:,} slices: {ours:.2f} s, {numpy / ours:.2f} times as fast as numpy.corrcoef"
+        f"all pairs of {count:,} slices: {ours:.2f} s, {numpy / ours:.2f} times as fast as "
+        "numpy.corrcoef"
     )
 
 

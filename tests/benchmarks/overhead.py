@@ -6,11 +6,14 @@ a whole.
 Trains CoV-CTNet by the loop of train.py and then evaluates every slice, in a process that has
 nothing compiled yet and in one that finds everything in the compilation cache. Prints for each
 
-- decoded, cached: slices per second that the loader reads from disk (ArrayRecord, decoded, resized), and from memory;
-- trained: slices per second of 100 training steps that read from disk, and busy: the share of their wall time during
-  which XLA computed, from a profile; the rest is all the time that steps wait, for data or anything else;
+- decoded, cached: slices per second that the loader reads from disk (ArrayRecord, decoded,
+  resized), and from memory;
+- trained: slices per second of 100 training steps that read from disk, and busy: the share of their
+  wall time during which XLA computed, from a profile; the rest is all the time that steps wait, for
+  data or anything else;
 - first_step_seconds: from the data being ready to the first step done;
-- eval_seconds: of all slices, from prepared data to scores, including the compilation of the program.
+- eval_seconds: of all slices, from prepared data to scores, including the compilation of the
+  program.
 """
 
 import argparse

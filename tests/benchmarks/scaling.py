@@ -86,8 +86,8 @@ def main():
             )
             r = json.loads(output.splitlines()[-1])
             print(
-                f"{network:10} {count:7} {r['slices_per_device']:13} {r['ms_per_slice']:8.1f} {r['all_reduces']:11} "
-                f"{r['megabytes']:11.2f}",
+                f"{network:10} {count:7} {r['slices_per_device']:13} {r['ms_per_slice']:8.1f} "
+                f"{r['all_reduces']:11} {r['megabytes']:11.2f}",
                 flush=True,
             )
 

@@ -1,16 +1,19 @@
-"""Training and evaluation speed of networks against PyTorch, on the same cores in interleaved
+r"""Training and evaluation speed of networks against PyTorch, on the same cores in interleaved
 repeats.
 
-    python -m tests.benchmarks.speed [--networks cov_ctnet] [--modes covjax channels_last] [--json OUT.json]
+    python -m tests.benchmarks.speed [--networks cov_ctnet] \
+        [--modes covjax channels_last] [--json OUT.json]
 
---networks takes the classifiers at 82x82 and, at 304x304, cov_raseg and unet; those of torchvision and timm need both.
+--networks takes the classifiers at 82x82 and, at 304x304, cov_raseg and unet; those of torchvision
+and timm need both.
 
-Every contender is a process of its own; they take turns, so that what else the machine does meets all of them. Prints
-milliseconds per slice (median over the repeats), GFLOP/s, seconds that the first call takes longer (compiling),
-peak memory and the ratio to the fastest PyTorch mode of the same precision (above 1: covjax is faster).
---guard fails where covjax falls below the FLOORS: ratios, because seconds differ from machine to machine.
-Needs `pip install -e '.[parity]'`. A CPU without bfloat16 instructions takes minutes for a batch in PyTorch's bf16
-modes: leave them out there. For huge pages set GLIBC_TUNABLES=glibc.malloc.hugetlb=1 for all.
+Every contender is a process of its own; they take turns, so that what else the machine does meets
+all of them. Prints milliseconds per slice (median over the repeats), GFLOP/s, seconds that the
+first call takes longer (compiling), peak memory and the ratio to the fastest PyTorch mode of the
+same precision (above 1: covjax is faster). --guard fails where covjax falls below the FLOORS:
+ratios, because seconds differ from machine to machine. Needs `pip install -e '.[parity]'`. A CPU
+without bfloat16 instructions takes minutes for a batch in PyTorch's bf16 modes: leave them out
+there. For huge pages set GLIBC_TUNABLES=glibc.malloc.hugetlb=1 for all.
 """
 
 import argparse
@@ -143,13 +146,15 @@ def environment():
 
 def show(rows):
     print(
-        "network            what   mode            ms/slice  spread  GFLOP/s compile s  peak MB ratio"
+        "network            what   mode            ms/slice  spread  "
+        "GFLOP/s compile s  peak MB ratio"
     )
     for r in rows:
         ratio = "" if r["ratio_to_torch"] is None else f"{r['ratio_to_torch']:.2f}"
         print(
-            f"{r['network']:18} {r['what']:6} {r['mode']:14} {r['ms_per_slice']:9.2f} {r['spread']:7.0%} "
-            f"{r['gflops_per_second']:8.0f} {r['compile_seconds']:9.1f} {r['peak_mb']:8.0f} {ratio}",
+            f"{r['network']:18} {r['what']:6} {r['mode']:14} {r['ms_per_slice']:9.2f} "
+            f"{r['spread']:7.0%} {r['gflops_per_second']:8.0f} {r['compile_seconds']:9.1f} "
+            f"{r['peak_mb']:8.0f} {ratio}",
             flush=True,
         )
 
@@ -160,7 +165,8 @@ def below_floor(rows):
     found = {key: measured[key] for key in FLOORS if measured.get(key) is not None}
     if not found:
         raise SystemExit(
-            "error: --guard needs a mode of covjax and one of PyTorch of its precision among --modes"
+            "error: --guard needs a mode of covjax and one of PyTorch of its precision "
+            "among --modes"
         )
     return [
         f"{' '.join(key)}: {ratio:.2f} times PyTorch, the floor is {FLOORS[key]}"

@@ -71,7 +71,8 @@ def main():
             limit = "computing" if computing > moving else "memory"
             slices = 1 / max(computing, moving)
             print(
-                f"{network:10} {what:6} {times * operations / 1e9:11.2f} {moved / 1e6:8.1f} {slices:8.0f} {limit}"
+                f"{network:10} {what:6} {times * operations / 1e9:11.2f} {moved / 1e6:8.1f} "
+                f"{slices:8.0f} {limit}"
             )
 
 

@@ -24,7 +24,8 @@ class Chest(NamedTuple):
 
 
 def chest(
-    seed: int = 0, spacing: tuple[float, float, float] = (4.0, 4.0, 4.0), *, solid: str = "", bowel: bool = True,
+    seed: int = 0, spacing: tuple[float, float, float] = (4.0, 4.0, 4.0), *, solid: str = "",
+    bowel: bool = True,
     arms: bool = True, table: bool = True, noise: float = 15.0, padding: float | None = None,
 ) -> Chest:  # fmt: skip
     """Makes a chest with two lungs above a diaphragm, a heart, an airway, fat and ribs.

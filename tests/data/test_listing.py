@@ -191,7 +191,8 @@ def test_everything_that_is_not_read_is_listed(tmp_path, monkeypatch):
         scans, left_out = found_in(folder)
     assert list(scans) == ["a"]
     words = {
-        "out.nii.gz": "link out", "folder_out": "link to a folder elsewhere", "folder_in": "where it lies",
+        "out.nii.gz": "link out", "folder_out": "link to a folder elsewhere",
+        "folder_in": "where it lies",
         ".hidden": "hidden folder", ".DS_Store": "hidden file", "notes.txt": ".txt", "pipe": "pipe",
         "screened": "results of a screening", "run": "folder of a run", "socket.dcm": "socket",
         "DICOMDIR": "index of a DICOM medium",

@@ -150,7 +150,8 @@ def test_scans_without_usable_spacing(scans, tmp_path):
 
 @pytest.mark.parametrize("kind, spacing, word", [
     ("folder", 1.0, "data.source=folder hold no spacing"), ("phantom", 1.0, "phantom hold no"),
-    ("nifti", 0.01, "0.1 to 10"), ("nifti", -1.0, "0.1 to 10"), ("nifti", float("nan"), "0.1 to 10"),
+    ("nifti", 0.01, "0.1 to 10"), ("nifti", -1.0, "0.1 to 10"),
+    ("nifti", float("nan"), "0.1 to 10"),
 ])  # fmt: skip
 def test_spacings_that_cannot_be(kind, spacing, word):
     config = framework.get_config()

@@ -1,4 +1,4 @@
-"""What users read first: the size of the README, its two commands, and links that lead somewhere."""
+"""What users read first: the README's size, its two commands, and links that lead somewhere."""
 
 import re
 

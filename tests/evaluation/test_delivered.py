@@ -90,8 +90,10 @@ def test_equals_an_interpolation_by_scipy(stored, network, boxed, spaced, seed):
     rng = np.random.default_rng(seed)
     box = whole_box(stored)
     if boxed:
-        box = tuple(slice(int(a), int(a) + int(rng.integers(8, side - a + 1)))
-                    for side, a in ((side, rng.integers(0, side - 8)) for side in stored))  # fmt: skip
+        box = tuple(
+            slice(int(a), int(a) + int(rng.integers(8, side - a + 1)))
+            for side, a in ((side, rng.integers(0, side - 8)) for side in stored)
+        )
     shape = network if not spaced else tuple(int(rng.integers(8, side + 1)) for side in network)
     predicted = tuple(min(one, two) for one, two in zip(box_shape(box), network, strict=True))
     view = View(stored, box, shape, network)

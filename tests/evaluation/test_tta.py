@@ -90,7 +90,10 @@ def test_views_that_a_network_does_not_take_are_refused_before_it_starts(model, 
     with config.unlocked():
         config.classifier.input.size = (size, size)
     side = round(0.75 * size)
-    words = f"--tta: scales.*{side}x{side} pixels, but {model} takes {least} or more; use --tta=flips or leave"
+    words = (
+        f"--tta: scales.*{side}x{side} pixels, but {model} takes {least} or more; "
+        "use --tta=flips or leave"
+    )
     with pytest.raises(InputError, match=words):
         check_tta(read_settings(config), ("scales",))
     check_tta(read_settings(config), ("flips",))  # the remedy

@@ -31,10 +31,11 @@ NETWORKS = {
     "xception": (82, 1),
     "densenet201": (82, 1),
 }
-# Largest difference by precision, of values and of gradients: in float32 of any value, as a share of
-# the largest of its array; in lower precision by the norm of all. TF32 keeps 10 bits of a mantissa,
-# bfloat16 7: on a CPU, of networks as initialised, its logits differ by 0.11 and its gradients by
-# 0.33 (cov_raseg), because rounding decides which pixel wins a maximum and which ReLU lets through.
+# Largest difference by precision, of values and of gradients: in float32 of any value, as a share
+# of the largest of its array; in lower precision by the norm of all. TF32 keeps 10 bits of a
+# mantissa, bfloat16 7: on a CPU, of networks as initialised, its logits differ by 0.11 and its
+# gradients by 0.33 (cov_raseg), because rounding decides which pixel wins a maximum and which ReLU
+# lets through.
 BOUNDS = {"highest": (1e-4, 1e-4), "tensorfloat32": (2e-2, 2e-2), "bfloat16": (0.2, 0.5)}
 LOSSES = ("cross_entropy", "focal", "dice", "generalized_dice", "tversky", "ce_dice")
 WAVELETS = ("haar", "db4", "bior2.2")

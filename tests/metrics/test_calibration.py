@@ -66,9 +66,12 @@ def test_cases_without_a_mistake_make_no_later_mistake_dear(seed, n, distance):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 1), st.floats(-60, 60, width=32)), min_size=2, max_size=40).filter(
-    lambda cases: len({label for label, _ in cases}) == 2
-), st.floats(0.02, 50))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.floats(-60, 60, width=32)), min_size=2, max_size=40
+    ).filter(lambda cases: len({label for label, _ in cases}) == 2),
+    st.floats(0.02, 50),
+)
 def test_ranks_know_neither_the_name_of_a_class_nor_a_temperature(cases, temperature):
     """From float32 probabilities 1 ties what 0 keeps apart: .808 or .835 by which class is called
     1.

@@ -41,8 +41,13 @@ def rates(labels, called):
 
 def values(labels, called):
     recall = rates(labels, called)
-    return {"youden": sum(recall), "f1": sk.f1_score(labels, called), "mcc": sk.matthews_corrcoef(labels, called),
-            "sensitivity": recall[0], "specificity": recall[1]}  # fmt: skip
+    return {
+        "youden": sum(recall),
+        "f1": sk.f1_score(labels, called),
+        "mcc": sk.matthews_corrcoef(labels, called),
+        "sensitivity": recall[0],
+        "specificity": recall[1],
+    }
 
 
 @settings(max_examples=40, deadline=None)

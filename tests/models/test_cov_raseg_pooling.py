@@ -38,7 +38,8 @@ for new in [name for name in POOLINGS if name not in COVERED]:
 
 def network(smoothing, pooling, unpooling, other, features=4):
     return create_model(
-        "cov_raseg", features=features, final="linear", encoder_smoothing=smoothing, encoder_pooling=pooling,
+        "cov_raseg", features=features, final="linear", encoder_smoothing=smoothing,
+        encoder_pooling=pooling,
         decoder_unpooling=unpooling, decoder_smoothing=other,
     )  # fmt: skip
 

@@ -110,8 +110,8 @@ def main():
             seconds = time.perf_counter() - begun
             outcome = "half" if history[-1] <= HALF else "NOT half"
             print(
-                f"{name:20} {dtype:9} {outcome} in epoch {len(history)}  {history[0]:.3f} -> {history[-1]:.3f}  "
-                f"{seconds:.0f} s",
+                f"{name:20} {dtype:9} {outcome} in epoch {len(history)}  "
+                f"{history[0]:.3f} -> {history[-1]:.3f}  {seconds:.0f} s",
                 flush=True,
             )
             jax.clear_caches()

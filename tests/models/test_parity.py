@@ -1,8 +1,8 @@
 """Networks against PyTorch builds written from the paper's description, and against logits those
 builds gave.
 
-The golden logits need no PyTorch: weights and inputs are functions of their names. To make them again:
-python -m tests.models.test_parity
+The golden logits need no PyTorch: weights and inputs are functions of their names. To make them
+again: python -m tests.models.test_parity
 """
 
 import json
@@ -37,10 +37,14 @@ CASES = [
     ("unet_backbone", {}, (1, 77, 45, 3)),
     ("unet_backbone", {"backbone": "resnet18"}, (1, 77, 45, 3)),
 ]
-NAMES = [
-    f"{name} {'x'.join(map(str, shape))} {options.get('final', options.get('backbone', ''))}".strip()
-    for name, options, shape in CASES
-]
+
+
+def case_name(name, options, shape):
+    variant = options.get("final", options.get("backbone", ""))
+    return f"{name} {'x'.join(map(str, shape))} {variant}".strip()
+
+
+NAMES = [case_name(*case) for case in CASES]
 
 
 def torch_or_skip():

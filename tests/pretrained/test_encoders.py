@@ -164,7 +164,10 @@ def test_what_is_recorded_told_and_refused(tmp_path, monkeypatch):
     # in the same layer.
     monkeypatch.setitem(misfit.__globals__, "resembled", lambda state: "resnet18")
     for model, encoder in (("deeplab_v3", "resnet50"), ("u_segnet", "vgg16_bn")):
-        wrong = rf"does not fit the encoder of {model}, {encoder}, it looks like weights of resnet18: .* missing \(-\).*: -"
+        wrong = (
+            rf"does not fit the encoder of {model}, {encoder}, it looks like weights of resnet18: "
+            r".* missing \(-\).*: -"
+        )
         with pytest.raises(InputError, match=wrong):
             load_pretrained(*shapes_of(model), path)
     with pytest.raises(InputError, match="model unet: there are no published weights for it"):

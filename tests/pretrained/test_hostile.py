@@ -152,7 +152,9 @@ ODD = {
     "reference to a text": {"w": Reference("0")},
     "reference to a number": {"w": Reference(3)},
     "reference to a list": {"w": Reference([1])},
-    "reference to a module": {"w": Reference(("module", Global("collections", "OrderedDict"), "a.py", "code"))},
+    "reference to a module": {
+        "w": Reference(("module", Global("collections", "OrderedDict"), "a.py", "code"))
+    },
     "reference to little": {"w": Reference(("storage", Global("torch", "FloatStorage")))},
     "key of a storage": {"w": tensor(0, "f4", (4,))},
     "negative size": {"w": tensor("0", "f4", (-4,), size=4)},
@@ -167,7 +169,9 @@ ODD = {
     "many dimensions": {"w": tensor("0", "f4", (1,) * 60, size=4)},
     "strides of another length": {"w": tensor("0", "f4", (4,), size=4, strides=(1, 1))},
     "shape of texts": {"w": tensor("0", "f4", (4,), size="4")},
-    "shape of truths": {"w": Call(W.function, (W.arguments[0], 0, (True,), (True,), False, ORDERED))},
+    "shape of truths": {
+        "w": Call(W.function, (W.arguments[0], 0, (True,), (True,), False, ORDERED))
+    },
     "unknown storage": {"w": tensor("7", "f4", (4,))},
     "storage elsewhere": {"w": tensor("../../etc/passwd", "f4", (4,))},
     "odd type": {"w": tensor("0", "QInt8Storage", (4,))},
@@ -253,8 +257,12 @@ def test_memory_of_declared_sizes(tmp_path):
         "one storage as many, converted": zip_of(pickled(halves), {"0": bytes(2000)}),
         "memo": zip_of(pickled(Raw(b"Nr\xff\xff\xff\xff"))),
         "text": zip_of(pickled(Raw(b"X\xff\xff\xff\x7fab"))),
-        "tar": legacy_of({"w": tensor("0", "f4", (2**50,), view=(None,))}, {"0": struct.pack("<q", 2**50)}),
-        "number of tensors": tar_of({"storages": pickled(2**40), "tensors": pickled(0), "pickle": pickled({})}),
+        "tar": legacy_of(
+            {"w": tensor("0", "f4", (2**50,), view=(None,))}, {"0": struct.pack("<q", 2**50)}
+        ),
+        "number of tensors": tar_of(
+            {"storages": pickled(2**40), "tensors": pickled(0), "pickle": pickled({})}
+        ),
     }  # fmt: skip
     for name, content in attacks.items():
         assert isinstance(bounded(tmp_path / "w.pth", content), str), name

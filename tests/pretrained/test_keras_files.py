@@ -122,21 +122,33 @@ def test_into_xception(tmp_path, top):
 
 
 HOSTILE = {
-    "link to a file": (lambda f: f.update({"a": h5py.ExternalLink("/etc/passwd", "/")}), "link to elsewhere"),
+    "link to a file": (
+        lambda f: f.update({"a": h5py.ExternalLink("/etc/passwd", "/")}),
+        "link to elsewhere",
+    ),
     "link within": (lambda f: f.update({"a": h5py.SoftLink("/")}), "link to elsewhere"),
     "numbers of another file": (
         lambda f: f.create_dataset(NAME, (4,), "f4", external=[("/etc/passwd", 0, 16)]),
         "kept elsewhere",
     ),
     "virtual": (virtual, "kept elsewhere"),
-    "compressed": (lambda f: f.create_dataset(NAME, data=np.zeros((9, 9), "f4"), compression="gzip"), "compressed"),
+    "compressed": (
+        lambda f: f.create_dataset(NAME, data=np.zeros((9, 9), "f4"), compression="gzip"),
+        "compressed",
+    ),
     "never filled": (lambda f: f.create_dataset(NAME, (2**40,), "f4"), "declares more values"),
     "in pieces": (lambda f: f.create_dataset(NAME, (2**40,), "f4", chunks=(1024,)), "compressed"),
     "one by many names": (many_names, "declares more values"),
     "texts": (lambda f: f.create_dataset(NAME, data=b"text"), "no floating-point numbers"),
     "in a circle": (lambda f: f.update({"block1_conv1/again": f["/"]}), "more groups"),
-    "another network": (lambda f: f.create_dataset("conv1/kernel:0", data=np.zeros((7, 7, 3, 4), "f4")), "Xception"),
-    "another leaf": (lambda f: f.create_dataset("block1_conv1/axes:0", data=np.zeros(2, "f4")), "Xception"),
+    "another network": (
+        lambda f: f.create_dataset("conv1/kernel:0", data=np.zeros((7, 7, 3, 4), "f4")),
+        "Xception",
+    ),
+    "another leaf": (
+        lambda f: f.create_dataset("block1_conv1/axes:0", data=np.zeros(2, "f4")),
+        "Xception",
+    ),
     "nothing": (lambda f: None, "holds no weights"),
 }  # fmt: skip
 

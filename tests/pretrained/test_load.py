@@ -218,13 +218,15 @@ def test_what_does_not_fit(tmp_path):
     )
     assert "2 missing (-), 2 left over (+), 1 of another shape (~): " in message
     assert message.endswith(
-        "-bn1.weight, -fc.3.bias, +se.weight, +x\\x1b[2J\\n, ~layer1.1.bias [9] in the file, [8] here"
+        "-bn1.weight, -fc.3.bias, +se.weight, +x\\x1b[2J\\n, "
+        "~layer1.1.bias [9] in the file, [8] here"
     )
     _, record = load(
         tmp_path, state, Small(), skip=["bn1.*", "fc.3.bias", "se.*", "x*", "layer1.1.bias"]
     )
-    assert record["skipped"] == ["bn1.bias", "bn1.running_mean", "bn1.running_var", "bn1.weight", "fc.3.bias"] + [
-        "layer1.1.bias", "se.weight", "x\x1b[2J\n"
+    assert record["skipped"] == [
+        "bn1.bias", "bn1.running_mean", "bn1.running_var", "bn1.weight", "fc.3.bias",
+        "layer1.1.bias", "se.weight", "x\x1b[2J\n",
     ]  # fmt: skip
 
 

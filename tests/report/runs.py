@@ -15,8 +15,16 @@ SLICES = [
     {"id": f"P0{i % 3 + 1}_{i:04d}", "patient": PATIENTS[i % 3], "label": int(i >= 80)}
     for i in range(166)
 ]
-COLUMNS = ("probability", "called", "dice", "iou", "true_share", "predicted_share", "framework_dice",
-           "framework_predicted_share")  # fmt: skip
+COLUMNS = (
+    "probability",
+    "called",
+    "dice",
+    "iou",
+    "true_share",
+    "predicted_share",
+    "framework_dice",
+    "framework_predicted_share",
+)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -74,8 +74,12 @@ def test_page_shows_every_run_and_repetitions_together(three, tmp_path):
     )
     shown = Page(output / "index.html")
     assert shown.headings == [
-        "Runs", "Classifier", "Segmenter", "Framework (classifier, then segmenter)", "Paired differences",
-    ]  # fmt: skip
+        "Runs",
+        "Classifier",
+        "Segmenter",
+        "Framework (classifier, then segmenter)",
+        "Paired differences",
+    ]
     assert "Synthetic" not in shown.text and "Other" not in shown.text
     for text in (
         "classifier.epochs 12 99 99",
@@ -137,8 +141,12 @@ def test_differences_are_those_of_the_scores_that_are_shown(tmp_path_factory, se
         rows = read_rows(path)
         for k, row in enumerate(rows):
             alarm = rng.random() < 0.5
-            row |= {"dice": str(rng.random()) if k % 3 else "0" if alarm else "", "true_share": str(k % 3),
-                    "predicted_share": str(float(k % 3 or alarm)), "patient": f"p{k % 7}"}  # fmt: skip
+            row |= {
+                "dice": str(rng.random()) if k % 3 else "0" if alarm else "",
+                "true_share": str(k % 3),
+                "predicted_share": str(float(k % 3 or alarm)),
+                "patient": f"p{k % 7}",
+            }
         write_csv(path, rows)
         dice.append(np.array([float(row["dice"] or "nan") for row in rows]))
     found = differences(runs)[1, "segmenter", "Dice, per slice"]

@@ -24,8 +24,9 @@ def difference(value, low, high, p, adjusted):
 
 def variant(name, value, differences=None, runs=2):
     made = [
-        {"seed": k, "fold": 0, "workdir": f"runs/{name}/seed{k}", "parameters": 373126, "best_epoch": 7,
-         "train_seconds": 90.0, "dice_infected": value + k / 50, "dice_infected_per_image": None if k else value}
+        {"seed": k, "fold": 0, "workdir": f"runs/{name}/seed{k}", "parameters": 373126,
+         "best_epoch": 7, "train_seconds": 90.0, "dice_infected": value + k / 50,
+         "dice_infected_per_image": None if k else value}
         for k in range(runs)
     ]  # fmt: skip
     scores = {
@@ -52,11 +53,18 @@ def folder(tmp_path):
     variants = [variant("paper", 0.5), variant("max|<b>", 0.45, apart)]
     variants[1]["fields"] = {"segmenter.model.encoder_pooling": "max"}
     settings = {
-        "data.source": "prlab21", "split.by": "patient", "split.folds": 2, "segmenter.input.size": [64, 48],
-        "segmenter.epochs": 4, "seeds": [0, 1], "folds": [0], "slices": 1370, "patients": 8,
+        "data.source": "prlab21", "split.by": "patient", "split.folds": 2,
+        "segmenter.input.size": [64, 48], "segmenter.epochs": 4,
+        "seeds": [0, 1], "folds": [0], "slices": 1370, "patients": 8,
     }  # fmt: skip
-    study = {"covjax": "0", "study": "pooling", "reference": "paper", "settings": settings, "failed": {},
-             "variants": variants}  # fmt: skip
+    study = {
+        "covjax": "0",
+        "study": "pooling",
+        "reference": "paper",
+        "settings": settings,
+        "failed": {},
+        "variants": variants,
+    }
     (tmp_path / "study.json").write_text(json.dumps(study))
     first = tmp_path / "runs" / "paper" / "seed0"
     first.mkdir(parents=True)

@@ -23,8 +23,9 @@ class FakeReader:
 
     def __init__(self, indices=None):
         self.data = SimpleNamespace(
-            ids=("a", "b", "c", "d"), patients=("p", "p", "q", "q"), labels=np.array([1, 1, 0, 0]), notes={},
-            has_mask=np.ones(4, bool), truth=("t1", "t2", "t0", "t0"), infected_pixels=infected(self.masks).sum((1, 2)),
+            ids=("a", "b", "c", "d"), patients=("p", "p", "q", "q"), labels=np.array([1, 1, 0, 0]),
+            notes={}, has_mask=np.ones(4, bool), truth=("t1", "t2", "t0", "t0"),
+            infected_pixels=infected(self.masks).sum((1, 2)),
             counted_pixels=(self.masks != 255).sum((1, 2)),
         )  # fmt: skip
         self.indices = np.arange(4) if indices is None else indices
@@ -97,8 +98,8 @@ def test_scores_and_tables(tmp_path):
         {},
     )
     assert (tmp_path / "per_patient.csv").read_text().splitlines() == [
-        "patient,slices,infected_slices,called_infected,marked_slices,true_share,scored_slices,scored_true_share,"
-        "predicted_share,dice",
+        "patient,slices,infected_slices,called_infected,marked_slices,true_share,scored_slices,"
+        "scored_true_share,predicted_share,dice",
         "p,2,2,1,2,0.375,2,0.375,0.5,0.571428571",
         "q,2,0,1,2,0,2,0,0.5,0",
     ]

@@ -99,8 +99,10 @@ def test_equals_one_evaluation_of_all_slices(folds, tmp_path):
 
 def test_notes_of_a_slice_are_counted_one_by_one():
     data = Prepared(
-        fingerprint="f", source="s", ids=("a", "b"), labels=np.zeros(2, int), patients=("p", "q"), splits=("", ""),
-        has_mask=np.ones(2, bool), records=None, infected_pixels=np.zeros(2, int), counted_pixels=np.ones(2, int),
+        fingerprint="f", source="s", ids=("a", "b"), labels=np.zeros(2, int), patients=("p", "q"),
+        splits=("", ""),
+        has_mask=np.ones(2, bool), records=None, infected_pixels=np.zeros(2, int),
+        counted_pixels=np.ones(2, int),
         truth=("x", "y"), notes={0: ("one", "two"), 1: ("one",)},
     )  # fmt: skip
     places = np.arange(2)

@@ -70,7 +70,8 @@ def rows(output):
 def test_every_protocol_is_trained_and_scored_on_its_own_slices(done):
     output, _ = done
     for name, (frame, by) in {
-        "paper": ("full", "slice"), "margin_ignored": ("ignore_margin", "slice"), "honest": ("ct", "patient")
+        "paper": ("full", "slice"), "margin_ignored": ("ignore_margin", "slice"),
+        "honest": ("ct", "patient")
     }.items():  # fmt: skip
         config = json.loads((output / name / "config.json").read_text())
         assert (config["data"]["frame"], config["split"]["by"]) == (

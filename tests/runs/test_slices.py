@@ -37,8 +37,10 @@ def data():
         masks[k, rows.start + 20 : rows.start + 30, columns.start + 20 : columns.start + 30] = 1
     masks[2, : find_crop(images[2]).box[0].start][-2:] = 1
     return Prepared(
-        fingerprint="f", source="folder", ids=("a", "b", "c"), labels=np.ones(3, np.int32), patients=("p", "q", "r"),
-        splits=("",) * 3, has_mask=np.ones(3, bool), records=SimpleNamespace(images=images, masks=masks),
+        fingerprint="f", source="folder", ids=("a", "b", "c"), labels=np.ones(3, np.int32),
+        patients=("p", "q", "r"),
+        splits=("",) * 3, has_mask=np.ones(3, bool),
+        records=SimpleNamespace(images=images, masks=masks),
         shapes=(images[0].shape,) * 3, spacings=(None,) * 3,
     )  # fmt: skip
 

@@ -179,9 +179,12 @@ def test_a_colour_picture_as_array_is_not_taken_for_a_stack():
 @pytest.mark.parametrize(
     "nothing",
     [
-        None, 3, np.uint8(3), [None], ["x"], [np.zeros((0, 20), np.uint8)], [np.zeros((2, 2), np.uint8)],
-        [[[1, 2], [3]]], np.zeros(20, np.uint8), [np.zeros(20, np.uint8)], [np.array([["a"] * 20] * 20)],
-        [np.zeros((20, 20), complex)], [np.zeros((20, 20), object)], [np.zeros((2, 20, 20, 3), np.uint8)],
+        None, 3, np.uint8(3), [None], ["x"], [np.zeros((0, 20), np.uint8)],
+        [np.zeros((2, 2), np.uint8)],
+        [[[1, 2], [3]]], np.zeros(20, np.uint8), [np.zeros(20, np.uint8)],
+         [np.array([["a"] * 20] * 20)],
+        [np.zeros((20, 20), complex)], [np.zeros((20, 20), object)],
+         [np.zeros((2, 20, 20, 3), np.uint8)],
     ],
 )  # fmt: skip
 def test_whatever_is_no_slice_gets_one_line(nothing):

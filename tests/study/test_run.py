@@ -74,7 +74,8 @@ class Made:
             )
         )
         np.savez(folder / "rows.npz", **{
-            "id": np.array([f"s{i}" for i in indices]), "patient": np.array([f"p{i // 4}" for i in indices]),
+            "id": np.array([f"s{i}" for i in indices]),
+            "patient": np.array([f"p{i // 4}" for i in indices]),
             "label": np.ones(len(indices), int), "segmenter/position": np.arange(len(indices)),
             "segmenter/confusion": confusions(variant, config.seed, indices),
         })  # fmt: skip

@@ -31,7 +31,8 @@ def definition(history, decay):
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.sampled_from([0.0, 0.5, 0.9, 0.98, 0.999, 0.9999, 0.999999]), st.integers(1, 60), st.integers(0, 99),
+    st.sampled_from([0.0, 0.5, 0.9, 0.98, 0.999, 0.9999, 0.999999]), st.integers(1, 60),
+    st.integers(0, 99),
     st.sampled_from([1e-3, 1.0, 1e3]),
 )  # fmt: skip
 def test_the_average_is_the_one_of_its_definition(decay, count, seed, far):

@@ -1,4 +1,4 @@
-"""Steps over several processes give what one process gives with as many devices, and warn of nothing."""
+"""Steps over several processes give what one process with as many devices gives, and never warn."""
 
 import os
 import socket

@@ -40,7 +40,12 @@ STEPS = {"classifier": 10, "segmenter": 6}  # 5 and 2 steps an epoch
 DRIVER = """
 import os, signal
 from covjax.training import checkpoint, history, loop, validation
-owners = {{"shard": loop, "collect": validation, "save": checkpoint.Checkpoints, "write": history.History}}
+owners = {{
+    "shard": loop,
+    "collect": validation,
+    "save": checkpoint.Checkpoints,
+    "write": history.History,
+}}
 when, name, count, kind = "{}".split()
 original, calls = getattr(owners[name], name), []
 def counted(*args, **kwargs):

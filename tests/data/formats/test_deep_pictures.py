@@ -30,8 +30,18 @@ def write_tiff(path, values):
     """Writes one plane of any dtype, which Pillow does of few."""
     height, width = values.shape
     body = np.ascontiguousarray(values).tobytes()
-    tags = {256: width, 257: height, 258: values.itemsize * 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height,
-            279: len(body), 339: FORMATS[values.dtype.kind]}  # fmt: skip
+    tags = {
+        256: width,
+        257: height,
+        258: values.itemsize * 8,
+        259: 1,
+        262: 1,
+        273: 8,
+        277: 1,
+        278: height,
+        279: len(body),
+        339: FORMATS[values.dtype.kind],
+    }
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     head = b"II*\0" + struct.pack("<I", 8 + len(body))
     path.write_bytes(head + body + struct.pack("<H", len(tags)) + entries + bytes(4))

@@ -308,9 +308,12 @@ def test_nothing_is_held_out_where_the_source_does_not_say_so():
 
 
 PUBLISHED = st.lists(
-    st.tuples(st.sampled_from(["", "a", "b", "c", "d"]), st.sampled_from(SPLITS), st.sampled_from([0, 1])),
-    min_size=12, max_size=40,
-)  # fmt: skip
+    st.tuples(
+        st.sampled_from(["", "a", "b", "c", "d"]), st.sampled_from(SPLITS), st.sampled_from([0, 1])
+    ),
+    min_size=12,
+    max_size=40,
+)
 
 
 @settings(max_examples=60, deadline=None)
