@@ -162,7 +162,8 @@ def test_copies_of_slices_count_once(tmp_path):
     )
     save(dicom_slice(values + 1, 2), tmp_path / "y.dcm")  # another picture at the same place
     with pytest.raises(InputError, match="lies where"):
-        [opener() for opener in find_scans(tmp_path).values()]
+        for opener in find_scans(tmp_path).values():
+            opener()
 
 
 def test_everything_that_is_not_read_is_listed(tmp_path, monkeypatch):

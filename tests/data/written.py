@@ -65,7 +65,8 @@ def dicom_slice(values, k, **tags):
     data.HighBit = 15
     data.PixelRepresentation = 0
     stored = (values[k] + 1024).astype(np.uint16)
-    data.Rows, data.Columns, data.PixelData = *stored.shape, stored.tobytes()
+    data.Rows, data.Columns = stored.shape
+    data.PixelData = stored.tobytes()
     for name, value in tags.items():
         if value is None:
             del data[name]

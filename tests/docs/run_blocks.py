@@ -60,7 +60,10 @@ class Place:
     def run(self, block: Block) -> str:
         """Runs a block; returns "" or what went wrong."""
         for path in self.folder.glob("OUT*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         self._bind_runs(block.text)
         script = "set -euo pipefail\n" + block.text
         done = subprocess.run(

@@ -35,7 +35,8 @@ class LinearSegmenter(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train=False):
-        x, (h, w) = jnp.pad(x[..., 0], ((0, 0), (1, 1), (1, 1))), x.shape[1:3]
+        h, w = x.shape[1:3]
+        x = jnp.pad(x[..., 0], ((0, 0), (1, 1), (1, 1)))
         z = sum(KERNEL[i, j] * x[:, i : i + h, j : j + w] for i in range(3) for j in range(3))
         return jnp.stack([jnp.zeros_like(z), z], -1)
 

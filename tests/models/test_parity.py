@@ -118,8 +118,12 @@ def test_torch_gradients_and_batch_statistics(name, options, shape, seeded, monk
     differ by rounding.
     """
     torch, peer = torch_or_skip()
+
+    def no_dropout(rate):
+        return lambda x, train: x
+
     for module in (cov_ctnet, unet):
-        monkeypatch.setattr(module, "Dropout", lambda rate: lambda x, train: x)
+        monkeypatch.setattr(module, "Dropout", no_dropout)
     variables, inputs = seeded
     both = variables(create_model(name, **options), shape[-1])
     x = inputs(*shape)

@@ -103,10 +103,8 @@ def pool(x, kind, window, stride, parameters):
 
 def blur(x, sides, stride):
     """Weights 1 2 1 along both axes; outside the image its edge goes on."""
-    x, out = (
-        np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge"),
-        np.zeros((x.shape[0], *sides, x.shape[-1])),
-    )
+    out = np.zeros((x.shape[0], *sides, x.shape[-1]))
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     weights = np.outer((1, 2, 1), (1, 2, 1)) / 16
     for i, j in np.ndindex(*sides):
         out[:, i, j] = np.einsum(

@@ -312,10 +312,10 @@ def test_members_of_archives_that_lie_in_each_other(tmp_path):
     w = {"w": np.arange(4, dtype=np.float32)}
     content = zip_file(w)
     end = content.index(b"PK\1\2")
-    places, size = content[end:], struct.pack("<I", content.index(b"archive/data/0") - 30)
-    overlapping = places.replace(
-        size, bytes(4), 1
-    )  # the storage, said to begin where the file does
+    places = content[end:]
+    size = struct.pack("<I", content.index(b"archive/data/0") - 30)
+    # the storage, said to begin where the file does
+    overlapping = places.replace(size, bytes(4), 1)
     assert overlapping != places
     refused(tmp_path / "w.pth", content[:end] + overlapping, "overlaps")
     # what no tensor refers to is not added up

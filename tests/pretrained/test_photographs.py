@@ -43,7 +43,8 @@ def photograph(name):
 @pytest.fixture(scope="module")
 def seen():
     """The network's input for the cat and the cup, and its probabilities; what was loaded."""
-    needs(WEIGHTS), needs("skimage")
+    needs(WEIGHTS)
+    needs("skimage")
     model = create_model("efficientnet_lite0", num_classes=1000)
     variables = jax.eval_shape(
         model.init, jax.random.PRNGKey(0), np.zeros((1, 224, 224, 3), np.float32)

@@ -171,7 +171,10 @@ def test_missing_or_damaged_calibration_is_not_ignored(calibrated, tmp_path):
         (None, RunError),
     ):
         path = workdir / "calibration.json"
-        path.unlink() if content is None else path.write_text(content)
+        if content is None:
+            path.unlink()
+        else:
+            path.write_text(content)
         with pytest.raises(error, match="calibration.json"):
             evaluate_run(workdir)
 

@@ -110,7 +110,7 @@ def open_prepared(folder: Path) -> Prepared:
         # Reading opens every file, so that damage is noticed here rather than in the middle of a
         # training.
         for i in range(0, len(records), SHARD):
-            records[i]
+            _ = records[i]
         if len(rows) != len(records):
             raise ValueError(f"{len(records)} of {len(rows)} slices")
         spacings = tuple(tuple(r["spacing"]) if r["spacing"] else None for r in rows)

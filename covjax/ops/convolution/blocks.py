@@ -23,7 +23,8 @@ def sliding(geometry: Geometry) -> bool:
 
 def blocked_conv(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Sums products of horizontal shifts of x with the rows of the kernel, 16 rows at a time."""
-    n, height, width = (x.shape[0], *geometry.output_sides(x))
+    n = x.shape[0]
+    height, width = geometry.output_sides(x)
     features = kernel.shape[-1]
     down, across = geometry.offsets
     rows = min(16, height)

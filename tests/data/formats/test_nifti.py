@@ -282,7 +282,8 @@ def test_a_header_that_promises_what_is_not_there(tmp_path, monkeypatch, there):
     header = nibabel.Nifti1Header()
     header.set_data_shape((100, 100, 50))
     header.set_data_dtype(np.int16)
-    header["vox_offset"], header["magic"] = 352, b"n+1"
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1"
     content = header.binaryblock + bytes(4) + bytes(there)
     path.write_bytes(gzip.compress(content) + gzip.compress(b"") * 50)
     monkeypatch.setattr(nifti, "scratch", None)
