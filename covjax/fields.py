@@ -63,6 +63,8 @@ class Meaning:
     allowed: str = ""
     path: bool = False  # of a file or folder, in which ~ is expanded
     spread: bool = False  # the names of this field stand in the section itself
+    # in words that follow "on resuming:", whether it may change when a run goes on; "": it may not
+    on_resuming: str = ""
 
     def refuse(self, where: str, value: Any) -> None:
         """Raises InputError naming the field `where` if its value cannot be used."""
@@ -94,6 +96,7 @@ def setting(
     check: Callable[[str, Any], object] | None = None,
     allowed: str = "",
     path: bool = False,
+    on_resuming: str = "",
 ) -> T:
     """Declares a field.
 
@@ -105,8 +108,9 @@ def setting(
       check: called with the field's dotted name and the value, raises InputError.
       allowed: in words, what `check` accepts.
       path: whether it names a file or folder; ~ is then expanded.
+      on_resuming: in words, whether it may change when a run goes on; "" if it may not.
     """
-    meaning = Meaning(help, choices, rule, check, allowed, path)
+    meaning = Meaning(help, choices, rule, check, allowed, path, on_resuming=on_resuming)
     return field(default=default, metadata={"meaning": meaning})
 
 
@@ -141,6 +145,18 @@ def to_dict(part: object) -> dict[str, Any]:
         else:
             values[name] = to_dict(value) if dataclasses.is_dataclass(value) else value
     return values
+
+
+def changeable(part: object, prefix: str = "") -> set[str]:
+    """Returns the dotted names of a section's fields that may change when a run goes on."""
+    found: set[str] = set()
+    for name, meaning in declared(part).items():
+        value = getattr(part, name)
+        if dataclasses.is_dataclass(value):
+            found |= changeable(value, f"{prefix}{name}.")
+        elif meaning.on_resuming:
+            found.add(prefix + name)
+    return found
 
 
 def flat_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

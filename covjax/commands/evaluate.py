@@ -11,6 +11,7 @@ from covjax.commands import cli
 from covjax.commands.shared_flags import (
     define_batch_size,
     define_min_size,
+    define_path,
     define_split,
     define_tta,
     define_workdir,
@@ -39,6 +40,9 @@ _EXPLAIN = flags.DEFINE_bool(
     "Show in the report what the classifier looks at (Grad-CAM).",
     flag_values=FLAGS,
 )
+_DATA_PATH = define_path(
+    FLAGS, "data_path", "Folder of the run's slices, if it is no longer that of data.path."
+)
 
 
 def evaluate() -> None:
@@ -52,6 +56,7 @@ def evaluate() -> None:
         options=options,
         save_predictions=_SAVE_PREDICTIONS.value,
         explain=_EXPLAIN.value,
+        data_path=_DATA_PATH.value,
     )
     show(workdir)
 

@@ -72,7 +72,9 @@ class DataSettings:
         "phantom (synthetic), your own: folder (pictures), nifti, dicom; or a public set",
         allowed="as `covjax data` prints",
     )
-    path: str = setting("", "folder of the slices; phantom needs none", path=True)
+    path: str = setting(
+        "", "folder of the slices; phantom needs none", path=True, on_resuming="may change"
+    )
     frame: str = setting("ct", "of prlab21: what of its figures", choices=PRLAB21_FRAMES)
     patient_column: str = setting(
         "patient", "of index.csv in a folder: the column that says which patient a slice is of"
@@ -87,9 +89,16 @@ class DataSettings:
         False, "of your own folders: identifiers as they are, not pseudonyms"
     )
     prepared_dir: str = setting(
-        "", "where prepared slices are kept; empty: the user's cache", path=True
+        "",
+        "where prepared slices are kept; empty: the user's cache",
+        path=True,
+        on_resuming="may change",
     )
-    cache: bool = setting(True, "keep decoded slices in memory, as uint8, up to 4 GB of a split")
+    cache: bool = setting(
+        True,
+        "keep decoded slices in memory, as uint8, up to 4 GB of a split",
+        on_resuming="may change",
+    )
     bits: int = setting(
         0,
         "of grey levels in 16-bit pictures; 0: 16, refused where they hardly use them",

@@ -59,6 +59,7 @@ class Evaluation:
 def evaluate_run(
     workdir: Path, split: str = "test", batch_size: int | None = None, *,
     options: Options = PLAIN, save_predictions: str | None = None, explain: bool = False,
+    data_path: Path | None = None,
 ) -> None:  # fmt: skip
     """Evaluates a trained run in batches, and writes results/SPLIT/ when all is computed.
 
@@ -69,6 +70,7 @@ def evaluate_run(
       options: test-time augmentation and post-processing.
       save_predictions: "png" or "npz", to write the predicted masks to results/SPLIT/predictions/.
       explain: whether to write Grad-CAM heat maps of the most confident calls to explain.npz.
+      data_path: where the data lie now; None for data.path of the run.
 
     Raises:
       InputError: the split is unknown, the data are gone, the run lacks the stage that an option is
@@ -81,7 +83,7 @@ def evaluate_run(
     check_asked(config.stages, options, save_predictions, explain)
     check_tta(config, options.tta)
     splits = read_splits(workdir / "splits.json")
-    data = open_run_data(config, splits)
+    data = open_run_data(config, splits, data_path)
     indices = split_indices(data, splits, split)
     data = with_crops(config, data, indices.tolist())
     several = len(class_names(config.data.classes)) > 2

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,23 @@ from covjax.stages.settings import StageSettings
 OUTSIDE = "lung crop: marked pixels lie outside of what networks see, they count as missed"
 
 
-def open_run_data(config: RunSettings, splits: dict[str, Any]) -> Prepared:
-    """Opens the data of a run: prepared ones where they are kept, even without the source."""
+def open_run_data(
+    config: RunSettings, splits: dict[str, Any], path: Path | None = None
+) -> Prepared:
+    """Opens the data of a run: prepared ones where they are kept, even without the source.
+
+    Where `path` says that they lie now, they are looked at there first. Raises InputError if they
+    are not those that the run was trained on.
+    """
     folder = prepared_dir(config.data) / f"{splits['source']}-{splits['fingerprint']}"
-    if (folder / "index.json").is_file():
+    if path is None and (folder / "index.json").is_file():
         return open_prepared(folder)
-    data = prepare(config.data)
+    place = config.data.path if path is None else str(path)
+    data = prepare(replace(config.data, path=place))
     if data.fingerprint != splits["fingerprint"]:
         raise InputError(
-            f"data.path: {config.data.path} changed since this run was trained, restore the data"
+            f"data.path: {place} does not hold the data that this run was trained on, or they "
+            "changed; restore them"
         )
     return data
 

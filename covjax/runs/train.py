@@ -12,7 +12,7 @@ from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared.dataset import Prepared, prepare
 from covjax.data.splits.splits import SPLITS, make_splits, read_splits, split_indices
 from covjax.errors import InputError
-from covjax.files import write_json, write_whole
+from covjax.files import read_json_or_empty, write_json, write_whole
 from covjax.locks import held
 from covjax.runs.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.runs.evaluate import evaluate_run, record_timing
@@ -21,11 +21,15 @@ from covjax.runs.intensity import record_intensity
 from covjax.runs.slices import check_sizes, needed_classes, split_reader, with_crops
 from covjax.runs.trained import load_trained, read_statistics, statistics_path
 from covjax.runtime import environment
-from covjax.settings import RunSettings, claim_workdir
+from covjax.settings import RunSettings, check_workdir, claim_workdir
 from covjax.stages import task_of
 from covjax.stages.stage import Stage, make_stage
 from covjax.stages.statistics import measure_statistics, statistics_to_json
-from covjax.training.loop import train_stage
+from covjax.training.loop import check_batch_size, train_stage
+
+# of environment.json: with the same a run that goes on ends with the same bits as one that did not
+# stop
+SAME_BITS = ("jax", "devices", "XLA_FLAGS", "remat")
 
 
 def train_run(config: RunSettings, workdir: Path) -> None:
@@ -40,8 +44,9 @@ def train_run(config: RunSettings, workdir: Path) -> None:
 
 
 def _train(config: RunSettings, workdir: Path) -> None:
-    if (workdir / "config.json").is_file():
-        claim_workdir(workdir, config)
+    check_workdir(workdir, config)
+    for name, stage in config.stages.items():
+        check_batch_size(name, stage)
     starts = {name: find_start(name, config, workdir) for name in config.stages}
     data = prepare(config.data)
     if data.left_out:
@@ -54,7 +59,7 @@ def _train(config: RunSettings, workdir: Path) -> None:
         if config.stages[name].init.run:
             check_unseen(name, splits, Path(config.stages[name].init.run))
     claim_workdir(workdir, config)
-    write_json(workdir / "environment.json", environment())
+    _record_environment(config, workdir)
     write_json(workdir / "splits.json", splits)
     write_whole(workdir / LEFT_OUT, left_out_table(data.left_out))
     record_intensity(config, data, workdir)
@@ -72,6 +77,25 @@ def _train(config: RunSettings, workdir: Path) -> None:
             fit_calibration(
                 *load_trained(name, config, workdir, calibrated=False), readers["val"], workdir
             )
+
+
+def _record_environment(config: RunSettings, workdir: Path) -> None:
+    """Writes environment.json, and says if a run goes on where the same bits are not promised."""
+    path = workdir / "environment.json"
+    before = read_json_or_empty(path)
+    now = environment() | {"remat": [name for name, s in config.stages.items() if s.remat]}
+    changes = [
+        f"{name} is {now[name]}, it was {before[name]}"
+        for name in SAME_BITS
+        if name in before and before[name] != now[name]
+    ]
+    if changes:
+        logging.warning(
+            "%s: %s; the run goes on, but not to the same bits as without this change",
+            workdir,
+            "; ".join(changes),
+        )
+    write_json(path, now | {"changes": [*before.get("changes", []), *changes]})
 
 
 def _splits(config: RunSettings, data: Prepared, workdir: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Sections: `RunSettings` and `StudySettings` here; the others with what they are 
 `covjax.stages.settings`.
 """
 
-from covjax.settings.files import claim_workdir, load_settings, write_settings
+from covjax.settings.files import check_workdir, claim_workdir, load_settings, write_settings
 from covjax.settings.read import (
     default_config,
     default_study,
@@ -18,6 +18,7 @@ from covjax.settings.sections import RunSettings, StudySettings
 __all__ = [
     "RunSettings",
     "StudySettings",
+    "check_workdir",
     "claim_workdir",
     "default_config",
     "default_study",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError
-from covjax.fields import flat_fields
+from covjax.fields import changeable, flat_fields
 from covjax.files import read_json, write_json
 from covjax.settings.read import read_settings, settings_dict
 from covjax.settings.sections import RunSettings
@@ -16,19 +16,30 @@ DAMAGED = "restore it or use another --workdir"
 
 
 def claim_workdir(workdir: Path, settings: RunSettings, free: str = "") -> None:
-    """Makes `workdir` this run's: writes config.json, or checks that the one there is the same.
+    """Makes `workdir` this run's: writes config.json if `check_workdir` has nothing against it.
 
-    Fields whose name begins with `free` may differ; those of `settings` are then written. Raises
-    InputError naming the first other field that differs, or why the folder cannot be written.
+    Raises InputError as that does, or for a folder that cannot be written.
+    """
+    check_workdir(workdir, settings, free)
+    write_settings(workdir / "config.json", settings)
+
+
+def check_workdir(workdir: Path, settings: RunSettings, free: str = "") -> None:
+    """Raises InputError if `workdir` is that of a run with another configuration.
+
+    Fields that may change when a run goes on are left out, and those whose name begins with `free`.
+    The error names the first other field that differs.
     """
     path = workdir / "config.json"
-    ours = json.loads(json.dumps(settings_dict(settings)))
-    if path.is_file():
-        theirs = _read(path)
-        _check_same(path, _bound(ours, free), _bound(theirs, free))
-        if ours == theirs:
-            return
-    write_settings(path, settings)
+    if not path.is_file():
+        return
+    ours = flat_fields(json.loads(json.dumps(settings_dict(settings))))
+    theirs = flat_fields(_read(path))
+    _check_epochs(path, settings, theirs)
+    may_change = changeable(settings)
+    for name, stage in settings.stages.items():
+        may_change |= changeable(stage, f"{name}.")
+    _check_same(path, *(_bound(fields, may_change, free) for fields in (ours, theirs)))
 
 
 def write_settings(path: Path, settings: RunSettings) -> None:
@@ -36,7 +47,22 @@ def write_settings(path: Path, settings: RunSettings) -> None:
     write_json(path, {"format": FORMAT, **settings_dict(settings)})
 
 
-def _check_same(path: Path, mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+def _check_epochs(path: Path, settings: RunSettings, theirs: Mapping[str, Any]) -> None:
+    """Refuses fewer epochs, and more of them where those before depend on how many there are."""
+    for name, stage in settings.stages.items():
+        field = f"{name}.epochs"
+        before = theirs.get(field, stage.epochs)
+        if stage.epochs > before and stage.optimizer.schedule != "constant":
+            raise InputError(
+                f"{path}: the run's {stage.optimizer.schedule} schedule ends with its epochs "
+                f"({field}: {before} there, {stage.epochs} now), go on in another --workdir with "
+                f"--config.{name}.init.run={path.parent}"
+            )
+        if stage.epochs < before:
+            _check_same(path, {field: stage.epochs}, {field: before})
+
+
+def _check_same(path: Path, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
     another = f"{path}: this workdir belongs to a run"
     for key, value in mine.items():
         if key not in theirs or theirs[key] != value:
@@ -50,11 +76,12 @@ def _check_same(path: Path, mine: dict[str, Any], theirs: dict[str, Any]) -> Non
         raise InputError(f"{another} that also sets {min(extra)}, use another --workdir")
 
 
-def _bound(values: Mapping[str, Any], free: str) -> dict[str, Any]:
-    fields = flat_fields(values)
-    if not free:
-        return fields
-    return {name: value for name, value in fields.items() if not name.startswith(free)}
+def _bound(fields: Mapping[str, Any], may_change: set[str], free: str) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in may_change and not (free and name.startswith(free))
+    }
 
 
 def load_settings(workdir: Path) -> RunSettings:

@@ -15,6 +15,9 @@ in `covjax/settings/sections.py` and in `settings.py` of `covjax.data`, `covjax.
 
 Every field is a flag: `--config.data.source=folder`. A configuration has the sections of one stage
 or more, `classifier` and `segmenter`; files in `configs/` replace some of the defaults given here.
+
+A run keeps its configuration: called with another one, it is refused. Only fields that say `on
+resuming` may change, see [Runs under a job queue](job-queues.md#the-same-run).
 """
 COLUMNS = "| Field | Default | Meaning | Values |\n|---|---|---|---|\n"
 
@@ -40,7 +43,8 @@ def _tables(where: str, part: Any) -> list[str]:
         elif meaning.spread:
             rows += [_row(option, default, meaning.help, "") for option, default in value.items()]
         else:
-            rows.append(_row(name, value, meaning.help, meaning.values()))
+            resuming = f"; on resuming: {meaning.on_resuming}" if meaning.on_resuming else ""
+            rows.append(_row(name, value, meaning.help + resuming, meaning.values()))
     title = f"## {where or 'The run'}\n\n{' '.join((type(part).__doc__ or '').split())}\n\n"
     return [title + COLUMNS + "\n".join(rows) + "\n", *within]
 

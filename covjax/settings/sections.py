@@ -52,6 +52,7 @@ class RunSettings:
         "none",
         "on NVIDIA GPUs: nvidia_fast, or nvidia_deterministic for bit-identical resumption",
         choices=XLA_FLAGS,
+        on_resuming="may change, the bits then do too",
     )
     data: DataSettings = section(DataSettings)
     split: SplitSettings = section(SplitSettings)

@@ -73,14 +73,23 @@ class StageSettings:
         choices=BATCH_NORMS,
     )
     batch_size: int = setting(8, "slices of a step, over all devices", rule=POSITIVE)
-    epochs: int = setting(30, "passes over the training split", rule=POSITIVE)
+    epochs: int = setting(
+        30,
+        "passes over the training split",
+        rule=POSITIVE,
+        on_resuming="may grow where optimizer.schedule is constant",
+    )
     dtype: str = setting("float32", "what the network computes in", choices=("float32", "bfloat16"))
     remat: bool = setting(
         False,
         "train with half the activation memory, a quarter slower (on a CPU: from jax 0.12)",
+        on_resuming="may change, the bits then do too",
     )
     checkpoint_every: int = setting(
-        200, "steps, besides every end of an epoch; 0: only there", rule=NOT_NEGATIVE
+        200,
+        "steps, besides every end of an epoch; 0: only there",
+        rule=NOT_NEGATIVE,
+        on_resuming="may change",
     )
 
 

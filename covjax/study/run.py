@@ -17,9 +17,10 @@ from covjax.metrics import DEFINITIONS
 from covjax.preprocess.network_input import slice_size
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
-from covjax.settings import RunSettings, claim_workdir
+from covjax.settings import RunSettings, check_workdir, claim_workdir
 from covjax.study.compare import compare_variants
 from covjax.study.grid import STAGE, Run, planned_runs, study_of
+from covjax.training.loop import check_batch_size
 
 ROUNDS = 5  # of timing; the fastest counts
 
@@ -35,14 +36,15 @@ def run_study(config: RunSettings, workdir: Path) -> None:
     used, and for runs that were made by another configuration.
     """
     runs = planned_runs(config, workdir)
+    for run in runs:
+        check_batch_size(STAGE, run.config.stages[STAGE])
     data = prepare(config.data)
     for seed, split in {
         (run.seed, run.fold): (run.seed, run.config.split) for run in runs
     }.values():
         make_splits(data, split, seed, ("infected",))
     for run in runs:
-        if (run.workdir / "config.json").is_file():
-            claim_workdir(run.workdir, run.config)
+        check_workdir(run.workdir, run.config)
     claim_workdir(workdir, config, free="study.")
     failed = _train(study_of(config).name, runs)
     done = [run for run in runs if is_finished(run)]

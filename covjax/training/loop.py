@@ -16,6 +16,7 @@ from covjax.optim.optimizer import make_optimizer, make_schedule
 from covjax.parallel import pmap_train, replicate, shard
 from covjax.runtime import peak_memory_mb
 from covjax.settings import RunSettings
+from covjax.stages.settings import StageSettings
 from covjax.stages.stage import Stage, init_variables, variable_shapes
 from covjax.training.checkpoint import Checkpoints
 from covjax.training.history import History
@@ -63,16 +64,15 @@ def train_stage(
         return _Training(stage, readers, config, workdir, start, verbose).run(received)
 
 
-def _check_batch_size(stage: Stage) -> None:
-    size = stage.config.batch_size
+def check_batch_size(name: str, config: StageSettings) -> None:
+    """Raises InputError if the devices of this process do not divide a stage's batch."""
+    size = config.batch_size
     devices = jax.device_count()
     if size % devices:
+        raise InputError(f"{name}.batch_size: {size} is not a multiple of the {devices} devices")
+    if config.augment.mixup and size // devices % 2:
         raise InputError(
-            f"{stage.name}.batch_size: {size} is not a multiple of the {devices} devices"
-        )
-    if stage.config.augment.mixup and size // devices % 2:
-        raise InputError(
-            f"{stage.name}.augment.mixup: mixes pairs of slices on each device, "
+            f"{name}.augment.mixup: mixes pairs of slices on each device, "
             f"use a batch_size that is a multiple of {2 * devices}"
         )
 
@@ -89,7 +89,7 @@ class _Training:
         start: Any,
         verbose: bool,
     ):
-        _check_batch_size(stage)
+        check_batch_size(stage.name, stage.config)
         self.watch = Stopwatch()
         self.stage = stage
         self.config = stage.config

@@ -106,3 +106,24 @@ def test_nothing_that_is_written_names_a_patient(folds):
                         for values in arrays.values()
                         if values.dtype.kind in "US"
                     )
+
+
+def test_a_run_follows_its_data_to_another_place(folds):
+    folder, runs = folds
+    workdir = shutil.copytree(runs[0], folder / "moved")
+    table = (workdir / "results" / "test" / "per_image.csv").read_bytes()
+    settings = json.loads((workdir / "config.json").read_text())
+    settings["data"] |= {"path": str(folder / "gone"), "prepared_dir": str(folder / "anew")}
+    (workdir / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="data.path: .*gone is not a folder.*--data_path in eval"):
+        evaluate_run(workdir)
+    shutil.copytree(folder / "set1", folder / "set2")
+    for kind in ("images", "masks"):
+        place = folder / "set2" / kind
+        shutil.copy(place / f"{NAME}p6.nii.gz", place / f"{NAME}p7.nii.gz")
+    with pytest.raises(InputError, match="set2 does not hold the data that this run was"):
+        evaluate_run(workdir, data_path=folder / "set2")
+    evaluate_run(workdir, data_path=folder / "set1")
+    assert (workdir / "results" / "test" / "per_image.csv").read_bytes() == table
+    train_run(read_settings(config(folder, 0)), workdir)
+    assert json.loads((workdir / "config.json").read_text())["data"]["path"] == str(folder / "set0")

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,8 +15,9 @@ from covjax.errors import InputError, RunError
 from covjax.metrics import DEFINITIONS
 from covjax.runs import evaluate
 from covjax.runs.evaluate import evaluate_run
-from covjax.runs.train import train_run
+from covjax.runs.train import _record_environment, train_run
 from covjax.settings import read_settings
+from tests.trained import tiny_config
 
 
 def read_json(path):
@@ -147,3 +149,30 @@ def test_another_configuration_is_refused(trained):
         other.classifier.optimizer.learning_rate = 0.5
     with pytest.raises(InputError, match=r"classifier.optimizer.learning_rate.*--workdir"):
         train_run(read_settings(other), workdir)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    config = tiny_config(tmp_path)
+    monkeypatch.setattr(jax, "device_count", lambda: 3)
+    with pytest.raises(InputError, match="classifier.batch_size: 4 is not a multiple of the 3"):
+        train_run(read_settings(config), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_says_where_the_same_bits_are_not_promised(tmp_path, caplog):
+    config = tiny_config(tmp_path)
+    _record_environment(read_settings(config), tmp_path)
+    _record_environment(read_settings(config), tmp_path)
+    assert read_json(tmp_path / "environment.json")["changes"] == [] and not caplog.records
+    changed = read_json(tmp_path / "environment.json") | {"jax": "0.9.0", "devices": ["cpu"] * 3}
+    (tmp_path / "environment.json").write_text(json.dumps(changed))
+    config.classifier.remat = True
+    _record_environment(read_settings(config), tmp_path)
+    (warning,) = caplog.messages
+    assert "not to the same bits" in warning and "it was ['cpu', 'cpu', 'cpu']" in warning
+    found = read_json(tmp_path / "environment.json")["changes"]
+    assert [line.split()[0] for line in found] == ["jax", "devices", "remat"]
+    _record_environment(read_settings(config), tmp_path)
+    assert read_json(tmp_path / "environment.json")["changes"] == found

@@ -9,7 +9,7 @@ import pytest
 from covjax.errors import InputError
 from covjax.files import write_json
 from covjax.models import list_models, model_options
-from covjax.settings import claim_workdir, load_settings, read_settings
+from covjax.settings import check_workdir, claim_workdir, load_settings, read_settings
 from tests.places import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -247,6 +247,34 @@ def test_workdir_belongs_to_one_configuration(tmp_path):
     with pytest.raises(InputError, match="segmenter.*nothing there"):
         claim_workdir(tmp_path / "alone", read_settings(config()))
     assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_fields_that_may_change_when_a_run_goes_on(tmp_path):
+    other = config()
+    other.classifier.optimizer.schedule = "constant"
+    claim_workdir(tmp_path, read_settings(other))
+    before = (tmp_path / "config.json").read_bytes()
+    other.update(xla_flags="nvidia_deterministic")
+    other.data.update(path="moved", prepared_dir="elsewhere", cache=False)
+    for stage in (other.classifier, other.segmenter):
+        stage.update(remat=True, checkpoint_every=7)
+    other.classifier.epochs += 1
+    check_workdir(tmp_path, read_settings(other))
+    assert (tmp_path / "config.json").read_bytes() == before
+    claim_workdir(tmp_path, read_settings(other))
+    now = load_settings(tmp_path)
+    assert now == read_settings(other)
+    assert (now.data.path, now.stages["classifier"].checkpoint_every) == ("moved", 7)
+
+
+def test_more_epochs_where_the_schedule_ends_with_them(tmp_path):
+    c = config()
+    c.segmenter.optimizer.schedule = "cosine"
+    claim_workdir(tmp_path, read_settings(c))
+    c.segmenter.epochs += 1
+    remedy = f"another --workdir with --config.segmenter.init.run={tmp_path}"
+    with pytest.raises(InputError, match=rf"segmenter.epochs: \d+ there, \d+ now.*{remedy}"):
+        check_workdir(tmp_path, read_settings(c))
 
 
 def test_what_is_left_open_is_settled_before_it_is_recorded(tmp_path):

@@ -51,12 +51,12 @@ def reader(count):
 def run(tmp_path):
     """train(**changes of the stage's config) -> timing; runs in tmp_path / "run"."""
 
-    def make(start=train_stage, workdir=tmp_path / "run", batch_size=4, **optimizer):
+    def make(start=train_stage, workdir=tmp_path / "run", batch_size=4, epochs=2, **optimizer):
         config = cov_raseg.get_config().copy_and_resolve_references().unlock()
         config.segmenter.input.update(size=SIZE)
         config.segmenter.model.update(features=4, final="linear")
         config.segmenter.optimizer.update({"learning_rate": 0.01, "momentum": 0.9} | optimizer)
-        config.segmenter.update(epochs=2, batch_size=batch_size, checkpoint_every=1)
+        config.segmenter.update(epochs=epochs, batch_size=batch_size, checkpoint_every=1)
         readers = {"train": reader(9), "val": reader(5)}
         items = [readers["train"][k] for k in range(9)]
         batch = {k: np.stack([item[k] for item in items]) for k in items[0]} | {
@@ -158,6 +158,17 @@ def test_a_run_that_goes_on_initialises_nothing(run, monkeypatch):
         "covjax.training.loop.init_variables", lambda *_: pytest.fail("compiled for nothing")
     )
     assert run()["steps"] == 4
+
+
+def test_more_epochs_of_a_finished_run_are_those_of_a_longer_one(run, tmp_path):
+    def lines(workdir):
+        return [
+            {k: v for k, v in r.items() if "second" not in k} for r in records(tmp_path / workdir)
+        ]
+
+    run(workdir=tmp_path / "long")
+    assert run(epochs=1)["steps"] == 2
+    assert run()["steps"] == 4 and lines("run") == lines("long")
 
 
 def test_a_signal_before_the_first_step_is_not_lost(run):

@@ -39,7 +39,10 @@ def open_source(config: DataSettings) -> Source:
             f"data.path: empty, name the folder that holds the {spec.name} slices{where}"
         )
     if spec.unpack and not root.is_dir():
-        raise InputError(f"data.path: {root} is not a folder, check the path")
+        raise InputError(
+            f"data.path: {root} is not a folder, check the path (of moved data: --config.data.path "
+            "in training, --data_path in evaluation)"
+        )
     return spec.open(root, config)
 
 
