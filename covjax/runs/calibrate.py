@@ -21,6 +21,7 @@ from covjax.parallel import round_up
 from covjax.settings import RunSettings
 from covjax.stages.settings import ClassifierSettings, StageSettings
 from covjax.stages.stage import Calibration, Stage
+from covjax.training.checkpoint import digest
 
 DAMAGED = "delete it and run train.py again"
 
@@ -74,6 +75,7 @@ def fit_calibration(stage: Stage, variables: Any, reader: SliceReader, workdir: 
         for some in (log_odds, calibrated)
     ]
     found = {
+        "checkpoint": digest(variables, {}),
         "calibration": config.calibration, "temperature": temperature, "threshold_rule": rule,
         **threshold_to_json(threshold), "fitted_on": "val", "n": len(label),
         "log_loss_before": losses[0], "log_loss_after": losses[1],
@@ -97,11 +99,11 @@ def noted(stage: Stage, tta: Sequence[str]) -> Stage:
     )
 
 
-def read_calibration(config: StageSettings, workdir: Path) -> Calibration:
+def read_calibration(config: StageSettings, workdir: Path, variables: Any = None) -> Calibration:
     """Returns what was fitted, or the default if the stage asks for nothing.
 
-    Raises RunError if it asks for it and did not come to it, InputError if the file is
-    damaged.
+    Raises RunError if it asks for it and did not come to it, or came to it with other parameters
+    than `variables`, if given. Raises InputError if the file is damaged.
     """
     if not is_asked(config):
         return Calibration()
@@ -113,8 +115,13 @@ def read_calibration(config: StageSettings, workdir: Path) -> Calibration:
         calibration = Calibration(
             float(found["temperature"]), threshold_from_json(found), _notes(found)
         )
+        checkpoint = found["checkpoint"]
     if not 0 < calibration.temperature < np.inf:
         raise InputError(f"{path}: damaged (values out of range), {DAMAGED}")
+    if variables is not None and checkpoint != digest(variables, {}):
+        raise RunError(
+            f"{path}: fitted to another checkpoint, run train.py with this workdir to the end first"
+        )
     return calibration
 
 

@@ -20,4 +20,7 @@ def read_intensity(workdir: Path) -> frozenset[str]:
     remedy = "run train.py again to restore it"
     found = read_json(path, remedy)
     with damage_named(path, remedy):
-        return frozenset(found["values"])
+        values = frozenset(found["values"])
+        if not values or values - {"8bit", "hu"}:
+            raise ValueError(f"values is {found['values']!r}")
+        return values

@@ -9,7 +9,7 @@ from covjax.files import damage_named, read_json
 from covjax.runs.calibrate import read_calibration
 from covjax.settings import RunSettings
 from covjax.stages.stage import Stage, Statistics, make_stage, variable_shapes
-from covjax.stages.statistics import statistics_from_json
+from covjax.stages.statistics import statistics_digest, statistics_from_json
 from covjax.training.checkpoint import Checkpoints
 
 
@@ -36,14 +36,16 @@ def load_trained(
     asks for.
     """
     stage = make_stage(name, config.stages[name], read_statistics(name, workdir), data=config.data)
-    if stage.task.calls_slices and calibrated:
-        stage = replace(stage, calibration=read_calibration(stage.config, workdir))
     folder = workdir / "checkpoints" / name / "best"
     if not folder.is_dir():
         raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, statistics=statistics_digest(stage.statistics))
     restored = checkpoints.restore(variable_shapes(stage.model, config.stages[name]))
     checkpoints.close()
     if restored is None:
         raise RunError(f"{folder}: no checkpoint, run train.py with this workdir first")
-    return stage, restored[0]
+    variables = restored[0]
+    if stage.task.calls_slices and calibrated:
+        calibration = read_calibration(stage.config, workdir, variables)
+        stage = replace(stage, calibration=calibration)
+    return stage, variables

@@ -1,5 +1,7 @@
 """Measuring a stage on its training split: normalisation, class counts and class weights."""
 
+import hashlib
+import json
 from collections.abc import Iterable
 
 import jax
@@ -73,6 +75,12 @@ def statistics_to_json(statistics: Statistics) -> dict[str, list]:
         "image_pixels": statistics.image_pixels,
     }
     return {name: value.tolist() for name, value in values.items() if value is not None}
+
+
+def statistics_digest(statistics: Statistics) -> str:
+    """Returns a hash of the statistics, by which a checkpoint knows those that it belongs to."""
+    content = json.dumps(statistics_to_json(statistics), sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def statistics_from_json(values: dict[str, list]) -> Statistics:

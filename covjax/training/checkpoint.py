@@ -28,12 +28,14 @@ class Checkpoints:
     """A folder of checkpoints of one kind ("latest" or "best"), the newest few kept.
 
     Only a training opens it with `write`: a reader must not tidy away what a training at the
-    same time is just writing.
+    same time is just writing. `statistics` is the digest of those that the network sees its slices
+    by: checkpoints are of these alone.
     """
 
-    def __init__(self, folder: Path, *, write: bool = False):
+    def __init__(self, folder: Path, *, write: bool = False, statistics: str = ""):
         self.folder = folder
         self._write = write
+        self._statistics = statistics
         keep = KEEP if write else None
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=write, create=write
@@ -47,6 +49,7 @@ class Checkpoints:
         # A copy, because the next step donates these buffers while the writer may still be reading
         # them.
         tree = jax.tree.map(np.array, jax.device_get(tree))
+        info = info | {"statistics": self._statistics}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(tree),
             info=ocp.args.JsonSave(info | {"digest": digest(tree, info)}),
@@ -58,12 +61,17 @@ class Checkpoints:
 
         Of the arrays of `template` only shapes and types matter: jax.ShapeDtypeStruct will do. A
         damaged one is named and passed over; a training then deletes it, to write it again. Raises
-        RunError if all are damaged, and deletes none.
+        RunError if all are damaged, and deletes none, or if it is of other statistics.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             tree, info, problem = self._read(step, template)
             if problem is None:
+                if info.pop("statistics", None) != self._statistics:
+                    raise RunError(
+                        f"{self.path(step)}: trained with other statistics than those in "
+                        f"statistics_{self.folder.parent.name}.json, restore that file"
+                    )
                 for damaged in steps[: steps.index(step)] if self._write else ():
                     self._manager.delete(damaged)
                 return replicate(tree), info

@@ -18,6 +18,7 @@ from covjax.runtime import peak_memory_mb
 from covjax.settings import RunSettings
 from covjax.stages.settings import StageSettings
 from covjax.stages.stage import Stage, init_variables, variable_shapes
+from covjax.stages.statistics import statistics_digest
 from covjax.training.checkpoint import Checkpoints
 from covjax.training.history import History
 from covjax.training.progress import Progress, Stopwatch, progress_bar
@@ -103,8 +104,9 @@ class _Training:
         self.validation = Validation(stage, readers, self.seed)
         self.best_name = stage.task.best + stage.task.while_training
         folder = workdir / "checkpoints" / stage.name
-        self.latest = Checkpoints(folder / "latest", write=True)
-        self.best = Checkpoints(folder / "best", write=True)
+        statistics = statistics_digest(stage.statistics)
+        self.latest = Checkpoints(folder / "latest", write=True, statistics=statistics)
+        self.best = Checkpoints(folder / "best", write=True, statistics=statistics)
         self.state, self.progress = self._resumed() or (self._fresh(start), Progress())
         self.step = int(self.state.step)
         self.history = History(workdir, stage.name, self.step)

@@ -165,9 +165,14 @@ def test_augmentation_that_the_calibration_was_not_fitted_with_is_said(
 
 def test_missing_or_damaged_calibration_is_not_ignored(calibrated, tmp_path):
     workdir = copied(calibrated[0], tmp_path / "copy")
+    found = json.loads((workdir / "calibration.json").read_text())
     for content, error in (
         ("{", InputError),
         ('{"temperature": -1, "threshold": 0.5}', InputError),
+        (json.dumps(found | {"temperature": np.inf}), InputError),
+        (json.dumps(found | {"temperature": np.nan}), InputError),
+        (json.dumps(found | {"threshold_log_odds": np.nan}), InputError),
+        (json.dumps(found | {"checkpoint": 32 * "0"}), RunError),
         (None, RunError),
     ):
         path = workdir / "calibration.json"

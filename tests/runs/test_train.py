@@ -176,3 +176,12 @@ def test_a_run_says_where_the_same_bits_are_not_promised(tmp_path, caplog):
     assert [line.split()[0] for line in found] == ["jax", "devices", "remat"]
     _record_environment(read_settings(config), tmp_path)
     assert read_json(tmp_path / "environment.json")["changes"] == found
+
+
+def test_statistics_of_another_training_are_refused(trained, tmp_path):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    path = workdir / "statistics_classifier.json"
+    path.write_text(json.dumps(read_json(path) | {"mean": [100.0]}))
+    for use in (evaluate_run, lambda folder: train_run(read_settings(trained[1]), folder)):
+        with pytest.raises(RunError, match="other statistics than those in statistics_classifier"):
+            use(workdir)

@@ -135,9 +135,10 @@ def test_pictures_are_refused_by_a_run_that_saw_hu(trained, pictures, tmp_path):
         "scan"
     ] == "-600,1500"
     assert load_settings(run).data.window == "lung"
-    (run / "intensity.json").write_text("[1]")
-    with pytest.raises(InputError, match="intensity.json: damaged"):
-        screen(run, pictures, tmp_path / "other")
+    for content in ("[1]", '{"values": []}', '{"values": "hu"}', '{"values": ["HU"]}'):
+        (run / "intensity.json").write_text(content)
+        with pytest.raises(InputError, match="intensity.json: damaged"):
+            screen(run, pictures, tmp_path / "other")
 
 
 CHEST = np.stack([phantom_slice(0, k, slices_per_patient=3, size=48, seed=0)[0] for k in range(3)])
