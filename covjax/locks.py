@@ -18,18 +18,22 @@ _held: set[Path] = set()  # by this process
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(
+    folder: Path, *, wait: bool = False, remedy: str = "name another folder"
+) -> Iterator[None]:
     """Holds a folder, which is made if need be, against every other process that would write to it.
 
     The kernel lets go of it however the process ends. A process that holds a folder already may
-    hold it again within. A folder that is empty in the end is removed. Raises InputError if another
-    process holds the folder, saying which and since when, or if it cannot be made.
+    hold it again within, unless it waits. A folder that is empty in the end is removed.
+
+    Raises InputError if another process holds the folder, saying which and since when, but with
+    `wait` waits until that ends; and if the folder cannot be made. `remedy` ends both errors.
     """
     place = folder.resolve()
-    if place in _held:
+    if place in _held and not wait:
         yield
         return
-    lock = _take(folder)
+    lock = _take(folder, wait, remedy)
     _held.add(place)
     try:
         yield
@@ -42,7 +46,7 @@ def held(folder: Path) -> Iterator[None]:
             place.rmdir()
 
 
-def _take(folder: Path) -> int:
+def _take(folder: Path, wait: bool, remedy: str) -> int:
     """Returns the descriptor of the locked file."""
     path = folder / LOCK
     while True:
@@ -51,16 +55,17 @@ def _take(folder: Path) -> int:
             lock = _open(path)
         except OSError as error:
             raise InputError(
-                f"{folder}: cannot be made or written ({error.strerror}), name another folder"
+                f"{folder}: cannot be made or written ({error.strerror}), {remedy}"
             ) from error
         if lock is None:
             continue
-        _lock(lock, folder)
+        _lock(lock, folder, wait, remedy)
         if _is_at(lock, path):
             break
         os.close(lock)  # of a process that has just ended and removed the file
-    os.ftruncate(lock, 0)
-    os.write(lock, _who().encode())
+    with contextlib.suppress(OSError):  # on a full disk the lock holds without the text
+        os.ftruncate(lock, 0)
+        os.write(lock, _who().encode())
     return lock
 
 
@@ -72,15 +77,13 @@ def _open(path: Path) -> int | None:
         return None
 
 
-def _lock(lock: int, folder: Path) -> None:
+def _lock(lock: int, folder: Path, wait: bool, remedy: str) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         holder = os.read(lock, 500).decode(errors="replace") or "another process"
         os.close(lock)
-        raise InputError(
-            f"{folder}: in use by {holder}, wait until it ends or name another folder"
-        ) from None
+        raise InputError(f"{folder}: in use by {holder}, wait until it ends or {remedy}") from None
     except OSError as error:
         message = "%s: this file system locks no files (%s), let one command at a time use it"
         logging.warning(message, folder, error.strerror)

@@ -4,13 +4,11 @@ TensorFlow is not needed: pictures are handed over as encoded PNG bytes and read
 `as_data_source`.
 """
 
-import contextlib
-import fcntl
 import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Source
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.files import encode_table, is_full, open_whole, read_json, read_rows, write_whole
+from covjax.locks import held
 
 KEY = "patients.csv"  # beside the prepared slices: whom pseudonyms stand for
 LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it starts
@@ -81,17 +80,16 @@ def prepare(config: DataSettings) -> Prepared:
     """Returns the prepared form of the source that `config` names, building it if needed.
 
     `config` is the `data` section of a run. Two processes may call this at once: one builds, the
-    other
-    waits. A build that is interrupted, or for which there is no room, leaves its finished shards,
-    from which the next call goes on, and nothing that would be taken for a finished set. Raises
-    InputError for whatever the source cannot read, naming the file, and when the prepared form
-    cannot be written.
+    other waits. A build that is interrupted, or for which there is no room, leaves its finished
+    shards, from which the next call goes on, and nothing that would be taken for a finished set.
+    Raises InputError for whatever the source cannot read, naming the file, and when the prepared
+    form cannot be written.
     """
     source = open_source(config)
     folder = prepared_dir(config) / f"{source.name}-{source.fingerprint}"
     # index.json comes last, so what has one is finished and may as well lie where nobody can write.
     if not (folder / "index.json").is_file():
-        with _locked(folder):
+        with held(folder, wait=True, remedy="set data.prepared_dir to another folder"):
             if not (folder / "index.json").is_file():
                 _build(source, folder, config)
     # Files may have come that are not read: they make no other data set, but are named.
@@ -213,21 +211,6 @@ def _write_index(shards: Shards, path: Path) -> None:
         for k in range(len(shards.slices)):
             out.write(b", " * (k > 0) + shards.rows(k).read_bytes()[1:-1])
         out.write(b"]}")
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds an advisory lock beside `folder`; the kernel releases it however the process ends."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = folder.with_name(folder.name + ".lock").open("w")
-    except OSError as error:
-        if refused := refusal(folder, error):
-            raise refused from error
-        raise
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _pixels(png: bytes) -> np.ndarray:

@@ -50,11 +50,11 @@ def config(folder, **fields):
 
 
 def left(folder):
-    """What is in the place of prepared slices, but for the empty lock and the digests of files."""
+    """What is in the place of prepared slices, but for the digests of files."""
     home = folder.parent / "prepared"
     if not home.is_dir():
         return []
-    return [p for p in home.iterdir() if p.suffix != ".lock" and not p.name.startswith("digests-")]
+    return [p for p in home.iterdir() if not p.name.startswith("digests-")]
 
 
 def test_reads_back_what_the_source_gave(folder):
@@ -112,7 +112,7 @@ def test_built_once_and_again_when_a_file_changes(folder, monkeypatch):
 
 def test_finished_slices_need_no_writable_folder(folder, monkeypatch):
     prepare(config(folder))
-    monkeypatch.setattr(prepared, "_locked", lambda folder: pytest.fail("locks, so it writes"))
+    monkeypatch.setattr(prepared, "held", lambda folder, **_: pytest.fail("locks, so it writes"))
     assert len(prepare(config(folder))) == 4
 
 
@@ -313,7 +313,7 @@ def test_a_place_that_cannot_be_written(folder, place):
     home = folder.parent / place  # an absolute place replaces the rest
     c = config(folder)
     c.prepared_dir = str(home)
-    with pytest.raises(InputError, match=f"{home}.* cannot be written.*data.prepared_dir"):
+    with pytest.raises(InputError, match=f"{home}.* cannot be made or written.*data.prepared_dir"):
         prepare(c)
 
 
