@@ -243,15 +243,6 @@ def plain_text(field: str) -> str:
     return field[1:] if field.startswith("'") and _looks_like_formula(field) else field
 
 
-def plain_row(raw: Mapping[str | None, str | None]) -> dict[str, str]:
-    """Returns a row of a user's CSV: names in lower case, cells without spaces around them."""
-    return {
-        name.strip().lower(): plain_text((field or "").strip())
-        for name, field in raw.items()
-        if name
-    }
-
-
 def _looks_like_formula(text: str) -> bool:
     """Whether text, after apostrophes, begins as formulas of spreadsheets do; numbers do not."""
     formula = text.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r"))

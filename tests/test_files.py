@@ -13,7 +13,6 @@ from covjax.files import (
     encode_table,
     new_folder,
     open_whole,
-    plain_row,
     read_arrays,
     read_json,
     read_json_or_empty,
@@ -128,7 +127,3 @@ def test_a_full_disk_is_said_of_a_full_disk_alone(tmp_path, monkeypatch, number,
         write_json(tmp_path / "a", {})
     assert str(caught.value).endswith(f"({os.strerror(number)}), {remedy}")
     assert not list(tmp_path.iterdir())
-
-
-def test_rows_of_a_user_join_with_ids_that_look_like_formulas():
-    assert plain_row({" ID ": " '=a ", "part": None, None: "x"}) == {"id": "=a", "part": ""}

@@ -1,8 +1,6 @@
 """index.csv: what a user says of the pictures or scans of a folder."""
 
-import csv
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,8 @@ import numpy as np
 from covjax.data.formats.endings import bare_name
 from covjax.data.label_map import infected
 from covjax.data.sources.patients import patient_name
+from covjax.data.user_csv import read_user_csv
 from covjax.errors import InputError
-from covjax.files import plain_row
 
 LABELS = {"0": 0, "1": 1, "healthy": 0, "infected": 1}
 PATIENT = "patient"  # the column that is read unless another is named
@@ -28,23 +26,22 @@ def read_index(root: Path, images: dict[str, Path]) -> Rows:
     rows: Rows = {}
     lines: dict[str, int] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.DictReader(text)
-            _check_columns(path, reader.fieldnames or ())
-            for raw in reader:
-                row = plain_row(raw)
-                stem = _stem_of(row, images, f"{path}: line {reader.line_num}")
-                if stem in rows:
-                    raise InputError(
-                        f"{path}: line {reader.line_num} names {stem} again (first in line "
-                        f"{lines[stem]}), remove one"
-                    )
-                rows[stem] = row
-                lines[stem] = reader.line_num
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a UTF-8 CSV file ({error}), export it again") from None
+        columns, listed = read_user_csv(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}), check the file") from None
+    if not {"id", "file"} & set(columns):
+        raise InputError(
+            f"{path}: has neither a column id nor a column file (found: {', '.join(columns)}), "
+            "name one so and separate columns by commas"
+        )
+    for line, row in listed:
+        stem = _stem_of(row, images, f"{path}: line {line}")
+        if stem in rows:
+            raise InputError(
+                f"{path}: line {line} names {stem} again (first in line {lines[stem]}), remove one"
+            )
+        rows[stem] = row
+        lines[stem] = line
     if not rows:
         raise InputError(
             f"{path}: has no rows, list the slices (columns id or file, label, patient) or remove "
@@ -106,18 +103,6 @@ def read_patients(root: Path, rows: Rows, column: str) -> dict[str, str]:
                 "so patients cannot be told apart; format the column as text and export it again"
             )
     return found
-
-
-def _check_columns(path: Path, columns: Iterable[str]) -> None:
-    names = [name.strip().lower() for name in columns]
-    twice = sorted(name for name in set(names) if name and names.count(name) > 1)
-    if twice:
-        raise InputError(f"{path}: has two columns {twice[0]}, remove or rename one")
-    if not {"id", "file"} & set(names):
-        raise InputError(
-            f"{path}: has neither a column id nor a column file (found: {', '.join(names)}), name "
-            "one so and separate columns by commas"
-        )
 
 
 def _stem_of(row: dict[str, str], images: dict[str, Path], where: str) -> str:

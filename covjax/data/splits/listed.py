@@ -1,6 +1,5 @@
 """Divisions of a data set that were made elsewhere: the splits.json of another run, or a CSV."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from covjax.data.sources.patients import patient_name
+from covjax.data.user_csv import read_user_csv
 from covjax.errors import InputError
-from covjax.files import damage_named, plain_row, read_json
+from covjax.files import damage_named, read_json
 
 REMEDY = "name a splits.json or a CSV in split.path"
 
@@ -51,8 +51,7 @@ def _from_json(splits: dict[str, Any], names: Sequence[str]) -> tuple[str, Mappi
 
 
 def _from_csv(path: Path, names: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
-    reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
-    columns = [name.strip().lower() for name in reader.fieldnames or ()]
+    columns, rows = read_user_csv(path)
     key = next((name for name in ("patient", "id") if name in columns), None)
     if key is None or "split" not in columns:
         raise InputError(
@@ -60,16 +59,12 @@ def _from_csv(path: Path, names: Sequence[str]) -> tuple[str, Mapping[str, int],
             "commas"
         )
     found: dict[str, int] = {}
-    for raw in reader:
-        row = plain_row(raw)
+    for line, row in rows:
         row[key] = patient_name(row[key]) if key == "patient" else row[key]
         if row["split"] not in names:
-            raise InputError(
-                f"{path}: line {reader.line_num}: split '{row['split']}', use {', '.join(names)}"
-            )
+            raise InputError(f"{path}: line {line}: split '{row['split']}', use {', '.join(names)}")
         if found.setdefault(row[key], names.index(row["split"])) != names.index(row["split"]):
             raise InputError(
-                f"{path}: line {reader.line_num} puts {row[key]} into another split than before, "
-                "keep one"
+                f"{path}: line {line} puts {row[key]} into another split than before, keep one"
             )
     return key, found, ""
