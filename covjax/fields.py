@@ -61,7 +61,7 @@ class Meaning:
     rule: Rule | None = None
     check: Callable[[str, Any], object] | None = None
     allowed: str = ""
-    path: bool = False  # of a file or folder, in which ~ is expanded
+    path: bool = False  # of a file or folder
     spread: bool = False  # the names of this field stand in the section itself
     # in words that follow "on resuming:", whether it may change when a run goes on; "": it may not
     on_resuming: str = ""
@@ -107,7 +107,7 @@ def setting(
       rule: what its value must be.
       check: called with the field's dotted name and the value, raises InputError.
       allowed: in words, what `check` accepts.
-      path: whether it names a file or folder; ~ is then expanded.
+      path: whether it names a file or folder, see `expand_home`.
       on_resuming: in words, whether it may change when a run goes on; "" if it may not.
     """
     meaning = Meaning(help, choices, rule, check, allowed, path, on_resuming=on_resuming)
@@ -133,6 +133,14 @@ def declared(part: object) -> dict[str, Meaning]:
     """Returns the fields of a section that belong to the configuration, with their meanings."""
     fields = dataclasses.fields(cast(Any, part))
     return {f.name: f.metadata["meaning"] for f in fields if "meaning" in f.metadata}
+
+
+def expand_home(section: object) -> None:
+    """Expands ~ in the paths of a section, as its `__post_init__`: in files, flags and Python."""
+    for name, meaning in declared(section).items():
+        value = getattr(section, name)
+        if meaning.path and isinstance(value, str | os.PathLike):
+            object.__setattr__(section, name, os.path.expanduser(value))
 
 
 def to_dict(part: object) -> dict[str, Any]:
@@ -213,8 +221,6 @@ def _read_field(meaning: Meaning, before: object, value: Any, where: str) -> Any
         value = tuple(cast(Iterable[Any], value)) if isinstance(value, list | tuple) else value
     else:
         value = _of_type(type(before), value, where)
-    if meaning.path:
-        value = os.path.expanduser(value)
     meaning.refuse(where, value)
     return value
 

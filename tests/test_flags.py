@@ -45,8 +45,13 @@ def test_home_is_expanded(monkeypatch, tmp_path):
         read_path("~nobody-of-that-name/x")
     with pytest.raises(flags.Error, match="'a ': empty"):
         read_paths(["a", ""])
-    start = read_section(InitSettings(), to_dict(InitSettings(run="~/earlier")), "init")
-    assert start.run == str(tmp_path / "earlier") and start.weights == "none"
+    given = to_dict(InitSettings()) | {"run": "~/earlier"}
+    start = read_section(InitSettings(), given, "init")
+    assert (
+        start == InitSettings(run="~/earlier")
+        and start.run == str(tmp_path / "earlier")
+        and start.weights == "none"
+    )
     assert settle_overrides(["--config=~/x.py:a=1"]) == [f"--config={tmp_path}/x.py:a=1"]
 
 

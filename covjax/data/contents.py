@@ -23,7 +23,7 @@ Contents = list[tuple[str, str]]  # (path below the root, digest) of every file
 def prepared_dir(config: DataSettings) -> Path:
     """Where prepared data live: `data.prepared_dir`, or the user's cache."""
     if config.prepared_dir:
-        return Path(config.prepared_dir).expanduser()
+        return Path(config.prepared_dir)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "covjax" / "prepared"
 
 

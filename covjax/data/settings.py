@@ -11,7 +11,7 @@ from covjax.data.formats.hounsfield import INTENSITIES
 from covjax.data.intensity import parse_window
 from covjax.data.label_map import class_names
 from covjax.errors import InputError
-from covjax.fields import NOT_NEGATIVE, POSITIVE, Rule, section, setting
+from covjax.fields import NOT_NEGATIVE, POSITIVE, Rule, expand_home, section, setting
 
 PRLAB21_FRAMES = {
     "ct": "the CT, cut out of the figure",
@@ -139,6 +139,9 @@ class DataSettings:
     lung_crop: bool = setting(False, "crop slices to the lungs, in training and use")
     phantom: PhantomSettings = section(PhantomSettings)
 
+    def __post_init__(self) -> None:
+        expand_home(self)
+
 
 def _is_division(shares: object) -> bool:
     try:
@@ -169,6 +172,9 @@ class SplitSettings:
         "with by=file: the splits.json of another run, or a CSV (patient or id, split)",
         path=True,
     )
+
+    def __post_init__(self) -> None:
+        expand_home(self)
 
     def check(self, where: str) -> None:
         """Raises InputError for a fold that there is not, and for a path without by=file."""

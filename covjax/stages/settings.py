@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from covjax.fields import NOT_NEGATIVE, POSITIVE, Rule, free, section, setting
+from covjax.fields import NOT_NEGATIVE, POSITIVE, Rule, expand_home, free, section, setting
 from covjax.metrics.thresholds import RULES as THRESHOLD_RULES
 from covjax.metrics.thresholds import check_rule
 from covjax.models import model_options
@@ -55,6 +55,9 @@ class InitSettings:
         "first convolution for one channel: colours summed; fresh: as initialised",
         choices=FIRST,
     )
+
+    def __post_init__(self) -> None:
+        expand_home(self)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def open_source(config: DataSettings) -> Source:
         )
     check_spacing(config.spacing, spec.name)
     _check_patient_fields(config)
-    root = Path(config.path).expanduser()
+    root = Path(config.path)
     if spec.unpack and not config.path:
         where = f" (get them from {spec.where})" if spec.where else ""
         raise InputError(

@@ -61,7 +61,7 @@ def make_splits(
             raise InputError(f"data: no slice is {name}, add {name} slices")
     listed_by = ""
     if config.by == "file":
-        assigned, listed_by = listed_splits(data, Path(config.path).expanduser(), SPLITS)
+        assigned, listed_by = listed_splits(data, Path(config.path), SPLITS)
     elif config.by == "block":
         assigned = block_splits(data, config, shares)
     elif config.folds:
