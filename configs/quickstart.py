@@ -1,21 +1,3 @@
-"""Quickstart: both stages, small, on synthetic slices.
+"""The door to covjax/configs/quickstart.py for `--config configs/quickstart.py` in a checkout."""
 
-  python train.py --config configs/quickstart.py --workdir runs/quickstart
-
-Expect 3 to 4 minutes on two CPU cores and, on the 80 test slices, a classifier accuracy of 0.60 to
-0.75 and a lesion Dice of 0.35: enough to see that everything works (the best threshold on grey
-levels reaches no more than 0.47).
-"""
-
-from configs import framework
-
-
-def get_config():
-    config = framework.get_config().unlock()
-    config.data.phantom.update(patients=50, slices_per_patient=8, size=128)
-    config.classifier.input.update(slice_size=(128, 128))
-    config.classifier.epochs = 10
-    config.segmenter.input.size = (96, 96)
-    config.segmenter.model.features = 32
-    config.segmenter.epochs = 10
-    return config.lock()
+from covjax.configs.quickstart import get_config as get_config

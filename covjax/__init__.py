@@ -1,16 +1,50 @@
-"""covjax: screening and segmentation of COVID-19 infection in lung CT slices, in JAX."""
+"""covjax: screening and segmentation of COVID-19 infection in lung CT slices, in JAX.
+
+The names below are imported when they are first used.
+"""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from covjax import configs, enhance, framework, metrics, models, pooling, pretrained, wavelets
+    from covjax.framework import Screener, train_run
+    from covjax.models import create_model, list_models
+    from covjax.pretrained import load_pretrained
 
 __version__ = "0.1.0"
-_ON_DEMAND = {"Screener": "covjax.framework"}  # what imports jax
+__all__ = [
+    "Screener",
+    "__version__",
+    "configs",
+    "create_model",
+    "enhance",
+    "framework",
+    "list_models",
+    "load_pretrained",
+    "metrics",
+    "models",
+    "pooling",
+    "pretrained",
+    "train_run",
+    "wavelets",
+]
+# The others are modules.
+_IN_MODULE = {
+    "Screener": "framework",
+    "create_model": "models",
+    "list_models": "models",
+    "load_pretrained": "pretrained",
+    "train_run": "framework",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _ON_DEMAND:
+    if name not in __all__:
         raise AttributeError(f"module 'covjax' has no attribute '{name}'")
-    return getattr(import_module(_ON_DEMAND[name]), name)
+    module = import_module(f"covjax.{_IN_MODULE.get(name, name)}")
+    return getattr(module, name) if name in _IN_MODULE else module
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ON_DEMAND])
+    return __all__

@@ -1,7 +1,10 @@
 """Errors that a user can act on: one line saying what, why and what to do."""
 
 import difflib
+import shlex
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -18,6 +21,15 @@ def unknown(what: str, name: object, valid: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return InputError(f"{what}: '{name}' is unknown, use one of {', '.join(names)}{hint}")
+
+
+def install_command(extra: str = "") -> str:
+    """Returns the command that adds an extra to this installation, or what it requires itself."""
+    checkout = Path(__file__).parents[1]
+    asked = f"[{extra}]" if extra else ""
+    editable = (checkout / "configs" / "quickstart.py").is_file()  # not so in a wheel
+    words = ["-e", f"{checkout}{asked}"] if editable else [f"covjax{asked}"]
+    return shlex.join([sys.executable, "-m", "pip", "install", *words])
 
 
 class RunError(RuntimeError):

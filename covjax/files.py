@@ -328,6 +328,11 @@ def read_rows(path: Path, columns: Iterable[str], remedy: str) -> list[dict[str,
         ]
 
 
+def user_cache() -> Path:
+    """Where the user's cache of covjax lies."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "covjax"
+
+
 def read_arrays(path: Path, remedy: str, missing: str = "") -> dict[str, NDArray[Any]]:
     """Returns the arrays of an .npz file. Raises InputError as `damage_named`."""
     with damage_named(path, remedy, missing), np.load(path, allow_pickle=False) as content:

@@ -13,6 +13,7 @@ import jax
 
 from covjax import __version__
 from covjax.errors import unknown
+from covjax.files import user_cache
 
 XLA_FLAGS: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -46,21 +47,24 @@ def enable_compilation_cache() -> None:
     Programs for a CPU of more than MAX_KERNELS kernels are not kept: XLA may crash when it reads
     them back.
     """
-    cache = jax.config.values["jax_compilation_cache_dir"]
-    if not cache:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        cache = str(base / "covjax" / "xla")
-        jax.config.update("jax_compilation_cache_dir", cache)
+    cache = compilation_cache()
+    jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     checked: set[str] = set()
 
     def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event == COMPILE_EVENT and duration_secs > SHORT_COMPILE:
-            drop_unreadable(Path(cache), checked)
+            drop_unreadable(cache, checked)
 
-    drop_unreadable(Path(cache), checked)  # of earlier versions and of processes that were killed
+    drop_unreadable(cache, checked)  # of earlier versions and of processes that were killed
     jax.monitoring.register_event_duration_secs_listener(listen)
+
+
+def compilation_cache() -> Path:
+    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, or the user's cache."""
+    named = jax.config.values["jax_compilation_cache_dir"]
+    return Path(named) if named else user_cache() / "xla"
 
 
 def drop_unreadable(cache: Path, checked: set[str]) -> None:

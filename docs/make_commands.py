@@ -9,9 +9,8 @@ HEAD = """# Commands
 
 Made by `python docs/make_commands.py` from what every command says for `--help`.
 
-`covjax NAME` runs a command; `python -m covjax.commands NAME` and `python -m covjax.commands.NAME` are
-the same, also without an installation. Run them in the folder that holds `configs/`. `train.py` and
-`eval.py` are doors to the same commands:
+`covjax NAME` runs a command; `python -m covjax NAME` is the same, in a clone also without an
+installation. `train.py` and `eval.py` of a clone are doors to the same commands:
 
 | door | command |
 |---|---|
@@ -22,7 +21,8 @@ the same, also without an installation. Run them in the folder that holds `confi
 | `eval.py --compare ..`, `--pool ..`, `--audit ..` | `covjax compare`, `covjax pool`, `covjax audit` |
 | `eval.py --protocols OUT ..` | `covjax protocols --output OUT` |
 
-A flag is `--NAME=VALUE` or `--NAME VALUE`. Exit status: 0 done, 1 bad input, 2 a bad flag, 3 an audit
+`--config` names one of the configurations that ship, with its arguments after a colon, or, with `/` or
+`.py`, a file. A flag is `--NAME=VALUE` or `--NAME VALUE`. Exit status: 0 done, 1 bad input, 2 a bad flag, 3 an audit
 that found something serious, 128 plus the signal's number if stopped. An error is one line that names
 the file or field; `--debug` shows its traceback.
 """
@@ -38,7 +38,7 @@ def page(help_of) -> str:
 
 
 def _help_of(name: str) -> str:
-    command = [sys.executable, "-m", "covjax.commands", name, "--help"]
+    command = [sys.executable, "-m", "covjax", name, "--help"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 

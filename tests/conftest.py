@@ -26,7 +26,7 @@ os.environ.setdefault("XLA_FLAGS", QUICK)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 gc.set_threshold(*FEW_COLLECTIONS)
-sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
+sys.path.insert(0, str(ROOT))  # tests/ and docs/ are no parts of the installed package
 
 
 def pytest_collection_modifyitems(items):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from configs import framework
+from covjax.configs import framework
 from covjax.data.loader import eval_batches
 from covjax.data.views import Native, whole_view
 from covjax.errors import InputError

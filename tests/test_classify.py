@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from configs import classify
+from covjax.configs import classify
 from covjax.errors import InputError
 from covjax.models import list_models, model_class
 from covjax.settings import read_settings

@@ -74,7 +74,7 @@ def test_a_study_needs_one(run_command, tmp_path):
 def test_a_file_without_a_field_gets_one_line(run_command, tmp_path, command):
     base = "study.get_config('pooling')" if command == "study" else "framework.get_config()"
     (tmp_path / "mine.py").write_text(
-        "from configs import framework, study\n"
+        "from covjax.configs import framework, study\n"
         f"def get_config():\n    config = {base}.copy_and_resolve_references()\n"
         "    config.unlock()\n    del config.xla_flags\n    return config\n"
     )

@@ -2,16 +2,19 @@
 
 import importlib
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 from absl import flags
 
 from covjax.commands.__main__ import COMMANDS
-from covjax.commands.config_flag import settle_overrides
+from covjax.commands.config_flag import CONFIGS, config_file, settle_overrides
 from covjax.commands.shared_flags import read_path, read_paths
+from covjax.errors import InputError
 from covjax.fields import read_section, to_dict
 from covjax.stages.settings import InitSettings
+from tests.places import ROOT
 
 
 def path_flags():
@@ -55,6 +58,24 @@ def test_home_is_expanded(monkeypatch, tmp_path):
     assert settle_overrides(["--config=~/x.py:a=1"]) == [f"--config={tmp_path}/x.py:a=1"]
 
 
+def test_a_name_is_a_configuration_that_ships():
+    shipped = ROOT / "covjax" / "configs"
+    assert config_file("study:pooling") == f"{shipped}/study.py:pooling"
+    assert config_file("classify:a=x/y.py") == f"{shipped}/classify.py:a=x/y.py"
+    assert settle_overrides(["x", "--config", "quickstart"])[2] == f"{shipped}/quickstart.py"
+    assert config_file("quickstart.py") == "quickstart.py"
+    assert config_file("./quickstart:a") == "./quickstart:a"
+    with pytest.raises(InputError, match="--config: 'quikstart' is unknown, .* 'quickstart'"):
+        config_file("quikstart")
+
+
+def test_every_configuration_that_ships_has_its_door():
+    for name in CONFIGS:
+        door = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]
+        assert door is importlib.import_module(f"covjax.configs.{name}").get_config
+    assert sorted(path.stem for path in (ROOT / "configs").glob("*.py")) == CONFIGS
+
+
 def test_the_last_value_of_a_field_counts(run_command):
     given = ["x", "--config.a=1", "--config.b=2", "--config.a=3", "--other=1", "--other=2"]
     assert settle_overrides(given) == ["x", "--config.b=2", "--config.a=3", *given[4:]]
@@ -86,7 +107,7 @@ def test_the_last_value_of_a_field_counts(run_command):
 )
 def test_an_unknown_field_of_a_file_is_refused(run_command, tmp_path, line, words):
     (tmp_path / "mine.py").write_text(
-        "from configs import cov_raseg\n\n\ndef get_config():\n"
+        "from covjax.configs import cov_raseg\n\n\ndef get_config():\n"
         f"    config = cov_raseg.get_config().unlock()\n    config.{line}\n    return config\n"
     )
     workdir = tmp_path / "run"

@@ -18,8 +18,9 @@ from tests.places import ROOT
 # these flags.
 START = """
 from covjax.commands import train
+from covjax.runs import train as runs
 from jax._src import xla_bridge
-train.train_run = lambda *_: print("started:", xla_bridge.backends_are_initialized())
+runs.train_run = lambda *_: print("started:", xla_bridge.backends_are_initialized())
 train.show = lambda _: print(__import__("jax").device_count())
 train.main()
 """

@@ -1,6 +1,6 @@
 """A configuration of both stages that trains in seconds."""
 
-from configs import framework
+from covjax.configs import framework
 
 
 def tiny_config(folder):

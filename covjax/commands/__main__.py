@@ -1,6 +1,5 @@
 """`covjax NAME ..` and `python -m covjax.commands NAME ..`: one of the commands."""
 
-import os
 import sys
 
 from covjax.commands import cli
@@ -18,13 +17,12 @@ COMMANDS = {
     "preview": "a picture of what augmentation does to training slices",
     "enhance": "a picture of what the enhancement makes of a slice",
     "data": "the sources of slices, and where to get the public ones",
+    "doctor": "whether this installation works: versions, devices, folders, extras",
 }
 ABOUT = "covjax COMMAND [--FLAG=VALUE ..], covjax COMMAND --help for its flags:"
 
 
 def main() -> None:
-    # As for `python -m`: the configurations of a checkout import each other from there.
-    sys.path.insert(0, os.getcwd())
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--help", "-h", "help"):
         print("\n".join([ABOUT, *(f"  {name:10} {what}" for name, what in COMMANDS.items())]))

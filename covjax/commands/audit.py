@@ -1,6 +1,6 @@
 """Audits data: what is wrong with a data source, or with the data of a run.
 
-  covjax audit --config configs/NAME.py [--output OUT]
+  covjax audit --config NAME [--output OUT]
   covjax audit --workdir runs/NAME [--output OUT]
 
 Exit status 3 if something serious was found, 0 if not.
@@ -11,9 +11,6 @@ from pathlib import Path
 from covjax.commands import cli
 from covjax.commands.config_flag import define_config
 from covjax.commands.shared_flags import define_output, define_workdir
-from covjax.report import audit_table, build_audit_page
-from covjax.runs.audit import audit_run, audit_source
-from covjax.settings import read_settings
 
 SERIOUS = 3  # exit status
 
@@ -24,6 +21,10 @@ _OUTPUT = define_output(FLAGS, "Folder for the audit; RUN/audit or runs/audit_SO
 
 
 def audit() -> int:
+    from covjax.report import audit_table, build_audit_page
+    from covjax.runs.audit import audit_run, audit_source
+    from covjax.settings import read_settings
+
     cli.check_one_of(FLAGS, "workdir", "config")
     if _WORKDIR.value is not None:
         workdir = _WORKDIR.value

@@ -17,7 +17,6 @@ from absl import flags, logging
 from covjax.commands.config_flag import check_overrides, field_problem, settle_overrides
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.files import is_full
-from covjax.runtime import count_compile_time, enable_compilation_cache
 
 T = TypeVar("T")
 
@@ -47,6 +46,7 @@ def run(
     *,
     required: Sequence[str] = (),
     operands: int | None = 0,
+    computes: bool = True,
 ) -> None:
     """Parses the command line into the flags `own`, calls `job` and ends the process.
 
@@ -59,6 +59,7 @@ def run(
       about: what --help says before the flags.
       required: flags that must be given.
       operands: how many words may be no flags, None for any number.
+      computes: whether programs are compiled, which are kept on disk.
     """
     flags.DEFINE_bool("debug", False, "Show the full traceback of an error.", flag_values=own)
     if _asks_for_help(sys.argv):
@@ -68,9 +69,13 @@ def run(
     logging.set_verbosity(logging.WARNING)
     if "--debug" not in sys.argv:
         _silence_writers()
-    # The flag --config reads its fields from there.
-    sys.argv = settle_overrides(sys.argv)
-    words = _parse(sys.argv, own, required, operands)
+    words = _parse(own, required, operands)
+    if computes:
+        # imports jax, which --help does without
+        from covjax.runtime import count_compile_time, enable_compilation_cache
+
+        enable_compilation_cache()
+        count_compile_time()
     sys.exit(_guarded(job, words, own))
 
 
@@ -168,8 +173,6 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def _guarded(job: Callable[..., int | None], words: Sequence[str], own: flags.FlagValues) -> int:
-    enable_compilation_cache()
-    count_compile_time()
     signal.signal(signal.SIGTERM, _terminated)
     try:
         return job(*words) or 0
@@ -197,14 +200,14 @@ def _terminated(number: int, _) -> None:
     raise Interrupted(number, "stopped; run the same command to go on")
 
 
-def _parse(
-    argv: Sequence[str], own: flags.FlagValues, required: Sequence[str], operands: int | None
-) -> list[str]:
+def _parse(own: flags.FlagValues, required: Sequence[str], operands: int | None) -> list[str]:
     """Returns the words that are no flags; ends the process for a bad command line."""
     try:
         if "config" in own:
-            check_overrides(argv)
-        words = own(argv)[1:]
+            # The flag --config reads its fields from there.
+            sys.argv = settle_overrides(sys.argv)
+            check_overrides(sys.argv)
+        words = own(sys.argv)[1:]
     except InputError as error:
         sys.exit(fail(str(error), 1))
     except flags.Error as error:

@@ -10,9 +10,16 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from covjax import configs
 from covjax.errors import InputError, unknown
 
-MEANING = "Configuration file, see configs/; --config.SECTION.FIELD=VALUE sets a field of it."
+SHIPPED = Path(configs.__file__).parent
+CONFIGS = sorted(path.stem for path in SHIPPED.glob("[!_]*.py"))
+MEANING = (
+    f"A configuration that ships ({', '.join(CONFIGS)}) or a file of your own (with / or .py); "
+    "--config.SECTION.FIELD=VALUE sets a field of it."
+)
+_FLAG = ("--config", "-config")
 
 
 def define_config(own: flags.FlagValues) -> flags.FlagHolder[ConfigDict | None]:
@@ -25,7 +32,8 @@ def define_config(own: flags.FlagValues) -> flags.FlagHolder[ConfigDict | None]:
 def settle_overrides(argv: Sequence[str]) -> list[str]:
     """Returns a command line that gives each field of --config once, the last time it is given.
 
-    The flag library would join the values of a field that is a tuple. In --config, ~ is expanded.
+    The flag library would join the values of a field that is a tuple. --config names a file then,
+    see `config_file`.
     """
     fields = [re.match(r"--?(config\.[\w.]+)=", word) for word in argv]
     last = {field[1]: place for place, field in enumerate(fields) if field}
@@ -34,14 +42,28 @@ def settle_overrides(argv: Sequence[str]) -> list[str]:
         for place, (word, field) in enumerate(zip(argv, fields, strict=True))
         if field is None or last[field[1]] == place
     ]
-    return [_home_expanded(word) for word in kept]
+    return [_settled(flag, word) for flag, word in itertools.pairwise(["", *kept])]
 
 
-def _home_expanded(word: str) -> str:
+def _settled(before: str, word: str) -> str:
+    if before in _FLAG:
+        return config_file(word)
     flag, equals, value = word.partition("=")
-    if flag.lstrip("-") == "config" and value.startswith("~"):
-        return flag + equals + os.path.expanduser(value)
-    return word
+    return f"{flag}={config_file(value)}" if equals and flag in _FLAG else word
+
+
+def config_file(value: str) -> str:
+    """Returns the file, and after a colon its argument, that a value of --config means.
+
+    With / or .py it is a file, in which ~ is expanded; without, one of CONFIGS. Raises InputError
+    for a name that is none of these.
+    """
+    name, colon, argument = value.partition(":")
+    if "/" in name or name.endswith(".py"):
+        return os.path.expanduser(name) + colon + argument
+    if name not in CONFIGS:
+        raise unknown("--config", name, CONFIGS)
+    return f"{SHIPPED / name}.py{colon}{argument}"
 
 
 def field_problem(message: str) -> str | None:
@@ -91,7 +113,9 @@ def _load_config(named: str) -> ConfigDict:
     """Runs the file that --config names; what follows a colon is the argument of get_config()."""
     path, *argument = named.split(":", 1)
     if not Path(path).is_file():
-        raise InputError(f"--config: {path} is not a file, name one, e.g. configs/quickstart.py")
+        raise InputError(
+            f"--config: {path} is not a file, name one, or one of {', '.join(CONFIGS)}"
+        )
     try:
         config = runpy.run_path(path)["get_config"](*argument)
     except InputError as error:

@@ -10,20 +10,15 @@ of the synthetic phantom.
 import io
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from matplotlib.figure import Figure
 from PIL import Image
 
 from covjax.commands import cli
 from covjax.commands.shared_flags import define_bits, define_intensity, define_path, read_paths
-from covjax.data.formats.images import read_picture
-from covjax.data.intensity import eight_bit, parse_window
-from covjax.data.phantom.picture import phantom_slice
 from covjax.errors import InputError, unknown
 from covjax.files import write_whole
-from covjax.preprocess.enhance import GAINS, PRESETS, enhance
+from covjax.preprocess.presets import GAINS, PRESETS
 
 FLAGS = cli.new_flags()
 _PRESET = flags.DEFINE_string(
@@ -41,6 +36,11 @@ _OUTPUT = define_path(
 
 
 def draw(path: str | None = None) -> None:
+    import jax.numpy as jnp
+
+    from covjax.data.phantom.picture import phantom_slice
+    from covjax.preprocess.enhance import enhance
+
     if _PRESET.value is not None and _PRESET.value not in PRESETS:
         raise unknown("--preset", _PRESET.value, PRESETS)
     if _GAIN.value not in GAINS:
@@ -65,6 +65,9 @@ def draw(path: str | None = None) -> None:
 
 
 def _slice(path: Path) -> np.ndarray:
+    from covjax.data.formats.images import read_picture
+    from covjax.data.intensity import eight_bit, parse_window
+
     picture = read_picture(path, _INTENSITY.value, int(_BITS.value))
     return eight_bit(
         picture.values,
@@ -79,6 +82,8 @@ def _png(picture: np.ndarray) -> bytes:
 
 
 def _side_by_side(pictures: dict[str, np.ndarray]) -> bytes:
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(2.4 * len(pictures), 3.0), layout="constrained")
     content = io.BytesIO()
     for axes, (preset, picture) in zip(

@@ -17,10 +17,6 @@ from covjax.commands.shared_flags import (
     define_workdir,
 )
 from covjax.evaluation.options import make_options
-from covjax.report import build_report, summary_table
-from covjax.runs.evaluate import evaluate_run
-from covjax.runtime import use_xla_flags
-from covjax.settings import load_settings
 
 FLAGS = cli.new_flags()
 _WORKDIR = define_workdir(FLAGS)
@@ -46,6 +42,10 @@ _DATA_PATH = define_path(
 
 
 def evaluate() -> None:
+    from covjax.runs.evaluate import evaluate_run
+    from covjax.runtime import use_xla_flags
+    from covjax.settings import load_settings
+
     workdir = cli.given(_WORKDIR)
     options = make_options(_TTA.value, _MIN_SIZE.value)
     use_xla_flags(load_settings(workdir).xla_flags)
@@ -63,6 +63,8 @@ def evaluate() -> None:
 
 def show(workdir: Path) -> None:
     """Prints the scores of an evaluated run and writes its report."""
+    from covjax.report import build_report, summary_table
+
     print(summary_table(workdir))
     print(f"report: {build_report(workdir)}")
 

@@ -1,6 +1,6 @@
 """Draws what the augmentation of a configuration makes of training slices.
 
-covjax preview --config configs/framework.py --output OUT.png
+covjax preview --config framework --output OUT.png
     [--config.segmenter.augment.elastic=0.08 ..]
 """
 
@@ -9,9 +9,6 @@ from covjax.commands.config_flag import define_config
 from covjax.commands.shared_flags import define_output
 from covjax.errors import InputError
 from covjax.files import write_whole
-from covjax.report import augmentation_grid
-from covjax.runs.preview import preview_augmentation
-from covjax.settings import read_settings
 
 FLAGS = cli.new_flags()
 _CONFIG = define_config(FLAGS)
@@ -19,6 +16,10 @@ _OUTPUT = define_output(FLAGS, "PNG to write.")
 
 
 def preview() -> None:
+    from covjax.report import augmentation_grid
+    from covjax.runs.preview import preview_augmentation
+    from covjax.settings import read_settings
+
     output = cli.given(_OUTPUT)
     if output.suffix.lower() != ".png":
         raise InputError(f"{output}: must end in .png, the picture is one")

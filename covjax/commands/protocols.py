@@ -1,16 +1,12 @@
 """Trains and scores the paper's evaluation protocol and honest ones.
 
-covjax protocols --output OUT --config configs/NAME.py
+covjax protocols --output OUT --config NAME
 covjax protocols --output OUT --workdir runs/NAME
 """
 
 from covjax.commands import cli
 from covjax.commands.config_flag import define_config
 from covjax.commands.shared_flags import define_output, define_workdir
-from covjax.report import build_protocols_page, protocols_table
-from covjax.runs.protocols import run_protocols
-from covjax.runtime import use_xla_flags
-from covjax.settings import load_settings, read_settings
 
 FLAGS = cli.new_flags()
 _OUTPUT = define_output(FLAGS, "Folder for the runs of all protocols and their page.")
@@ -19,6 +15,11 @@ _WORKDIR = define_workdir(FLAGS, "Folder of a run whose configuration is taken."
 
 
 def protocols() -> None:
+    from covjax.report import build_protocols_page, protocols_table
+    from covjax.runs.protocols import run_protocols
+    from covjax.runtime import use_xla_flags
+    from covjax.settings import load_settings, read_settings
+
     cli.check_one_of(FLAGS, "config", "workdir")
     output = cli.given(_OUTPUT)
     config = _CONFIG.value

@@ -17,10 +17,7 @@ from covjax.commands.shared_flags import (
     define_workdir,
 )
 from covjax.evaluation.options import make_options
-from covjax.report import build_screening
-from covjax.runtime import use_xla_flags
-from covjax.screening import screen as screening
-from covjax.settings import load_settings
+from covjax.screening.choices import MASKS, ON_ERROR
 
 FLAGS = cli.new_flags()
 _WORKDIR = define_workdir(FLAGS)
@@ -39,14 +36,14 @@ _BITS = define_bits(FLAGS)
 _ON_ERROR = flags.DEFINE_enum(
     "on_error",
     "stop",
-    list(screening.ON_ERROR),
+    list(ON_ERROR),
     "At a file that cannot be used: stop, or skip it.",
     flag_values=FLAGS,
 )
 _MASKS = flags.DEFINE_enum(
     "masks",
     "nifti",
-    list(screening.MASKS),
+    list(MASKS),
     "Of scans: nifti; dicom_seg, of DICOM scans, holds the patient's name as they do.",
     flag_values=FLAGS,
 )
@@ -56,11 +53,16 @@ _MIN_SIZE = define_min_size(FLAGS)
 
 
 def screen() -> None:
+    from covjax.report import build_screening
+    from covjax.runtime import use_xla_flags
+    from covjax.screening.screen import screen as screening
+    from covjax.settings import load_settings
+
     workdir = cli.given(_WORKDIR)
     output = cli.given(_OUTPUT)
     options = make_options(_TTA.value, _MIN_SIZE.value)
     use_xla_flags(load_settings(workdir).xla_flags)
-    found = screening.screen(
+    found = screening(
         workdir,
         cli.given(_INPUT),
         output,

@@ -1,20 +1,17 @@
 """Trains a run and evaluates it on the test split of its data.
 
-  covjax train --config configs/framework.py --workdir runs/NAME
+  covjax train --config framework --workdir runs/NAME
       [--config.SECTION.FIELD=VALUE ..]
 
 Run the same command again to resume an interrupted run; a finished one is
 evaluated again. A configuration with a grid of variants, as
-configs/study.py:pooling, is a study: see covjax study.
+study:pooling, is a study: see covjax study.
 """
 
 from covjax.commands import cli, study
 from covjax.commands.config_flag import define_config
 from covjax.commands.evaluate import show
 from covjax.commands.shared_flags import define_workdir
-from covjax.runs.train import train_run
-from covjax.runtime import use_xla_flags
-from covjax.settings import read_settings
 
 FLAGS = cli.new_flags()
 _CONFIG = define_config(FLAGS)
@@ -22,6 +19,10 @@ _WORKDIR = define_workdir(FLAGS, "Folder of this run: checkpoints, results, repo
 
 
 def train() -> None:
+    from covjax.runs.train import train_run
+    from covjax.runtime import use_xla_flags
+    from covjax.settings import read_settings
+
     settings = read_settings(cli.given(_CONFIG))
     workdir = cli.given(_WORKDIR)
     if settings.study is not None:

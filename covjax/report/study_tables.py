@@ -98,7 +98,7 @@ def read_study(folder: Path) -> Study:
     found = read_json(path, AGAIN)
     if not found:
         raise InputError(
-            f"{folder}: holds no study.json, run train.py --config configs/study.py:NAME first"
+            f"{folder}: holds no study.json, run covjax study --config study:NAME first"
         )
     try:
         return Study(

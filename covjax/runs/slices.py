@@ -149,5 +149,5 @@ def _check_masks(name: str, data: Prepared, indices: np.ndarray) -> None:
     if len(without):
         raise InputError(
             f"{data.ids[without[0]]} (and {len(without) - 1} more): no mask, the {name} needs one "
-            "per slice; add it to masks/ or train a classifier only (configs/cov_ctnet.py)"
+            "per slice; add it to masks/ or train a classifier only (--config cov_ctnet)"
         )

@@ -28,6 +28,7 @@ from covjax.files import (
 )
 from covjax.locks import held
 from covjax.runs.intensity import read_intensity
+from covjax.screening.choices import MASKS
 from covjax.screening.extent import (
     SCAN_COLUMNS,
     SLICE_COLUMNS,
@@ -44,11 +45,6 @@ from covjax.screening.screener import Screener
 from covjax.settings import RunSettings, load_settings, settings_dict
 
 SKIP_THEM = " (or pass over such files: --on_error=skip)"
-ON_ERROR = {"stop": "at the first file that cannot be used", "skip": "such files, and list them"}
-MASKS = {
-    "nifti": "NIfTI, of scans of all kinds",
-    "dicom_seg": "DICOM segmentations of DICOM scans, NIfTI of others",
-}
 
 
 def screen(

@@ -14,7 +14,7 @@ in `covjax/settings/sections.py` and in `settings.py` of `covjax.data`, `covjax.
 `covjax.optim` and `covjax.stages`.
 
 Every field is a flag: `--config.data.source=folder`. A configuration has the sections of one stage
-or more, `classifier` and `segmenter`; files in `configs/` replace some of the defaults given here.
+or more, `classifier` and `segmenter`; those that ship replace some of the defaults given here.
 
 A run keeps its configuration: called with another one, it is refused. Only fields that say `on
 resuming` may change, see [Runs under a job queue](job-queues.md#the-same-run).

@@ -150,7 +150,7 @@ def make_model(name: str, config: StageSettings, data: DataSettings | None = Non
             # another network.
             raise InputError(
                 f"{name}.model: option '{min(unknown)}' is unknown to {network}, "
-                f"start from --config configs/segment.py:model={network}"
+                f"start from --config segment:model={network}"
             )
     common = {"dtype": config.dtype, "remat": config.remat}
     return create_model(network, len(task.classes), task=task.networks, **common, **options)

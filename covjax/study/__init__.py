@@ -1,4 +1,4 @@
-"""Studies: variants of one configuration, compared over seeds and folds, see configs/study.py."""
+"""Studies: variants of one configuration, compared over seeds and folds (covjax.configs.study)."""
 
 from covjax.study.run import run_study
 

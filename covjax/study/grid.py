@@ -58,7 +58,7 @@ def planned_runs(config: RunSettings, workdir: Path) -> list[Run]:
 def study_of(config: RunSettings) -> StudySettings:
     """Returns the section `study`. Raises InputError if there is none."""
     if config.study is None:
-        raise InputError("study: missing, use a configuration as configs/study.py:pooling")
+        raise InputError("study: missing, use a configuration as study:pooling")
     return config.study
 
 

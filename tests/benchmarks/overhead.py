@@ -111,7 +111,7 @@ def run(source, path, folder):
     """Trains and evaluates in this process and prints what it found."""
     import numpy as np
 
-    from configs import cov_ctnet
+    from covjax.configs import cov_ctnet
     from covjax.data.loader import SliceReader, eval_batches
     from covjax.data.prepared.dataset import prepare
     from covjax.data.views import ViewSettings

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from configs import framework
+from covjax.configs import framework
 from covjax.data.intensity import eight_bit
 from covjax.data.loader import SliceReader
 from covjax.data.resizing import check_fits, padded, scaled_shape

@@ -31,6 +31,7 @@ NOT_RUN = {
     "docs/getting-started.md:5": INSTALLS,
     "docs/how-to/devices.md:1": "downloads CUDA",
     "docs/how-to/devices.md:2": "needs a GPU",
+    "docs/how-to/install.md:1": INSTALLS,
     "docs/how-to/screen.md:4": "takes many minutes; the suite runs the same test with fewer cases",
     "docs/how-to/train-own-data.md:6": "installs a package",
 }

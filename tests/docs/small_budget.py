@@ -4,11 +4,11 @@ Fields are added to the command line, so what the pages say still has to be righ
 one epoch of few small slices, one seed and one fold of two variants of a study.
 """
 
-import os
 import re
 import runpy
 import sys
-from pathlib import Path
+
+from covjax.commands.config_flag import config_file
 
 SMALL_PHANTOM = "patients=10", "slices_per_patient=5", "size=64"
 SIDE = "(64,64)"
@@ -20,7 +20,7 @@ def added(words: list[str]) -> list[str]:
     file = _value(words, "config")
     if file is None:
         return []
-    path, _, argument = file.partition(":")
+    path, _, argument = config_file(file).partition(":")
     get_config = runpy.run_path(path)["get_config"]
     config = get_config(argument) if argument else get_config()
     fields = [f"data.phantom.{field}" for field in SMALL_PHANTOM]
@@ -51,7 +51,6 @@ def _value(words: list[str], flag: str) -> str | None:
 
 def main() -> None:
     name, *words = sys.argv[1:]
-    sys.path.insert(0, os.getcwd())
     sys.argv = [f"covjax {name}", *words, *added(words)]
     from covjax.commands import cli
 
@@ -59,5 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert Path("configs").is_dir(), "start it where configs/ is"
     main()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, special
 
-from configs import classify
+from covjax.configs import classify
 from covjax.data.loader import eval_batches
 from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options, make_options

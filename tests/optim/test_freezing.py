@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from configs import cov_raseg
+from covjax.configs import cov_raseg
 from covjax.errors import InputError
 from covjax.optim.freezing import check_parts, is_frozen, keeps_statistics, rate_of
 from covjax.optim.optimizer import make_optimizer

@@ -172,4 +172,4 @@ def test_truncated(tmp_path):
 def test_without_h5py(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     monkeypatch.delitem(sys.modules, "covjax.pretrained.keras_files", raising=False)
-    refused(tmp_path / "x.h5", b"\x89HDF\r\n\x1a\n" + bytes(100), "pip install 'covjax[h5]'")
+    refused(tmp_path / "x.h5", b"\x89HDF\r\n\x1a\n" + bytes(100), "[h5]'")

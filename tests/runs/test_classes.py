@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import segment
+from covjax.configs import segment
 from covjax.data.prepared.dataset import prepare
 from covjax.errors import InputError
 from covjax.metrics import infected_or_not

@@ -12,7 +12,7 @@ import safetensors.numpy
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from configs import cov_ctnet
+from covjax.configs import cov_ctnet
 from covjax.errors import InputError
 from covjax.models import MODELS
 from covjax.models.reference import InputStandard, PublishedClassifier

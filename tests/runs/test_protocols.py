@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import cov_raseg
+from covjax.configs import cov_raseg
 from covjax.data.loader import SliceReader
 from covjax.data.prepared.dataset import prepare
 from covjax.data.sources.prlab21 import PRLAB21_CT

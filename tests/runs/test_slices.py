@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import framework
+from covjax.configs import framework
 from covjax.data.intensity import eight_bit
 from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.lungs.fields import ONE, find_crop

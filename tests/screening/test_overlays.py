@@ -15,7 +15,7 @@ from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
 from tests.data.written import scan, write_nifti, write_series
 
-pytest.importorskip("highdicom", reason="pip install 'covjax[seg]'")
+pytest.importorskip("highdicom", reason="pip install -e '.[seg]'")
 VALUES = scan((5, 40, 50))
 
 

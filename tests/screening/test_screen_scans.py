@@ -104,7 +104,7 @@ def test_a_sheared_scan_keeps_its_grid_and_says_who_refuses_it(trained, tmp_path
         assert float(row["infected_ml"]) == pytest.approx(
             np.asarray(mask.dataobj).sum() * voxel / 1000, rel=1e-6
         )
-    pytest.importorskip("highdicom", reason="pip install 'covjax[seg]'")
+    pytest.importorskip("highdicom", reason="pip install -e '.[seg]'")
     screen(trained[0], tmp_path / "tilted", tmp_path / "seg", window="lung", masks="dicom_seg")
     (row,) = read(tmp_path / "seg" / "scans.csv")
     assert row["mask"] == "masks/tilted.dcm" and "SimpleITK" not in row["notes"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from configs import cov_raseg
+from covjax.configs import cov_raseg
 from covjax.data.loader import eval_batches
 from covjax.data.prepared.dataset import prepare
 from covjax.data.splits.splits import make_splits

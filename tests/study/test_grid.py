@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from configs import study
+from covjax.configs import study
 from covjax.errors import InputError
 from covjax.fields import flat_fields
 from covjax.settings import read_settings, settings_dict

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from configs import study
+from covjax.configs import study
 from covjax.errors import InputError, Interrupted, RunError
 from covjax.metrics import DEFINITIONS
 from covjax.report import build_study_page, study_table

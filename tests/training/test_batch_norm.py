@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import cov_raseg
+from covjax.configs import cov_raseg
 from covjax.settings import read_settings
 from covjax.stages.stage import init_variables, make_stage
 from covjax.stages.statistics import measure_statistics

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import cov_raseg
+from covjax.configs import cov_raseg
 from covjax.data.loader import SliceReader
 from covjax.data.views import ViewSettings
 from covjax.errors import InputError, Interrupted, RunError

@@ -16,7 +16,7 @@ from covjax.data.formats.damage import reading
 from covjax.data.formats.dicom_kinds import no_axial_ct
 from covjax.data.formats.images import MAX_PIXELS
 from covjax.data.formats.packed import DeflatedFile
-from covjax.errors import InputError
+from covjax.errors import InputError, install_command
 
 MAX_FRAMES = 100_000
 TAGS = [
@@ -118,7 +118,7 @@ def read_frame(frame: Frame) -> np.ndarray:
         if syntax.is_compressed and not get_decoder(syntax).is_available:
             raise InputError(
                 f"{frame.path}: compressed as {syntax.name}, for which no decoder is installed; "
-                "pip install 'covjax[dicom]' or save it uncompressed"
+                f"{install_command('dicom')}, or save it uncompressed"
             )
         source: Any = frame.path
         options: dict[str, Any] = {} if syntax.is_compressed else {"correct_unused_bits": False}

@@ -22,7 +22,7 @@ from covjax import __version__
 from covjax.data.formats.damage import reading
 from covjax.data.formats.dicom import Frame
 from covjax.data.formats.volumes import Volume, stored_array
-from covjax.errors import InputError
+from covjax.errors import InputError, install_command
 from covjax.files import write_whole
 
 REMEDY = "export it with all its tags, or have masks as NIfTI (--masks=nifti)"
@@ -61,7 +61,7 @@ def check_installed() -> None:
     """Raises InputError if the library that writes segmentations is not installed."""
     if find_spec("highdicom") is None:
         raise InputError(
-            "--masks: dicom_seg needs highdicom, pip install 'covjax[seg]', or use --masks=nifti"
+            f"--masks: dicom_seg needs highdicom, {install_command('seg')}, or use --masks=nifti"
         )
 
 

@@ -91,7 +91,7 @@ def test_a_missing_decoder_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(
         type(get_decoder(RLELossless)), "is_available", property(lambda self: False)
     )
-    fails(tmp_path, "RLE Lossless", "pip install 'covjax[dicom]'")
+    fails(tmp_path, "RLE Lossless", " -m pip install -e '", "[dicom]'")
 
 
 def test_rows_and_columns_may_run_any_way(tmp_path):

@@ -12,7 +12,7 @@ from covjax.data.formats.scans import find_scans
 from covjax.errors import InputError
 from tests.data.written import scan, write_frames, write_series
 
-pytest.importorskip("highdicom", reason="pip install 'covjax[seg]'")
+pytest.importorskip("highdicom", reason="pip install -e '.[seg]'")
 VALUES = scan((5, 18, 20))
 TAGS = {
     "SpecificCharacterSet": "ISO_IR 100",
@@ -242,4 +242,4 @@ def test_what_the_library_refuses_is_one_line(tmp_path):
 def test_what_writes_them_is_an_extra(monkeypatch):
     check_installed()
     monkeypatch.setattr(dicom_seg, "find_spec", lambda name: None)
-    fails(check_installed, "--masks", "pip install 'covjax[seg]'")
+    fails(check_installed, "--masks", " -m pip install -e '", "[seg]'")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import framework
+from covjax.configs import framework
 from covjax.data.intensity import eight_bit
 from covjax.data.sources.registry import open_source
 from covjax.errors import InputError
