@@ -112,7 +112,7 @@ def test_an_argument_that_cannot_be_used(argument, words):
         (
             "segmenter.model.name",
             "unet",
-            ("'features' is unknown to unet", "configs/segment.py:model=unet"),
+            ("'features' is unknown to unet", "--config segment:model=unet"),
         ),
         ("segmenter.slices", "infcted", ("did you mean 'infected'",)),
         ("segmenter.loss.class_weights", "median", ("did you mean 'median_frequency'",)),
