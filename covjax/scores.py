@@ -120,7 +120,7 @@ SCORES: dict[str, tuple[Score, ...]] = {
             higher_is_better=False, unit="distance", scale="amount",
         ),
     ),
-    "framework": (
+    "two_stages": (
         Score(
             "dice_infected", "Dice, pooled", "overlap over all slices, healthy ones included",
             headline=True, in_terminal=True,
@@ -162,7 +162,7 @@ PROTOCOLS = {  # of the protocols' table, both classes side by side
 SCORED_COLUMN = {
     "classifier": "probability",
     "segmenter": "predicted_share",
-    "framework": "framework_predicted_share",
+    "two_stages": "two_stages_predicted_share",
 }
 
 

@@ -26,7 +26,7 @@ class Columns(NamedTuple):
 COLUMNS = {
     "classifier": Columns(("label",), ""),
     "segmenter": Columns(("label", "truth"), "dice"),
-    "framework": Columns(("label", "truth"), "framework_dice"),
+    "two_stages": Columns(("label", "truth"), "two_stages_dice"),
 }
 
 

@@ -18,7 +18,7 @@ from covjax.scores import in_front
 # Figures of an earlier page would pass for this one's, so a new page removes them; other files
 # stay.
 FIGURES = re.compile(
-    r"((training|classifier|segmenter|framework|audit)_.*"
+    r"((training|classifier|segmenter|two_stages|audit)_.*"
     r"|\w+_(test|val|train)_(confusion|(runs|groups)_\w+))\.(png|csv)"
 )
 TEMPLATES = Environment(

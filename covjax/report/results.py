@@ -67,7 +67,7 @@ class Results:
         stages = [stage for stage in known if stage in self.scores or stage in self.history]
         models = [self.config.get(stage, {}).get("model", {}).get("name") for stage in stages]
         return [
-            f"{stage} ({model})" if model else stage
+            f"{stage} ({model})" if model else stage.replace("_", " ")
             for stage, model in zip(stages, models, strict=True)
         ]
 

@@ -8,7 +8,7 @@ from covjax.scores import find
 STAGE_TITLES = {  # in the order of pages; those of other tasks follow
     "classifier": "Classifier",
     "segmenter": "Segmenter",
-    "framework": "Framework (classifier, then segmenter)",
+    "two_stages": "Two stages (classifier, then segmenter)",
 }
 STAGES = tuple(STAGE_TITLES)
 # Of each class of infection, where a segmenter keeps several apart.

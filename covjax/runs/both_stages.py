@@ -16,7 +16,7 @@ from covjax.stages.segmentation import CLASSES, shares
 from covjax.stages.stage import Stage
 from covjax.stages.task import Rows
 
-FRAMEWORK = "framework"  # what the files of an evaluation call two stages together
+TWO_STAGES = "two_stages"  # what the files of an evaluation call two stages together
 
 
 class TwoStages(NamedTuple):
@@ -33,7 +33,7 @@ def two_stages(stages: Mapping[str, Stage]) -> TwoStages | None:
     return TwoStages(calling[0], segmenting[0]) if calling and segmenting else None
 
 
-def evaluate_framework(
+def evaluate_two_stages(
     threshold: float, screened: Rows, output: StageOutput, data: Prepared
 ) -> Evaluated:
     """Returns scores and per-slice columns of both stages together.
@@ -41,7 +41,7 @@ def evaluate_framework(
     Args:
       threshold: log-odds from which stage 1 called slices, NaN where that differed between runs.
       screened: rows of stage 1 over all slices of the split.
-      output: of the same slices, see `framework_output`.
+      output: of the same slices, see `two_stages_output`.
       data: what the slices are of.
     """
     indices = output.indices
@@ -56,11 +56,14 @@ def evaluate_framework(
         "scores": segmentation_scores(confusion, CLASSES, patients)
         | _screening_scores(screened["label"], screened["called"], true, predicted, patients),
     }
-    columns = {"framework_dice": per_image_dice(confusion), "framework_predicted_share": predicted}
+    columns = {
+        "two_stages_dice": per_image_dice(confusion),
+        "two_stages_predicted_share": predicted,
+    }
     return Evaluated(section, columns, indices, confusion)
 
 
-def framework_output(
+def two_stages_output(
     called: np.ndarray,
     reader: SliceReader,
     segmented: StageOutput | None,

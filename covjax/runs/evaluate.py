@@ -28,11 +28,11 @@ from covjax.locks import held
 from covjax.metrics import infected_or_not, per_image_dice
 from covjax.parallel import round_up
 from covjax.runs.both_stages import (
-    FRAMEWORK,
+    TWO_STAGES,
     TwoStages,
-    evaluate_framework,
-    framework_output,
+    evaluate_two_stages,
     two_stages,
+    two_stages_output,
 )
 from covjax.runs.calibrate import noted
 from covjax.runs.slices import open_run_data, split_reader, with_crops
@@ -118,7 +118,7 @@ def evaluate_run(
                 selection="all",
                 native=True,
             )
-            found.outputs[FRAMEWORK] = _framework(found, pair, reader)
+            found.outputs[TWO_STAGES] = _two_stages(found, pair, reader)
         found.arrays["rows"] = outputs_to_arrays(found.outputs, data, indices)
         evaluated = evaluate_outputs(found.stages, found.outputs, data)
         write_results(folder, split, data, indices, evaluated, found.arrays, options.in_force())
@@ -174,10 +174,10 @@ def evaluate_outputs(
         if name in outputs
     }
     pair = two_stages(stages)
-    if pair and FRAMEWORK in outputs:
+    if pair and TWO_STAGES in outputs:
         threshold = stages[pair.calling].threshold
         screened = outputs[pair.calling].rows
-        found[FRAMEWORK] = evaluate_framework(threshold, screened, outputs[FRAMEWORK], data)
+        found[TWO_STAGES] = evaluate_two_stages(threshold, screened, outputs[TWO_STAGES], data)
     return found
 
 
@@ -223,14 +223,14 @@ def _examples(runner: Runner, reader: SliceReader, rows: Rows) -> Arrays:
     return {"examples": example_arrays(some, predicted, dice[positions], rank)}
 
 
-def _framework(found: Evaluation, pair: TwoStages, reader: SliceReader) -> StageOutput:
+def _two_stages(found: Evaluation, pair: TwoStages, reader: SliceReader) -> StageOutput:
     """Returns what two stages together say of the slices of `reader`, all of the split."""
 
     def segment(some: SliceReader) -> np.ndarray:
         return found.runners[pair.segmenting].run(some, ())[0]["confusion"]
 
     called = found.outputs[pair.calling].rows["called"]
-    return framework_output(called, reader, found.outputs.get(pair.segmenting), segment)
+    return two_stages_output(called, reader, found.outputs.get(pair.segmenting), segment)
 
 
 def record_timing(workdir: Path, name: str, values: dict[str, Any]) -> None:

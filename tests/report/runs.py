@@ -22,8 +22,8 @@ COLUMNS = (
     "iou",
     "true_share",
     "predicted_share",
-    "framework_dice",
-    "framework_predicted_share",
+    "two_stages_dice",
+    "two_stages_predicted_share",
 )
 
 
@@ -290,12 +290,12 @@ def write_segmenter(workdir: Path, split: str = "test", first_id: str = "P01_000
     )
 
 
-def write_framework(workdir: Path, split: str = "test", patient: str = "P01") -> None:
+def write_two_stages(workdir: Path, split: str = "test", patient: str = "P01") -> None:
     random = np.random.default_rng(2)
     write_stage(
         workdir,
         split,
-        "framework",
+        "two_stages",
         {
             "threshold": 0.5,
             "n": 166,
@@ -318,9 +318,9 @@ def write_framework(workdir: Path, split: str = "test", patient: str = "P01") ->
     )
     columns = {
         "called": called.astype(int).tolist(),
-        "framework_dice": [0.8 if infected else "" for infected in label],
+        "two_stages_dice": [0.8 if infected else "" for infected in label],
         "true_share": true.tolist(),
-        "framework_predicted_share": predicted.tolist(),
+        "two_stages_predicted_share": predicted.tolist(),
     }
     write_images(workdir, split, columns)
     write_csv(
@@ -348,7 +348,7 @@ def write_full(workdir: Path) -> None:
     for split in ("val", "test"):
         write_classifier(workdir, split)
         write_segmenter(workdir, split)
-        write_framework(workdir, split)
+        write_two_stages(workdir, split)
         write_arrays(workdir, split)
 
 

@@ -77,7 +77,7 @@ def test_page_shows_every_run_and_repetitions_together(three, tmp_path):
         "Runs",
         "Classifier",
         "Segmenter",
-        "Framework (classifier, then segmenter)",
+        "Two stages (classifier, then segmenter)",
         "Paired differences",
     ]
     assert "Synthetic" not in shown.text and "Other" not in shown.text
@@ -123,7 +123,7 @@ def differences(runs):
 
 
 WHAT = [("classifier", "ROC AUC"), ("classifier", "Accuracy"), ("segmenter", "Dice, per slice"),
-        ("framework", "Dice, per slice")]  # fmt: skip
+        ("two_stages", "Dice, per slice")]  # fmt: skip
 
 
 @settings(max_examples=8, deadline=None)
@@ -330,7 +330,7 @@ def test_runs_with_other_stages_stand_beside_each_other(original, tmp_path, undr
     write_classifier(tmp_path / "run")
     shown = Page(build_comparison([original, tmp_path / "run"], "test", tmp_path / "out"))
     assert "original" in shown.text and shown.headings[1:4] == [
-        "Classifier", "Segmenter", "Framework (classifier, then segmenter)",
+        "Classifier", "Segmenter", "Two stages (classifier, then segmenter)",
     ]  # fmt: skip
 
 

@@ -18,12 +18,12 @@ from tests.report.runs import (
     read_rows,
     write_arrays,
     write_classifier,
-    write_framework,
     write_full,
     write_json,
     write_run,
     write_segmenter,
     write_stage,
+    write_two_stages,
 )  # fmt: skip
 
 
@@ -58,7 +58,10 @@ def test_report_never_imports_jax(tmp_path):
             ],
         ),
         ([write_segmenter], ["Scores", "Confusion matrix", "Slice by slice", "Example slices"]),
-        ([write_framework], ["Scores", "Confusion matrix", "Slice by slice", "Patient by patient"]),
+        (
+            [write_two_stages],
+            ["Scores", "Confusion matrix", "Slice by slice", "Patient by patient"],
+        ),
         ([write_run], ["Data", "Training", "Timing and environment", "Configuration"]),
     ],
 )
@@ -86,7 +89,7 @@ def test_strings_from_files_are_escaped(tmp_path):
     attack = "<script>alert(1)</script>\"'&$x^$"
     write_run(tmp_path, source=attack)
     write_segmenter(tmp_path, first_id=attack)
-    write_framework(tmp_path, patient=attack)
+    write_two_stages(tmp_path, patient=attack)
     write_arrays(tmp_path, first_id=attack)
     path = tmp_path / "results" / "test" / "summary.json"
     write_json(path, json.loads(path.read_text()) | {"options": {attack: attack}})

@@ -46,7 +46,7 @@ def test_full_report_has_every_section_in_order(built):
         "Research software, not a medical device.",
         "prlab21",
         "by patient: all slices",
-        "classifier (cov_ctnet), segmenter (cov_raseg), framework",
+        "classifier (cov_ctnet), segmenter (cov_raseg), two stages",
         "0.741 to 0.860",
         "1,234,567",
         "undefined (no <valid> probabilities)",
@@ -97,17 +97,17 @@ def test_numbers_of_the_figures_are_those_of_the_results(built):
     dice = np.array([float(row["dice"]) for row in images if row["dice"]])
     counts, _ = np.histogram(dice, np.linspace(0, 1, 21))
     assert [int(row["slices"]) for row in numbers("segmenter_test_dice")] == counts.tolist()
-    shares = {row["id"]: row for row in numbers("framework_test_share")}
+    shares = {row["id"]: row for row in numbers("two_stages_test_share")}
     assert all(
         float(shares[row["id"]]["predicted_share"])
-        == pytest.approx(float(row["framework_predicted_share"]), rel=1e-8)
+        == pytest.approx(float(row["two_stages_predicted_share"]), rel=1e-8)
         for row in images
     )
-    agreement = numbers("framework_test_agreement")
+    agreement = numbers("two_stages_test_agreement")
     infected = {
         row["id"]
         for row in images
-        if float(row["true_share"]) or float(row["framework_predicted_share"])
+        if float(row["true_share"]) or float(row["two_stages_predicted_share"])
     }
     assert {row["id"] for row in agreement} == infected
     difference = np.array([float(row["difference"]) for row in agreement])
@@ -140,7 +140,7 @@ def test_summary_table(built):
         next(line for line in lines if "per_image" in line),
     )
     assert any(
-        re.fullmatch(r"framework +val +86 +missed_infected_slices +0\.105 +0\.056 to 0\.187", line)
+        re.fullmatch(r"two_stages +val +86 +missed_infected_slices +0\.105 +0\.056 to 0\.187", line)
         for line in lines
     )
     column = lines[0].index("value")

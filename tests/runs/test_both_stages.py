@@ -11,7 +11,7 @@ from covjax.data.label_map import infected
 from covjax.evaluation.outputs import StageOutput
 from covjax.evaluation.result_files import write_results
 from covjax.evaluation.results import Evaluated
-from covjax.runs.both_stages import evaluate_framework, framework_output
+from covjax.runs.both_stages import evaluate_two_stages, two_stages_output
 
 
 class FakeReader:
@@ -48,7 +48,7 @@ def segment_everything(reader):
 
 def test_missed_slices_are_missed_lesion_and_false_alarms_are_invented_lesion():
     called = np.array([False, True, True, False])
-    output = framework_output(called, FakeReader(), None, segment_everything)
+    output = two_stages_output(called, FakeReader(), None, segment_everything)
     np.testing.assert_array_equal(
         output.rows["confusion"],
         [[[3, 0], [1, 0]], [[0, 2], [0, 2]], [[0, 4], [0, 0]], [[4, 0], [0, 0]]],
@@ -65,9 +65,9 @@ def test_what_stage_2_segmented_already_is_not_segmented_again():
 
     known = np.array([np.full((2, 2), 9), [[0, 2], [0, 2]]])
     segmented = StageOutput(np.arange(2), {"confusion": known})
-    found = framework_output(called, FakeReader(), segmented, segment)
+    found = two_stages_output(called, FakeReader(), segmented, segment)
     assert segmented_again == [2]
-    want = framework_output(called, FakeReader(), None, segment_everything)
+    want = two_stages_output(called, FakeReader(), None, segment_everything)
     np.testing.assert_array_equal(found.rows["confusion"], want.rows["confusion"])
 
 
@@ -75,8 +75,8 @@ def test_scores_and_tables(tmp_path):
     called = np.array([False, True, True, False])
     rows = {"label": np.array([1, 1, 0, 0]), "called": called}
     reader = FakeReader()
-    output = framework_output(called, reader, None, segment_everything)
-    both = evaluate_framework(0.5, rows, output, reader.data)
+    output = two_stages_output(called, reader, None, segment_everything)
+    both = evaluate_two_stages(0.5, rows, output, reader.data)
     scores = both.section["scores"]
     assert both.section["confusion"] == [[7, 6], [1, 2]]
     assert scores["dice_infected"]["value"] == pytest.approx(2 * 2 / (2 * 2 + 6 + 1))
@@ -93,7 +93,7 @@ def test_scores_and_tables(tmp_path):
         "test",
         reader.data,
         reader.indices,
-        {"classifier": first, "framework": both},
+        {"classifier": first, "two_stages": both},
         {},
         {},
     )
@@ -104,7 +104,7 @@ def test_scores_and_tables(tmp_path):
         "q,2,0,1,2,0,2,0,0.5,0",
     ]
     assert (tmp_path / "per_image.csv").read_text().splitlines() == [
-        "id,patient,label,truth,true_share,called,framework_dice,framework_predicted_share,notes",
+        "id,patient,label,truth,true_share,called,two_stages_dice,two_stages_predicted_share,notes",
         "a,p,1,t1,0.25,0,0,0,",
         "b,p,1,t2,0.5,1,0.666666667,1,",
         "c,q,0,t0,0,1,0,1,",
@@ -123,7 +123,7 @@ def test_classes_are_joined(monkeypatch):
     called = np.array([False, True, True, False])
     confusion = np.arange(9).reshape(1, 3, 3)
     segmented = StageOutput(np.array([1]), {"confusion": confusion})
-    found = framework_output(called, FakeReader(), segmented, segment)
+    found = two_stages_output(called, FakeReader(), segmented, segment)
     np.testing.assert_array_equal(
         found.rows["confusion"],
         [

@@ -94,7 +94,7 @@ def test_used_in_evaluation(trained, calibrated):
     )
     assert (section["threshold_rule"], section["calibration"]) == ("youden", "temperature")
     assert found["threshold"] in [row["threshold"] for row in section["thresholds"]]
-    assert after["framework"]["threshold"] == found["threshold"]
+    assert after["two_stages"]["threshold"] == found["threshold"]
     assert section["scores"]["roc_auc"]["value"] == pytest.approx(
         before["classifier"]["scores"]["roc_auc"]["value"]
     )
@@ -216,7 +216,7 @@ def test_boundary_scores_and_intervals_are_in_the_results(trained):
         assert mean["n"] == len(values) and mean["value"] == pytest.approx(
             np.mean(values), rel=1e-5
         )
-    for stage in ("classifier", "segmenter", "framework"):
+    for stage in ("classifier", "segmenter", "two_stages"):
         for name, score in summary[stage]["scores"].items():
             has = "interval" in score and score["interval_method"]
             assert has or score.get("reason") or score.get("no_interval"), name

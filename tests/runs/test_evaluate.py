@@ -89,7 +89,7 @@ def test_screening_delivers_the_very_masks_that_are_scored(trained, workdir, res
     screener = Screener.from_workdir(workdir, options=options)
     with np.load(results / "rows.npz") as rows:
         called = rows["id"][rows["classifier/called"]].tolist()
-        counted = dict(zip(rows["id"].tolist(), rows["framework/confusion"], strict=True))
+        counted = dict(zip(rows["id"].tolist(), rows["two_stages/confusion"], strict=True))
     index = {name: i for i, name in enumerate(data.ids)}
     for name, found in zip(
         counted, screener.screen([data.decode(index[name])[0] for name in counted]), strict=True
@@ -107,7 +107,7 @@ def test_failed_evaluation_leaves_the_former_predictions(workdir, results, monke
     evaluate_run(workdir, save_predictions="png")
     before = {p: p.read_bytes() for p in results.rglob("*") if p.is_file()}
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "evaluate_framework", lambda *_: 1 / 0)
+        patch.setattr(evaluate, "evaluate_two_stages", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             evaluate_run(workdir, save_predictions="npz", options=make_options(min_size=50))
     assert {p: p.read_bytes() for p in results.rglob("*") if p.is_file()} == before

@@ -79,7 +79,7 @@ def test_equals_one_evaluation_of_all_slices(folds, tmp_path):
     got = summary(tmp_path / "out")
     want = summary(whole)
     assert got["options"] == {"pooled_runs": 2, "pooled_folds": [0, 1], "of_folds": 2}
-    for stage in ("classifier", "segmenter", "framework"):
+    for stage in ("classifier", "segmenter", "two_stages"):
         same(got[stage], want[stage], stage)
     one, other = (
         read_csv(run / "results" / "test" / "per_image.csv") for run in (tmp_path / "out", whole)

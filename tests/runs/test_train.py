@@ -62,15 +62,15 @@ def test_tables_agree_with_scores_and_splits(trained):
     assert accuracy["value"] == pytest.approx(right)
     assert accuracy["n"] == len(test_ids)
     assert [row["predicted_share"] != "" for row in table] == [row["label"] == "1" for row in table]
-    for name, stage in (("dice", "segmenter"), ("framework_dice", "framework")):
+    for name, stage in (("dice", "segmenter"), ("two_stages_dice", "two_stages")):
         mean = summary[stage]["scores"]["dice_infected_per_image"]
         dice = [float(row[name]) for row in table if row[name]]
         assert mean["n"] == len(dice) and mean["value"] == pytest.approx(np.mean(dice), rel=1e-7)
 
 
-def test_framework_counts_every_slice_of_the_split(trained):
+def test_two_stages_count_every_slice_of_the_split(trained):
     workdir, _ = trained
-    value = read_json(workdir / "results" / "test" / "summary.json")["framework"]
+    value = read_json(workdir / "results" / "test" / "summary.json")["two_stages"]
     rows = read_csv(workdir / "results" / "test" / "per_image.csv")
     assert value["n"] == len(rows) == len(read_splits(workdir / "splits.json")["test"])
     assert np.sum(value["confusion"]) == len(rows) * 48 * 48  # in the slices' own size
@@ -79,7 +79,7 @@ def test_framework_counts_every_slice_of_the_split(trained):
     assert value["scores"]["missed_infected_slices"]["value"] == pytest.approx(
         len(missed) / len(infected)
     )
-    assert all(float(r["framework_predicted_share"]) == 0 for r in rows if r["called"] == "0")
+    assert all(float(r["two_stages_predicted_share"]) == 0 for r in rows if r["called"] == "0")
     patients = read_csv(workdir / "results" / "test" / "per_patient.csv")
     assert sum(int(p["slices"]) for p in patients) == len(rows)
     share = sum(float(p["true_share"]) * int(p["slices"]) for p in patients)
@@ -94,7 +94,7 @@ def test_evaluation_needs_the_workdir_only_and_does_not_depend_on_the_batch(trai
     evaluate_run(workdir, "test", batch_size=3)
     assert read_json(results / "summary.json")["segmenter"]["confusion"] == confusion
     for row, old in zip(read_csv(results / "per_image.csv"), before, strict=True):
-        assert (row["dice"], row["framework_dice"]) == (old["dice"], old["framework_dice"])
+        assert (row["dice"], row["two_stages_dice"]) == (old["dice"], old["two_stages_dice"])
 
 
 def test_failed_evaluation_leaves_the_former_results(trained, monkeypatch):
@@ -106,7 +106,7 @@ def test_failed_evaluation_leaves_the_former_results(trained, monkeypatch):
     (workdir / "results" / "test" / "explain.npz").write_bytes(b"of an earlier evaluation")
     before = files()
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "evaluate_framework", lambda *_: 1 / 0)
+        patch.setattr(evaluate, "evaluate_two_stages", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             evaluate_run(workdir)
     assert files() == before

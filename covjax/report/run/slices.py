@@ -23,7 +23,7 @@ Floats = NDArray[np.floating]
 
 def dice(results: Results) -> Figures:
     """Returns how the Dice of single slices spreads."""
-    for stage, prefix in (("segmenter", ""), ("framework", "framework_")):
+    for stage, prefix in (("segmenter", ""), ("two_stages", "two_stages_")):
         split, _ = results.shown(stage)
         path = results.file(split, "per_image.csv")
         table = read_table(path, ["id"], [f"{prefix}dice", f"{prefix}predicted_share"])
@@ -31,6 +31,10 @@ def dice(results: Results) -> Figures:
             scored = int(np.isfinite(table[f"{prefix}predicted_share"]).sum())
             return {"": [_dice(stage, split, table[f"{prefix}dice"], scored)]}
     return {}
+
+
+def _scored_on(stage: str, split: str) -> str:
+    return f"{stage.replace('_', ' ')}, {split_title(split)} split"
 
 
 def _dice(stage: str, split: str, values: Floats, scored: int) -> Picture:
@@ -42,7 +46,7 @@ def _dice(stage: str, split: str, values: Floats, scored: int) -> Picture:
         f"{stage}_{split}_dice",
         curves.dice_histogram(values, edges),
         "Dice of single slices",
-        f"({stage}, {split_title(split)} split, n = {len(values):,}). How many slices reach which "
+        f"({_scored_on(stage, split)}, n = {len(values):,}). How many slices reach which "
         f"overlap with the truth: 1 is perfect, 0 is no overlap.{left_out}",
         "Histogram of Dice per slice",
         {"from": edges[:-1], "to": edges[1:], "slices": counts},
@@ -52,7 +56,7 @@ def _dice(stage: str, split: str, values: Floats, scored: int) -> Picture:
 def shares(results: Results) -> Figures:
     """Returns the infected share as predicted against as marked, and how far the two differ."""
     for stage, column, further in (
-        ("framework", "framework_predicted_share", ["called"]),
+        ("two_stages", "two_stages_predicted_share", ["called"]),
         ("segmenter", "predicted_share", []),
     ):
         split, _ = results.shown(stage)
@@ -78,7 +82,7 @@ def _share(stage: str, split: str, table: Columns) -> Picture:
         f"{stage}_{split}_share",
         curves.share_scatter(table["true_share"], table["predicted_share"], called),
         "Infected share",
-        f"({stage}, {split_title(split)} split). The part of the slice that is infected, as "
+        f"({_scored_on(stage, split)}). The part of the slice that is infected, as "
         "predicted against as marked: points above the line are too high, points below it too "
         f"low.{healthy}",
         "Predicted against true infected share",
@@ -101,7 +105,7 @@ def _agreement(stage: str, split: str, table: Columns) -> Picture | None:
     left_out = f" Not counted: {empty:,} without infection in both." if empty else ""
     name = "Bland-Altman plot of the infected share"
     text = (
-        f"({stage}, {split_title(split)} split, n = {len(mean):,}). How far the predicted share is "
+        f"({_scored_on(stage, split)}, n = {len(mean):,}). How far the predicted share is "
         "off, in percentage points, against how much there is: the bias is the mean difference, "
         "and between the limits of agreement lie about 95% of the slices, if the differences are "
         f"normally distributed.{left_out}"
