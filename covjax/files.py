@@ -167,7 +167,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     """Yields a folder to fill, which takes the place of `folder` as a whole at the end.
 
     If anything fails, `folder` stays. If the process ends between the two renames, the former
-    content is beside it, where `current_folder` finds it. Raises InputError if it cannot be moved.
+    content is next to it, where `current_folder` finds it. Raises InputError if it cannot be moved.
     """
     partial = _partial(folder)
     former = _former(folder)

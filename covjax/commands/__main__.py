@@ -13,7 +13,7 @@ COMMANDS = {
     "pool": "predictions of several folds, scored as one",
     "study": "train the variants of a configuration and compare them",
     "audit": "what is wrong with a data source or the data of a run",
-    "protocols": "the paper's evaluation protocol beside honest ones",
+    "protocols": "the paper's evaluation protocol next to honest ones",
     "preview": "a picture of what augmentation does to training slices",
     "enhance": "a picture of what the enhancement makes of a slice",
     "data": "the sources of slices, and where to get the public ones",

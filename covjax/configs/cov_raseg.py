@@ -9,7 +9,7 @@ Convolutional Neural Networks", arXiv:2009.08864. SA-CoV-RASeg (static attention
 
 Expect 0.9 to 1.2 slices/s on two CPU cores, so 2 to 2.5 hours for the 206 infected training slices
 of prlab21 (calculated). Measured with static attention, seed 1 and
---config.segmenter.input.size="(128,128)", 30 epochs: 43 minutes beside other work; on unseen
+--config.segmenter.input.size="(128,128)", 30 epochs: 43 minutes during other work; on unseen
 patients lesion Dice 0.30 pooled, 0.26 per slice (validation: 0.61 pooled).
 """
 

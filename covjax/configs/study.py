@@ -13,7 +13,7 @@ A study of your own is one function here: a base and, for every variant, the fie
 differs.
 
 Expect: networks of half the width at 128x128 train at some 12 slices/s on two CPU cores (other work
-beside them), so a run on prlab21 takes 6 to 8 minutes, 3 variants, as --config.study.only names
+with them), so a run on prlab21 takes 6 to 8 minutes, 3 variants, as --config.study.only names
 them, of 2 seeds and 4 folds 3 hours, and all poolings a day (calculated).
 """
 

@@ -12,7 +12,7 @@ from covjax.errors import InputError, unknown
 
 IGNORE = 255  # mask value of a pixel that counts nowhere
 MEANINGS = {"background": 0, "infected": 1, "ignore": IGNORE}
-MOST = len(COLOURS)  # classes beside the background: as many as everyone can tell apart
+MOST = len(COLOURS)  # classes other than the background: as many as everyone can tell apart
 # The first part of columns and the last of scores, where a class of this name would pass for
 # something else.
 TAKEN = re.compile(r"lung|.*_per_image")
@@ -48,8 +48,8 @@ def class_names(text: str) -> tuple[str, ...]:
         return "background", "infected"
     if "infected" in meanings:
         raise InputError(
-            f"data.classes: infected is all classes together, so it cannot stand beside {kept[0]}; "
-            "give it a name of its own, or call all of them infected"
+            f"data.classes: infected is all classes together, so it cannot stand with {kept[0]}; "
+            "give it another name, or call all of them infected"
         )
     if len(kept) == 1:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a run is told about its slices: the sections `data`, `data.phantom` and `split`."""
+"""What is declared of the slices of a run: the sections `data`, `data.phantom` and `split`."""
 
 import re
 from dataclasses import dataclass

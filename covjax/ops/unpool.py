@@ -145,7 +145,7 @@ def _check_stride(kind: str, stride: int) -> None:
 def _check_kept(kind: str, kept: object) -> None:
     if not isinstance(kept, Kept):
         raise InputError(
-            f"unpooling '{kind}': kept {shown(kept)}, pass what the pooling returned beside its "
+            f"unpooling '{kind}': kept {shown(kept)}, pass what the pooling returned with its "
             "result"
         )
 

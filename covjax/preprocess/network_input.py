@@ -37,7 +37,7 @@ def pretrained_normalization(
 
 
 def has_constant(config: InputSettings) -> bool:
-    """Whether the network sees a constant 1 beside one grey channel: see `network_input`."""
+    """Whether the network sees a constant 1 next to one grey channel: see `network_input`."""
     return config.normalize == "pretrained" and config.channels == 1
 
 

@@ -11,13 +11,6 @@ STAGE_TITLES = {  # in the order of pages; those of other tasks follow
     "two_stages": "Two stages (classifier, then segmenter)",
 }
 STAGES = tuple(STAGE_TITLES)
-# Of each class of infection, where a segmenter keeps several apart.
-CLASS_SCORES = {
-    "Dice, pooled": "dice_{}",
-    "Dice, per slice": "dice_{}_per_image",
-    "IoU, pooled": "iou_{}",
-    "IoU, per slice": "iou_{}_per_image",
-}
 
 
 def score_label(stage: str, name: str, score: Mapping[str, Any] | None = None) -> str:

@@ -19,7 +19,7 @@ from covjax.data.listing import LeftOut, LeftOuts, Skip, list_files
 from covjax.data.sources.scans import ENDINGS
 from covjax.errors import InputError
 
-BESIDE = ("masks", "lungs")  # folders in which a training set keeps what is no scan
+TRAINING_FOLDERS = ("masks", "lungs")  # folders in which a training set keeps what is no scan
 PICTURES = "_pictures"  # added to the name of a folder's pictures where a volume has that name
 
 
@@ -113,8 +113,8 @@ def find_screened(
 def _masks(files: Sequence[Path], root: Path) -> dict[Path, str]:
     """Returns the NIfTI files and pictures that are masks by their names, and of what each is.
 
-    They are called NAME_mask, NAME_seg, .. (ENDINGS) beside NAME, or lie in a training set's
-    folders (BESIDE). What they hold would be taken for dark 8-bit slices.
+    They are called NAME_mask, NAME_seg, .. (ENDINGS) next to NAME, or lie in a training set's
+    folders (TRAINING_FOLDERS). What they hold would be taken for dark 8-bit slices.
     """
     names = {
         file.relative_to(root).parent / bare_name(file.name)
@@ -134,7 +134,7 @@ def _masks(files: Sequence[Path], root: Path) -> dict[Path, str]:
             inside.name.removesuffix(ending) for ending in ENDINGS if inside.name.endswith(ending)
         ]
         owners = [inside.with_name(stem) for stem in stems[1:] if stem]
-        if inside.parts[0] in BESIDE and len(inside.parts) > 1:
+        if inside.parts[0] in TRAINING_FOLDERS and len(inside.parts) > 1:
             below = Path(*inside.parts[1:])
             owners += [
                 home / below.with_name(stem)
@@ -180,7 +180,7 @@ def _pictures(name: str, folder: Path, files: dict[str, Path], declared: str, bi
                 "hu": f"a picture of more bits, which --intensity={declared} makes HU",
             }
             raise InputError(
-                f"{paths[index]}: {kinds[picture.intensity]}, unlike {first.name} beside it; "
+                f"{paths[index]}: {kinds[picture.intensity]}, unlike {first.name} next to it; "
                 "screen it apart"
             )
         notes.extend(note for note in picture.notes if note not in notes)

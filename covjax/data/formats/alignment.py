@@ -22,13 +22,13 @@ GEOMETRIES = {
 UNSAID = "its mask, or it itself, does not say where it lies: they are taken to be stored alike"
 UNSIZED = "the size of its voxels is not known, so that of its mask's was not compared"
 IN_ORDER = (
-    "its mask has a slice for each of its own and is taken in order: unevenly spaced, they lie on "
+    "its mask has a slice for each slice and is taken in order: unevenly spaced, they lie on "
     "no grid"
 )
 
 
 class Alignment(NamedTuple):
-    """How labels are read beside their image."""
+    """How labels are read with their image."""
 
     geometry: Geometry  # to read them by
     places: Sequence[int]  # canonical slice of the labels, of each canonical slice of the image
@@ -90,11 +90,11 @@ def _compare(path: Path, labels: Geometry, image: Geometry, volume: Volume) -> t
         return (UNSIZED,)
     ends = [(0, size - 1) for size in canonical_shape(image)[::-1]]
     corners = np.array([(*corner, 1) for corner in product(*ends)]).T
-    beside = ((theirs - ours) @ corners)[:3]
-    voxels = np.abs(np.linalg.solve(ours[:3, :3], beside)).max()
+    offsets = ((theirs - ours) @ corners)[:3]
+    voxels = np.abs(np.linalg.solve(ours[:3, :3], offsets)).max()
     if voxels < AWAY - 1e-4:
         return ()
-    distance = np.linalg.norm(beside, axis=0).max()
+    distance = np.linalg.norm(offsets, axis=0).max()
     return (
         f"its mask lies up to {distance:.3g} mm ({voxels:.3g} voxels) away from it, by what the "
         "files say",

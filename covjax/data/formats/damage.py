@@ -23,7 +23,7 @@ DAMAGE = (
     struct.error,
     zlib.error,
 )
-LIBRARIES = ("nibabel", "pydicom")  # have exceptions of their own that derive from nothing narrower
+LIBRARIES = ("nibabel", "pydicom")  # have exceptions that derive from nothing narrower
 
 
 @contextmanager

@@ -78,7 +78,7 @@ class Frame:
 
 
 class Tags(NamedTuple):
-    """What groups files into series, and whose they are."""
+    """What groups files into series, and which patient they are of."""
 
     series: str
     study: str

@@ -138,7 +138,7 @@ def _check_header(path: Path, image: Image.Image) -> None:
         )
     if isinstance(image, TiffImageFile) and image.n_frames > 1:
         raise InputError(
-            f"{path}: holds {image.n_frames} pictures, save every slice in a file of its own"
+            f"{path}: holds {image.n_frames} pictures, save every slice in a separate file"
         )
 
 

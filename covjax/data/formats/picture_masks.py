@@ -13,7 +13,7 @@ from covjax.data.label_map import map_classes
 from covjax.errors import InputError
 
 PLAIN = ({0, 1}, {0, 255}, {0, 65535})  # what a mask of infected or not holds
-FEW = 8  # values beside 0 that may be named one by one in data.classes; more are grey levels
+FEW = 8  # values other than 0 that may be named one by one in data.classes; more are grey levels
 # a mask whose highest value is a quarter of the highest of all holds more than noise around nothing
 STRONG = 4
 

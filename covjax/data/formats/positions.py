@@ -22,7 +22,7 @@ def slice_extents(gaps: np.ndarray) -> np.ndarray:
     """Returns the mm [N] that each slice counts for, from the distances [N-1] between neighbours.
 
     The smaller distance to its neighbours: what lies in a gap is not known. The first and the last
-    slice have one neighbour only and count no more than it does, as the gap may be beside them. N
+    slice have one neighbour only and count no more than it does, as the gap may be next to them. N
     is 2 or more.
     """
     inner = np.minimum(gaps[:-1], gaps[1:])
@@ -74,8 +74,8 @@ def _joined(
     column: np.ndarray,
 ) -> np.ndarray:
     """Returns bool [N-1]: whether a slice and the next one may be neighbours on one grid."""
-    beside = np.diff(positions, axis=0) - gaps[:, None] * slant
-    aside = np.stack([beside @ axis / (axis @ axis) for axis in (row, column)])
+    residuals = np.diff(positions, axis=0) - gaps[:, None] * slant
+    aside = np.stack([residuals @ axis / (axis @ axis) for axis in (row, column)])
     near = [np.abs(gaps - some) <= EVEN * some for some in (extents[:-1], extents[1:])]
     return near[0] & near[1] & (np.abs(aside) <= EVEN).all(0)
 
@@ -102,6 +102,6 @@ def _fitted(
 ) -> Row:
     some = positions[first : first + len(places)]
     step = (some[-1] - some[0]) / places[-1]
-    beside = some - some[0] - places[:, None] * step
-    off = np.abs(np.linalg.solve(np.stack([row, column, step], 1), beside.T)).max()
+    residuals = some - some[0] - places[:, None] * step
+    off = np.abs(np.linalg.solve(np.stack([row, column, step], 1), residuals.T)).max()
     return Row(first, places, some[0], step, float(off))

@@ -1,6 +1,6 @@
 """The lungs of a single slice by classical means, under any window, and the box to crop a slice to.
 
-Volumes in HU have an estimate of their own (covjax.data.lungs.thorax), which knows what lies above
+Volumes in HU have their own estimate (covjax.data.lungs.thorax), which knows what lies above
 and
 below a slice.
 """

@@ -29,7 +29,7 @@ from covjax.errors import InputError, Interrupted, RunError
 from covjax.files import encode_table, is_full, open_whole, read_json, read_rows, write_whole
 from covjax.locks import held
 
-KEY = "patients.csv"  # beside the prepared slices: whom pseudonyms stand for
+KEY = "patients.csv"  # next to the prepared slices: whom pseudonyms stand for
 LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it starts
 
 

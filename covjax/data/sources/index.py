@@ -61,7 +61,7 @@ def read_patients(root: Path, rows: Rows, column: str) -> dict[str, str]:
 
     {} if that is the default column and there is none, or nothing in it. Raises InputError for
     another column that is not there or empty, for the default one where a column of another name
-    says whose a slice is, for patients who are known of some rows only, and for numbers that a
+    names the patients, for patients who are known of some rows only, and for numbers that a
     spreadsheet has rounded.
     """
     path = root / "index.csv"
@@ -75,7 +75,7 @@ def read_patients(root: Path, rows: Rows, column: str) -> dict[str, str]:
     similar = [one for one in columns if NAMES_PATIENTS.fullmatch(one)]
     if name not in columns and name == PATIENT and similar:
         raise InputError(
-            f"{path}: has no column {PATIENT}, but '{similar[0]}': if it says whose a slice is, "
+            f"{path}: has no column {PATIENT}, but '{similar[0]}': if it names the patients, "
             f"set --config.data.patient_column='{similar[0]}', else rename it"
         )
     if name not in columns and name != PATIENT:
@@ -94,7 +94,7 @@ def read_patients(root: Path, rows: Rows, column: str) -> dict[str, str]:
     if empty:
         raise InputError(
             f"{path}: {len(empty)} rows, first that of {empty[0]}, have no {name} where others do; "
-            "fill them in, with a name of its own for each patient who is not known"
+            "fill them in, with a separate name for each patient who is not known"
         )
     for stem, patient in found.items():
         if ROUNDED.fullmatch(patient):

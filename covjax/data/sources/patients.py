@@ -76,7 +76,7 @@ class Pseudonyms:
 
         Args:
           name: of a file.
-          patient: whose file it is; capitals do not matter, and a number is not looked for within
+          patient: of the file; capitals do not matter, and a number is not looked for within
             longer ones.
           pattern: what it finds are names of patients too.
           others: further patients, of whom whole words are replaced, unless these are short

@@ -1,4 +1,4 @@
-"""The source `folder`: pictures that a user laid out, with masks and an index beside them."""
+"""The source `folder`: pictures that a user laid out, with masks and an index next to them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,10 +116,9 @@ class _Pictures:
 def open_folder(root: Path, config: DataSettings) -> Source:
     """Opens a folder of pictures: images/ (or the folder itself), masks/, index.csv.
 
-    Masks lie in masks/ (NAME, NAME_mask, NAME_seg, .. of ENDINGS) or beside their images (with such
-    an ending). A healthy slice needs no mask file: nothing in it is infected. The patient of a
-    slice
-    stands in the column `config.patient_column`, or in its name by `config.patient_pattern`.
+    Masks lie in masks/ (NAME, NAME_mask, NAME_seg, .. of ENDINGS) or next to their images (with
+    such an ending). A healthy slice needs no mask file: nothing in it is infected. The patient of a
+    slice stands in the column `config.patient_column`, or in its name by `config.patient_pattern`.
     """
     found = _Pictures(root, config)
     return Source(
@@ -153,12 +152,12 @@ def _listed(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     apart = (root / "images").is_dir()
     listed = list_images(root / "images") if apart else list_images(root, but="masks")
     masks = list_images(root / "masks") if (root / "masks").is_dir() else {}
-    beside = {stem: path for stem, path in listed.items() if is_mask(stem, listed)}
-    images = {stem: path for stem, path in listed.items() if stem not in beside}
+    neighbours = {stem: path for stem, path in listed.items() if is_mask(stem, listed)}
+    images = {stem: path for stem, path in listed.items() if stem not in neighbours}
     found: dict[str, Path] = {}
     for stem in images:
         mine = [masks[stem + ending] for ending in ENDINGS if stem + ending in masks]
-        mine += [beside[stem + ending] for ending in ENDINGS[1:] if stem + ending in beside]
+        mine += [neighbours[stem + ending] for ending in ENDINGS[1:] if stem + ending in neighbours]
         if len(mine) > 1:
             raise InputError(f"{mine[1]}: {stem} has another mask, {mine[0]}, remove one of them")
         if mine:

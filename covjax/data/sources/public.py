@@ -96,7 +96,7 @@ MEDSEG1 = SourceSpec(
     "medseg1",
     "MedSeg Covid Dataset 1 (COVID-19 CT segmentation dataset)",
     _open_volume,
-    "100 slices of more than 40 patients; which is whose is not known: use split.by=block",
+    "100 slices of more than 40 patients; who is on which is not known: use split.by=block",
     "tr_im.nii.gz, tr_mask.nii.gz",
     "https://doi.org/10.6084/m9.figshare.13521488 (and https://medicalsegmentation.com/covid19)",
     "CC0 according to others, read on figshare what the authors state",

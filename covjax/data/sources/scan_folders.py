@@ -20,15 +20,15 @@ from covjax.errors import InputError
 
 
 def _open(kind: str, root: Path, config: DataSettings) -> Source:
-    """Opens scans of a kind below images/ (or the folder), with masks in masks/ or beside them."""
+    """Opens scans of a kind below images/ (or the folder), with masks in masks/ or next to them."""
     home = root / "images" if (root / "images").is_dir() else root
     left_out = LeftOuts(root)
-    beside = {_key(path, home): path for path in _files(kind, root, home)}
+    listed = {_key(path, home): path for path in _files(kind, root, home)}
     masks = _niftis(root / "masks")
     lungs = _niftis(root / "lungs")
-    files = list(beside.values())
+    files = list(listed.values())
     if kind == "nifti":
-        files = [path for name, path in beside.items() if not is_mask(name, beside)]
+        files = [path for name, path in listed.items() if not is_mask(name, listed)]
     if not files:
         unused(root, (), kind, left_out)
         raise nothing_found(f"data.path: {home}", f"{kind} scan", left_out)
@@ -39,7 +39,7 @@ def _open(kind: str, root: Path, config: DataSettings) -> Source:
     for name, opener in found.items():
         row = rows.get(name, {})
         label = LABELS.get(row.get("label", "").lower())
-        mask = _first(masks, name, ENDINGS) or _first(beside, name, ENDINGS[1:])
+        mask = _first(masks, name, ENDINGS) or _first(listed, name, ENDINGS[1:])
         if mask is None and label != 0:
             raise InputError(
                 f"{home / name}: has no mask (masks/{name}.nii.gz) and not the label 0 in "
@@ -80,7 +80,7 @@ def _patients(
     if without and len(without) < len(tagged):
         raise InputError(
             f"{home / without[0]}: has no PatientID where other scans do ({len(without)} have "
-            f"none), so whose it is is not known; add {root / 'index.csv'} with the columns id and "
+            f"none), so its patient is not known; add {root / 'index.csv'} with the columns id and "
             "patient"
         )
     return {name: patient or name for name, patient in tagged.items()}

@@ -22,7 +22,7 @@ UNITS = (4, 8, 4)
 
 
 class Unit(NetworkPart):
-    """Grouped conv1x1, shuffle, depthwise conv3x3, grouped conv1x1; plus x, or beside its average.
+    """Grouped conv1x1, shuffle, depthwise conv3x3, grouped conv1x1; plus x or joined to its mean.
 
     The average is taken at stride 2.
     """

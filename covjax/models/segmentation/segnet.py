@@ -53,7 +53,7 @@ class SegNet(MirroredNetwork):
 
     Encoder: the convolutions of VGG with 16 or 19 layers, each with BatchNorm and ReLU. The decoder
     mirrors it: after unpooling the convolution against each one of the encoder; the last gives the
-    logits. SegNet is the form with 16; the paper lists it beside "VGG16 segmentation", which is the
+    logits. SegNet is the form with 16; the paper lists it with "VGG16 segmentation", which is the
     same network, and "VGG19 segmentation".
     """
 

@@ -129,7 +129,7 @@ def test_an_empty_cell_where_others_are_filled_is_refused_and_the_remedy_works(t
     cells = [name[-3:] for name in called]
     cells[3] = " "
     index(tmp_path, ("id", "patient"), zip(called, cells, strict=True))
-    fails(tmp_path, source, "1 rows", called[3], "name of its own")
+    fails(tmp_path, source, "1 rows", called[3], "separate name")
     cells[3] = "unknown"
     index(tmp_path, ("id", "patient"), zip(called, cells, strict=True))
     assert len(set(patients(tmp_path, source))) == len(NAMES) + 1
