@@ -4,9 +4,12 @@ A new score of a stage is one row here and its value in what the stage's task re
 that has no table here, pages show all scores, called by their names.
 """
 
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from covjax.errors import InputError, unknown
 
 # Version of the definitions of all scores; it goes up whenever a score of the same predictions
 # changes. 2: boundary and calibration scores added; intervals resample patients, DeLong in place of
@@ -31,6 +34,7 @@ class Score:
     headline: bool = False  # in the first table of a page; the others are its details
     in_terminal: bool = False
     selects_checkpoint: bool = False  # on validation data
+    function: Callable[..., Any] | None = None  # of a plug-in's, see `register_score`
 
     @property
     def reading(self) -> str:
@@ -185,6 +189,57 @@ def find(stage: str, name: str) -> Score:
 def _of_another_class(pattern: str, name: str) -> bool:
     start, infected, end = pattern.partition("infected")
     return bool(infected) and bool(start) and name.startswith(start) and name.endswith(end)
+
+
+def register_score(
+    stage: Literal["classifier", "segmenter"],
+    name: str,
+    function: Callable[..., Any],
+    *,
+    label: str = "",
+    meaning: str = "",
+    higher_is_better: bool = True,
+    scale: Scale = "amount",
+    override: bool = False,
+) -> None:
+    """Adds a score, which evaluations then compute, store and show with its interval.
+
+    Args:
+      stage: whose it is.
+      name: in summary.json: small letters, digits and _.
+      function: of the segmenter (truth, predicted [H, W] of classes in the slice's own size,
+        spacing in mm or None) -> a number, NaN where it is undefined; the score is its mean over
+        slices. Of the classifier (labels [N] of 0 and 1, log-odds [N] of infection) -> a number,
+        NaN where it is undefined.
+      label, meaning: on pages; by default its name in words, and nothing.
+      higher_is_better: which end is the better one.
+      scale: on which its interval is made: "share" 0 to 1, "correlation" -1 to 1, "amount" from
+        0 on, "difference" any number.
+      override: replaces a score that was registered.
+
+    Raises InputError for another stage, and a name that cannot be used or is taken.
+    """
+    if stage not in ("classifier", "segmenter"):
+        raise unknown(f"score '{name}': stage", stage, ("classifier", "segmenter"))
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise InputError(f"score '{name}': is no name, use small letters, digits and _")
+    if not callable(function):
+        raise InputError(f"score '{name}': {function!r} is no function")
+    others = [score for score in SCORES[stage] if score.name != name]
+    found = next((score for score in SCORES[stage] if score.name == name), None)
+    if found is not None and (found.function is None or not override):
+        remedy = "use another name" + (" or override=True" if found.function else "")
+        raise InputError(f"score '{name}': is there already, {remedy}")
+    score = Score(
+        name, label or words(name), meaning, higher_is_better, scale=scale, headline=True,
+        function=function,
+    )  # fmt: skip
+    SCORES[stage] = (*others, score)
+
+
+def registered(stage: str) -> list[Score]:
+    """Returns the scores of a stage that plug-ins added."""
+    return [score for score in SCORES.get(stage, ()) if score.function is not None]
 
 
 def in_front(stage: str, names: Collection[str]) -> list[str]:

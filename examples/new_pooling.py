@@ -1,6 +1,8 @@
 """A new pooling operator, the median of a window, tried in CoV-RASeg without touching the package.
 
 python examples/new_pooling.py [WORKDIR]
+
+The commands take the same file: `covjax operators --check=median --plugin=examples/new_pooling.py`.
 """
 
 import sys
@@ -9,10 +11,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import train_from_python
 
-from covjax import pooling
 from covjax.framework import train_run
-from covjax.ops import poolings
-from covjax.ops.grids import views
+from covjax.pooling import register_pooling, views
 from covjax.settings import read_settings
 
 
@@ -21,8 +21,7 @@ def median(x, grid, parameters, keys):
     return jnp.median(jnp.stack(views(x, grid)), axis=0), None
 
 
-poolings.POOLING_TABLE["median"] = poolings.Pooling(median, "the median of the window")
-pooling.FITS["nearest"] += ("median",)
+register_pooling("median", median, text="the median of the window")
 
 
 def main(workdir: Path) -> None:

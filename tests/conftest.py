@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+from covjax import plugins
 from tests.commands import FEW_COLLECTIONS, Commands
 from tests.places import ROOT
 
@@ -54,6 +55,18 @@ def compilation_cache(tmp_path_factory):
     """Tests that train the same network again need not compile it again."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture
+def forgetting():
+    """Forgets after a test what it registered and which plug-ins it loaded."""
+    before = [dict(table) for _, table in plugins.TABLES]
+    loaded = list(plugins.LOADED)
+    yield
+    for (_, table), entries in zip(plugins.TABLES, before, strict=True):
+        table.clear()
+        table.update(entries)
+    plugins.LOADED[:] = loaded
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ COMMANDS = {
     "compare": "evaluated runs side by side",
     "pool": "predictions of several folds, scored as one",
     "study": "train the variants of a configuration and compare them",
+    "operators": "poolings and unpoolings, those of plug-ins too, and a check of one",
     "audit": "what is wrong with a data source or the data of a run",
     "protocols": "the paper's evaluation protocol next to honest ones",
     "preview": "a picture of what augmentation does to training slices",

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from absl import flags, logging
@@ -21,6 +22,7 @@ from covjax.files import is_full
 T = TypeVar("T")
 
 COLUMNS = 80
+PLUGINS = "covjax.plugins"  # entry points of installed packages
 # What the libraries that write checkpoints and figures say, in whatever exception, when the disk
 # refuses.
 _REFUSALS = (
@@ -61,6 +63,12 @@ def run(
       operands: how many words may be no flags, None for any number.
       computes: whether programs are compiled, which are kept on disk.
     """
+    flags.DEFINE_multi_string(
+        "plugin",
+        [],
+        "Python file that adds poolings, networks or scores; may be given again.",
+        flag_values=own,
+    )
     flags.DEFINE_bool("debug", False, "Show the full traceback of an error.", flag_values=own)
     if _asks_for_help(sys.argv):
         print(help_text(about or "", own, required))
@@ -69,6 +77,7 @@ def run(
     logging.set_verbosity(logging.WARNING)
     if "--debug" not in sys.argv:
         _silence_writers()
+    _load_plugins(sys.argv)
     words = _parse(own, required, operands)
     if computes:
         # imports jax, which --help does without
@@ -77,6 +86,26 @@ def run(
         enable_compilation_cache()
         count_compile_time()
     sys.exit(_guarded(job, words, own))
+
+
+def _load_plugins(argv: Sequence[str]) -> None:
+    """Loads plug-ins before a configuration is read, which may name what they add."""
+    ahead = flags.FlagValues()
+    flags.DEFINE_multi_string("plugin", [], "", flag_values=ahead)
+    try:
+        ahead(argv, known_only=True)
+        paths = ahead["plugin"].value or []
+        if not (paths or entry_points(group=PLUGINS)):
+            return  # what follows imports jax, which not every command needs
+        from covjax.plugins import load_installed, load_plugin
+
+        for path in paths:
+            load_plugin(path)
+        load_installed()
+    except InputError as error:
+        sys.exit(fail(str(error), 1))
+    except flags.Error as error:
+        sys.exit(fail(str(error), 2))
 
 
 def fail(message: str, status: int) -> int:
@@ -109,6 +138,7 @@ def help_text(about: str, own: flags.FlagValues, required: Sequence[str] = ()) -
     for flag in _in_order(own):
         lines.append(f"  {_usage(flag)}{' (required)' if flag.name in required else ''}")
         meaning = re.sub("^<.*?>: ", "", flag.help or "")  # of choices, which stand above
+        meaning = re.sub(r";\s+repeat this option .*", "", meaning)
         if flag.value not in (None, False, "", []):
             meaning += f" Default: {flag.value}."
         indent = " " * 6

@@ -9,6 +9,8 @@ run. The grid is made smaller, or larger later on, by --config.study.only=NAME,N
 --config.split.by=block is for slices of unknown patients. Every other field is that of all runs,
 e.g. --config.segmenter.epochs=10.
 
+The study of poolings has a variant for every pooling, those of plug-ins too (--plugin=FILE).
+
 A study of your own is one function here: a base and, for every variant, the fields in which it
 differs.
 
@@ -19,30 +21,17 @@ them, of 2 seeds and 4 folds 3 hours, and all poolings a day (calculated).
 
 from covjax.configs import framework
 from covjax.errors import unknown
+from covjax.pooling import FITS, POOLINGS, UNPOOLINGS
 from covjax.settings import default_study
 
 
 def pooling():
     """What CoV-RASeg's pooling is worth: the paper's, others in its place, and none to smooth."""
-    with_indices = ("max_avg_sum", "avg_then_max", "mixed", "gated")
-    with_bands = ("haar", "haar_bands")
-    enlarged = (
-        "max",
-        "avg",
-        "max_then_avg",
-        "max_avg_concat",
-        "stochastic",
-        "lp",
-        "soft",
-        "blur",
-        "conv",
-    )
-    pairs = {
-        **{name: (name, "indices") for name in with_indices},
-        **{name: (name, "haar") for name in with_bands},
-        **{f"{name}_bilinear": (name, "bilinear") for name in enlarged},
-        "max_transposed_conv": ("max", "transposed_conv"),
-    }
+    pairs = {"max_transposed_conv": ("max", "transposed_conv")}
+    for name in POOLINGS:
+        # the paper's own pair, maxima that return to where they were, is the reference
+        undoes = None if name == "max" else _undoing(name)
+        pairs[name if undoes else f"{name}_bilinear"] = (name, undoes or "bilinear")
     smoothings = {
         "paper": "avg",
         "segnet": "none",
@@ -59,6 +48,12 @@ def pooling():
             for name, (a, b) in pairs.items()
         },
     }
+
+
+def _undoing(pooling):
+    """Returns the unpooling that needs what a pooling keeps, if there is one."""
+    own = (name for name in UNPOOLINGS if 0 < len(FITS[name]) < len(POOLINGS))
+    return next((name for name in own if pooling in FITS[name]), None)
 
 
 def losses():

@@ -14,7 +14,9 @@ from covjax.data.label_map import infected
 from covjax.data.resizing import Shape
 from covjax.data.views import Native, View
 from covjax.evaluation.postprocess import remove_small
-from covjax.metrics import surface_scores
+from covjax.metrics import own_value, surface_scores
+from covjax.metrics.own import ROW
+from covjax.scores import registered
 
 _TOUCHING = np.ones((3, 3))  # lesions touch by a side or a corner
 
@@ -61,8 +63,8 @@ def delivered_rows(
 
     "confusion" int64 [n, K, K] where the truth is known; of what `keep` names also "predicted" and
     "pixel_probability", lists of [H, W] each; with "surface" the scores of the outlines of the
-    infected region, float64 [n, 2] each, distances in `unit` (mm or pixels of the slice); with
-    "lesions" what `lesion_rows` returns.
+    infected region, float64 [n, 2] each, distances in `unit` (mm or pixels of the slice), and those
+    of plug-ins, float64 [n]; with "lesions" what `lesion_rows` returns.
     """
     several = probability.shape[-1] if probability.ndim == 4 else 2
     rows: dict[str, list[Any]] = {}
@@ -79,7 +81,9 @@ def delivered_rows(
             continue
         add({"confusion": confusion_of(native.truth, mask, several)})
         if "surface" in keep:
-            add(_of_outlines(native.truth, mask, native.spacing if unit == "mm" else None))
+            spacing = native.spacing if unit == "mm" else None
+            add(_of_outlines(native.truth, mask, spacing))
+            add(_of_plugins(native.truth, mask, spacing))
         if "lesions" in keep:
             add(lesion_rows(native.view, native.truth, (values.shape[0], values.shape[1])))
     return {
@@ -123,3 +127,12 @@ def _of_outlines(
     either = np.where(infected(truth), 1, truth)
     scores = surface_scores(either[None], (mask > 0)[None].astype(np.uint8), spacing=spacing)
     return {name: values[0] for name, values in scores.items()}
+
+
+def _of_plugins(
+    truth: np.ndarray, mask: np.ndarray, spacing: tuple[float, float] | None
+) -> dict[str, float]:
+    return {
+        ROW + score.name: own_value(score, truth, mask, spacing)
+        for score in registered("segmenter")
+    }

@@ -11,6 +11,9 @@ from covjax.metrics.intervals import score as score
 from covjax.metrics.intervals import wilson as wilson
 from covjax.metrics.masks import mask_scores as mask_scores
 from covjax.metrics.outlines import surface_summary as surface_summary
+from covjax.metrics.own import own_case_scores as own_case_scores
+from covjax.metrics.own import own_slice_scores as own_slice_scores
+from covjax.metrics.own import own_value as own_value
 from covjax.metrics.paired import holm as holm
 from covjax.metrics.paired import mcnemar as mcnemar
 from covjax.metrics.paired import paired_test as paired_test

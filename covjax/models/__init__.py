@@ -45,6 +45,7 @@ from covjax.models.segmentation.unet import UNet
 from covjax.models.segmentation.unet_backbone import BackboneUNet
 from covjax.nn.network import Network
 from covjax.ops.checks import check_name, is_whole, shown
+from covjax.ops.register import check_new_name
 
 # Class and the options that the name fixes.
 Entry = tuple[type[Network], dict[str, Any]]
@@ -130,6 +131,39 @@ def create_model(
     _check_option(f"model {name}: remat", remat, False)
     common = {"num_classes": num_classes, "dtype": jnp.dtype(dtype), "remat": remat}
     return network(**common, **fixed, **options, name=name)
+
+
+def register_model(
+    name: str,
+    network: type[Network],
+    task: str,
+    *,
+    override: bool = False,
+    **fixed: Any,
+) -> None:
+    """Adds a network, which configurations, lists and messages then offer by its name.
+
+    Args:
+      name: small letters, digits and _.
+      network: a subclass of `covjax.nn.network.Network`, for classification of `Classifier`; its
+        fields with defaults are the options of the configuration.
+      task: "classification" or "segmentation".
+      override: replaces a network of that name.
+      **fixed: fields that the name settles.
+
+    Raises InputError for a name that cannot be used or is taken, another task, a class that is no
+    network, or fields that it lacks.
+    """
+    what = f"model '{name}'"
+    check_name(f"{what}: task", task, MODELS)
+    check_new_name(what, name, list_models(), override)
+    if not (isinstance(network, type) and issubclass(network, Network)):
+        raise InputError(f"{what}: {shown(network)} is no subclass of covjax.nn.network.Network")
+    for field in fixed:
+        check_name(f"{what}: field", field, [f.name for f in dataclasses.fields(network)])
+    for table in MODELS.values():
+        table.pop(name, None)
+    MODELS[task][name] = (network, fixed)
 
 
 def published(model: nn.Module) -> PublishedClassifier | None:

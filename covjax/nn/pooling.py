@@ -8,16 +8,16 @@ from covjax.nn.layers import sample_keys
 from covjax.ops.checks import as_array, check_images
 from covjax.ops.kept import Kept
 from covjax.ops.pool import parameter_shapes, pool2d
-from covjax.ops.poolings import ParameterShapes
+from covjax.ops.poolings import POOLING_TABLE, ParameterShapes
 from covjax.ops.unpool import unpool2d, unpool_parameter_shapes
 
 
 class Pool(nn.Module):
     """`Pool(kind)(x [N, H, W, C], train=...)` -> (pooled, kept), as `pool2d`; "none" returns x.
 
-    In training "stochastic" draws by the random key named "pooling" and a sample's place in the
-    global batch, not by how devices share that batch. Without that key, and in evaluation, it gives
-    the expected value.
+    In training one that draws ("stochastic") does so by the random key named "pooling" and a
+    sample's place in the global batch, not by how devices share that batch. Without that key, and
+    in evaluation, it gives the expected value.
     """
 
     kind: str = "max"
@@ -30,10 +30,10 @@ class Pool(nn.Module):
         check_images("x", x)
         if self.kind == "none":
             return x, None
-        keys = None
-        if self.kind == "stochastic" and train and self.has_rng("pooling"):
-            keys = sample_keys(self.make_rng("pooling"), len(x))
         parameters = _parameters(self, parameter_shapes(self.kind, self.window, x.shape[-1]))
+        keys = None
+        if train and POOLING_TABLE[self.kind].draws and self.has_rng("pooling"):
+            keys = sample_keys(self.make_rng("pooling"), len(x))
         return pool2d(x, self.kind, self.window, self.stride, parameters, keys)
 
 

@@ -24,4 +24,12 @@ class HighBands:
     size: Pair = struct.field(pytree_node=False)  # [H, W] of what was pooled
 
 
-Kept = Switches | HighBands | None
+@struct.dataclass
+class KeptArrays:
+    """What a pooling of a plug-in keeps for its unpooling, any arrays; may cross jit."""
+
+    arrays: dict[str, jax.Array]
+    size: Pair = struct.field(pytree_node=False)  # [H, W] of what was pooled
+
+
+Kept = Switches | HighBands | KeptArrays | None

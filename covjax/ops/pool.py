@@ -51,8 +51,8 @@ def pool2d(
       kind: one of `POOLINGS`.
       window, stride: pixels, 1 <= stride <= window <= 11.
       parameters: of a learned kind, as `parameter_shapes` says; the module `Pool` holds them.
-      keys: of "stochastic", one random key per sample; without them it gives the expected value,
-        as for evaluation.
+      keys: of one that draws ("stochastic"), one random key per sample; without them it
+        gives the expected value, as for evaluation.
 
     Raises InputError for an x of another type or shape, an unknown kind, a window or stride the
     kind does not offer, parameters that are missing or of another shape, keys that are none, or an
@@ -63,8 +63,8 @@ def pool2d(
     x = as_array("x", x)
     check_images("x", x)
     size = sides_of(x)
-    haar = kind.startswith("haar")
-    if haar and (window, stride) != (2, 2):
+    halves = POOLING_TABLE[kind].halves
+    if halves and (window, stride) != (2, 2):
         raise InputError(
             f"pooling '{kind}': window {window} with stride {stride} is not offered, both are 2"
         )
@@ -72,7 +72,7 @@ def pool2d(
         raise InputError(
             f"pooling '{kind}': stride {shown(stride)} must be 1 to the window, {window}"
         )
-    if min(size) < window and stride == window and not haar:
+    if min(size) < window and stride == window and not halves:
         raise InputError(
             f"pooling '{kind}': a {size[0]}x{size[1]} input is smaller than the "
             f"{window}x{window} window"

@@ -22,6 +22,7 @@ from covjax.ops.grids import (
 )
 from covjax.ops.kept import HighBands, Kept, Switches
 from covjax.ops.sides import sides_of
+from covjax.ops.tables import View
 from covjax.ops.wavelets import Details, dwt2
 
 Parameters = Mapping[str, jax.Array]
@@ -31,7 +32,7 @@ Pooled = tuple[jax.Array, Kept]
 Keys = jax.Array | None  # one random key per sample
 
 
-def _nothing_learned(window: int, channels: int) -> ParameterShapes:
+def nothing_learned(window: int, channels: int) -> ParameterShapes:
     return {}
 
 
@@ -40,9 +41,12 @@ class Pooling(NamedTuple):
 
     function: Callable[[jax.Array, Grid, Parameters, Keys], Pooled]
     text: str  # what it does, and the paper
-    parameters: Callable[[int, int], ParameterShapes] = _nothing_learned  # of window and channels
+    parameters: Callable[[int, int], ParameterShapes] = nothing_learned  # of window and channels
     # may stand before or after a convolution at stride 1: keeps size and channels
     smooths: bool = False
+    draws: bool = False  # at random, in training
+    unpools_with: tuple[str, ...] = ()  # besides unpoolings that name it, or take any
+    halves: bool = False  # by windows of 2 at stride 2 alone; odd sides too, rounded up
 
 
 def _wide(x: jax.Array) -> jax.Array:
@@ -200,7 +204,7 @@ def _kernel(window: int, channels: int) -> ParameterShapes:
     }
 
 
-POOLING_TABLE = {
+POOLING_TABLE: dict[str, Pooling] = {
     "max": Pooling(
         _max,
         "maximum of each window; keeps which pixel won, for unpooling (SegNet, arXiv:1511.00561)",
@@ -241,6 +245,7 @@ POOLING_TABLE = {
         "draws a pixel in proportion to its value above 0; in use the expected value "
         "(arXiv:1301.3557)",
         smooths=True,
+        draws=True,
     ),
     "lp": Pooling(
         _lp,
@@ -268,11 +273,23 @@ POOLING_TABLE = {
         _haar,
         "low-pass band of the Haar transform; keeps the high bands, for unpooling "
         "(WaveSNet, arXiv:2005.14461)",
+        halves=True,
     ),
     "haar_bands": Pooling(
         _haar_bands,
         "all four bands of the Haar transform side by side as channels (MWCNN, arXiv:1805.07071)",
+        halves=True,
     ),
 }
-POOLINGS = {name: pooling.text for name, pooling in POOLING_TABLE.items()}
-SMOOTHINGS = ("none", *(name for name, pooling in POOLING_TABLE.items() if pooling.smooths))
+
+
+def _text(name: str) -> str:
+    return POOLING_TABLE[name].text
+
+
+POOLINGS = View(POOLING_TABLE, _text)
+
+
+def smoothings() -> tuple[str, ...]:
+    """Returns "none" and the poolings that may smooth at stride 1."""
+    return ("none", *(name for name, pooling in POOLING_TABLE.items() if pooling.smooths))

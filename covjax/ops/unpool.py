@@ -14,12 +14,13 @@ from covjax.ops.checks import as_array, check_count, check_images, check_name, i
 from covjax.ops.grids import Grid, give, spread, with_edges
 from covjax.ops.kept import HighBands, Kept, Switches
 from covjax.ops.pool import checked_parameters
-from covjax.ops.poolings import POOLING_TABLE, SMOOTHINGS, Parameters, ParameterShapes
+from covjax.ops.poolings import POOLING_TABLE, Parameters, ParameterShapes, smoothings
 from covjax.ops.sides import Pair, sides_of
+from covjax.ops.tables import View
 from covjax.ops.wavelets import Bands, idwt2
 
 
-def _nothing_learned(stride: int, channels: int, features: int) -> ParameterShapes:
+def nothing_unpooled(stride: int, channels: int, features: int) -> ParameterShapes:
     return {}
 
 
@@ -28,9 +29,10 @@ class Unpooling(NamedTuple):
 
     function: Callable[[jax.Array, Kept, Pair, int, Parameters], jax.Array]
     text: str  # what it does, and the paper
-    fits: tuple[str, ...]  # the poolings it can undo
+    # the poolings it can undo, besides those that name it; None: all
+    fits: tuple[str, ...] | None
     # of stride, channels and features
-    parameters: Callable[[int, int, int], ParameterShapes] = _nothing_learned
+    parameters: Callable[[int, int, int], ParameterShapes] = nothing_unpooled
     inverts: bool = False  # gives the size that was pooled, which `kept` knows
 
 
@@ -121,10 +123,10 @@ def check_pooling(
 ) -> None:
     """Raises InputError for an unknown name in a network's four fields or one that fits not."""
     for field, name, table in (
-        ("encoder_smoothing", encoder_smoothing, SMOOTHINGS),
+        ("encoder_smoothing", encoder_smoothing, smoothings()),
         ("encoder_pooling", encoder_pooling, POOLING_TABLE),
         ("decoder_unpooling", decoder_unpooling, UNPOOLING_TABLE),
-        ("decoder_smoothing", decoder_smoothing, SMOOTHINGS),
+        ("decoder_smoothing", decoder_smoothing, smoothings()),
     ):
         check_name(f"model option {field}", name, table)
     fitting = FITS[decoder_unpooling]
@@ -254,7 +256,7 @@ def _transposed_kernel(stride: int, channels: int, features: int) -> ParameterSh
     }
 
 
-UNPOOLING_TABLE = {
+UNPOOLING_TABLE: dict[str, Unpooling] = {
     "indices": Unpooling(
         _indices,
         "each value returns to the pixel that won the maximum, zeros elsewhere "
@@ -265,17 +267,17 @@ UNPOOLING_TABLE = {
     "nearest": Unpooling(
         _nearest,
         "each value fills its window (Odena, Deconvolution and Checkerboard Artifacts, 2016)",
-        tuple(POOLING_TABLE),
+        None,
     ),
     "bilinear": Unpooling(
         _bilinear,
         "between the centres of the windows, linearly (arXiv:1706.05587)",
-        tuple(POOLING_TABLE),
+        None,
     ),
     "transposed_conv": Unpooling(
         _transposed_conv,
         "learned kernel of the window's size, C to C channels, with bias (U-Net, arXiv:1505.04597)",
-        tuple(POOLING_TABLE),
+        None,
         _transposed_kernel,
     ),
     "haar": Unpooling(
@@ -286,5 +288,20 @@ UNPOOLING_TABLE = {
         inverts=True,
     ),
 }
-UNPOOLINGS = {name: unpooling.text for name, unpooling in UNPOOLING_TABLE.items()}
-FITS = {name: unpooling.fits for name, unpooling in UNPOOLING_TABLE.items()}
+
+
+def _text(name: str) -> str:
+    return UNPOOLING_TABLE[name].text
+
+
+def _fitting(name: str) -> tuple[str, ...]:
+    fits = UNPOOLING_TABLE[name].fits
+    return tuple(
+        pooling
+        for pooling, facts in POOLING_TABLE.items()
+        if fits is None or pooling in fits or name in facts.unpools_with
+    )
+
+
+UNPOOLINGS = View(UNPOOLING_TABLE, _text)
+FITS = View(UNPOOLING_TABLE, _fitting)  # the poolings that each unpooling can undo

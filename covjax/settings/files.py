@@ -8,6 +8,7 @@ from typing import Any
 from covjax.errors import InputError
 from covjax.fields import changeable, flat_fields
 from covjax.files import read_json, write_json
+from covjax.plugins import check_plugins, record_plugins
 from covjax.settings.read import read_settings, settings_dict
 from covjax.settings.sections import RunSettings
 
@@ -21,6 +22,8 @@ def claim_workdir(workdir: Path, settings: RunSettings, free: str = "") -> None:
     Raises InputError as that does, or for a folder that cannot be written.
     """
     check_workdir(workdir, settings, free)
+    if not (workdir / "config.json").is_file():
+        record_plugins(workdir)
     write_settings(workdir / "config.json", settings)
 
 
@@ -33,6 +36,7 @@ def check_workdir(workdir: Path, settings: RunSettings, free: str = "") -> None:
     path = workdir / "config.json"
     if not path.is_file():
         return
+    check_plugins(workdir)
     ours = flat_fields(json.loads(json.dumps(settings_dict(settings))))
     theirs = flat_fields(_read(path))
     _check_epochs(path, settings, theirs)
@@ -87,12 +91,14 @@ def _bound(fields: Mapping[str, Any], may_change: set[str], free: str) -> dict[s
 def load_settings(workdir: Path) -> RunSettings:
     """Returns the settings of the run in `workdir`.
 
-    Raises InputError if there is none, or it is damaged or of another version of covjax.
+    Raises InputError if there is none, it is damaged or of another version of covjax, or a plug-in
+    of the run is not loaded or has changed.
     """
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(f"{workdir}: no config.json, this is not the workdir of a run")
     values = _read(path)
+    check_plugins(workdir)
     try:
         return read_settings(values)
     except InputError as error:

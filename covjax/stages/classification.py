@@ -10,6 +10,7 @@ from scipy.special import expit, logit
 
 from covjax.metrics import (
     classification_scores,
+    own_case_scores,
     precision_recall_curve,
     roc_curve,
     threshold_table,
@@ -56,9 +57,10 @@ def _rows(logits: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
 
 def _scores(rows: Rows, threshold: float, patients: Sequence[str] | None) -> Scores:
     called = rows.get("called")
-    return classification_scores(
-        rows["label"], None, threshold, patients, called, log_odds=rows["log_odds"]
-    )
+    label = rows["label"]
+    log_odds = rows["log_odds"]
+    scores = classification_scores(label, None, threshold, patients, called, log_odds=log_odds)
+    return scores | own_case_scores(label, log_odds, patients)
 
 
 def _section(stage: "Stage", rows: Rows, _: str) -> dict[str, Any]:

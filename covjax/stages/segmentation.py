@@ -12,10 +12,12 @@ from covjax.metrics import (
     confusion_matrix,
     infected_or_not,
     infection_scores,
+    own_slice_scores,
     per_image_dice,
     per_image_iou,
     surface_summary,
 )
+from covjax.metrics.own import ROW
 from covjax.metrics.surface import THETA, TOLERANCE
 from covjax.scores import OUTLINES, WHILE_TRAINING, checkpoint_scores, find
 from covjax.stages.settings import SegmenterSettings, StageSettings
@@ -68,7 +70,7 @@ def _scores(
     if OUTLINES[0] in rows:
         outlines = {name: rows[name] for name in OUTLINES}
         scores |= surface_summary(outlines, CLASSES, patients)
-    return scores
+    return scores | own_slice_scores(rows, patients)
 
 
 def _selection(config: StageSettings) -> str:
@@ -118,6 +120,7 @@ def _columns(stage: "Stage", rows: Rows, unit: str) -> dict[str, np.ndarray]:
         **{in_unit(name, unit): rows[name][:, 1] for name in OUTLINES},
         "predicted_share": predicted,
         **{name: rows[name] for name in LESION_ROWS},
+        **{name: values for name, values in rows.items() if name.startswith(ROW)},
     }
     kept = enumerate(stage.task.classes) if len(stage.task.classes) > 2 else ()
     for k, name in list(kept)[1:]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from covjax.models import create_model
-from covjax.ops.poolings import POOLINGS, SMOOTHINGS
+from covjax.ops.poolings import POOLINGS, smoothings
 from covjax.ops.unpool import FITS
 
 PAIRS = [(pooling, unpooling) for unpooling, poolings in FITS.items() for pooling in poolings]
@@ -32,7 +32,7 @@ COVER = [
 ]
 COVERED = {names[1] for names in COVER}
 for new in [name for name in POOLINGS if name not in COVERED]:
-    smoothing = new if new in SMOOTHINGS else "none"
+    smoothing = new if new in smoothings() else "none"
     COVER.append((smoothing, new, "nearest", smoothing))
 
 
@@ -69,7 +69,7 @@ def test_every_pair_builds_with_the_parameters_counted_by_hand(pooling, unpoolin
 
 
 def test_the_cover_covers():
-    for place, names in enumerate((SMOOTHINGS, POOLINGS, FITS, SMOOTHINGS)):
+    for place, names in enumerate((smoothings(), POOLINGS, FITS, smoothings())):
         assert {names[place] for names in COVER} == set(names)
 
 

@@ -13,7 +13,7 @@ from jax.test_util import check_grads
 
 from covjax.ops.kept import Switches
 from covjax.ops.pool import parameter_shapes, pool2d
-from covjax.ops.poolings import POOLINGS, SMOOTHINGS
+from covjax.ops.poolings import POOLINGS, smoothings
 from tests.ops import loops
 
 GRIDS = ((2, 2), (2, 1), (3, 2))
@@ -167,7 +167,7 @@ def test_which_poolings_keep_switches():
     assert pool2d(x, "max", 3, 2)[1] is None  # a pixel may win two windows
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SMOOTHINGS if kind != "none"])
+@pytest.mark.parametrize("kind", [kind for kind in smoothings() if kind != "none"])
 def test_smoothings_keep_size_and_channels(kind):
     x = jnp.zeros((1, 5, 4, 3))
     got, _ = jax.eval_shape(
