@@ -32,7 +32,8 @@ def test_help_names_every_flag_in_80_columns(run_command, name):
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 80
     source = (ROOT / "covjax" / "commands" / f"{name}.py").read_text()
-    flags = {found.lower() for found in re.findall(r"^_([A-Z_]+) = ", source, re.M)} | {"debug"}
+    flags = {found.lower() for found in re.findall(r"^_([A-Z_]+) = ", source, re.M)}
+    flags |= {"debug", "plugin"}
     assert set(re.findall(r"^  --(\w+)", done.stdout, re.M)) == flags
 
 
