@@ -122,7 +122,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(monkeypatch, tmp_path, capsys)
     wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WRONG")]
     assert [line.split()[1] for line in wrong] == ["broken", "folder"]
     assert "ImportError: no such library" in wrong[0]
-    assert "prepared slices: Not a directory, set --config.data.prepared_dir to another" in wrong[1]
+    assert "prepared slices: Not a directory, set XDG_CACHE_HOME or" in wrong[1]
 
 
 def test_doctor_reads_what_packages_require(monkeypatch):

@@ -104,16 +104,15 @@ def _folders() -> Iterator[Line]:
     from covjax.data.settings import DataSettings
     from covjax.runtime import compilation_cache
 
-    folders = {
-        compilation_cache(): "compiled programs, set JAX_COMPILATION_CACHE_DIR",
-        prepared_dir(DataSettings()): "prepared slices, set --config.data.prepared_dir",
-        Path(tempfile.gettempdir()): "temporary files, set TMPDIR",
-    }
-    for folder, text in folders.items():
-        use, remedy = text.split(", ")
-        problem = _refusal(folder)
-        if problem:
-            yield "folder", WRONG, f"{folder} for {use}: {problem}, {remedy} to another"
+    caches = "XDG_CACHE_HOME or"
+    folders = (
+        (compilation_cache(), "compiled programs", f"{caches} JAX_COMPILATION_CACHE_DIR"),
+        (prepared_dir(DataSettings()), "prepared slices", f"{caches} --config.data.prepared_dir"),
+        (Path(tempfile.gettempdir()), "temporary files", "TMPDIR"),
+    )
+    for folder, use, variable in folders:
+        if problem := _refusal(folder):
+            yield "folder", WRONG, f"{folder} for {use}: {problem}, set {variable} to another"
         else:
             yield "folder", OK, f"{folder} for {use}"
 

@@ -50,7 +50,7 @@ class Shards:
         every = range(len(source.ids))
         self.slices = [every[first : first + self.size] for first in every[:: self.size]]
         self.names = tfds.core.ShardedFileTemplate(
-            data_dir=tfds.core.as_path(folder / RECORDS),
+            data_dir=tfds.core.Path(folder / RECORDS),
             dataset_name="slices",
             split="slices",
             filetype_suffix="array_record",
@@ -189,7 +189,7 @@ def write_in_parallel(
 def _worker(job: bytes, report: int) -> subprocess.Popen[bytes]:
     package = str(Path(__file__).parents[3])
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", "covjax.data.prepared.shards"]
+    command = [sys.executable, "-P", "-m", "covjax.data.prepared.shards"]
     worker = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=report, env=os.environ | {"PYTHONPATH": path}
     )
