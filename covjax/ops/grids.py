@@ -58,6 +58,18 @@ def add_up(arrays: Sequence[jax.Array]) -> jax.Array:
     return functools.reduce(jnp.add, arrays)
 
 
+def weighted_sum(
+    weights: Sequence[jax.Array] | Sequence[float], arrays: Sequence[jax.Array]
+) -> jax.Array:
+    """Sums arrays, each times its weight, the first ones first."""
+    return add_up([weight * array for weight, array in zip(weights, arrays, strict=True)])
+
+
+def in_float32(x: jax.Array) -> jax.Array:
+    """Returns x in float32 at least: half precision would spoil sums over it."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def views(x: jax.Array, grid: Grid, fill: float = 0.0) -> list[jax.Array]:
     """Splits x [N, H, W, C] into one view [N, h, w, C] per place in the window.
 

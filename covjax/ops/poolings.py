@@ -14,10 +14,12 @@ from covjax.ops.grids import (
     add_up,
     first_maximum,
     grid_of,
+    in_float32,
     maximum,
     take,
     total,
     views,
+    weighted_sum,
     with_edges,
 )
 from covjax.ops.kept import HighBands, Kept, Switches
@@ -47,14 +49,6 @@ class Pooling(NamedTuple):
     draws: bool = False  # at random, in training
     unpools_with: tuple[str, ...] = ()  # besides unpoolings that name it, or take any
     halves: bool = False  # by windows of 2 at stride 2 alone; odd sides too, rounded up
-
-
-def _wide(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _weighted(weights: list[jax.Array], parts: list[jax.Array]) -> jax.Array:
-    return add_up([weight * part for weight, part in zip(weights, parts, strict=True)])
 
 
 def _at_every_pixel(grid: Grid) -> Grid:
@@ -108,18 +102,18 @@ def _mixed(x: jax.Array, grid: Grid, parameters: Parameters, keys: Keys) -> Pool
 
 def _gated(x: jax.Array, grid: Grid, parameters: Parameters, keys: Keys) -> Pooled:
     gate = parameters["gate"].astype(x.dtype).reshape(grid.window**2, -1)
-    return _blend(nn.sigmoid(_weighted(list(gate), views(x, grid))), x, grid)
+    return _blend(nn.sigmoid(weighted_sum(list(gate), views(x, grid))), x, grid)
 
 
 def _stochastic(x: jax.Array, grid: Grid, parameters: Parameters, keys: Keys) -> Pooled:
-    wide = _wide(x)
+    wide = in_float32(x)
     weights = views(nn.relu(wide), grid)
     # Where nothing is above zero all pixels are as likely, but padded ones are not there.
     there = views(jnp.ones_like(wide[:1, :, :, :1]), grid)
     empty = add_up(weights) < 1e-12  # so that no gradient overflows
     weights = [jnp.where(empty, one, weight) for weight, one in zip(weights, there, strict=True)]
     if keys is None:
-        expected = _weighted(weights, views(wide, grid)) / add_up(weights)
+        expected = weighted_sum(weights, views(wide, grid)) / add_up(weights)
         return expected.astype(x.dtype), None
     below = [weights[0]]
     for weight in weights[1:]:
@@ -139,7 +133,7 @@ def _stochastic(x: jax.Array, grid: Grid, parameters: Parameters, keys: Keys) ->
 def _lp(x: jax.Array, grid: Grid, parameters: Parameters, keys: Keys) -> Pooled:
     smallest = 1e-12  # below it a magnitude counts as that, and has no gradient
     # at every pixel once, not in every window
-    logs = jnp.log(jnp.maximum(jnp.abs(_wide(x)), smallest))
+    logs = jnp.log(jnp.maximum(jnp.abs(in_float32(x)), smallest))
     power = 1 + nn.softplus(parameters["power"])
     parts = [power * part for part in views(logs, grid, math.log(smallest))]
     top = lax.stop_gradient(first_maximum(parts)[0])
@@ -149,10 +143,10 @@ def _lp(x: jax.Array, grid: Grid, parameters: Parameters, keys: Keys) -> Pooled:
 
 def _soft(x: jax.Array, grid: Grid, parameters: Parameters, keys: Keys) -> Pooled:
     # The lowest number, whose weight is zero, not -inf, which times that weight would be NaN.
-    parts = views(_wide(x), grid, float(jnp.finfo(jnp.float32).min))
+    parts = views(in_float32(x), grid, float(jnp.finfo(jnp.float32).min))
     top = lax.stop_gradient(first_maximum(parts)[0])
     weights = [jnp.exp(part - top) for part in parts]
-    return (_weighted(weights, parts) / add_up(weights)).astype(x.dtype), None
+    return (weighted_sum(weights, parts) / add_up(weights)).astype(x.dtype), None
 
 
 def _blur(x: jax.Array, grid: Grid, parameters: Parameters, keys: Keys) -> Pooled:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from covjax.errors import InputError
 from covjax.ops.checks import is_whole
 from covjax.ops.filter_banks import FilterBank, Wavelet, filter_bank, name_of
+from covjax.ops.grids import in_float32
 from covjax.ops.subbands import MODES, Axis, Filters, merge, split
 from covjax.ops.wavelet_checks import (
     axis_from_end,
@@ -89,7 +90,7 @@ def dwt2(x: jax.Array, wavelet: Wavelet = "haar", mode: str = "symmetric") -> Ba
     2**22.
     """
     x = checked_floats("x", x, 3, "[..., H, W, C]")
-    ll, lh, hl, hh = split(_computing(x), _forward_axes(x.shape, wavelet, mode, (WIDTH, HEIGHT)))
+    ll, lh, hl, hh = split(in_float32(x), _forward_axes(x.shape, wavelet, mode, (WIDTH, HEIGHT)))
     return Bands(*(band.astype(x.dtype) for band in (ll, lh, hl, hh)))
 
 
@@ -126,7 +127,7 @@ def dwt(
     """
     x = checked_floats("x", x, 1, "[..., n]")
     places = _forward_axes(x.shape, wavelet, mode, (axis_from_end(axis, x.ndim),))
-    low, high = split(_computing(x), places)
+    low, high = split(in_float32(x), places)
     return low.astype(x.dtype), high.astype(x.dtype)
 
 
@@ -270,11 +271,6 @@ def _merged(
     # extending by zeros.
     sizes = [2 * first.shape[axis] - (0 if periodic else taps - 2) for axis in axes]
     places = _places(bank.rec_lo, bank.rec_hi, axes, sizes, mode if periodic else "zero")
-    return merge([_computing(b) for b in bands.values()], places).astype(
+    return merge([in_float32(b) for b in bands.values()], places).astype(
         jnp.result_type(*bands.values())
     )
-
-
-def _computing(x: jax.Array) -> jax.Array:
-    # half precision would spoil the reconstruction
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,13 +1,13 @@
 """Decimating filters by adding shifted slices, and the adjoint of them: what a CPU runs."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from covjax.ops.grids import add_up
+from covjax.ops.grids import weighted_sum
 from covjax.ops.subbands.axis import Axis
 
 CACHED = 2**18  # values that stay in the cache through all passes over them
@@ -19,7 +19,7 @@ def add_slices(x: jax.Array, place: Axis) -> list[jax.Array]:
     taps = len(place.filters.low)
     last = x.shape[axis] - taps + 1
     slices = [lax.slice_in_dim(x, k, k + last, stride=2, axis=axis) for k in range(taps)]
-    return [_weighted_sum(taps, slices) for taps in place.filters]
+    return [weighted_sum(taps, slices) for taps in place.filters]
 
 
 def add_slices_back(low: jax.Array, high: jax.Array, place: Axis) -> jax.Array:
@@ -37,12 +37,8 @@ def add_slices_back(low: jax.Array, high: jax.Array, place: Axis) -> jax.Array:
         for start in starts
     ]
     low_taps, high_taps = place.filters
-    phases = [_weighted_sum((*low_taps[p::2], *high_taps[p::2]), slices) for p in (0, 1)]
+    phases = [weighted_sum((*low_taps[p::2], *high_taps[p::2]), slices) for p in (0, 1)]
     return jnp.stack(phases, axis + 1).reshape(*low.shape[:axis], 2 * size, *low.shape[axis + 1 :])
-
-
-def _weighted_sum(weights: Sequence[float], terms: list[jax.Array]) -> jax.Array:
-    return add_up([weight * term for weight, term in zip(weights, terms, strict=True)])
 
 
 def image_by_image(
