@@ -3,13 +3,11 @@
 import contextlib
 import csv
 import errno
-import io
 import json
 import os
-import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -21,8 +19,6 @@ from covjax.locks import LOCK, held
 
 PARTIAL = ".partial"
 FORMER = ".former"
-# as -600,1500
-NUMBERS = re.compile(r"[+-][\d.,]+(e[+-]?\d+)?")
 # What reading a damaged file raises.
 DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, csv.Error, zipfile.BadZipFile)
 
@@ -218,42 +214,6 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, encode_json(value))
 
 
-def encode_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    """Returns a CSV; a NaN is an empty field, and a float32 reads back as it was.
-
-    Text that a spreadsheet would take for a formula gets an apostrophe, see `plain_text`.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows([[_field(v) for v in row] for row in rows])
-    return text.getvalue().encode(errors="backslashreplace")
-
-
-def _field(value: Any) -> Any:
-    if isinstance(value, (float, np.floating)):
-        return "" if not np.isfinite(value) else f"{value:.9g}"
-    if isinstance(value, str) and _looks_like_formula(value):
-        return f"'{value}"
-    return value
-
-
-def plain_text(field: str) -> str:
-    """Returns the text of a field of a CSV, less the apostrophe that `encode_table` put first."""
-    return field[1:] if field.startswith("'") and _looks_like_formula(field) else field
-
-
-def _looks_like_formula(text: str) -> bool:
-    """Whether text, after apostrophes, begins as formulas of spreadsheets do; numbers do not."""
-    formula = text.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r"))
-    return formula and not NUMBERS.fullmatch(text)
-
-
-def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Writes a CSV, see `encode_table`, as `write_whole` does."""
-    write_whole(path, encode_table(header, rows))
-
-
 @contextlib.contextmanager
 def damage_named(path: Path, remedy: str, missing: str = "") -> Iterator[None]:
     """Turns what reading a damaged file raises inside the block into an InputError that names it.
@@ -307,25 +267,6 @@ def _json_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return cast(dict[str, Any], value)
-
-
-def read_rows(path: Path, columns: Iterable[str], remedy: str) -> list[dict[str, str]]:
-    """Returns the rows of a CSV, which must have these columns; "" for a missing cell.
-
-    Raises InputError as `damage_named`.
-    """
-    with (
-        damage_named(path, remedy),
-        path.open(newline="", encoding="utf-8", errors="replace") as text,
-    ):
-        reader = csv.DictReader(text, restval="")
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(f"{path}: column '{missing[0]}' is missing, {remedy}")
-        return [
-            {name: plain_text(field) for name, field in row.items() if name is not None}
-            for row in reader
-        ]
 
 
 def user_cache() -> Path:

@@ -9,17 +9,15 @@ from hypothesis import strategies as st
 
 from covjax.errors import InputError
 from covjax.files import (
-    NUMBERS,
-    encode_table,
     new_folder,
     open_whole,
     read_arrays,
     read_json,
     read_json_or_empty,
-    read_rows,
     write_json,
     write_together,
 )
+from covjax.tables import NUMBERS, encode_table, read_rows
 
 
 def test_a_file_that_fails_on_the_way_stays_as_it_was(tmp_path):

@@ -12,8 +12,9 @@ import covjax
 from covjax.audit.finding import Finding
 from covjax.audit.measure import Measured
 from covjax.data.sources.source import Slice
-from covjax.files import encode_json, encode_table, write_together
+from covjax.files import encode_json, write_together
 from covjax.locks import held
+from covjax.tables import encode_table
 
 LONGEST = 320  # pixels of a side of a stored picture
 FIRST = 20  # ids named in audit.json; findings.csv names all

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from covjax.errors import InputError
-from covjax.files import encode_table
+from covjax.tables import encode_table
 
 # takes the error of a file that cannot be used; raises it, or returns to go on
 Skip = Callable[[InputError], None]

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from covjax.files import current_folder, read_arrays, read_rows
+from covjax.files import current_folder, read_arrays
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test
 from covjax.metrics.curves import weighted_areas
 from covjax.metrics.resampling import Statistic, ratio
 from covjax.scores import SCORED_COLUMN, find
+from covjax.tables import read_rows
 
 EVALUATE = "run the evaluation again"
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from covjax.data.prepared.dataset import Prepared
 from covjax.evaluation.results import Evaluated
-from covjax.files import encode_json, encode_table, write_whole
+from covjax.files import encode_json, write_whole
 from covjax.metrics import DEFINITIONS, per_image_dice
 from covjax.stages.segmentation import shares
+from covjax.tables import encode_table
 
 PATIENT_COLUMNS = (
     "patient",

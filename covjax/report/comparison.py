@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from covjax.files import encode_json, encode_table
+from covjax.files import encode_json
 from covjax.report.charts import bars as charts
 from covjax.report.compared import (
     STORED,
@@ -30,6 +30,7 @@ from covjax.report.text import (
     text_table,
 )
 from covjax.scores import in_front
+from covjax.tables import encode_table
 
 # columns of comparison.csv between the two runs and the ends of the interval
 PAIRED = (

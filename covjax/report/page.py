@@ -10,10 +10,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from covjax.files import encode_table, write_together
+from covjax.files import write_together
 from covjax.locks import held
 from covjax.report import results, scores, text
 from covjax.scores import in_front
+from covjax.tables import encode_table
 
 # Figures of an earlier page would pass for this one's, so a new page removes them; other files
 # stay.

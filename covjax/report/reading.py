@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covjax import files
+from covjax import files, tables
 from covjax.errors import InputError
 
 EVALUATE = "run the evaluation again"
@@ -34,7 +34,7 @@ def read_table(
     numbers = list(numbers)
     if not path.is_file():
         return None
-    rows = files.read_rows(path, [*text, *numbers], remedy)
+    rows = tables.read_rows(path, [*text, *numbers], remedy)
     columns: Columns = {name: np.array([row[name] for row in rows], object) for name in text}
     for name in numbers:
         try:

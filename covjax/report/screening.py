@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from covjax.files import read_rows, write_together
+from covjax.files import write_together
 from covjax.locks import held
 from covjax.report.page import render
 from covjax.report.reading import read_json
 from covjax.report.scores import class_words
 from covjax.report.text import measured_text
+from covjax.tables import read_rows
 
 AGAIN = "screen again"
 SCANS = {

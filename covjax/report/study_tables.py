@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError
-from covjax.files import encode_table
 from covjax.report.reading import read_json
 from covjax.report.scores import score_label
 from covjax.report.text import (
@@ -23,6 +22,7 @@ from covjax.report.text import (
     trainings_text,
 )
 from covjax.scores import STUDY
+from covjax.tables import encode_table
 
 AGAIN = "run train.py again with the same study"
 STAGE = "segmenter"

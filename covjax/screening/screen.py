@@ -23,7 +23,6 @@ from covjax.files import (
     move_folder,
     read_json_or_empty,
     write_json,
-    write_table,
     write_whole,
 )
 from covjax.locks import held
@@ -43,6 +42,7 @@ from covjax.screening.overlays import (
 from covjax.screening.scan import Job, ScreenedScan, screen_scan
 from covjax.screening.screener import Screener
 from covjax.settings import RunSettings, load_settings, settings_dict
+from covjax.tables import write_table
 
 SKIP_THEM = " (or pass over such files: --on_error=skip)"
 

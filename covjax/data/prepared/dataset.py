@@ -26,8 +26,9 @@ from covjax.data.settings import DataSettings
 from covjax.data.sources.registry import open_source
 from covjax.data.sources.source import Source
 from covjax.errors import InputError, Interrupted, RunError
-from covjax.files import encode_table, is_full, open_whole, read_json, read_rows, write_whole
+from covjax.files import is_full, open_whole, read_json, write_whole
 from covjax.locks import held
+from covjax.tables import encode_table, read_rows
 
 KEY = "patients.csv"  # next to the prepared slices: whom pseudonyms stand for
 LEAST_SHARDS = 4  # per process that prepares; fewer are written sooner than it starts

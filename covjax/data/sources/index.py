@@ -8,8 +8,8 @@ import numpy as np
 from covjax.data.formats.endings import bare_name
 from covjax.data.label_map import infected
 from covjax.data.sources.patients import patient_name
-from covjax.data.user_csv import read_user_csv
 from covjax.errors import InputError
+from covjax.tables import read_user_csv
 
 LABELS = {"0": 0, "1": 1, "healthy": 0, "infected": 1}
 PATIENT = "patient"  # the column that is read unless another is named

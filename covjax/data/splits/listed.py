@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from covjax.data.sources.patients import patient_name
-from covjax.data.user_csv import read_user_csv
 from covjax.errors import InputError
 from covjax.files import damage_named, read_json
+from covjax.tables import read_user_csv
 
 REMEDY = "name a splits.json or a CSV in split.path"
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from covjax.files import read_rows
 from covjax.report.charts.slices import BOTH, PREDICTED, TRUTH
 from covjax.report.page import write_page
 from covjax.report.reading import EVALUATE, read_table
 from covjax.report.results import Results, read_results
 from covjax.report.run import classifier, scores, slices, training
 from covjax.report.text import number_text
+from covjax.tables import read_rows
 
 PATIENTS = {  # columns of per_patient.csv, their titles, and how a value is written
     "slices": ("Slices", "{:,.0f}"),

@@ -1,6 +1,6 @@
 """What is read of a CSV that a user wrote."""
 
-from covjax.data.user_csv import read_user_csv
+from covjax.tables import read_user_csv
 
 
 def test_rows_of_a_user_join_with_ids_that_look_like_formulas(tmp_path):
