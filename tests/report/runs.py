@@ -67,11 +67,6 @@ def write_images(
     write_csv(path, rows)
 
 
-def read_rows(path: Path) -> list[dict]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def write_arrays(workdir: Path, split: str = "test", first_id: str = "P01_0001") -> None:
     """Writes what a classifier's features and heat maps are kept in."""
     random = np.random.default_rng(3)

@@ -20,15 +20,8 @@ from covjax.errors import InputError
 from covjax.evaluation.paired import paired_differences
 from covjax.report import build_comparison, comparison_table
 from covjax.report.compared import groups, incomparable, read_runs
-from tests.report.runs import (
-    Page,
-    read_rows,
-    write_classifier,
-    write_csv,
-    write_full,
-    write_json,
-    write_run,
-)
+from tests.report.runs import Page, write_classifier, write_csv, write_full, write_json, write_run
+from tests.result_files import read_csv
 
 
 def change(path: Path, **fields) -> None:
@@ -90,13 +83,13 @@ def test_page_shows_every_run_and_repetitions_together(three, tmp_path):
         "more_0 classifier: ROC AUC, n = 166 +0.000",
     ):
         assert text in shown.text, text
-    runs = read_rows(output / "classifier_test_runs_mcc.csv")
+    runs = read_csv(output / "classifier_test_runs_mcc.csv")
     assert [(row["run"], float(row["value"])) for row in runs] == [
         ("base", 0.5),
         ("more_0", 0.6),
         ("more_1", 0.7),
     ]
-    together = read_rows(output / "classifier_test_groups_mcc.csv")
+    together = read_csv(output / "classifier_test_groups_mcc.csv")
     assert [row["configuration"] for row in together] == ["base", "classifier.epochs=99"]
     assert [row["runs"] for row in together] == ["1", "2"]
     assert [float(together[1][name]) for name in ("min", "mean", "max")] == pytest.approx(
@@ -138,7 +131,7 @@ def test_differences_are_those_of_the_scores_that_are_shown(tmp_path_factory, se
     for run in runs:
         write_full(run)
         path = run / "results" / "test" / "per_image.csv"
-        rows = read_rows(path)
+        rows = read_csv(path)
         for k, row in enumerate(rows):
             alarm = rng.random() < 0.5
             row |= {
@@ -157,7 +150,7 @@ def test_differences_are_those_of_the_scores_that_are_shown(tmp_path_factory, se
 
 def test_differences_over_shared_slices_say_so(three):
     path = three[1] / "results" / "test" / "per_image.csv"
-    rows = read_rows(path)
+    rows = read_csv(path)
     scored = [row for row in rows if row["dice"]]
     change_by = np.linspace(-0.1, 0.4, len(scored))
     for row, by in zip(scored, change_by, strict=True):
@@ -176,7 +169,7 @@ def test_differences_over_shared_slices_say_so(three):
 def test_differences_of_classifiers_are_above_0_where_the_other_run_is_better(three):
     for run in three:
         path = run / "results" / "test" / "per_image.csv"
-        rows = read_rows(path)
+        rows = read_csv(path)
         for k, row in enumerate(rows):
             row["patient"] = f"p{k % 16}"
         write_csv(path, rows)
@@ -198,7 +191,7 @@ def test_differences_of_classifiers_are_above_0_where_the_other_run_is_better(th
 
 def test_differences_are_in_files_too(three, tmp_path, undrawn, monkeypatch):
     path = three[1] / "results" / "test" / "per_image.csv"
-    rows = read_rows(path)
+    rows = read_csv(path)
     for row in rows[::3]:
         row["probability"] = str(1 - float(row["probability"]))
     rows[0]["label"] = "1" if rows[0]["label"] == "0" else "0"
@@ -210,7 +203,7 @@ def test_differences_are_in_files_too(three, tmp_path, undrawn, monkeypatch):
     assert stored["split"] == "test" and stored["reference"] == "base"
     labels = ["base", "more_0", "more_1"]
     assert stored["differences"] == [one | {"run": labels[one["run"]]} for one in found]
-    lines = read_rows(output / "comparison.csv")
+    lines = read_csv(output / "comparison.csv")
     assert [(line["run"], line["score"]) for line in lines] == [
         (labels[one["run"]], one["score"]) for one in found
     ]
@@ -236,7 +229,7 @@ def full_disk(_: int) -> None:
 @pytest.mark.parametrize(("stage", "column"), [("classifier", "label"), ("segmenter", "truth")])
 def test_no_difference_where_the_truth_is_not_the_same(three, tmp_path, undrawn, stage, column):
     path = three[1] / "results" / "test" / "per_image.csv"
-    rows = read_rows(path)
+    rows = read_csv(path)
     rows[100][column] = "0" if column == "label" else "0.9"
     write_csv(path, rows)
     none = differences(three)[1, stage, "all scores"]
@@ -257,7 +250,7 @@ def test_runs_that_cannot_be_compared_are_named(three, tmp_path, undrawn):
     first, second, third = three
     change(second / "splits.json", fingerprint="beef")
     path = third / "results" / "test" / "per_image.csv"
-    write_csv(path, [row | {"id": f"other_{row['id']}"} for row in read_rows(path)])
+    write_csv(path, [row | {"id": f"other_{row['id']}"} for row in read_csv(path)])
     change(third / "results" / "test" / "summary.json", definitions=2, options={"tta": "flip"})
     found = dict(incomparable(read_runs(three, "test"), "test"))
     assert found.keys() == {
@@ -281,7 +274,7 @@ def test_runs_scored_on_other_masks_are_refused_and_the_others_compared_without(
     three, tmp_path, undrawn
 ):
     path = three[1] / "results" / "test" / "per_image.csv"
-    rows = read_rows(path)
+    rows = read_csv(path)
     write_csv(path, [*rows[:-1], rows[-1] | {"truth": "beefbeef"}])
     for call in (
         lambda: read_runs(three, "test"),
@@ -310,7 +303,7 @@ def test_other_input_sizes_are_no_reason_against_comparing(three, tmp_path, undr
 
 def test_a_stage_scored_on_other_slices_is_named_alone(three):
     path = three[1] / "results" / "test" / "per_image.csv"
-    write_csv(path, [row | {"predicted_share": row["true_share"]} for row in read_rows(path)])
+    write_csv(path, [row | {"predicted_share": row["true_share"]} for row in read_csv(path)])
     (what, text), *others = incomparable(read_runs(three, "test"), "test")
     assert what == "Other slices" and "(segmenter)" in text and not others
 
@@ -341,7 +334,7 @@ def test_names_of_runs_are_escaped(original, tmp_path):
     change(runs[1] / "config.json", seed=8)
     shown = Page(build_comparison(runs, "test", tmp_path / "out", paired_differences(runs, "test")))
     assert "<script" not in shown.html and shown.text.count("<script>alert(1)<") > 5
-    assert read_rows(tmp_path / "out" / "classifier_test_runs_mcc.csv")[1]["run"] == runs[1].name
+    assert read_csv(tmp_path / "out" / "classifier_test_runs_mcc.csv")[1]["run"] == runs[1].name
 
 
 def test_command(three, tmp_path):

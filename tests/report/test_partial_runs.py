@@ -15,7 +15,6 @@ from covjax.report.charts import slices as pictures
 from covjax.report.results import read_results
 from tests.report.runs import (
     Page,
-    read_rows,
     write_arrays,
     write_classifier,
     write_full,
@@ -24,7 +23,8 @@ from tests.report.runs import (
     write_segmenter,
     write_stage,
     write_two_stages,
-)  # fmt: skip
+)
+from tests.result_files import read_csv
 
 
 def test_report_never_imports_jax(tmp_path):
@@ -124,7 +124,7 @@ def test_names_in_any_script_and_of_any_length_are_drawn(tmp_path):
         warnings.simplefilter("error")
         build_report(tmp_path)
     assert (
-        read_rows(tmp_path / "report" / "classifier_test_confusion.csv")[1]["predicted"] == names[1]
+        read_csv(tmp_path / "report" / "classifier_test_confusion.csv")[1]["predicted"] == names[1]
     )
 
 

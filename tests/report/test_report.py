@@ -10,11 +10,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.decomposition import PCA
 
 from covjax.report import build_report, summary_table
-from tests.report.runs import (
-    Page,
-    read_rows,
-    write_full,
-)  # fmt: skip
+from tests.report.runs import Page, write_full
+from tests.result_files import read_csv
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +78,7 @@ def test_page_is_self_contained_and_figures_are_files_too(built):
     for file in files:
         with Image.open(file) as image:
             image.verify()
-        assert len(read_rows(file.with_suffix(".csv"))) >= 1, file
+        assert len(read_csv(file.with_suffix(".csv"))) >= 1, file
     assert {file.name for file in (built / "report").iterdir()} == {
         "index.html",
         *(file.name for file in files),
@@ -91,9 +88,9 @@ def test_page_is_self_contained_and_figures_are_files_too(built):
 
 def test_numbers_of_the_figures_are_those_of_the_results(built):
     def numbers(name):
-        return read_rows(built / "report" / f"{name}.csv")
+        return read_csv(built / "report" / f"{name}.csv")
 
-    images = read_rows(built / "results" / "test" / "per_image.csv")
+    images = read_csv(built / "results" / "test" / "per_image.csv")
     dice = np.array([float(row["dice"]) for row in images if row["dice"]])
     counts, _ = np.histogram(dice, np.linspace(0, 1, 21))
     assert [int(row["slices"]) for row in numbers("segmenter_test_dice")] == counts.tolist()

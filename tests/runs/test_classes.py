@@ -2,7 +2,6 @@
 reported.
 """
 
-import csv
 import json
 import shutil
 
@@ -23,6 +22,7 @@ from covjax.runs.trained import load_trained
 from covjax.screening.screen import screen
 from covjax.settings import claim_workdir, load_settings, read_settings
 from tests.data.written import SPACING, write_class_scans
+from tests.result_files import read_csv, summary
 
 NAMES = ("background", "ground_glass", "consolidation")
 
@@ -46,15 +46,6 @@ def run(tmp_path_factory):
         config.segmenter.update(epochs=3, slices="all", batch_size=4)
     train_run(read_settings(config), folder / "workdir")
     return folder / "workdir", config
-
-
-def summary(workdir, split="test"):
-    return json.loads((workdir / "results" / split / "summary.json").read_text())
-
-
-def table(path):
-    with path.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
 
 
 def test_what_is_learned_and_measured(run):
@@ -99,7 +90,7 @@ def test_results(run):
     assert found["scores"]["iou_infected"]["value"] == pytest.approx(
         union[1, 1] / (union.sum() - union[0, 0])
     )
-    lines = table(workdir / "results" / "test" / "per_image.csv")
+    lines = read_csv(workdir / "results" / "test" / "per_image.csv")
     assert {
         "dice",
         "dice_ground_glass",
@@ -161,7 +152,7 @@ def test_screening_measures_every_class(run, tmp_path):
         np.asarray(nibabel.load(scans / "p0.nii.gz").dataobj)[..., 2].T.astype(np.uint8)
     ).save(scans / "picture.png")
     screen(workdir, scans, tmp_path / "out")
-    lines = table(tmp_path / "out" / "predictions.csv")
+    lines = read_csv(tmp_path / "out" / "predictions.csv")
     assert any(int(line["infected_pixels"]) for line in lines)
     for line in lines:
         areas = [int(line[f"{name}_pixels"]) for name in NAMES[1:]]
@@ -178,7 +169,7 @@ def test_screening_measures_every_class(run, tmp_path):
             mask = np.asarray(Image.open(tmp_path / "out" / line["mask"]))
             outside = int(line["infected_outside_lung_pixels"])  # in the air around the body
             assert sum(areas) + outside == (mask > 0).sum() and line["consolidation_mm2"] == ""
-    summed = {line["scan"]: line for line in table(tmp_path / "out" / "scans.csv")}
+    summed = {line["scan"]: line for line in read_csv(tmp_path / "out" / "scans.csv")}
     ml = [float(summed["p0"][f"{name}_ml"]) for name in (*NAMES[1:], "infected")]
     assert ml[0] + ml[1] == pytest.approx(ml[2], rel=1e-5)
     build_screening(tmp_path / "out")

@@ -21,10 +21,7 @@ from covjax.runs import evaluate
 from covjax.runs.evaluate import evaluate_run
 from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
-
-
-def summary(workdir, split="test"):
-    return json.loads((workdir / "results" / split / "summary.json").read_text())
+from tests.result_files import summary
 
 
 @pytest.fixture(scope="module")

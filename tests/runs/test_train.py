@@ -2,7 +2,6 @@
 alone.
 """
 
-import csv
 import json
 import shutil
 
@@ -17,16 +16,12 @@ from covjax.runs import evaluate
 from covjax.runs.evaluate import evaluate_run
 from covjax.runs.train import _record_environment, train_run
 from covjax.settings import read_settings
+from tests.result_files import read_csv
 from tests.trained import tiny_config
 
 
 def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_csv(path):
-    with path.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
 
 
 def test_workdir_holds_what_the_design_promises(trained):

@@ -1,7 +1,5 @@
 """New slices to screen, and what a `Screener` says of them."""
 
-import csv
-
 from PIL import Image
 
 from covjax.data.intensity import eight_bit
@@ -14,11 +12,6 @@ VALUES = scan((5, 40, 50))
 def write_picture(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
-
-
-def read(path):
-    with path.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
 
 
 def by_hand(workdir, values, window=(-600, 1500)):

@@ -4,22 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from covjax.data.listing import stop
 from covjax.data.sources.scans import ENDINGS
 from covjax.screening.inputs import find_screened
 from tests.data.written import scan, write_nifti, write_series
+from tests.screening.by_hand import write_picture
 
 VALUES = scan((3, 40, 50))
 MARKED = (VALUES > 0).astype(np.uint8)
 PLACES = [f"{{name}}{ending}" for ending in ENDINGS[1:]]
 PLACES += [f"{folder}/{{name}}{ending}" for folder in ("masks", "lungs") for ending in ENDINGS]
-
-
-def write_picture(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 def written(folder, kind, name):

@@ -2,8 +2,6 @@
 case.
 """
 
-import csv
-
 import numpy as np
 import pydicom
 import pytest
@@ -14,6 +12,7 @@ from covjax.errors import InputError
 from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
 from tests.data.written import scan, write_nifti, write_series
+from tests.result_files import read_csv
 
 pytest.importorskip("highdicom", reason="pip install -e '.[seg]'")
 VALUES = scan((5, 40, 50))
@@ -26,11 +25,6 @@ def loaded_once(trained):
         loaded = Screener.from_workdir(trained[0])
         patch.setattr(Screener, "from_workdir", lambda *arguments: loaded)
         yield
-
-
-def read(path):
-    with path.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
 
 
 def test_a_segmentation_holds_what_the_nifti_mask_does(trained, tmp_path):
@@ -51,9 +45,9 @@ def test_a_segmentation_holds_what_the_nifti_mask_does(trained, tmp_path):
         )
     np.testing.assert_array_equal(list(masks.values()), expected)
     assert expected.any()
-    names = {row["scan"]: row["mask"] for row in read(tmp_path / "dicom_seg" / "scans.csv")}
+    names = {row["scan"]: row["mask"] for row in read_csv(tmp_path / "dicom_seg" / "scans.csv")}
     assert names == {"SERIES": "masks/SERIES.dcm", "scan": "masks/scan.nii.gz"}
-    tables = [read(tmp_path / masks / "predictions.csv") for masks in ("nifti", "dicom_seg")]
+    tables = [read_csv(tmp_path / masks / "predictions.csv") for masks in ("nifti", "dicom_seg")]
     one, two = ([{**row, "mask": ""} for row in table] for table in tables)
     assert one == two
     told = [

@@ -10,7 +10,8 @@ from covjax.screening.overlays import overlay
 from covjax.screening.screen import screen
 from covjax.screening.screener import Screener
 from tests.data.written import write_nifti
-from tests.screening.by_hand import VALUES, read, write_picture
+from tests.result_files import read_csv
+from tests.screening.by_hand import VALUES, write_picture
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("loaded_once")
 def test_folder_of_pictures(trained, pictures, tmp_path):
     output = tmp_path / "out"
     summary = screen(trained[0], pictures, output)
-    rows = read(output / "predictions.csv")
+    rows = read_csv(output / "predictions.csv")
     assert [r["id"] for r in rows] == ["a b", "c", "sub/ü%20"]
     assert [r["file"] for r in rows] == ["a b.png", "c.jpg", "ü%20.png"]
     assert "screened 3 slices of 2 scans" in summary
@@ -34,7 +35,7 @@ def test_folder_of_pictures(trained, pictures, tmp_path):
         assert marked == (mask > 0).sum() and row["infected_mm2"] == ""
         assert (output / "overlays" / f"{row['id']}.png").is_file()
     assert [
-        (r["scan"], r["slices"], r["values"], r["window"]) for r in read(output / "scans.csv")
+        (r["scan"], r["slices"], r["values"], r["window"]) for r in read_csv(output / "scans.csv")
     ] == [
         ("new slices", "2", "8bit", "as_is"),
         ("sub", "1", "8bit", "as_is"),
@@ -46,7 +47,7 @@ def test_scans_and_pictures_of_one_name_are_told_apart(trained, tmp_path):
     write_nifti(tmp_path / "in" / "a.nii", VALUES)
     write_picture(tmp_path / "in" / "a" / "1.png", np.uint8(VALUES[0] % 256))
     screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
-    ids = [row["id"] for row in read(tmp_path / "out" / "predictions.csv")]
+    ids = [row["id"] for row in read_csv(tmp_path / "out" / "predictions.csv")]
     assert ids == [*(f"a/{k:04d}" for k in range(5)), "a_pictures/1"]
     write_picture(tmp_path / "in" / "a" / "1.jpg", np.uint8(VALUES[0] % 256))
     with pytest.raises(InputError, match="same name without its suffix"):
@@ -61,7 +62,7 @@ def test_runs_of_one_stage(trained, tmp_path, monkeypatch, stages):
     monkeypatch.setattr(Screener, "from_workdir", lambda *arguments: one)
     screen(trained[0], tmp_path / "a.nii", tmp_path / "out", window="lung")
     (row,), (summed,) = (
-        read(tmp_path / "out" / f"{name}.csv") for name in ("predictions", "scans")
+        read_csv(tmp_path / "out" / f"{name}.csv") for name in ("predictions", "scans")
     )
     masks = "segmenter" in stages
     assert (

@@ -9,7 +9,8 @@ from covjax.errors import InputError
 from covjax.screening import screen as screening
 from covjax.screening.screen import screen
 from tests.data.written import dicom_slice, save, write_nifti, write_series
-from tests.screening.by_hand import VALUES, read
+from tests.result_files import read_csv
+from tests.screening.by_hand import VALUES
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -95,7 +96,7 @@ def test_what_is_kept_of_another_window_is_not_used(trained, tmp_path):
     a, b = (
         [
             row["probability_infected"]
-            for row in read(tmp_path / "out" / "predictions.csv")[k : k + 5]
+            for row in read_csv(tmp_path / "out" / "predictions.csv")[k : k + 5]
         ]
         for k in (0, 5)
     )

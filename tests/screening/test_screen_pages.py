@@ -11,7 +11,8 @@ from covjax.errors import InputError
 from covjax.report import build_screening
 from covjax.screening.screen import screen
 from tests.data.written import write_nifti, write_series
-from tests.screening.by_hand import VALUES, read
+from tests.result_files import read_csv
+from tests.screening.by_hand import VALUES
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -65,7 +66,7 @@ def test_notes_on_a_scan_are_in_its_table_in_json_and_on_the_pages(trained, tmp_
         and "not evenly spaced" in told["c"][0]
         and len(told["a"]) == 1
     )
-    assert {r["scan"]: r["notes"] for r in read(tmp_path / "out" / "scans.csv")} == {
+    assert {r["scan"]: r["notes"] for r in read_csv(tmp_path / "out" / "scans.csv")} == {
         name: "; ".join(notes) for name, notes in told.items()
     }
     index = build_screening(tmp_path / "out").read_text(encoding="utf-8")

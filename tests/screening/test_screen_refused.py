@@ -16,7 +16,8 @@ from covjax.screening import inputs as screened
 from covjax.screening.screen import screen
 from covjax.settings import load_settings
 from tests.data.written import dicom_slice, save, write_nifti, write_series
-from tests.screening.by_hand import VALUES, read, write_picture
+from tests.result_files import read_csv
+from tests.screening.by_hand import VALUES, write_picture
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -49,7 +50,7 @@ def test_what_cannot_be_used_stops_or_is_listed(trained, pictures, tmp_path):
         "z.png",
     ]
     assert all(one["reason"] and str(pictures) not in one["reason"] for one in told["left_out"])
-    assert read(tmp_path / "out" / "left_out.csv") == told["left_out"]
+    assert read_csv(tmp_path / "out" / "left_out.csv") == told["left_out"]
     for name in ("scan.nii", "a b.png", "c.jpg", "sub/ü%20.png", "gone.png"):
         (pictures / name).unlink()
     with pytest.raises(
@@ -95,13 +96,13 @@ def test_what_is_left_out_is_on_the_page_and_in_the_tables(trained, tmp_path):
     summary = screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
     assert f"left out {4 + DRAWN}" in summary
     told = json.loads((tmp_path / "out" / "screening.json").read_text(encoding="utf-8"))["left_out"]
-    assert read(tmp_path / "out" / "left_out.csv") == told and len(told) == 4 + DRAWN
+    assert read_csv(tmp_path / "out" / "left_out.csv") == told and len(told) == 4 + DRAWN
     assert all(word in one["reason"] for one, word in zip(told, words.values(), strict=False))
     assert [one["file"] for one in told[:4]] == list(words)
     text = build_screening(tmp_path / "out").read_text(encoding="utf-8")
     assert all(name in text for name in words) and f"all {4 + DRAWN} are in left_out.csv" in text
     assert "z000.txt" in text and f"z{DRAWN - 1:03d}.txt" not in text
-    (summed,) = read(tmp_path / "out" / "scans.csv")
+    (summed,) = read_csv(tmp_path / "out" / "scans.csv")
     assert summed["slices"] == "5" and summed["file"] == "a"
 
 
@@ -131,7 +132,7 @@ def test_pictures_are_refused_by_a_run_that_saw_hu(trained, pictures, tmp_path):
         screen(run, pictures, tmp_path / "out")
     write_nifti(pictures / "scan.nii", VALUES)
     assert "screened 8" in screen(run, pictures, tmp_path / "out", window="as_is")
-    assert {r["scan"]: r["window"] for r in read(tmp_path / "out" / "scans.csv")}[
+    assert {r["scan"]: r["window"] for r in read_csv(tmp_path / "out" / "scans.csv")}[
         "scan"
     ] == "-600,1500"
     assert load_settings(run).data.window == "lung"
@@ -170,7 +171,7 @@ def test_values_that_are_not_clear_are_refused_and_read_with_the_flag_that_the_r
 ):
     def called(path, name, **flags):
         screen(trained[0], path, tmp_path / name, window="lung", **flags)
-        return [row["called_infected"] for row in read(tmp_path / name / "predictions.csv")]
+        return [row["called_infected"] for row in read_csv(tmp_path / name / "predictions.csv")]
 
     write_nifti(tmp_path / "hu.nii", HU)
     expected = called(tmp_path / "hu.nii", "base")

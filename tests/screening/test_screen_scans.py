@@ -13,7 +13,8 @@ from covjax.errors import InputError
 from covjax.report import build_screening
 from covjax.screening.screen import screen
 from tests.data.written import SPACING, save, write_nifti, write_series
-from tests.screening.by_hand import VALUES, by_hand, read
+from tests.result_files import read_csv
+from tests.screening.by_hand import VALUES, by_hand
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -29,7 +30,7 @@ def test_a_nifti_scan_gives_a_mask_in_its_own_geometry(trained, tmp_path, codes)
     assert given.shape == found.shape and np.array_equal(given.affine, found.affine)
     expected = by_hand(trained[0], VALUES)
     labels = open_labels(output / "masks" / "a b.nii.gz")
-    rows = read(output / "predictions.csv")
+    rows = read_csv(output / "predictions.csv")
     pixel = SPACING[1] * SPACING[2]
     mask = canonical(labels.stored[..., 0], labels.geometry)
     for k, (row, one) in enumerate(zip(rows, expected, strict=True)):
@@ -38,7 +39,7 @@ def test_a_nifti_scan_gives_a_mask_in_its_own_geometry(trained, tmp_path, codes)
             one.probability
         )
         assert float(row["infected_mm2"]) == pytest.approx(one.mask.sum() * pixel, rel=1e-5)
-    (summed,) = read(output / "scans.csv")
+    (summed,) = read_csv(output / "scans.csv")
     ml = sum(one.mask.sum() for one in expected) * np.prod(SPACING) / 1000
     assert float(summed["infected_ml"]) == pytest.approx(ml, rel=1e-5)
     assert summed["window"] == "-600,1500" and summed["spacing_mm"] == "2.5x0.8x0.7"
@@ -59,7 +60,9 @@ def test_a_dicom_medium_gives_what_the_nifti_of_the_same_scan_does(trained, tmp_
     write_nifti(tmp_path / "SERIES.nii", VALUES, "RAS")
     for name, path in (("medium", "cd/DICOMDIR"), ("folder", "cd"), ("nifti", "SERIES.nii")):
         screen(trained[0], tmp_path / path, tmp_path / name, window="lung")
-    tables = [read(tmp_path / name / "predictions.csv") for name in ("medium", "folder", "nifti")]
+    tables = [
+        read_csv(tmp_path / name / "predictions.csv") for name in ("medium", "folder", "nifti")
+    ]
     columns = ("id", "probability_infected", "infected_pixels", "infected_share_of_lung")
     one, two, three = ([[row[column] for column in columns] for row in table] for table in tables)
     assert one == two == three and [row["file"] for row in tables[2]] == ["SERIES.nii"] * 5
@@ -88,7 +91,7 @@ def test_a_sheared_scan_keeps_its_grid_and_says_who_refuses_it(trained, tmp_path
     ):
         output = tmp_path / f"out {name}"
         screen(trained[0], tmp_path / name, output, window="lung")
-        (row,) = read(output / "scans.csv")
+        (row,) = read_csv(output / "scans.csv")
         told = json.loads((output / "screening.json").read_text())
         (note,) = (note for note in told["notes"][row["scan"]] if "SimpleITK" in note)
         assert (
@@ -106,10 +109,10 @@ def test_a_sheared_scan_keeps_its_grid_and_says_who_refuses_it(trained, tmp_path
         )
     pytest.importorskip("highdicom", reason="pip install -e '.[seg]'")
     screen(trained[0], tmp_path / "tilted", tmp_path / "seg", window="lung", masks="dicom_seg")
-    (row,) = read(tmp_path / "seg" / "scans.csv")
+    (row,) = read_csv(tmp_path / "seg" / "scans.csv")
     assert row["mask"] == "masks/tilted.dcm" and "SimpleITK" not in row["notes"]
     assert float(row["infected_ml"]) == pytest.approx(
-        float(read(tmp_path / "out tilted" / "scans.csv")[0]["infected_ml"])
+        float(read_csv(tmp_path / "out tilted" / "scans.csv")[0]["infected_ml"])
     )
 
 
@@ -120,8 +123,8 @@ def test_even_runs_of_a_series_get_a_mask_each(trained, tmp_path):
         lambda data, k: setattr(data, "ImagePositionPatient", [0, 0, k + k**2 // 3]),
     )
     screen(trained[0], tmp_path / "in", tmp_path / "out", window="lung")
-    (row,) = read(tmp_path / "out" / "scans.csv")
-    slices = read(tmp_path / "out" / "predictions.csv")
+    (row,) = read_csv(tmp_path / "out" / "scans.csv")
+    slices = read_csv(tmp_path / "out" / "predictions.csv")
     files = row["mask"].split("; ")
     assert (
         files == [f"masks/in.{k}of{len(files)}.nii.gz" for k in range(1, len(files) + 1)]

@@ -2,7 +2,6 @@
 scan's own grid.
 """
 
-import csv
 import json
 
 import nibabel
@@ -28,6 +27,7 @@ from covjax.screening.screener import Screener
 from covjax.settings import read_settings, write_settings
 from tests.data.sizes import unpadded
 from tests.data.written import SPACING, scan, write_nifti, write_series
+from tests.result_files import read_csv
 from tests.trained import tiny_config
 
 WANTED = 1.5
@@ -69,11 +69,6 @@ def loaded_once(run):
         loaded = Screener.from_workdir(run)
         patch.setattr(Screener, "from_workdir", lambda *arguments: loaded)
         yield
-
-
-def read(path):
-    with path.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
 
 
 def test_stages_read_slices_at_one_scale_and_count_no_padding(config):
@@ -145,7 +140,7 @@ def test_masks_and_areas_are_those_of_the_scan_s_own_grid(run, tmp_path):
         Screener.from_workdir(run).screen([np.uint8(values) for values in VALUES], SPACING)
     )
     labels = open_labels(tmp_path / "nifti" / "masks" / "SERIES.nii.gz")
-    rows = [read(tmp_path / name / "predictions.csv") for name in ("nifti", "dicom")]
+    rows = [read_csv(tmp_path / name / "predictions.csv") for name in ("nifti", "dicom")]
     for k, one in enumerate(expected):
         np.testing.assert_array_equal(
             canonical(labels.stored[..., 0], labels.geometry)[k], one.mask
