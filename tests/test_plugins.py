@@ -196,7 +196,8 @@ def test_scores_of_a_plugin(forgetting):
         return (log_odds > 1).mean()
 
     register_score("classifier", "above", called_above, scale="share")
-    labels, log_odds = np.array([0, 1] * 4), np.arange(8.0)
+    labels = np.array([0, 1] * 4)
+    log_odds = np.arange(8.0)
     found = own_case_scores(labels, log_odds, list("abcdefgh"))["above"]
     assert found["value"] == 6 / 8 and found["interval"][0] < 0.75 < found["interval"][1]
     for name, message in (("accuracy", "is there already, use another"), ("A b", "is no name")):
