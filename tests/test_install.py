@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import covjax
 from covjax.commands import doctor
@@ -82,6 +85,16 @@ def test_an_sdist_holds_the_project(built):
     files = ("train.py", "eval.py", "README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml")
     assert built["sdist"] >= tracked(*FOLDERS) | {*files}
     assert not [name for name in built["sdist"] if "__pycache__" in name]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "constraints").glob("*.txt")), ids=lambda p: p.stem)
+def test_tested_versions_are_what_covjax_asks_for(path):
+    lines = [Requirement(line) for line in path.read_text().splitlines() if line[:1] != "#"]
+    assert all(str(line.specifier).startswith("==") and not line.url for line in lines)
+    tested = {canonicalize_name(line.name): str(line.specifier)[2:] for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for wanted in map(Requirement, project["dependencies"]):
+        assert wanted.specifier.contains(tested[canonicalize_name(wanted.name)]), wanted
 
 
 def test_starting_and_help_import_nothing_heavy():
