@@ -34,6 +34,7 @@ from covjax.files import (
     write_json,
 )
 from covjax.metrics import DEFINITIONS, infected_or_not, per_image_dice
+from covjax.plugins import record_plugins
 from covjax.runs.calibrate import noted, read_calibration
 from covjax.runs.evaluate import evaluate_outputs
 from covjax.runs.trained import read_statistics
@@ -91,6 +92,7 @@ def pool_runs(workdirs: Sequence[Path], output: Path, split: str = "test") -> No
         pooled |= _examples(workdirs, split, segmented[0])
     options = summaries[0]["options"] | {"pooled_runs": len(workdirs)} | _folds(splits)
     with new_folder(output) as partial:
+        record_plugins(partial)
         write_settings(partial / "config.json", configs[0])
         write_json(partial / "splits.json", _pooled_splits(splits[0], data, split))
         if (workdirs[0] / LEFT_OUT).is_file():
