@@ -2,6 +2,7 @@
 
 import difflib
 import shlex
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,9 +37,19 @@ class RunError(RuntimeError):
     """A run that cannot continue, as when its loss is not finite: one line, as InputError."""
 
 
+TIME_UP = 75  # exit status where --max_minutes are over: "try again" in sysexits.h
+# What asks a command to stop besides SIGINT; SIGALRM comes when --max_minutes are over.
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
+
+
 class Interrupted(BaseException):
     """The user or the system asked the run to stop; everything needed to resume has been saved."""
 
     def __init__(self, signal_number: int, message: str):
         super().__init__(message)
         self.signal_number = signal_number
+
+    @property
+    def status(self) -> int:
+        """With which a command ends."""
+        return TIME_UP if self.signal_number == signal.SIGALRM else 128 + self.signal_number

@@ -22,9 +22,9 @@ installation. `train.py` and `eval.py` of a clone are doors to the same commands
 | `eval.py --protocols OUT ..` | `covjax protocols --output OUT` |
 
 `--config` names one of the configurations that ship, with its arguments after a colon, or, with `/` or
-`.py`, a file. A flag is `--NAME=VALUE` or `--NAME VALUE`. Exit status: 0 done, 1 bad input, 2 a bad flag, 3 an audit
-that found something serious, 128 plus the signal's number if stopped. An error is one line that names
-the file or field; `--debug` shows its traceback.
+`.py`, a file. A flag is `--NAME=VALUE` or `--NAME VALUE`. Exit status: 0 done, 1 bad input, 2 a bad flag,
+others in [Runs under a job queue](job-queues.md). An error is one line that names the file or field;
+`--debug` shows its traceback.
 """
 
 

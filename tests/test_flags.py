@@ -29,7 +29,7 @@ PATH_FLAGS = sorted(path_flags())
 
 
 def test_every_flag_that_names_a_file_is_a_path():
-    assert {flag for _, flag in PATH_FLAGS} == {"workdir", "output", "input"}
+    assert {flag for _, flag in PATH_FLAGS} == {"workdir", "output", "input", "data_path"}
     assert len(PATH_FLAGS) >= 14
 
 

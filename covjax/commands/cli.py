@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 from absl import flags, logging
 
 from covjax.commands.config_flag import check_overrides, field_problem, settle_overrides
-from covjax.errors import InputError, Interrupted, RunError
+from covjax.errors import STOPPING, InputError, Interrupted, RunError
 from covjax.files import is_full
+from covjax.progress import write_progress_to
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ def run(
     """Parses the command line into the flags `own`, calls `job` and ends the process.
 
     The exit status is what `job` returns, 0 for None; 1 for bad input, 2 for a bad flag, each with
-    one line. Everything else is a bug and keeps its traceback.
+    one line; that of Interrupted. Everything else is a bug and keeps its traceback.
 
     Args:
       job: what the command does; it takes the words that are no flags.
@@ -203,12 +204,18 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def _guarded(job: Callable[..., int | None], words: Sequence[str], own: flags.FlagValues) -> int:
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in STOPPING:
+        signal.signal(number, _terminated)
+    if "max_minutes" in own and own["max_minutes"].value:
+        signal.setitimer(signal.ITIMER_REAL, 60 * own["max_minutes"].value)
+    if "progress" in own and own["progress"].value == "json":
+        write_progress_to(sys.stdout)
+        sys.stdout = sys.stderr  # what is for people
     try:
         return job(*words) or 0
     except Interrupted as stop:
         print(stop, file=sys.stderr)
-        return 128 + stop.signal_number
+        return stop.status
     except KeyboardInterrupt:
         print("stopped; run the same command to go on", file=sys.stderr)
         return 128 + signal.SIGINT

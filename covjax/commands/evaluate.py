@@ -12,6 +12,7 @@ from covjax.commands.shared_flags import (
     define_batch_size,
     define_min_size,
     define_path,
+    define_progress,
     define_split,
     define_tta,
     define_workdir,
@@ -39,6 +40,7 @@ _EXPLAIN = flags.DEFINE_bool(
 _DATA_PATH = define_path(
     FLAGS, "data_path", "Folder of the run's slices, if it is no longer that of data.path."
 )
+define_progress(FLAGS)
 
 
 def evaluate() -> None:

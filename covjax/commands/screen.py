@@ -10,9 +10,11 @@ from covjax.commands.shared_flags import (
     define_batch_size,
     define_bits,
     define_intensity,
+    define_max_minutes,
     define_min_size,
     define_output,
     define_path,
+    define_progress,
     define_tta,
     define_workdir,
 )
@@ -50,6 +52,8 @@ _MASKS = flags.DEFINE_enum(
 _BATCH_SIZE = define_batch_size(FLAGS)
 _TTA = define_tta(FLAGS)
 _MIN_SIZE = define_min_size(FLAGS)
+define_max_minutes(FLAGS)
+define_progress(FLAGS)
 
 
 def screen() -> None:

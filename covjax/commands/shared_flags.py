@@ -116,3 +116,25 @@ def define_bits(own: flags.FlagValues) -> flags.FlagHolder[str]:
         "Bits of grey levels in 16-bit pictures; 0: as many as the file has.",
         flag_values=own,
     )
+
+
+def define_max_minutes(own: flags.FlagValues) -> flags.FlagHolder[float | None]:
+    """Adds --max_minutes."""
+    return flags.DEFINE_float(
+        "max_minutes",
+        None,
+        "Save and stop after so long, with status 75; the same command goes on.",
+        lower_bound=0.0,
+        flag_values=own,
+    )
+
+
+def define_progress(own: flags.FlagValues) -> flags.FlagHolder[str]:
+    """Adds --progress."""
+    return flags.DEFINE_enum(
+        "progress",
+        "bar",
+        ["bar", "json"],
+        "json: a line of JSON on stdout for each event, all else on stderr.",
+        flag_values=own,
+    )

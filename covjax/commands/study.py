@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from covjax.commands import cli
 from covjax.commands.config_flag import define_config
-from covjax.commands.shared_flags import define_workdir
+from covjax.commands.shared_flags import define_max_minutes, define_progress, define_workdir
 from covjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FLAGS = cli.new_flags()
 _CONFIG = define_config(FLAGS)
 _WORKDIR = define_workdir(FLAGS, "Folder of the study: its runs, comparison, page.")
+define_max_minutes(FLAGS)
+define_progress(FLAGS)
 
 
 def study() -> None:

@@ -11,11 +11,13 @@ study:pooling, is a study: see covjax study.
 from covjax.commands import cli, study
 from covjax.commands.config_flag import define_config
 from covjax.commands.evaluate import show
-from covjax.commands.shared_flags import define_workdir
+from covjax.commands.shared_flags import define_max_minutes, define_progress, define_workdir
 
 FLAGS = cli.new_flags()
 _CONFIG = define_config(FLAGS)
 _WORKDIR = define_workdir(FLAGS, "Folder of this run: checkpoints, results, report.")
+define_max_minutes(FLAGS)
+define_progress(FLAGS)
 
 
 def train() -> None:

@@ -12,6 +12,7 @@ from covjax.data.loader import SliceReader, eval_batches
 from covjax.evaluation.options import PLAIN, Options
 from covjax.evaluation.predict import LARGE, NotFinite, collect, make_predictor
 from covjax.evaluation.predictions import Save
+from covjax.progress import report_event
 from covjax.stages.stage import Stage
 from covjax.stages.task import Rows
 
@@ -56,7 +57,10 @@ class Runner:
             if len(parts) == 1 and total > 1:
                 start = time.perf_counter()
         timed = len(reader) - (self.batch_size if total > 1 else 0)
-        return collect(parts), (time.perf_counter() - start) * len(reader) / timed
+        seconds = (time.perf_counter() - start) * len(reader) / timed
+        name = self.stage.name
+        report_event("evaluated", stage=name, slices=len(reader), seconds=round(seconds, 3))
+        return collect(parts), seconds
 
     def _rows(self, reader: SliceReader, keep: Collection[str]) -> Iterator[Rows]:
         batches = eval_batches(reader, batch_size=self.batch_size)

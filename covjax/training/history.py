@@ -8,6 +8,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from covjax.files import read_json_lines, write_whole
+from covjax.progress import report_event
 
 
 def rewind(path: Path, stage: str, step: int) -> None:
@@ -38,6 +39,7 @@ class History:
         record: dict[str, Any] = {"stage": self.stage, "epoch": epoch, "step": step, **values}
         with self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps(record) + "\n")
+        report_event("epoch", **record)
         for name, value in values.items():
             if value is not None:
                 self._board.add_scalar(name, value, step)

@@ -14,6 +14,7 @@ from covjax.evaluation.predict import NotFinite
 from covjax.optim.freezing import split_frozen
 from covjax.optim.optimizer import make_optimizer, make_schedule
 from covjax.parallel import pmap_train, replicate, shard
+from covjax.progress import report_event
 from covjax.runtime import peak_memory_mb
 from covjax.settings import RunSettings
 from covjax.stages.settings import StageSettings
@@ -58,7 +59,7 @@ def train_stage(
 
     Raises:
       InputError: the devices do not divide the batch.
-      Interrupted: SIGINT or SIGTERM arrived; everything is saved.
+      Interrupted: SIGINT or one of STOPPING arrived; everything is saved.
       RunError: the loss became non-finite.
     """
     with deferred_signals() as received:
@@ -187,7 +188,8 @@ class _Training:
         taken = self.pending
         self.pending = []
         values = jax.device_get([one.metrics for one in taken])
-        self.progress.count(len(taken) * self.config.batch_size, self._lap())
+        seconds = self._lap()
+        self.progress.count(len(taken) * self.config.batch_size, seconds)
         for one, value in zip(taken, values, strict=True):
             if not value["finite"]:
                 ids = [self.readers["train"].data.ids[i] for i in one.slices]
@@ -197,6 +199,15 @@ class _Training:
         if values:
             loss = float(values[-1]["loss"])
             self.bar.set_postfix(self.progress.texts(loss, self.best_name))
+            report_event(
+                "steps",
+                stage=self.stage.name,
+                epoch=self.progress.epoch + 1,
+                step=self.step,
+                steps=self.steps * self.config.epochs,
+                loss=loss,
+                seconds=round(seconds, 3),
+            )
 
     def _finish_epoch(self) -> None:
         """Validates, records, and saves: the best checkpoint if it is one, the latest always."""

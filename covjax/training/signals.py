@@ -5,15 +5,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from covjax.errors import Interrupted
+from covjax.errors import STOPPING, Interrupted
 
 
 @contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that the loop can stop between two steps.
+    """Collects SIGINT and STOPPING, so that the loop can stop between two steps.
 
-    A second one stops without saving.
-
+    A SIGINT after another signal stops without saving; other signals come twice from job queues.
     Only the main thread may do so: in another one signals stay with whoever started it.
     """
     received: list[int] = []
@@ -22,14 +21,15 @@ def deferred_signals() -> Iterator[list[int]]:
         return
 
     def handle(number, _frame):
-        if received:
+        if received and number == signal.SIGINT:
             raise Interrupted(
                 number,
                 "stopped without saving; run the same command to resume from the last checkpoint",
             )
         received.append(number)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    stopping = (signal.SIGINT, *STOPPING)
+    previous = {number: signal.signal(number, handle) for number in stopping}
     try:
         yield received
     finally:

@@ -26,7 +26,7 @@ def noted(trained, tmp_path, monkeypatch):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     name = read_splits(workdir / "splits.json")["test"][0]
 
-    def opened(config, splits):
+    def opened(config, splits, *_):
         data = open_run_data(config, splits)
         return replace(data, notes={data.ids.index(name): NOTES})
 

@@ -1,5 +1,6 @@
 """The loop, its history and its refusals, in this process on slices made up here."""
 
+import io
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from covjax.configs import cov_raseg
 from covjax.data.loader import SliceReader
 from covjax.data.views import ViewSettings
-from covjax.errors import InputError, Interrupted, RunError
+from covjax.errors import STOPPING, TIME_UP, InputError, Interrupted, RunError
 from covjax.evaluation.predict import NotFinite
 from covjax.settings import read_settings
 from covjax.stages.stage import make_stage
@@ -89,7 +90,9 @@ def tensorboard_records(path):
     return found
 
 
-def test_what_a_training_leaves(run, tmp_path):
+def test_what_a_training_leaves(run, tmp_path, monkeypatch):
+    watched = io.StringIO()
+    monkeypatch.setattr("covjax.progress._outputs", [watched])
     timing = run()
     workdir = tmp_path / "run"
     assert (timing["epochs"], timing["steps"]) == (2, 4)
@@ -113,6 +116,10 @@ def test_what_a_training_leaves(run, tmp_path):
     assert latest == {"3", "4"} and best and best <= {"2", "4"}
     (events,) = (workdir / "tensorboard" / "segmenter").iterdir()
     assert len(tensorboard_records(events)) > 10
+    found = [json.loads(line) for line in watched.getvalue().splitlines()]
+    assert [line.pop("event") for line in found] == ["steps", "steps", "epoch"] * 2
+    assert found[0].keys() == {"stage", "epoch", "step", "steps", "loss", "seconds"}
+    assert [line["step"] for line in found] == [1, 2, 2, 3, 4, 4] and found[2] == lines[0]
 
 
 def test_parameters_that_overflow_after_a_finite_loss_are_never_saved(run, tmp_path):
@@ -191,7 +198,12 @@ def test_signals_are_deferred_and_a_second_one_stops_at_once():
         assert got == [signal.SIGTERM]
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("the second signal was swallowed")
-    assert stop.value.signal_number == signal.SIGINT
+    assert (stop.value.signal_number, stop.value.status) == (signal.SIGINT, 130)
+    with deferred_signals() as got:  # job queues send them one after the other
+        for number in (*STOPPING, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+    assert got == [*STOPPING, signal.SIGTERM]
+    assert [Interrupted(number, "").status for number in STOPPING] == [143, 138, TIME_UP]
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
 
 

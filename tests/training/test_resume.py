@@ -197,9 +197,19 @@ def test_second_run_compiles_nothing_and_gives_the_same(small, train, cache, tmp
         return {path.name for path in cache.rglob("*-cache")}
 
     before = programs()
-    train(tmp_path / "run")
+    done = train(tmp_path / "run", flags=[*SEGMENTER_FLAGS, "--progress=json"])
+    events = [json.loads(line)["event"] for line in done.stdout.splitlines()]
+    assert events.count("epoch") == 3 and "evaluated" in events
     assert before and programs() == before
     assert_same_checkpoints(tmp_path / "run", small, "segmenter")
+
+
+def test_a_command_ends_when_its_minutes_are_over(start, tmp_path):
+    done = start(tmp_path / "run", flags=["--max_minutes=1e-6"])
+    assert (done.returncode, done.stderr) == (75, "stopped; run the same command to go on\n")
+    assert not (tmp_path / "run").exists()
+    done = start(tmp_path / "run", flags=["--max_minutes=soon"])
+    assert done.returncode == 2
 
 
 def test_finished_run_is_not_trained_again(small, train, tmp_path):
