@@ -1,8 +1,7 @@
 """One scan through a trained run: its masks, overlays, lines of the tables and notes."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +15,15 @@ from covjax.data.intensity import eight_bit
 from covjax.data.listing import Skip
 from covjax.errors import InputError
 from covjax.evaluation.predictions import mask_picture
+from covjax.files import read_json_or_empty, write_json
+from covjax.progress import report_event
 from covjax.screening.extent import Line, Window, mask_columns, scan_line, slice_line, voxel_size
 from covjax.screening.inputs import Scan
-from covjax.screening.lungs import COUNTS, find_lungs, lung_notes
+from covjax.screening.lungs import COUNTS, Lungs, find_lungs, lung_notes
 from covjax.screening.overlays import class_areas, class_volumes, mask_notes, overlay
-from covjax.screening.screener import ScreenedSlice, Screener
+from covjax.screening.screener import CHUNK, ScreenedSlice, Screener
+
+UNITS = "units"  # of the folder of unfinished results: pictures that are done
 
 
 class Job(NamedTuple):
@@ -44,51 +47,120 @@ class ScreenedScan:
     skipped: list[str]  # why some of its pictures could not be used
 
 
+@dataclass
+class _Part:
+    """What is found in some of a scan's slices: all of a volume, a unit of a folder's pictures."""
+
+    lines: list[Line] = field(default_factory=list[Line])
+    # by COUNTS, in mm3, or in pixels without voxel sizes
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0.0))
+    noted: dict[str, int] = field(default_factory=dict[str, int])  # in how many slices
+    skipped: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])  # of reading them
+
+    def add(self, other: "_Part") -> None:
+        self.lines += other.lines
+        self.skipped += other.skipped
+        self.notes += [note for note in other.notes if note not in self.notes]
+        for name, amount in other.sums.items():
+            self.sums[name] += amount
+        for note, count in other.noted.items():
+            self.noted[note] = self.noted.get(note, 0) + count
+
+
 def screen_scan(job: Job, scan: Scan) -> ScreenedScan:
-    """Screens one scan and writes its masks and overlays."""
+    """Screens one scan and writes its masks and overlays.
+
+    Of pictures, those are kept that an earlier, stopped call has done.
+    """
     window = job.window_of(scan)
-    classes = job.screener.classes
     lungs = find_lungs(scan) if job.screener.segments else None
     targets = _mask_targets(job, scan)
-    lines: list[Line] = []
-    sums: dict[str, float] = dict.fromkeys(COUNTS, 0.0)  # mm3, or pixels without voxel sizes
-    noted: Counter[str] = Counter()
-    skipped: list[str] = []
-
-    def masks() -> Iterator[np.ndarray]:
-        for index, image, found in _slices(job, scan, window, skipped):
-            noted.update(found.notes)
-            line = slice_line(scan, index, found)
-            lines.append(line)
-            drawn = image
-            if lungs is not None and found.mask is not None:
-                counted, counts = lungs.divide(index, image, found.mask)
-                line |= mask_columns(scan, counted, counts)
-                line |= class_areas(counted, classes, scan.spacing)
-                line["mask"] = targets.files[index]
-                for name, count in counts.items():
-                    sums[name] += count * voxel_size(scan, index)
-                if scan.volume is None:
-                    _save(
-                        mask_picture(found.mask, bool(classes)), job.output / targets.files[index]
-                    )
-                drawn = overlay(image, found.mask)
-            _save(Image.fromarray(drawn), job.output / "overlays" / f"{scan.ids[index]}.png")
-            if found.mask is not None:
-                yield found.mask
-
-    _write_masks(job, scan, targets, masks())
-    notes = [*scan.notes, *job.screener.notes]
+    with tqdm(total=len(scan), desc=f"screening {scan.name}", unit="slice") as bar:
+        if scan.volume is None:
+            found = _Part()
+            for unit in _units(job, scan, window, lungs, targets, bar):
+                found.add(unit)
+        else:
+            found = _Part()
+            every = range(len(scan))
+            masks = _masks(job, scan, window, lungs, targets, every, found, bar)
+            _write_masks(job, scan, targets, masks)
+            found.notes = list(scan.notes)
+    lines = found.lines
+    notes = [*found.notes, *job.screener.notes]
     named = list(dict.fromkeys(targets.files)) if scan.volume else []
     if scan.volume and named:
         notes += mask_notes(scan.volume, len(named), bool(targets.sources))
-    notes += [f"{note} ({count} of {len(scan)} slices)" for note, count in noted.items()]
+    notes += [f"{note} ({count} of {len(scan)} slices)" for note, count in found.noted.items()]
     if lungs is not None:
         without = sum(line["infected_share_of_lung"] is None for line in lines)
-        notes += lung_notes(scan, lungs, sums, without)
-    line = scan_line(scan, window, lines, None if lungs is None else sums)
-    line |= class_volumes(lines, classes) | {"mask": "; ".join(named), "notes": "; ".join(notes)}
-    return ScreenedScan(line, lines, notes, skipped)
+        notes += lung_notes(scan, lungs, found.sums, without)
+    line = scan_line(scan, window, lines, None if lungs is None else found.sums)
+    line |= class_volumes(lines, job.screener.classes)
+    line |= {"mask": "; ".join(named), "notes": "; ".join(notes)}
+    return ScreenedScan(line, lines, notes, found.skipped)
+
+
+def stamps(files: Iterable[Path]) -> list[list[Any]]:
+    """Returns what tells whether files are as they were. Raises OSError."""
+    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _units(
+    job: Job, scan: Scan, window: Window, lungs: Lungs | None, targets: "_MaskTargets", bar: tqdm
+) -> Iterator[_Part]:
+    """Yields what is found in the pictures of a folder, unit by unit, and keeps it in units/.
+
+    A unit is what the networks take together, so that it does not matter where a call stopped.
+    """
+    size = CHUNK * job.screener.batch_size
+    for start in range(0, len(scan), size):
+        indices = range(start, min(start + size, len(scan)))
+        record = job.output / UNITS / scan.name / f"{start}.json"
+        state = stamps(scan.files[start : indices.stop])
+        earlier = read_json_or_empty(record)
+        if earlier.pop("stamps", None) == state:
+            unit = _Part(**earlier)
+            for reason in unit.skipped:
+                job.skip(InputError(reason))
+            bar.update(len(indices))
+        else:
+            unit = _Part()
+            for _ in _masks(job, scan, window, lungs, targets, indices, unit, bar):
+                pass  # each is written as it comes
+            unit.notes = list(scan.notes)
+            write_json(record, {**asdict(unit), "stamps": state})
+        yield unit
+        report_event("pictures", scan=scan.name, slices=indices.stop, of=len(scan))
+
+
+def _masks(
+    job: Job, scan: Scan, window: Window, lungs: Lungs | None, targets: "_MaskTargets",
+    indices: range, found: _Part, bar: tqdm,
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """Yields the masks of some slices, writes what belongs to each, and adds it to `found`."""
+    classes = job.screener.classes
+    for index, image, one in _slices(job, scan, window, indices, found.skipped):
+        for note in one.notes:
+            found.noted[note] = found.noted.get(note, 0) + 1
+        line = slice_line(scan, index, one)
+        found.lines.append(line)
+        drawn = image
+        if lungs is not None and one.mask is not None:
+            counted, counts = lungs.divide(index, image, one.mask)
+            line |= mask_columns(scan, counted, counts)
+            line |= class_areas(counted, classes, scan.spacing)
+            line["mask"] = targets.files[index]
+            for name, count in counts.items():
+                found.sums[name] += count * voxel_size(scan, index)
+            if scan.volume is None:
+                _save(mask_picture(one.mask, bool(classes)), job.output / targets.files[index])
+            drawn = overlay(image, one.mask)
+        _save(Image.fromarray(drawn), job.output / "overlays" / f"{scan.ids[index]}.png")
+        bar.update()
+        if one.mask is not None:
+            yield one.mask
 
 
 class _MaskTargets(NamedTuple):
@@ -115,9 +187,9 @@ def _mask_targets(job: Job, scan: Scan) -> _MaskTargets:
 
 
 def _write_masks(job: Job, scan: Scan, targets: _MaskTargets, masks: Iterator[np.ndarray]) -> None:
-    """Writes the masks of a scan as they come, those of a volume as one."""
+    """Writes the masks of a volume as they come, as one file."""
     if scan.volume is None or not targets.files:
-        for _ in masks:  # each picture's is written as it comes
+        for _ in masks:
             pass
     elif targets.sources:
         classes = job.screener.classes or ("infection",)
@@ -128,7 +200,7 @@ def _write_masks(job: Job, scan: Scan, targets: _MaskTargets, masks: Iterator[np
 
 
 def _slices(
-    job: Job, scan: Scan, window: Window, skipped: list[str]
+    job: Job, scan: Scan, window: Window, indices: range, skipped: list[str]
 ) -> Iterator[tuple[int, np.ndarray, ScreenedSlice]]:
     """Yields (index, slice uint8 [H, W], what is found).
 
@@ -137,7 +209,7 @@ def _slices(
     held: list[tuple[int, np.ndarray]] = []
 
     def reading() -> Iterator[np.ndarray]:
-        for index in range(len(scan)):
+        for index in indices:
             try:
                 image = eight_bit(scan.read(index), window)
             except InputError as error:
@@ -149,8 +221,8 @@ def _slices(
             held.append((index, image))
             yield image
 
-    results = job.screener.screen(reading(), scan.spacing, scan.path)
-    for found in tqdm(results, total=len(scan), desc=f"screening {scan.name}", unit="slice"):
+    name = f"{scan.path} from {scan.ids[indices.start]} on" if indices.start else scan.path
+    for found in job.screener.screen(reading(), scan.spacing, name):
         index, image = held.pop(0)
         yield index, image, found
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,7 @@ from covjax.files import (
     write_whole,
 )
 from covjax.locks import held
+from covjax.progress import report_event
 from covjax.runs.intensity import read_intensity
 from covjax.screening.choices import MASKS
 from covjax.screening.extent import (
@@ -39,7 +41,7 @@ from covjax.screening.overlays import (
     scan_columns,
     slice_columns,
 )
-from covjax.screening.scan import Job, ScreenedScan, screen_scan
+from covjax.screening.scan import UNITS, Job, ScreenedScan, screen_scan, stamps
 from covjax.screening.screener import Screener
 from covjax.settings import RunSettings, load_settings, settings_dict
 from covjax.tables import write_table
@@ -118,7 +120,7 @@ def screen(
         check_new_folder(output)  # another process may have filled it since
         _begin(partial, record)
         try:
-            opened = [_screened(job, name, opener) for name, opener in found.items()]
+            opened = [_screened(job, name, opener, len(found)) for name, opener in found.items()]
             done = [scan for scan in opened if scan is not None]
             if not any(scan.slices for scan in done):
                 raise InputError(
@@ -138,11 +140,12 @@ def screen(
 def _stop(partial: Path, error: InputError) -> NoReturn:
     """Raises an error that says how to continue; removes unfinished results if no scan is done."""
     kept = sum(path.is_file() for path in (partial / "done").rglob("*.json"))
-    if not kept:
+    if not kept and not (partial / UNITS).exists():
         clear_folder(partial)
         raise error
+    what = f"{kept} scans" if kept else "pictures"
     raise InputError(
-        f"{error} ({kept} scans are done and kept: mend it and run the same command again)"
+        f"{error} ({what} are done and kept: mend it and run the same command again)"
     ) from error
 
 
@@ -180,35 +183,53 @@ def _begin(partial: Path, record: dict[str, Any]) -> None:
     (partial / "done").mkdir(exist_ok=True)
 
 
-def _screened(job: Job, name: str, opener: Opener) -> ScreenedScan | None:
-    """Returns what is known of a scan, None if it is skipped.
+def _screened(job: Job, name: str, opener: Opener, scans: int) -> ScreenedScan | None:
+    """Returns what is known of one of `scans` scans, None if it is skipped.
 
     From a stopped call if its files are as they were.
     """
+    start = time.perf_counter()
     record = job.output / "done" / f"{name}.json"
     try:
         scan = opener()
-        stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in scan.files]
+        state = stamps(scan.files)
         earlier = read_json_or_empty(record)
-        if earlier.pop("stamps", None) == stamps:
+        if earlier.pop("stamps", None) == state:
             kept = ScreenedScan(**earlier)
             for reason in kept.skipped:
                 job.skip(InputError(reason))
             return kept
         found = screen_scan(job, scan)
     except InputError as error:
-        shutil.rmtree(job.output / "overlays" / name, ignore_errors=True)
         record.unlink(missing_ok=True)
         job.skip(error)
         return None
-    write_json(record, {**asdict(found), "stamps": stamps})
+    write_json(record, {**asdict(found), "stamps": state})
+    report_event(
+        "scan",
+        scan=name,
+        scans=scans,
+        slices=len(found.slices),
+        called_infected=found.scan["called_infected"],
+        seconds=round(time.perf_counter() - start, 3),
+    )
     return found
+
+
+def _remove_strays(partial: Path, done: Sequence[ScreenedScan]) -> None:
+    """Removes masks and overlays that a stopped call wrote of what is not part of the results."""
+    lines = [line for scan in done for line in scan.slices]
+    named = {f"overlays/{line['id']}.png" for line in lines} | {line.get("mask") for line in lines}
+    for path in [*partial.glob("overlays/**/*"), *partial.glob("masks/**/*")]:
+        if path.is_file() and path.relative_to(partial).as_posix() not in named:
+            path.unlink()
 
 
 def _finish(
     partial: Path, output: Path, done: Sequence[ScreenedScan], record: dict[str, Any]
 ) -> None:
     """Writes the tables and moves everything to its place."""
+    _remove_strays(partial, done)
 
     def write(name: str, columns: Sequence[str], lines: Sequence[Line]) -> None:
         rows = [
@@ -229,6 +250,7 @@ def _finish(
     write_whole(partial / LEFT_OUT, left_out_table([LeftOut(**one) for one in record["left_out"]]))
     write_json(partial / "screening.json", record)
     shutil.rmtree(partial / "done")
+    shutil.rmtree(partial / UNITS, ignore_errors=True)
     move_folder(partial, output)
 
 

@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from covjax.errors import InputError
+from covjax.screening import inputs
 from covjax.screening import screen as screening
 from covjax.screening.screen import screen
 from tests.data.written import dicom_slice, save, write_nifti, write_series
@@ -57,6 +60,40 @@ def test_scans_that_are_done_are_kept_and_not_screened_again(trained, tmp_path, 
             tmp_path / "straight" / name
         ).read_bytes(), name
     assert not (tmp_path / "out" / "done").exists()
+
+
+def test_pictures_that_are_done_are_kept_and_not_screened_again(trained, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for k in range(20):
+        picture = Image.fromarray(rng.integers(0, 256, (48, 48), dtype=np.uint8))
+        picture.save(tmp_path / "in" / f"{k:02}.png")
+    (tmp_path / "in" / "03.png").write_bytes(b"damaged")
+
+    def screened(name):
+        out = tmp_path / name
+        screen(trained[0], tmp_path / "in", out, batch_size=1, on_error="skip")
+        return {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+    read_picture = inputs.images.read_picture
+    done = []
+
+    def stopped(path, *options):
+        done.append(path.stem)
+        if path.stem == "17":
+            raise KeyboardInterrupt
+        return read_picture(path, *options)
+
+    monkeypatch.setattr(inputs.images, "read_picture", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        screened("out")
+    monkeypatch.setattr(
+        inputs.images, "read_picture", lambda *a: done.append(a[0].stem) or read_picture(*a)
+    )
+    done.clear()
+    again = screened("out")
+    assert done == ["16", "17", "18", "19"]
+    assert len(again) > 40 and again == screened("straight")
 
 
 @pytest.mark.parametrize("on_error", ["skip", "stop"])
