@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -19,8 +21,27 @@ from covjax.locks import LOCK, held
 
 PARTIAL = ".partial"
 FORMER = ".former"
+SHORTEN = "shorten the longest name in it"
 # What reading a damaged file raises.
-DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, csv.Error, zipfile.BadZipFile)
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    csv.Error,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+# bytes that an .npz may always unpack to, and how many times smaller larger ones are at most
+LEAST_ARRAYS = 2**28
+PACKED = 32
 
 
 @contextlib.contextmanager
@@ -109,9 +130,11 @@ def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = f"{'make room or ' if is_full(error) else ''}use another folder"
+        if error.errno == errno.ENAMETOOLONG:
+            remedy = SHORTEN
         raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}), "
-            f"{'make room or ' if is_full(error) else ''}use another folder"
+            f"{path}: cannot be written ({error.strerror or error}), {remedy}"
         ) from error
 
 
@@ -227,7 +250,8 @@ def damage_named(path: Path, remedy: str, missing: str = "") -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"{path}: missing, {missing or remedy}") from None
     except DAMAGE as error:
-        raise InputError(f"{path}: damaged ({error}), {remedy}") from error
+        reason = str(error)[:200]  # which may quote the file at length
+        raise InputError(f"{path}: damaged ({reason}), {remedy}") from error
 
 
 def read_json(path: Path, remedy: str, missing: str = "") -> dict[str, Any]:
@@ -276,5 +300,10 @@ def user_cache() -> Path:
 
 def read_arrays(path: Path, remedy: str, missing: str = "") -> dict[str, NDArray[Any]]:
     """Returns the arrays of an .npz file. Raises InputError as `damage_named`."""
-    with damage_named(path, remedy, missing), np.load(path, allow_pickle=False) as content:
-        return dict(content)
+    with damage_named(path, remedy, missing):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if not 0 < size <= max(LEAST_ARRAYS, PACKED * path.stat().st_size):
+            raise ValueError(f"unpacks to {size:,} bytes")
+        with np.load(path, allow_pickle=False) as content:
+            return dict(content)

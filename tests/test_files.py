@@ -16,6 +16,7 @@ from covjax.files import (
     read_json_or_empty,
     write_json,
     write_together,
+    write_whole,
 )
 from covjax.tables import NUMBERS, encode_table, read_rows
 
@@ -72,6 +73,26 @@ def test_a_file_that_is_missing_or_no_array_file_is_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"a\.npz: damaged \(.*\), mend it"):
             read_arrays(path, "mend it")
+
+
+def test_arrays_that_unpack_to_far_more_than_their_file_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.zeros(100_000))
+    assert read_arrays(path, "")["a"].shape == (100_000,)
+    monkeypatch.setattr("covjax.files.LEAST_ARRAYS", 100_000)
+    with pytest.raises(InputError, match=r"a\.npz: damaged \(unpacks to 800,128 bytes\), mend it"):
+        read_arrays(path, "mend it")
+    content = bytearray(path.read_bytes())
+    content[60:120] = bytes(60)  # what is packed
+    path.write_bytes(content)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"a\.npz: damaged \(.*\), mend it"):
+        read_arrays(path, "mend it")
+
+
+def test_a_name_that_is_too_long_is_said_so(tmp_path):
+    with pytest.raises(InputError, match="File name too long.*, shorten the longest name in it"):
+        write_whole(tmp_path / ("x" * 250), b"")
 
 
 def test_numbers_of_a_table_read_back_as_they_were_and_nan_is_empty():

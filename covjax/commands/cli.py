@@ -17,7 +17,7 @@ from absl import flags, logging
 
 from covjax.commands.config_flag import check_overrides, field_problem, settle_overrides
 from covjax.errors import STOPPING, InputError, Interrupted, RunError
-from covjax.files import is_full
+from covjax.files import SHORTEN, is_full
 from covjax.progress import write_progress_to
 
 T = TypeVar("T")
@@ -289,4 +289,6 @@ def _disk_problem(error: Exception, own: flags.FlagValues) -> str | None:
     where = filename or " or ".join(str(folder) for folder in folders if folder)
     reason = reason or getattr(error, "strerror", None)
     remedy = "make room" if is_full(error) else "check that it is there and can be written"
+    if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+        remedy = SHORTEN
     return f"{where}: {reason}, {remedy}"

@@ -6,9 +6,7 @@ is the C library's: it runs no code of the file either, but has not the same pro
 
 import hashlib
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import safetensors
 
+from covjax import files
 from covjax.errors import InputError, install_command
 from covjax.pretrained.torch_files import read_legacy, read_tar, read_zip
 from covjax.pretrained.unpickle import Unreadable, shown
@@ -25,22 +24,8 @@ MOST_VALUES = 150_000_000  # the largest network here, VGG-19, has 144 million
 VALUE = 16  # bytes of a file per value of a network: itself, its mean and the moments of Adam
 SPARE = 1 << 28  # bytes of a file for what a network is built without, as heads of more classes
 MAX_HEADER = 1 << 22  # bytes of names, types and shapes in a .safetensors file; most take 0.1 MB
-# What the parsers raise when a file is damaged; in files they read whole, none of it is an error of
-# ours.
-DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    safetensors.SafetensorError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# What the parsers raise when a file is damaged.
+DAMAGE = (*files.DAMAGE, safetensors.SafetensorError)
 EXPLAINING = (ValueError, zipfile.BadZipFile, safetensors.SafetensorError)  # their texts say why
 NOT_WEIGHTS = {
     (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--"): (

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 
+from covjax.errors import InputError
 from covjax.files import write_together
 from covjax.locks import held
 from covjax.report import results, scores, text
@@ -131,7 +132,14 @@ def write_page(
         rows = list(zip(*picture.numbers.values(), strict=True))
         files[f"{picture.name}.png"] = picture.png
         files[f"{picture.name}.csv"] = encode_table(tuple(picture.numbers), rows)
-    files["index.html"] = render(template, {**values, "figures": drawn})
+    try:
+        files["index.html"] = render(template, {**values, "figures": drawn})
+    # what values of another kind than expected raise; files of results are not checked field by
+    # field
+    except (ArithmeticError, LookupError, TypeError, ValueError, TemplateError) as error:
+        raise InputError(
+            f"{folder}: cannot be drawn ({error}): a file that it shows is damaged, make that again"
+        ) from error
     with held(folder):
         write_together({folder / name: content for name, content in files.items()})
         for old in folder.iterdir():

@@ -1,5 +1,6 @@
 """What can be screened: scans and folders of pictures, read one slice at a time."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +19,12 @@ from covjax.data.formats.volumes import Volume
 from covjax.data.listing import LeftOut, LeftOuts, Skip, list_files
 from covjax.data.sources.scans import ENDINGS
 from covjax.errors import InputError
+from covjax.files import SHORTEN
 
 TRAINING_FOLDERS = ("masks", "lungs")  # folders in which a training set keeps what is no scan
 PICTURES = "_pictures"  # added to the name of a folder's pictures where a volume has that name
+
+MAX_NAME = 255 - len(".99of99.nii.gz.partial")  # bytes of a name that a mask is called after
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,22 @@ def find_screened(
             name += PICTURES
             ids = {f"{name}/{file.stem}": file for file in ids.values()}
         found[name] = partial(_pictures, name, folder, ids, declared, bits)
+    for name in [name for name in found if _is_long(name)]:
+        passed_over(
+            InputError(
+                f"{root / name}: names of files are made of it, {SHORTEN} to {MAX_NAME} bytes"
+            )
+        )
+        del found[name]
     if not found and not skipped:
         raise nothing_found(
             f"--input: {path}", "scan (.nii, .nii.gz, DICOM) and no picture", left_out
         )
     return dict(sorted(found.items())), left_out.listed()
+
+
+def _is_long(name: str) -> bool:
+    return any(len(os.fsencode(part)) > MAX_NAME for part in name.split("/"))
 
 
 def _masks(files: Sequence[Path], root: Path) -> dict[Path, str]:

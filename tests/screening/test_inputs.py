@@ -7,6 +7,7 @@ import pytest
 
 from covjax.data.listing import stop
 from covjax.data.sources.scans import ENDINGS
+from covjax.errors import InputError
 from covjax.screening.inputs import find_screened
 from tests.data.written import scan, write_nifti, write_series
 from tests.screening.by_hand import write_picture
@@ -59,6 +60,14 @@ def test_what_only_looks_like_a_mask_is_screened(tmp_path):
     write_nifti(tmp_path / "d.nii", VALUES)
     found, left_out = find_screened(tmp_path, "auto", 0, stop)
     assert found.keys() == {"b_seg", "masks/c", "d", "d_mask"} and not left_out
+
+
+def test_a_name_of_which_no_masks_name_can_be_made_is_refused_first(tmp_path):
+    write_nifti(tmp_path / f"{'b' * 233}.nii", VALUES)
+    assert find_screened(tmp_path, "auto", 0, stop)[0].keys() == {"b" * 233}
+    write_nifti(tmp_path / "ä" / f"{'ü' * 117}.nii", VALUES)
+    with pytest.raises(InputError, match="ü: names of files are made of it, shorten .* 233 bytes"):
+        find_screened(tmp_path, "auto", 0, stop)
 
 
 @pytest.mark.parametrize("damaged", [0, 1, 2])

@@ -1,28 +1,13 @@
 """One way of saying that a file cannot be read."""
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from covjax.errors import InputError
+from covjax.files import DAMAGE
 
-# Damaged files fail in many ways inside the readers, none of them a programming error of ours.
-DAMAGE = (
-    EOFError,
-    SyntaxError,
-    ValueError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
 LIBRARIES = ("nibabel", "pydicom")  # have exceptions that derive from nothing narrower
 
 

@@ -112,6 +112,8 @@ def decoded(path: Path, pixels: bool = True) -> Image.Image:
             # Not by its name: Pillow 13 maps such files, and garbles uncompressed TIFF that is to
             # be turned.
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+                if pixels:
+                    _verify(path)
                 _check_header(path, image)
                 image.info[SIXTEEN] = any(";16" in str(tile.args) for tile in image.tile)
                 image.info[TURNED] = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
@@ -125,6 +127,12 @@ def decoded(path: Path, pixels: bool = True) -> Image.Image:
             raise InputError(
                 f"{path}: not a picture whatever its name says, replace or remove it"
             ) from None
+
+
+def _verify(path: Path) -> None:
+    """Compares the checksums of a PNG, which loading one does not. Raises what Pillow raises."""
+    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+        image.verify()
 
 
 def _check_header(path: Path, image: Image.Image) -> None:

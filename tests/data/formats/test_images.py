@@ -134,6 +134,14 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def test_checksums_of_png_are_compared(tmp_path):
+    path = save(tmp_path / "a.png", np.zeros((64, 64), np.uint8))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 20] ^= 1
+    path.write_bytes(content)
+    fails(path, "damaged")
+
+
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
     # beyond Pillow's own limit, and only beyond ours
     for width, height in ((20000, 20000), (9000, 9000)):
