@@ -133,6 +133,7 @@ class Kind:
     read: Callable[[Path], object]  # what it returns says what was read
     mutations: dict[str, Mutation] = field(default_factory=lambda: BYTES)
     checked: bool = False  # every change of content shows, by a checksum
+    place: Path | None = None  # a folder that errors may name in place of the file
 
 
 @dataclass
@@ -198,7 +199,8 @@ def _one(kind: Kind, want: str, result: Result) -> str:
     except (InputError, RunError) as error:
         result.refused += 1
         message = str(error)
-        named = any(str(part) in message for part in (kind.path.name, *kind.path.parents[:2]))
+        places = (kind.path.name, kind.path.parent, kind.place or kind.path.parents[1])
+        named = any(str(place) in message for place in places)
         if not (named and message.isprintable() and len(message) < 9000):
             return f"unclear: {message[:200]!r}"
         return ""

@@ -239,7 +239,7 @@ def run_kinds(workdir: Path, prepared: Path) -> dict[str, Kind]:
     for path in [*workdir.glob("*.json"), *workdir.glob("results/**/*.*")]:
         if path.suffix in (".json", ".csv", ".npz"):
             mutations = {".json": JSON, ".csv": TEXT}.get(path.suffix, BYTES)
-            kinds[f"run/{path.name}"] = Kind(path, report, mutations)
+            kinds[f"run/{path.name}"] = Kind(path, report, mutations, place=workdir)
     kinds["run/splits.json as split.path"] = Kind(workdir / "splits.json", splits, JSON)
     kinds["run/metrics.jsonl"] = Kind(workdir / "metrics.jsonl", history, TEXT)
     statistics = workdir / "statistics_classifier.json"
@@ -251,10 +251,10 @@ def run_kinds(workdir: Path, prepared: Path) -> dict[str, Kind]:
     for path in sorted(path for path in newest.rglob("*") if path.is_file()):
         name = path.relative_to(newest).as_posix()
         name = "state/d/.." if path.parent.name == "d" else name
-        kinds[f"checkpoint/{name}"] = Kind(path, restored, checked=True)
+        kinds[f"checkpoint/{name}"] = Kind(path, restored, checked=True, place=best)
     for path in sorted(path for path in prepared.rglob("*") if path.is_file()):
         kinds[f"prepared/{path.name[:22]}"] = Kind(
-            path, slices, JSON if path.suffix == ".json" else BYTES
+            path, slices, JSON if path.suffix == ".json" else BYTES, place=prepared
         )
     return kinds
 
