@@ -38,7 +38,8 @@ NUMBERS = [
     b"\x00" * 8,
 ]
 WORDS = (
-    "../../../etc/passwd", "/dev/zero", "NaN", "-Infinity", "1e999", "-1", "", '"', "\0", "%s%n", "\u202eü", "[]", "{}",
+    "../../../etc/passwd", "/dev/zero", "NaN", "-Infinity", "1e999", "-1", "", '"', "\0", "%s%n",
+    "\u202eü", "[]", "{}",
     "null", "true", "9" * 40, "a" * 5000, "0.5", "images/../../x.png", "\n", ",", "images",
 )  # fmt: skip
 VALUES = (
