@@ -25,6 +25,7 @@ from covjax.errors import InputError
 from covjax.files import read_arrays, read_rows
 from covjax.pretrained.files import read_weights
 from covjax.report.run.page import build_report
+from covjax.runs.intensity import read_intensity
 from covjax.runs.pool import read_row_arrays
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
@@ -237,13 +238,17 @@ def run_kinds(workdir: Path, prepared: Path) -> dict[str, Kind]:
 
     data = open_prepared(prepared)
     for path in [*workdir.glob("*.json"), *workdir.glob("results/**/*.*")]:
-        if path.suffix in (".json", ".csv", ".npz"):
+        # statistics and intensity are for other readers
+        if path.suffix in (".json", ".csv", ".npz") and not path.name.startswith(("st", "in")):
             mutations = {".json": JSON, ".csv": TEXT}.get(path.suffix, BYTES)
             kinds[f"run/{path.name}"] = Kind(path, report, mutations, place=workdir)
     kinds["run/splits.json as split.path"] = Kind(workdir / "splits.json", splits, JSON)
     kinds["run/metrics.jsonl"] = Kind(workdir / "metrics.jsonl", history, TEXT)
     statistics = workdir / "statistics_classifier.json"
     kinds["run/statistics"] = Kind(statistics, restored, JSON)
+    kinds["run/intensity"] = Kind(
+        workdir / "intensity.json", lambda _: read_intensity(load_settings(workdir), workdir), JSON
+    )
     best = workdir / "checkpoints" / "classifier" / "best"
     *others, newest = sorted(best.glob("[0-9]*"), key=lambda folder: int(folder.name))
     for folder in others:
