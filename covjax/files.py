@@ -24,21 +24,9 @@ FORMER = ".former"
 SHORTEN = "shorten the longest name in it"
 # What reading a damaged file raises.
 DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    csv.Error,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError, csv.Error, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 # bytes that an .npz may always unpack to, and how many times smaller larger ones are at most
 LEAST_ARRAYS = 2**28
 PACKED = 32

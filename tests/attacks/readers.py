@@ -22,7 +22,7 @@ from covjax.data.prepared.dataset import open_prepared, prepare
 from covjax.data.sources.registry import open_source
 from covjax.data.splits.listed import listed_splits
 from covjax.errors import InputError
-from covjax.files import read_arrays, read_rows
+from covjax.files import read_arrays
 from covjax.pretrained.files import read_weights
 from covjax.report.run.page import build_report
 from covjax.runs.intensity import read_intensity
@@ -31,6 +31,7 @@ from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
 from covjax.screening.inputs import find_screened
 from covjax.settings import default_config, load_settings, read_settings, write_settings
+from covjax.tables import read_rows
 from covjax.training.history import rewind
 from tests.attacks.mutations import BYTES, JSON, TEXT, Kind
 from tests.data.written import dicom_slice, save, scan, write_frames, write_nifti
@@ -247,7 +248,7 @@ def run_kinds(workdir: Path, prepared: Path) -> dict[str, Kind]:
     statistics = workdir / "statistics_classifier.json"
     kinds["run/statistics"] = Kind(statistics, restored, JSON)
     kinds["run/intensity"] = Kind(
-        workdir / "intensity.json", lambda _: read_intensity(load_settings(workdir), workdir), JSON
+        workdir / "intensity.json", lambda _: read_intensity(workdir), JSON
     )
     best = workdir / "checkpoints" / "classifier" / "best"
     *others, newest = sorted(best.glob("[0-9]*"), key=lambda folder: int(folder.name))
