@@ -9,7 +9,9 @@ from PIL import Image
 from sklearn.calibration import calibration_curve
 from sklearn.decomposition import PCA
 
+from covjax.errors import InputError
 from covjax.report import build_report, summary_table
+from covjax.report.page import write_page
 from tests.report.runs import Page, write_full
 from tests.result_files import read_csv
 
@@ -143,3 +145,9 @@ def test_summary_table(built):
     column = lines[0].index("value")
     assert all(line[column - 1] == " " and line[column] != " " for line in lines[2:])
     assert len(lines) == 2 + 2 * 8 and max(map(len, lines)) < 80
+
+
+def test_a_page_of_damaged_values_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="cannot be drawn .*: a file that it shows is damaged"):
+        write_page(tmp_path / "report", "run.html", {}, {})
+    assert not list(tmp_path.glob("report/*.html"))
