@@ -33,7 +33,7 @@ def test_help_names_every_flag_in_80_columns(run_command, name):
     assert max(map(len, done.stdout.splitlines())) <= 80
     source = (ROOT / "covjax" / "commands" / f"{name}.py").read_text()
     flags = {found.lower() for found in re.findall(r"^_([A-Z_]+) = ", source, re.M)}
-    flags |= {"debug", "plugin"}
+    flags |= {"debug", "plugin", *re.findall(r"^define_(\w+)\(FLAGS\)", source, re.M)}
     assert set(re.findall(r"^  --(\w+)", done.stdout, re.M)) == flags
 
 
