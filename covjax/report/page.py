@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 
 from covjax.errors import InputError
-from covjax.files import write_together
+from covjax.files import DAMAGE, write_together
 from covjax.locks import held
 from covjax.report import results, scores, text
 from covjax.scores import in_front
@@ -136,9 +136,10 @@ def write_page(
         files["index.html"] = render(template, {**values, "figures": drawn})
     # what values of another kind than expected raise; files of results are not checked field by
     # field
-    except (ArithmeticError, LookupError, TypeError, ValueError, TemplateError) as error:
+    except (*DAMAGE, TemplateError) as error:
         raise InputError(
-            f"{folder}: cannot be drawn ({error}): a file that it shows is damaged, make that again"
+            f"{folder}: cannot be drawn ({error}): a file that it shows is damaged, make that again; "
+            "if this stays it is a fault of covjax, --debug shows where"
         ) from error
     with held(folder):
         write_together({folder / name: content for name, content in files.items()})

@@ -260,7 +260,7 @@ def run_kinds(workdir: Path, prepared: Path) -> dict[str, Kind]:
         kinds[f"checkpoint/{name}"] = Kind(path, restored, checked=True, place=best)
     for path in sorted(path for path in prepared.rglob("*") if path.is_file()):
         kinds[f"prepared/{path.name[:22]}"] = Kind(
-            path, slices, JSON if path.suffix == ".json" else BYTES, place=prepared
+            path, slices, JSON if path.suffix == ".json" else BYTES, place=Path(prepared.name)
         )
     return kinds
 

@@ -73,7 +73,13 @@ class Prepared:
 
     def decode(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns image and mask (0, 1 or more, 255 ignore) of slice i, each uint8 [H, W]."""
-        record = self.records[int(i)]
+        try:
+            record = self.records[int(i)]
+        except RuntimeError as error:  # of the records' own checksums
+            raise InputError(
+                f"prepared data {self.source}-{self.fingerprint}: damaged ({error}), delete its "
+                "folder and prepare it again"
+            ) from error
         return _pixels(record["image"]), _pixels(record["mask"])
 
 
@@ -134,8 +140,8 @@ def open_prepared(folder: Path) -> Prepared:
             left_out=tuple(LeftOut(*one) for one in index["left_out"]),
             pseudonyms=_read_pseudonyms(folder / KEY),
         )
-    # Which of these it is depends on the file that is missing, cut short or overwritten.
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
+    # What it is depends on the file that is missing, cut short or overwritten.
+    except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{folder}: prepared data missing or damaged ({reason}), delete the folder"
