@@ -138,8 +138,8 @@ def write_page(
     # field
     except (*DAMAGE, TemplateError) as error:
         raise InputError(
-            f"{folder}: cannot be drawn ({error}): a file that it shows is damaged, make that again; "
-            "if this stays it is a fault of covjax, --debug shows where"
+            f"{folder}: cannot be drawn ({error}): a file that it shows is damaged, make that "
+            "again; if this stays it is a fault of covjax, --debug shows where"
         ) from error
     with held(folder):
         write_together({folder / name: content for name, content in files.items()})
