@@ -98,7 +98,7 @@ CASES = {
     "unknown flag": (("--workdirr=x",), 2, ("workdirr", "workdir")),
     "unnamed argument": (("extra",), 2, ("'extra' is not a flag",)),
     "no configuration": (("--config=configs/gone.py",), 1, ("configs/gone.py is not a file",)),
-    "broken configuration": (("--config=README.md",), 1, ("README.md is broken",)),
+    "broken configuration": (("--config=./README.md",), 1, ("README.md is broken",)),
     "unknown study": (
         ("--config=configs/study.py:poolin",),
         1,
@@ -216,9 +216,9 @@ def test_data(run, home):
 def test_workdirs(run, home, trained):
     before = files(trained)
     refused(
-        run("train.py", *TINY, "--workdir", trained, "--config.segmenter.epochs=2"),
+        run("train.py", *TINY, "--workdir", trained, "--config.seed=7"),
         1,
-        "segmenter.epochs: 1 there, 2 now",
+        "seed: 0 there, 7 now",
     )
     refused(run("eval.py", "--workdir", home / "nowhere"), 1, "nowhere: no config.json")
     assert files(trained) == before and not (home / "nowhere").exists()

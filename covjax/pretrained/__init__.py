@@ -79,8 +79,8 @@ def load_pretrained(
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise InputError("variables: no 'params', give what model.init returned")
     known = {} if reference is model else reference_shapes(*outline(network))
-    sizes = map(math.prod, known.values()) if known else map(jnp.size, jax.tree.leaves(variables))
-    file = read_weights(path, sum(sizes))
+    shapes = known.values() if known else map(jnp.shape, jax.tree.leaves(variables))
+    file = read_weights(path, sum(map(math.prod, shapes)))
     try:
         if file.form == "keras" and getattr(model, "padding", "keras") != "keras":
             raise Unreadable(

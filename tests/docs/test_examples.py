@@ -1,8 +1,4 @@
-"""Every example runs, from the top of the repository, as its page says."""
-
-import os
-import subprocess
-import sys
+"""Every example runs, its training shortened, and its page names it."""
 
 import pytest
 
@@ -10,6 +6,15 @@ from tests.places import ROOT
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 OF_A_RUN = ["train_from_python", "screen_a_scan", "results_with_pandas"]  # in this order
+BEFORE = """
+import os, sys
+from covjax.runtime import enable_compilation_cache
+from tests.docs.short_training import shorten_training
+os.chdir({folder!r})
+sys.path.insert(0, {examples!r})
+enable_compilation_cache()
+shorten_training()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +24,12 @@ def folder(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*OF_A_RUN, *sorted({*EXAMPLES} - {*OF_A_RUN})])
-def test_it_runs(name, folder):
+def test_it_runs(name, folder, run_command):
     if name == "results_with_pandas":
         pytest.importorskip("pandas", reason="pandas is in the extra docs")
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "XDG_CACHE_HOME": str(folder / "cache")}
-    command = [sys.executable, ROOT / "examples" / f"{name}.py"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    example = ROOT / "examples" / f"{name}.py"
+    before = BEFORE.format(folder=str(folder), examples=str(example.parent))
+    done = run_command(example, before=before, XDG_CACHE_HOME=folder / "cache")
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout
 

@@ -1,5 +1,5 @@
-"""The four pooling fields of CoV-RASeg: every pair that fits builds, every name trains, learns and
-evaluates.
+"""The four pooling fields of CoV-RASeg: every pair that fits builds, every kind of name trains,
+learns and evaluates.
 """
 
 import jax
@@ -31,6 +31,8 @@ COVER = [
     ("mixed", "haar_bands", "haar", "lp"),
 ]
 COVERED = {names[1] for names in COVER}
+# Compiling takes most of the time: of poolings alike in what they keep, learn or draw one trains.
+TRAINED = {"max", "max_avg_concat", "mixed", "lp", "conv", "haar_bands"}
 for new in [name for name in POOLINGS if name not in COVERED]:
     smoothing = new if new in smoothings() else "none"
     COVER.append((smoothing, new, "nearest", smoothing))
@@ -74,7 +76,11 @@ def test_the_cover_covers():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", COVER, ids="-".join)
+@pytest.mark.parametrize(
+    "names",
+    [names for names in COVER if names[1] in TRAINED or names[1] not in COVERED],
+    ids="-".join,
+)
 def test_one_step_of_training_then_evaluation(names):
     model = network(*names)
     rng = np.random.default_rng(0)

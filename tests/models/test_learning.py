@@ -1,9 +1,9 @@
 """Every classifier learns: on 64 phantom slices the training loss falls to half of what guessing
 costs.
 
-Compiling most of them takes a minute, so the tests take one; for all, or those named, in both
-precisions, and in which epoch each gets there: python -m tests.models.test_learning [NAME ..]
-[--dtypes bfloat16] [--size 48]
+Compiling most of them takes a minute, so the tests take one, small; for all, or those named, in
+both precisions, and in which epoch each gets there: python -m tests.models.test_learning
+[NAME ..] [--dtypes bfloat16] [--size 48]
 """
 
 import argparse
@@ -89,9 +89,8 @@ def until_half(name, dtype="float32", size=SIZE):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["shufflenet_v2_x1_0"])
-def test_the_loss_falls_by_half(name):
-    history = until_half(name)
+def test_the_loss_falls_by_half():
+    history = until_half("resnet18", size=48)  # the one that is compiled soonest
     assert history[-1] <= HALF, history
 
 
