@@ -12,12 +12,13 @@ to `register_unpooling`; `check_operator` tries them. A network takes four field
 
 from covjax.nn.operator_checks import check_operator
 from covjax.nn.pooling import Pool, Unpool
+from covjax.ops.fitting import check_pooling
 from covjax.ops.grids import Grid, views
 from covjax.ops.kept import HighBands, Kept, KeptArrays, Switches
 from covjax.ops.pool import pool2d
 from covjax.ops.poolings import POOLINGS, smoothings
 from covjax.ops.register import register_pooling, register_unpooling
-from covjax.ops.unpool import FITS, UNPOOLINGS, check_pooling, unpool2d
+from covjax.ops.unpool import FITS, UNPOOLINGS, unpool2d
 
 __all__ = [
     "FITS",

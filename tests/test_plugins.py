@@ -9,7 +9,8 @@ from covjax import plugins
 from covjax.errors import InputError
 from covjax.metrics import own_case_scores, own_slice_scores
 from covjax.models import create_model, list_models
-from covjax.ops.unpool import FITS, check_pooling
+from covjax.ops.fitting import check_pooling
+from covjax.ops.unpool import FITS
 from covjax.plugins import check_plugins, load_plugin, record_plugins
 from covjax.pooling import POOLINGS, UNPOOLINGS, register_pooling, register_unpooling, smoothings
 from covjax.scores import in_front, register_score

@@ -9,9 +9,9 @@ from flax import linen as nn
 from covjax.nn.layers import BatchNorm, Conv, Dtype, he
 from covjax.nn.network import Network
 from covjax.nn.pooling import Pool, Unpool
+from covjax.ops.fitting import check_pooling
 from covjax.ops.kept import Kept
 from covjax.ops.sides import Pair
-from covjax.ops.unpool import check_pooling
 
 
 class ConvBlock(nn.Module):

@@ -14,7 +14,7 @@ from covjax.ops.checks import as_array, check_count, check_images, check_name, i
 from covjax.ops.grids import Grid, give, spread, with_edges
 from covjax.ops.kept import HighBands, Kept, Switches
 from covjax.ops.pool import checked_parameters
-from covjax.ops.poolings import POOLING_TABLE, Parameters, ParameterShapes, smoothings
+from covjax.ops.poolings import POOLING_TABLE, Parameters, ParameterShapes
 from covjax.ops.sides import Pair, sides_of
 from covjax.ops.tables import View
 from covjax.ops.wavelets import Bands, idwt2
@@ -116,27 +116,6 @@ def unpool_parameter_shapes(
     return UNPOOLING_TABLE[kind].parameters(
         stride, channels, channels if features is None else features
     )
-
-
-def check_pooling(
-    encoder_smoothing: str, encoder_pooling: str, decoder_unpooling: str, decoder_smoothing: str
-) -> None:
-    """Raises InputError for an unknown name in a network's four fields or one that fits not."""
-    for field, name, table in (
-        ("encoder_smoothing", encoder_smoothing, smoothings()),
-        ("encoder_pooling", encoder_pooling, POOLING_TABLE),
-        ("decoder_unpooling", decoder_unpooling, UNPOOLING_TABLE),
-        ("decoder_smoothing", decoder_smoothing, smoothings()),
-    ):
-        check_name(f"model option {field}", name, table)
-    fitting = FITS[decoder_unpooling]
-    if encoder_pooling not in fitting:
-        others = [name for name, poolings in FITS.items() if encoder_pooling in poolings]
-        raise InputError(
-            f"model option decoder_unpooling: '{decoder_unpooling}' does not fit encoder_pooling "
-            f"'{encoder_pooling}', use {' or '.join(others)}, "
-            f"or a pooling that it fits: {', '.join(fitting)}"
-        )
 
 
 def _check_stride(kind: str, stride: int) -> None:

@@ -75,10 +75,7 @@ def find_screened(
         skip(error)
         skipped.append(error)
 
-    if path.is_file() and is_directory(path):
-        files = directory_files(path)
-    else:
-        files = [path] if path.is_file() else list_files(path, passed_over, left_out)
+    files = _files(path, passed_over, left_out)
     masks = _masks(files, root)
     pictures = []
     volumes = []
@@ -108,11 +105,7 @@ def find_screened(
             ids = {f"{name}/{file.stem}": file for file in ids.values()}
         found[name] = partial(_pictures, name, folder, ids, declared, bits)
     for name in [name for name in found if _is_long(name)]:
-        passed_over(
-            InputError(
-                f"{root / name}: names of files are made of it, {SHORTEN} to {MAX_NAME} bytes"
-            )
-        )
+        passed_over(_too_long(root / name))
         del found[name]
     if not found and not skipped:
         raise nothing_found(
@@ -121,8 +114,18 @@ def find_screened(
     return dict(sorted(found.items())), left_out.listed()
 
 
+def _files(path: Path, skip: Skip, left_out: LeftOuts) -> list[Path]:
+    if not path.is_file():
+        return list_files(path, skip, left_out)
+    return directory_files(path) if is_directory(path) else [path]
+
+
 def _is_long(name: str) -> bool:
     return any(len(os.fsencode(part)) > MAX_NAME for part in name.split("/"))
+
+
+def _too_long(path: Path) -> InputError:
+    return InputError(f"{path}: names of files are made of it, {SHORTEN} to {MAX_NAME} bytes")
 
 
 def _masks(files: Sequence[Path], root: Path) -> dict[Path, str]:

@@ -10,8 +10,9 @@ from jax.test_util import check_grads
 
 from covjax.errors import InputError
 from covjax.nn.pooling import Pool, Unpool
+from covjax.ops.fitting import check_pooling
 from covjax.ops.poolings import POOLINGS
-from covjax.ops.unpool import FITS, UNPOOLINGS, check_pooling, unpool2d, unpool_parameter_shapes
+from covjax.ops.unpool import FITS, UNPOOLINGS, unpool2d, unpool_parameter_shapes
 from tests.ops import loops
 
 SIZES = {2: ((6, 8), (7, 9), (5, 7)), 3: ((9, 12), (11, 13), (7, 10))}  # exactly, one row more, cut
