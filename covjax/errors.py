@@ -1,6 +1,7 @@
 """Errors that a user can act on: one line saying what, why and what to do."""
 
 import difflib
+import re
 import shlex
 import signal
 import sys
@@ -31,6 +32,14 @@ def install_command(extra: str = "") -> str:
     editable = (checkout / "configs" / "quickstart.py").is_file()  # not so in a wheel
     words = ["-e", f"{checkout}{asked}"] if editable else [f"covjax{asked}"]
     return shlex.join([sys.executable, "-m", "pip", "install", *words])
+
+
+def check_new_name(what: str, name: object, taken: Iterable[str], override: bool = False) -> None:
+    """Raises InputError for a name that a plug-in cannot use or, unless overridden, is taken."""
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == "none":
+        raise InputError(f"{what}: {name!r} is no name, use small letters, digits and _")
+    if name in taken and not override:
+        raise InputError(f"{what}: is there already, use another name or override=True")
 
 
 class RunError(RuntimeError):

@@ -4,12 +4,11 @@ A new score of a stage is one row here and its value in what the stage's task re
 that has no table here, pages show all scores, called by their names.
 """
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from covjax.errors import InputError, unknown
+from covjax.errors import InputError, check_new_name, unknown
 
 # Version of the definitions of all scores; it goes up whenever a score of the same predictions
 # changes. 2: boundary and calibration scores added; intervals resample patients, DeLong in place of
@@ -221,15 +220,12 @@ def register_score(
     """
     if stage not in ("classifier", "segmenter"):
         raise unknown(f"score '{name}': stage", stage, ("classifier", "segmenter"))
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise InputError(f"score '{name}': is no name, use small letters, digits and _")
+    if name in [score.name for score in SCORES[stage] if score.function is None]:
+        raise InputError(f"score '{name}': is there already, use another name")
+    check_new_name(f"score '{name}'", name, [score.name for score in SCORES[stage]], override)
     if not callable(function):
         raise InputError(f"score '{name}': {function!r} is no function")
     others = [score for score in SCORES[stage] if score.name != name]
-    found = next((score for score in SCORES[stage] if score.name == name), None)
-    if found is not None and (found.function is None or not override):
-        remedy = "use another name" + (" or override=True" if found.function else "")
-        raise InputError(f"score '{name}': is there already, {remedy}")
     score = Score(
         name, label or words(name), meaning, higher_is_better, scale=scale, headline=True,
         function=function,

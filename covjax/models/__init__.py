@@ -23,7 +23,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from covjax.errors import InputError
+from covjax.errors import InputError, check_new_name
 from covjax.models.classification.cov_ctnet import CovCTNet
 from covjax.models.classification.densenet import DenseNet
 from covjax.models.classification.efficientnet_lite import EfficientNetLite0
@@ -45,7 +45,6 @@ from covjax.models.segmentation.unet import UNet
 from covjax.models.segmentation.unet_backbone import BackboneUNet
 from covjax.nn.network import Network
 from covjax.ops.checks import check_name, is_whole, shown
-from covjax.ops.register import check_new_name
 
 # Class and the options that the name fixes.
 Entry = tuple[type[Network], dict[str, Any]]

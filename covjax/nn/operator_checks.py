@@ -154,6 +154,12 @@ def _picture(size: tuple[int, int], samples: int = 4, seed: int = 0) -> np.ndarr
     return np.random.default_rng(seed).normal(size=(samples, *size, 3)).astype(np.float32)
 
 
+def _started(operator: _Operator) -> tuple[jax.Array, Any]:
+    """Returns a picture with an odd side, and the operator's first parameters."""
+    x = jnp.asarray(_picture(SIZES[1]))
+    return x, operator.initialise(x)
+
+
 def _check_shape(operator: _Operator) -> None:
     channels = set()
     for size in SIZES:
@@ -168,8 +174,7 @@ def _check_shape(operator: _Operator) -> None:
 
 
 def _check_type(operator: _Operator) -> None:
-    x = jnp.asarray(_picture(SIZES[1]))
-    parameters = operator.initialise(x)
+    x, parameters = _started(operator)
     compiled = jax.jit(operator.apply)
     exact = compiled(parameters, x)
     rough = compiled(parameters, x.astype(jnp.bfloat16))
@@ -224,8 +229,7 @@ def _check_constant(operator: _Operator) -> None:
 
 
 def _check_batch(operator: _Operator) -> None:
-    x = jnp.asarray(_picture(SIZES[1]))
-    parameters = operator.initialise(x)
+    x, parameters = _started(operator)
     compiled = jax.jit(operator.apply)
     together = compiled(parameters, x)
     for k in range(len(x)):
@@ -233,8 +237,7 @@ def _check_batch(operator: _Operator) -> None:
 
 
 def _check_compiled(operator: _Operator) -> None:
-    x = jnp.asarray(_picture(SIZES[1]))
-    parameters = operator.initialise(x)
+    x, parameters = _started(operator)
     compiled = jax.jit(operator.apply)(parameters, x)
     _compare(compiled, operator.apply(parameters, x), "under jit")
 
@@ -246,8 +249,7 @@ def _check_devices(operator: _Operator) -> None:
             f"not tried, this process has {len(devices)}, start it with "
             f"XLA_FLAGS=--xla_force_host_platform_device_count={DEVICES}"
         )
-    x = jnp.asarray(_picture(SIZES[1]))
-    parameters = operator.initialise(x)
+    x, parameters = _started(operator)
     mapped = jax.pmap(operator.apply, in_axes=(None, 0), devices=devices)
     spread = mapped(parameters, _picture(SIZES[1])[:, None])
     alone = jax.jit(operator.apply)(parameters, x)

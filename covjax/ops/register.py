@@ -1,11 +1,10 @@
 """Poolings and unpoolings of others beside those of covjax, for plug-ins."""
 
-import re
 from collections.abc import Callable, Collection, Mapping
 
 import jax
 
-from covjax.errors import InputError
+from covjax.errors import InputError, check_new_name
 from covjax.ops.checks import shown
 from covjax.ops.grids import Grid
 from covjax.ops.kept import Kept
@@ -20,8 +19,6 @@ from covjax.ops.poolings import (
 )
 from covjax.ops.sides import Pair
 from covjax.ops.unpool import UNPOOLING_TABLE, Unpooling, nothing_unpooled
-
-NAME = r"[a-z][a-z0-9_]*"
 
 
 def register_pooling(
@@ -84,16 +81,6 @@ def register_unpooling(
     names = None if fits is None else _names(f"unpooling '{name}': fits", fits)
     text = text or _summary(function)
     UNPOOLING_TABLE[name] = Unpooling(function, text, names, parameters, inverts)
-
-
-def check_new_name(
-    what: str, name: object, table: Collection[str], override: bool, pattern: str = NAME
-) -> None:
-    """Raises InputError for a name that cannot be used or, unless overridden, is taken."""
-    if not isinstance(name, str) or not re.fullmatch(pattern, name) or name == "none":
-        raise InputError(f"{what}: {shown(name)} is no name, use small letters, digits and _")
-    if name in table and not override:
-        raise InputError(f"{what}: is there already, use another name or override=True")
 
 
 def _check(

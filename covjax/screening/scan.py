@@ -1,9 +1,9 @@
 """One scan through a trained run: its masks, overlays, lines of the tables and notes."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -68,6 +68,9 @@ class _Part:
             self.noted[note] = self.noted.get(note, 0) + count
 
 
+K = TypeVar("K", ScreenedScan, _Part)
+
+
 def screen_scan(job: Job, scan: Scan) -> ScreenedScan:
     """Screens one scan and writes its masks and overlays.
 
@@ -77,12 +80,11 @@ def screen_scan(job: Job, scan: Scan) -> ScreenedScan:
     lungs = find_lungs(scan) if job.screener.segments else None
     targets = _mask_targets(job, scan)
     with tqdm(total=len(scan), desc=f"screening {scan.name}", unit="slice") as bar:
+        found = _Part()
         if scan.volume is None:
-            found = _Part()
             for unit in _units(job, scan, window, lungs, targets, bar):
                 found.add(unit)
         else:
-            found = _Part()
             every = range(len(scan))
             masks = _masks(job, scan, window, lungs, targets, every, found, bar)
             _write_masks(job, scan, targets, masks)
@@ -102,6 +104,21 @@ def screen_scan(job: Job, scan: Scan) -> ScreenedScan:
     return ScreenedScan(line, lines, notes, found.skipped)
 
 
+def read_kept(kind: type[K], job: Job, record: Path, state: list[list[Any]]) -> K | None:
+    """Returns what a stopped call kept, None if files have changed since or it is no such record.
+
+    What could not be used then is passed over again.
+    """
+    values = read_json_or_empty(record)
+    same = values.pop("stamps", None) == state
+    if not same or values.keys() != {one.name for one in fields(kind)}:
+        return None
+    kept = kind(**values)
+    for reason in kept.skipped:
+        job.skip(InputError(reason))
+    return kept
+
+
 def stamps(files: Iterable[Path]) -> list[list[Any]]:
     """Returns what tells whether files are as they were. Raises OSError."""
     return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
@@ -119,11 +136,8 @@ def _units(
         indices = range(start, min(start + size, len(scan)))
         record = job.output / UNITS / scan.name / f"{start}.json"
         state = stamps(scan.files[start : indices.stop])
-        earlier = read_json_or_empty(record)
-        if earlier.pop("stamps", None) == state:
-            unit = _Part(**earlier)
-            for reason in unit.skipped:
-                job.skip(InputError(reason))
+        unit = read_kept(_Part, job, record, state)
+        if unit is not None:
             bar.update(len(indices))
         else:
             unit = _Part()

@@ -41,7 +41,7 @@ from covjax.screening.overlays import (
     scan_columns,
     slice_columns,
 )
-from covjax.screening.scan import UNITS, Job, ScreenedScan, screen_scan, stamps
+from covjax.screening.scan import UNITS, Job, ScreenedScan, read_kept, screen_scan, stamps
 from covjax.screening.screener import Screener
 from covjax.settings import RunSettings, load_settings, settings_dict
 from covjax.tables import write_table
@@ -193,11 +193,8 @@ def _screened(job: Job, name: str, opener: Opener, scans: int) -> ScreenedScan |
     try:
         scan = opener()
         state = stamps(scan.files)
-        earlier = read_json_or_empty(record)
-        if earlier.pop("stamps", None) == state:
-            kept = ScreenedScan(**earlier)
-            for reason in kept.skipped:
-                job.skip(InputError(reason))
+        kept = read_kept(ScreenedScan, job, record, state)
+        if kept is not None:
             return kept
         found = screen_scan(job, scan)
     except InputError as error:

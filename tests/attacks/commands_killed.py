@@ -164,7 +164,7 @@ def screenings(commands: Commands, folder: Path) -> str:
         image.save(pictures / f"{k}.png")
     screener = Screener.from_workdir(workdir, 1)
     loaded = SimpleNamespace(from_workdir=lambda *_: screener)
-    screening.Screener = loaded  # type: ignore[misc,assignment]
+    screening.Screener = loaded
 
     def screened(out: Path) -> dict[str, bytes]:
         screening.screen(workdir, pictures, out, 1)

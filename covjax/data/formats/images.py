@@ -112,7 +112,7 @@ def decoded(path: Path, pixels: bool = True) -> Image.Image:
             # Not by its name: Pillow 13 maps such files, and garbles uncompressed TIFF that is to
             # be turned.
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-                if pixels:
+                if pixels and image.format == "PNG":
                     _verify(path)
                 _check_header(path, image)
                 image.info[SIXTEEN] = any(";16" in str(tile.args) for tile in image.tile)
