@@ -38,6 +38,10 @@ def _share(value: float) -> bool:
     return 0 <= value < 1
 
 
+# Whether a field may change when a run goes on. Either way the results remain what they are, the
+# second way up to the rounding of numbers.
+MAY_CHANGE = "may change"
+BITS_CHANGE = "may change, the bits then do too"
 POSITIVE = Rule("more than 0", _above_zero)
 NOT_NEGATIVE = Rule("0 or more", _not_negative)
 SHARE = Rule("at least 0 and below 1", _share)
@@ -155,15 +159,19 @@ def to_dict(part: object) -> dict[str, Any]:
     return values
 
 
-def changeable(part: object, prefix: str = "") -> set[str]:
-    """Returns the dotted names of a section's fields that may change when a run goes on."""
-    found: set[str] = set()
+def changeable(part: object, prefix: str = "") -> dict[str, str]:
+    """Returns the dotted names of a section's fields that may change when a run goes on, and how.
+
+    Those with MAY_CHANGE and BITS_CHANGE say nothing of what is trained; `epochs`, which may grow,
+    does.
+    """
+    found: dict[str, str] = {}
     for name, meaning in declared(part).items():
         value = getattr(part, name)
         if dataclasses.is_dataclass(value):
             found |= changeable(value, f"{prefix}{name}.")
         elif meaning.on_resuming:
-            found.add(prefix + name)
+            found[prefix + name] = meaning.on_resuming
     return found
 
 

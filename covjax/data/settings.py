@@ -11,7 +11,7 @@ from covjax.data.formats.hounsfield import INTENSITIES
 from covjax.data.intensity import parse_window
 from covjax.data.label_map import class_names
 from covjax.errors import InputError
-from covjax.fields import NOT_NEGATIVE, POSITIVE, Rule, expand_home, section, setting
+from covjax.fields import MAY_CHANGE, NOT_NEGATIVE, POSITIVE, Rule, expand_home, section, setting
 
 PRLAB21_FRAMES = {
     "ct": "the CT, cut out of the figure",
@@ -73,7 +73,7 @@ class DataSettings:
         allowed="as `covjax data` prints",
     )
     path: str = setting(
-        "", "folder of the slices; phantom needs none", path=True, on_resuming="may change"
+        "", "folder of the slices; phantom needs none", path=True, on_resuming=MAY_CHANGE
     )
     frame: str = setting("ct", "of prlab21: what of its figures", choices=PRLAB21_FRAMES)
     patient_column: str = setting(
@@ -92,12 +92,12 @@ class DataSettings:
         "",
         "where prepared slices are kept; empty: the user's cache",
         path=True,
-        on_resuming="may change",
+        on_resuming=MAY_CHANGE,
     )
     cache: bool = setting(
         True,
         "keep decoded slices in memory, as uint8, up to 4 GB of a split",
-        on_resuming="may change",
+        on_resuming=MAY_CHANGE,
     )
     bits: int = setting(
         0,

@@ -23,7 +23,7 @@ from covjax.evaluation.outputs import (
     outputs_to_arrays,
 )
 from covjax.evaluation.result_files import write_results
-from covjax.fields import flat_fields
+from covjax.fields import BITS_CHANGE, MAY_CHANGE, flat_fields
 from covjax.files import (
     check_new_folder,
     current_folder,
@@ -40,15 +40,13 @@ from covjax.runs.evaluate import evaluate_outputs
 from covjax.runs.trained import read_statistics
 from covjax.settings import (
     RunSettings,
+    fields_that_may_change,
     load_settings,
     settings_dict,
     write_settings,
 )
 from covjax.stages.settings import StageSettings
 from covjax.stages.stage import Calibration, make_stage
-
-# Fields in which the runs of one cross-validation may differ: which fold, and where the data lie.
-MAY_DIFFER = ("split.fold", "data.path", "data.prepared_dir", "data.cache", "xla_flags")
 
 
 def pool_runs(workdirs: Sequence[Path], output: Path, split: str = "test") -> None:
@@ -107,6 +105,13 @@ def _check_alike(
     splits: Sequence[dict],
     summaries: Sequence[dict],
 ) -> None:
+    """Raises InputError unless all runs are of one cross-validation, evaluated alike.
+
+    They may differ in their fold and in what says how they are computed, not what: fields that may
+    change when a run goes on, but for the number of epochs, with which it is another training.
+    """
+    may_change = fields_that_may_change(configs[0])
+    same = {name for name, how in may_change.items() if how in (MAY_CHANGE, BITS_CHANGE)}
     for workdir, config, split, summary in zip(workdirs, configs, splits, summaries, strict=True):
         if split["fingerprint"] != splits[0]["fingerprint"]:
             raise InputError(
@@ -115,7 +120,7 @@ def _check_alike(
         ours = flat_fields(settings_dict(config))
         theirs = flat_fields(settings_dict(configs[0]))
         for field in sorted(ours.keys() | theirs.keys()):
-            if field not in MAY_DIFFER and ours.get(field) != theirs.get(field):
+            if field not in {"split.fold", *same} and ours.get(field) != theirs.get(field):
                 raise InputError(
                     f"{workdir}: {field} is {json.dumps(ours.get(field))}, in {workdirs[0]} it is "
                     f"{json.dumps(theirs.get(field))}, pool runs of one configuration"

@@ -5,7 +5,13 @@ Sections: `RunSettings` and `StudySettings` here; the others with what they are 
 `covjax.stages.settings`.
 """
 
-from covjax.settings.files import check_workdir, claim_workdir, load_settings, write_settings
+from covjax.settings.files import (
+    check_workdir,
+    claim_workdir,
+    fields_that_may_change,
+    load_settings,
+    write_settings,
+)
 from covjax.settings.read import (
     default_config,
     default_study,
@@ -22,6 +28,7 @@ __all__ = [
     "claim_workdir",
     "default_config",
     "default_study",
+    "fields_that_may_change",
     "load_settings",
     "read_arguments",
     "read_settings",

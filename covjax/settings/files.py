@@ -40,10 +40,16 @@ def check_workdir(workdir: Path, settings: RunSettings, free: str = "") -> None:
     ours = flat_fields(json.loads(json.dumps(settings_dict(settings))))
     theirs = flat_fields(_read(path))
     _check_epochs(path, settings, theirs)
-    may_change = changeable(settings)
-    for name, stage in settings.stages.items():
-        may_change |= changeable(stage, f"{name}.")
+    may_change = fields_that_may_change(settings)
     _check_same(path, *(_bound(fields, may_change, free) for fields in (ours, theirs)))
+
+
+def fields_that_may_change(settings: RunSettings) -> dict[str, str]:
+    """Returns `changeable` of a run and its stages."""
+    found = changeable(settings)
+    for name, stage in settings.stages.items():
+        found |= changeable(stage, f"{name}.")
+    return found
 
 
 def write_settings(path: Path, settings: RunSettings) -> None:
@@ -80,7 +86,7 @@ def _check_same(path: Path, mine: Mapping[str, Any], theirs: Mapping[str, Any]) 
         raise InputError(f"{another} that also sets {min(extra)}, use another --workdir")
 
 
-def _bound(fields: Mapping[str, Any], may_change: set[str], free: str) -> dict[str, Any]:
+def _bound(fields: Mapping[str, Any], may_change: Mapping[str, str], free: str) -> dict[str, Any]:
     return {
         name: value
         for name, value in fields.items()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from covjax.data.settings import DataSettings, SplitSettings
-from covjax.fields import Rule, free, section, setting
+from covjax.fields import BITS_CHANGE, Rule, free, section, setting
 from covjax.runtime import XLA_FLAGS
 from covjax.stages.settings import StageSettings
 
@@ -52,7 +52,7 @@ class RunSettings:
         "none",
         "on NVIDIA GPUs: nvidia_fast, or nvidia_deterministic for bit-identical resumption",
         choices=XLA_FLAGS,
-        on_resuming="may change, the bits then do too",
+        on_resuming=BITS_CHANGE,
     )
     data: DataSettings = section(DataSettings)
     split: SplitSettings = section(SplitSettings)

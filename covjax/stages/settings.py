@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from covjax.fields import NOT_NEGATIVE, POSITIVE, Rule, expand_home, free, section, setting
+from covjax.fields import (
+    BITS_CHANGE,
+    MAY_CHANGE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Rule,
+    expand_home,
+    free,
+    section,
+    setting,
+)
 from covjax.metrics.thresholds import RULES as THRESHOLD_RULES
 from covjax.metrics.thresholds import check_rule
 from covjax.models import model_options
@@ -86,13 +96,13 @@ class StageSettings:
     remat: bool = setting(
         False,
         "train with half the activation memory, a quarter slower (on a CPU: from jax 0.12)",
-        on_resuming="may change, the bits then do too",
+        on_resuming=BITS_CHANGE,
     )
     checkpoint_every: int = setting(
         200,
         "steps, besides every end of an epoch; 0: only there",
         rule=NOT_NEGATIVE,
-        on_resuming="may change",
+        on_resuming=MAY_CHANGE,
     )
 
 
