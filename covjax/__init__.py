@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from covjax.models import create_model, list_models
     from covjax.pretrained import load_pretrained
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Screener",
     "__version__",

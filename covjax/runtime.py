@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import subprocess
 import zlib
 from importlib import import_module
 from importlib.metadata import version
@@ -133,9 +134,10 @@ def peak_memory_mb() -> float:
 
 
 def environment() -> dict[str, Any]:
-    """Returns what a reader needs to repeat a run: versions, platform, devices."""
+    """Returns what a reader needs to repeat a run: versions, commit, platform, devices."""
     return {
         "covjax": __version__,
+        "commit": source_commit(Path(__file__).parent),
         "python": platform.python_version(),
         **{
             name: version(name)
@@ -146,3 +148,28 @@ def environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
+
+
+def source_commit(package: Path) -> str:
+    """Returns the git commit that a package is imported from, with what it differs by.
+
+    "unknown" for an installed package, without git, or in a repository that does not track it.
+    """
+    tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py")
+    commit = _git(package, "rev-parse", "HEAD")
+    changed = _git(package, "status", "--porcelain", "--", ".")
+    if tracked is None or commit is None or changed is None:
+        return "unknown"
+    files = len(changed.splitlines())
+    return f"{commit}, {files} files changed since" if files else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Returns what git prints in a folder, None if it fails or is not installed."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -3,7 +3,8 @@
 import base64
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,21 @@ def render(template: str, values: Mapping[str, object]) -> bytes:
     return html.encode("utf-8", errors="xmlcharrefreplace")
 
 
+@contextmanager
+def drawing(folder: Path) -> Iterator[None]:
+    """Raises InputError for values of another kind than a template expects.
+
+    Files of results are not checked field by field.
+    """
+    try:
+        yield
+    except (*DAMAGE, TemplateError) as error:
+        raise InputError(
+            f"{folder}: cannot be drawn ({error}): a file that it shows is damaged, make that "
+            "again; if this stays it is a fault of covjax, --debug shows where"
+        ) from error
+
+
 def write_page(
     folder: Path,
     template: str,
@@ -132,15 +148,8 @@ def write_page(
         rows = list(zip(*picture.numbers.values(), strict=True))
         files[f"{picture.name}.png"] = picture.png
         files[f"{picture.name}.csv"] = encode_table(tuple(picture.numbers), rows)
-    try:
+    with drawing(folder):
         files["index.html"] = render(template, {**values, "figures": drawn})
-    # what values of another kind than expected raise; files of results are not checked field by
-    # field
-    except (*DAMAGE, TemplateError) as error:
-        raise InputError(
-            f"{folder}: cannot be drawn ({error}): a file that it shows is damaged, make that "
-            "again; if this stays it is a fault of covjax, --debug shows where"
-        ) from error
     with held(folder):
         write_together({folder / name: content for name, content in files.items()})
         for old in folder.iterdir():

@@ -41,6 +41,7 @@ from covjax.settings import load_settings
 from covjax.stages import task_of
 from covjax.stages.stage import Stage
 from covjax.stages.task import Rows
+from covjax.training.checkpoint import digest
 
 Arrays = dict[str, dict[str, np.ndarray]]  # NAME.npz -> its arrays
 
@@ -121,6 +122,8 @@ def evaluate_run(
             found.outputs[TWO_STAGES] = _two_stages(found, pair, reader)
         found.arrays["rows"] = outputs_to_arrays(found.outputs, data, indices)
         evaluated = evaluate_outputs(found.stages, found.outputs, data)
+        for name in found.stages.keys() & evaluated.keys():
+            evaluated[name].section["checkpoint"] = digest(found.runners[name].variables, {})
         write_results(folder, split, data, indices, evaluated, found.arrays, options.in_force())
         for name, seconds in found.seconds.items():
             record_timing(workdir, name, {"slices_per_second_eval": round(1 / seconds, 3)})

@@ -29,7 +29,7 @@ from covjax.training.loop import check_batch_size, train_stage
 
 # of environment.json: with the same a run that goes on ends with the same bits as one that did not
 # stop
-SAME_BITS = ("jax", "devices", "XLA_FLAGS", "remat")
+SAME_BITS = ("commit", "jax", "devices", "XLA_FLAGS", "remat")
 
 
 def train_run(config: RunSettings, workdir: Path) -> None:

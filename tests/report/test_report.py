@@ -25,6 +25,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
+def test_a_report_holds_the_model_card_that_its_page_leads_to(built):
+    assert "model_card.md" in (built / "report" / "index.html").read_text()
+    assert (built / "report" / "model_card.md").read_text().startswith("# Model card: classifier")
+
+
 def test_full_report_has_every_section_in_order(built):
     shown = Page(built / "report" / "index.html")
     assert shown.headings == [
@@ -83,6 +88,7 @@ def test_page_is_self_contained_and_figures_are_files_too(built):
         assert len(read_csv(file.with_suffix(".csv"))) >= 1, file
     assert {file.name for file in (built / "report").iterdir()} == {
         "index.html",
+        "model_card.md",
         *(file.name for file in files),
         *(file.with_suffix(".csv").name for file in files),
     }

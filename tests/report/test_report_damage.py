@@ -77,7 +77,7 @@ def test_failure_while_writing_leaves_the_report_alone(
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(InputError, match=r"\.(png|html): cannot be written \(no space"),
+        pytest.raises(InputError, match=r"\.(png|html|md): cannot be written \(no space"),
     ):
         patch.setattr(module, function, full_disk)
         build_report(tmp_path)
@@ -92,7 +92,7 @@ def test_figures_of_an_earlier_report_go_and_other_files_stay(tmp_path, undrawn)
     (tmp_path / "results" / "test" / "summary.json").unlink()
     build_report(tmp_path)
     left = {path.name for path in (tmp_path / "report").iterdir()}
-    assert left == {"my_notes.png", "index.html"} | {
+    assert left == {"my_notes.png", "index.html", "model_card.md"} | {
         f"training_{curve}.{kind}"
         for kind in ("png", "csv")
         for curve in (

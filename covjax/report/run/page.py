@@ -11,6 +11,7 @@ from covjax.report.page import write_page
 from covjax.report.reading import EVALUATE, read_table
 from covjax.report.results import Results, read_results
 from covjax.report.run import classifier, scores, slices, training
+from covjax.report.run.card import NAME, model_card
 from covjax.report.text import number_text
 from covjax.tables import read_rows
 
@@ -33,7 +34,7 @@ ERRORS = {
 
 
 def build_report(workdir: Path) -> Path:
-    """Writes WORKDIR/report/index.html, all figures as PNG and CSV, and returns the page's path.
+    """Writes WORKDIR/report/index.html, figures as PNG and CSV, model_card.md; returns the page.
 
     Raises InputError, and leaves an earlier report as it was, if the workdir holds no results or a
     damaged file.
@@ -69,6 +70,7 @@ def build_report(workdir: Path) -> Path:
             "errors": ERRORS,
             **_patients(results),
         },
+        {NAME: model_card(results)},
     )
 
 
