@@ -29,7 +29,8 @@ from covjax.training.step import train_step
 from covjax.training.validation import Validation
 
 # steps between two fetches of the loss: the device must not wait for the host more often
-LOG_EVERY = 20
+LOG_EVERY = 20  # steps
+LOG_SECONDS = 5.0  # so that the bar moves where steps are slow
 
 
 class Taken(NamedTuple):
@@ -167,7 +168,7 @@ class _Training:
         self._lap()
         for batch in batches:
             self._take_step(batch)
-            if self.step % LOG_EVERY == 0:
+            if self.step % LOG_EVERY == 0 or self.watch.running() > LOG_SECONDS:
                 self._fetch()
             if self.step % self.steps == 0:
                 break  # validation belongs to the epoch: a checkpoint before would repeat it

@@ -29,11 +29,10 @@ class Progress:
         return self.slices / max(self.seconds, 1e-9)
 
     def texts(self, loss: float, score_name: str) -> dict[str, str]:
-        """Returns what stands behind the bar: the latest loss, the best score and the speed."""
+        """Returns what stands behind the bar: the latest loss and the best score."""
         return {
-            "loss": f"{loss:.4f}",
+            "loss": f"{loss:.3f}",
             f"best {score_name}": "-" if self.best_score is None else f"{self.best_score:.3f}",
-            "slices/s": f"{self.slices_per_second:.1f}",
         }
 
     def count(self, slices: int, seconds: float) -> None:
@@ -80,6 +79,10 @@ class Stopwatch:
         self._time = time.perf_counter()
         self._compiled = compile_seconds()
 
+    def running(self) -> float:
+        """Returns the seconds since the last lap, with those of compiling."""
+        return time.perf_counter() - self._time
+
     def lap(self) -> tuple[float, float]:
         """Returns the seconds since the last lap: without compiling, and those of compiling."""
         now = time.perf_counter()
@@ -92,10 +95,13 @@ class Stopwatch:
 
 
 def progress_bar(name: str, step: int, total: int, shown: bool) -> tqdm:
-    """Returns the bar of all steps of a stage, and says where it resumes; silent if not `shown`."""
+    """Returns the bar of all steps of a stage, and says where it resumes; silent if not `shown`.
+
+    Its texts fit into 80 columns, of which the bar gets what they leave.
+    """
     if shown and step:
         print(f"{name}: resuming at step {step} of {total}", flush=True)
-    return tqdm(
+    bar = tqdm(
         total=total,
         initial=step,
         desc=name,
@@ -103,4 +109,7 @@ def progress_bar(name: str, step: int, total: int, shown: bool) -> tqdm:
         disable=not shown,
         mininterval=1.0,
         dynamic_ncols=True,
+        bar_format="{desc}: |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
     )
+    bar.set_postfix_str("compiling")
+    return bar

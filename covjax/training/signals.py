@@ -1,11 +1,14 @@
 """Signals that ask a training to stop, kept until it is between two steps."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from covjax.errors import STOPPING, Interrupted
+
+ASKED = b"\nstopping after this step; Ctrl-C again stops at once, without saving\n"
 
 
 @contextmanager
@@ -27,6 +30,8 @@ def deferred_signals() -> Iterator[list[int]]:
                 "stopped without saving; run the same command to resume from the last checkpoint",
             )
         received.append(number)
+        if number == signal.SIGINT:
+            os.write(2, ASKED)  # print may not be called again while it writes
 
     stopping = (signal.SIGINT, *STOPPING)
     previous = {number: signal.signal(number, handle) for number in stopping}

@@ -188,7 +188,7 @@ def test_a_signal_before_the_first_step_is_not_lost(run):
         run(start=lambda *args, verbose: _Training(*args, None, verbose).run([signal.SIGINT]))
 
 
-def test_signals_are_deferred_and_a_second_one_stops_at_once():
+def test_signals_are_deferred_and_a_second_one_stops_at_once(capfd):
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     with (
         pytest.raises(Interrupted, match="stopped without saving; run the same") as stop,
@@ -199,6 +199,9 @@ def test_signals_are_deferred_and_a_second_one_stops_at_once():
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("the second signal was swallowed")
     assert (stop.value.signal_number, stop.value.status) == (signal.SIGINT, 130)
+    with deferred_signals() as got:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert "stopping after this step; Ctrl-C again stops at once" in capfd.readouterr().err
     with deferred_signals() as got:  # job queues send them one after the other
         for number in (*STOPPING, signal.SIGTERM):
             os.kill(os.getpid(), number)
