@@ -92,7 +92,9 @@ def lung_notes(scan: Scan, lungs: Lungs, sums: Mapping[str, float], without: int
     marked = sums["infected"] + sums["outside"]
     if sums["outside"] > NOTED * marked:
         outside = sums["outside"]
-        amount = f"{outside / 1000:.3g} ml" if scan.spacing else f"{outside:.0f} pixels"
+        ml = outside / 1000
+        digits = ".0f" if ml >= 100 else ".3g"
+        amount = f"{ml:{digits}} ml" if scan.spacing else f"{outside:.0f} pixels"
         share = outside / marked
         notes.append(
             f"{amount} ({share:.0%}) of what is marked lie outside the lung and are counted apart"
