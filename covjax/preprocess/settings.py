@@ -54,7 +54,7 @@ class InputSettings:
 class Augmentation:
     """How far augmentation of training slices may go, each sample uniformly up to there.
 
-    Image and mask move together. Look at it by --show_augmentation=OUT.png. Source of cutout:
+    Image and mask move together. Look at it by `covjax preview`. Source of cutout:
     "Improved Regularization of Convolutional Neural Networks with Cutout" (2017), arXiv:1708.04552,
     which is about classification. Of mixup, see `covjax.preprocess.augment.mix_pairs`.
     """

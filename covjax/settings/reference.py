@@ -9,15 +9,15 @@ from covjax.stages import TASKS, task_of
 
 HEAD = """# Fields of a configuration
 
-Made by `python -m covjax.settings.reference`: the fields, their defaults, meanings and checks stand
-in `covjax/settings/sections.py` and in `settings.py` of `covjax.data`, `covjax.preprocess`,
-`covjax.optim` and `covjax.stages`.
-
 Every field is a flag: `--config.data.source=folder`. A configuration has the sections of one stage
 or more, `classifier` and `segmenter`; those that ship replace some of the defaults given here.
 
 A run keeps its configuration: called with another one, it is refused. Only fields that say `on
 resuming` may change, see [Runs under a job queue](job-queues.md#the-same-run).
+
+Made by `python -m covjax.settings.reference`: the fields, their defaults, meanings and checks stand
+in `covjax/settings/sections.py` and in `settings.py` of `covjax.data`, `covjax.preprocess`,
+`covjax.optim` and `covjax.stages`.
 """
 COLUMNS = "| Field | Default | Meaning | Values |\n|---|---|---|---|\n"
 
