@@ -4,9 +4,9 @@ CoV-CTNet screens, CoV-RASeg segments what it calls infected.
 
 Paper: "Classification and Region Analysis of COVID-19 Infection using Lung CT Images and Deep
 Convolutional Neural Networks", arXiv:2009.08864. Networks and enhancement are the paper's; the
-training differs from it where the paper's does not hold on unseen patients (see README): gentler
-rates, stronger augmentation, an enhancement that does not saturate, weighted classes, averaged
-parameters. covjax.configs.cov_ctnet and covjax.configs.cov_raseg keep to the paper.
+training differs from it where the paper's does not hold on unseen patients: gentler rates, stronger
+augmentation, an enhancement that does not saturate, weighted classes, averaged parameters.
+covjax.configs.cov_ctnet and covjax.configs.cov_raseg keep to the paper.
 
   covjax train --config framework --workdir runs/framework \
       --config.data.source=prlab21 --config.data.path=PATH
