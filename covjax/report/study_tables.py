@@ -53,14 +53,17 @@ class Variant:
         ]
         return ", ".join(fields) or "the study's base"
 
+    def runs_text(self) -> str:
+        """Returns how many runs ended with a result, and of how many if some did not."""
+        done = len(self.runs)
+        return f"{done} of {self.planned}" if done < self.planned else str(done)
+
     def sizes(self) -> list[str]:
         """Returns the number of parameters, the time of a slice and the number of runs."""
-        done = str(len(self.runs))
-        missing = len(self.runs) < self.planned
         return [
             "" if self.parameters is None else f"{self.parameters:,}",
             "" if math.isnan(number(self.ms_per_slice)) else f"{number(self.ms_per_slice):.1f}",
-            f"{done} of {self.planned}" if missing else done,
+            self.runs_text(),
         ]
 
 
@@ -126,30 +129,54 @@ def _variant(one: Mapping[str, Any]) -> Variant:
 
 
 def study_table(folder: Path) -> str:
-    """Returns the table of a study as aligned text, the pooled Dice without its differences.
+    """Returns what a terminal shows of a study: the Dice per slice and what it rests on.
 
     Raises InputError as `covjax.report.build_study_page`.
     """
-    return text_table(_rows(read_study(Path(folder)), differences=STUDY[:1]))
+    study = read_study(Path(folder))
+    what = STUDY[0]
+    scores = [one.scores[what] for one in study.variants]
+    found = study.differences(what)
+    columns = [
+        ["Variant", *(one.name for one in study.variants)],
+        [score_label(STAGE, what), *(_short(score_text(one), one) for one in scores)],
+        [
+            f"Minus {study.reference}",
+            *(_short(signed_text(d["value"]), d) if d else "" for d in found),
+        ],
+        ["p (Holm)", *(p_text(one.get("p_holm")) for one in found)],
+        ["Runs", *(one.runs_text() for one in study.variants)],
+    ]
+    if study.several_seeds(what):
+        columns.insert(3, ["By seed", *map(by_seed_text, found)])
+    notes = [
+        f"no interval: {one['no_interval']}" for one in [*scores, *found] if one.get("no_interval")
+    ]
+    notes += [f"p: {trainings_text(one)}" for one in found if one.get("trainings") == 1]
+    return "\n".join([text_table(list(zip(*columns, strict=True))), *dict.fromkeys(notes)])
+
+
+def _short(text: str, score: Score) -> str:
+    interval = interval_text(score)
+    return f"{text} ({interval})" if interval else text
 
 
 def markdown(study: Study) -> bytes:
     """Returns the table of a study, with the differences of all scores, in Markdown."""
-    head, *rows = _rows(study, differences=STUDY)
+    head, *rows = _rows(study)
     lines = [head, ["---"] * len(head), *rows]
     cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in cells).encode()
 
 
-def _rows(study: Study, differences: Sequence[str]) -> list[list[str]]:
-    """Returns the table as text, its head first, with the differences of some of the scores."""
+def _rows(study: Study) -> list[list[str]]:
+    """Returns the table as text, its head first, with the differences of all scores."""
     columns = [["Variant", *(one.name for one in study.variants)]]
     for what in STUDY:
         scores = [one.scores[what] for one in study.variants]
         texts = [_with_interval(score_text(score), score) for score in scores]
         columns.append([score_label(STAGE, what), *texts])
-        if what in differences:
-            columns += _difference_columns(study, what)
+        columns += _difference_columns(study, what)
     rows = [list(row) for row in zip(*columns, strict=True)]
     sizes = [SIZES, *(one.sizes() for one in study.variants)]
     return [[*row, *size] for row, size in zip(rows, sizes, strict=True)]
