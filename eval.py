@@ -2,6 +2,8 @@
 
   python eval.py --workdir runs/NAME [--split val]
       scores on one split of the run's own data
+  python eval.py --workdir runs/NAME --config.data.path=PATH .. --output OUT
+      scores on another labelled set
   python eval.py --workdir runs/NAME --input PATH --output OUT
       new scans and pictures: masks, extent, pages
   python eval.py --compare runs/A runs/B .. --output OUT

@@ -138,3 +138,20 @@ def test_what_a_run_starts_from_is_looked_for_first(run_command, tmp_path, start
     )
     assert done.returncode == 1 and "error: gone" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--config.segmenter.epochs=3", "--output=x"), "epochs: .* only fields of data"),
+        (("--config=framework", "--output=x"), "--config: the run has its own, set fields"),
+        (("--config.data.source=folder",), "--output is required with --config.data"),
+        (("--config.data.source=folder", "--output=x", "--split=val"), "--split is of the run's"),
+        (("--output=x",), "--output goes with --config.data"),
+        (("--window=lung",), "--window goes with --config.data"),
+        (("--config.data.souce=folder", "--output=x"), "did you mean 'source'"),
+    ],
+)
+def test_flags_of_another_set_to_evaluate_on_are_checked(run_command, tmp_path, arguments, words):
+    done = run_command("eval.py", f"--workdir={tmp_path / 'gone'}", *arguments)
+    assert done.returncode in (1, 2) and re.search(words, done.stderr), done.stderr

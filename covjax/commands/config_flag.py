@@ -6,6 +6,7 @@ import re
 import runpy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -22,11 +23,45 @@ MEANING = (
 _FLAG = ("--config", "-config")
 
 
-def define_config(own: flags.FlagValues) -> flags.FlagHolder[ConfigDict | None]:
+def define_config(
+    own: flags.FlagValues, meaning: str = MEANING
+) -> flags.FlagHolder[ConfigDict | None]:
     """Adds the flag --config to those of a command."""
     return config_flags.DEFINE_config_file(
-        "config", None, MEANING, lock_config=True, flag_values=own
+        "config", None, meaning, lock_config=True, flag_values=own
     )
+
+
+def named_by_fields(argv: Sequence[str]) -> list[str]:
+    """Returns a command line in which fields of --config may stand without a configuration."""
+    words = [word for word in argv[1:] if re.match(r"--?config[.=]|--?config$", word)]
+    if not words or not all("." in word.partition("=")[0] for word in words):
+        return list(argv)
+    return [argv[0], "--config=framework", *argv[1:]]  # the flag library asks for it first
+
+
+def section_overrides(own: flags.FlagValues, section: str) -> dict[str, Any]:
+    """Returns the fields of a section that flags set, nested; of none other may they set any.
+
+    Raises InputError if one does, or if --config names a file.
+    """
+    if own["config"].value is None:
+        return {}
+    fields: dict[str, Any] = cast(Any, own["config"]).override_values
+    if not fields:
+        raise InputError(f"--config: the run has its own, set fields (--config.{section}.FIELD=..)")
+    nested: dict[str, Any] = {}
+    for name, value in fields.items():
+        *sections, field = name.split(".")
+        if sections[:1] != [section]:
+            raise InputError(
+                f"--config.{name}: the run has its own, only fields of {section} can be set here"
+            )
+        place = nested
+        for one in sections[1:]:
+            place = place.setdefault(one, {})
+        place[field] = value
+    return nested
 
 
 def settle_overrides(argv: Sequence[str]) -> list[str]:

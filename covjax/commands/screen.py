@@ -16,6 +16,7 @@ from covjax.commands.shared_flags import (
     define_path,
     define_progress,
     define_tta,
+    define_window,
     define_workdir,
 )
 from covjax.evaluation.options import make_options
@@ -27,12 +28,7 @@ _INPUT = define_path(
     FLAGS, "input", "A scan (NIfTI, DICOM, DICOMDIR), a picture, or a folder of any of them."
 )
 _OUTPUT = define_output(FLAGS, "Folder for the results, empty or not there.")
-_WINDOW = flags.DEFINE_string(
-    "window",
-    "",
-    "Of slices unlike those trained on: lung, mediastinum or CENTRE,WIDTH for HU, as_is for 8-bit.",
-    flag_values=FLAGS,
-)
+_WINDOW = define_window(FLAGS)
 _INTENSITY = define_intensity(FLAGS)
 _BITS = define_bits(FLAGS)
 _ON_ERROR = flags.DEFINE_enum(

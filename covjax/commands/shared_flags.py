@@ -96,6 +96,17 @@ def define_min_size(own: flags.FlagValues) -> flags.FlagHolder[int]:
     )
 
 
+def define_window(own: flags.FlagValues) -> flags.FlagHolder[str]:
+    """Adds --window."""
+    return flags.DEFINE_string(
+        "window",
+        "",
+        "Of slices unlike those trained on: lung, mediastinum or CENTRE,WIDTH for HU, as_is for "
+        "8-bit.",
+        flag_values=own,
+    )
+
+
 def define_intensity(own: flags.FlagValues) -> flags.FlagHolder[str]:
     """Adds --intensity."""
     return flags.DEFINE_enum(

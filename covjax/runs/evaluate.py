@@ -37,13 +37,53 @@ from covjax.runs.both_stages import (
 from covjax.runs.calibrate import noted
 from covjax.runs.slices import open_run_data, split_reader, with_crops
 from covjax.runs.trained import load_trained
-from covjax.settings import load_settings
+from covjax.settings import RunSettings, load_settings
 from covjax.stages import task_of
 from covjax.stages.stage import Stage
 from covjax.stages.task import Rows
 from covjax.training.checkpoint import digest
 
+EXTERNAL = "external"  # of splits: the slices of another set, none of which was trained on
 Arrays = dict[str, dict[str, np.ndarray]]  # NAME.npz -> its arrays
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The slices that a run is evaluated on, and how it reads them."""
+
+    workdir: Path  # of the run
+    config: RunSettings
+    data: Prepared
+    splits: dict[str, Any]
+    split: str
+    unmasked: tuple[str, ...] = ()  # stages that need masks, of slices without any
+
+    def reader(
+        self, name: str, *, selection: str | None = None, native: bool = False
+    ) -> SliceReader:
+        """Returns the slices that a stage works on."""
+        return split_reader(
+            name, self.config, self.data, self.splits, self.split,
+            cache=False, selection=selection, native=native,
+        )  # fmt: skip
+
+    def cannot_be_scored(self, stage: Stage) -> bool:
+        """Whether nothing here says what a stage should find, of which a warning says why.
+
+        A fold without an infected patient counts where folds are pooled.
+        """
+        if stage.name in self.unmasked:
+            logging.warning("%s: not scored, no infected slice has a mask", stage.name)
+            return True
+        indices = split_indices(self.data, self.splits, self.split)
+        works_on_infected = stage.task.selection(stage.config) == "infected"
+        if not works_on_infected or self.data.labels[indices].any():
+            return False
+        if not self.splits.get("folds") and self.splits["by"] != EXTERNAL:
+            return False
+        fold = f" of fold {self.splits['fold']}" if self.splits.get("folds") else ""
+        logging.warning("the %s split%s has no infected slice to segment", self.split, fold)
+        return True
 
 
 @dataclass
@@ -81,52 +121,67 @@ def evaluate_run(
     if split not in SPLITS:
         raise InputError(f"--split: '{split}' is unknown, use one of {', '.join(SPLITS)}")
     config = load_settings(workdir)
-    check_asked(config.stages, options, save_predictions, explain)
-    check_tta(config, options.tta)
+    check_options(config, options, save_predictions, explain)
     splits = read_splits(workdir / "splits.json")
     data = open_run_data(config, splits, data_path)
-    indices = split_indices(data, splits, split)
-    data = with_crops(config, data, indices.tolist())
-    several = len(class_names(config.data.classes)) > 2
-    found = Evaluation()
+    data = with_crops(config, data, split_indices(data, splits, split).tolist())
+    subject = Subject(workdir, config, data, splits, split)
     with held(workdir), replaced_folder(workdir / "results" / split) as folder:
-        save = prediction_writer(folder / "predictions", save_predictions, several)
-        for name in config.stages:
-            stage, variables = load_trained(name, config, workdir)
-            stage = noted(stage, options.tta)
-            size = round_up(batch_size or config.stages[name].batch_size)
-            saved = (
-                FORMATS[save_predictions] if save_predictions and stage.task.predicts_masks else ()
-            )
-            found.stages[name] = stage
-            found.runners[name] = Runner(stage, variables, size, options, data.unit, save, saved)
-            if _nothing_infected(stage, data, indices, splits):
-                message = "the %s split of fold %d has no infected slice to segment"
-                logging.warning(message, split, splits["fold"])
-                continue
-            native = stage.task.predicts_masks
-            reader = split_reader(name, config, data, splits, split, cache=False, native=native)
-            _evaluate_stage(found, name, reader, explain)
-        pair = two_stages(found.stages)
-        if pair is not None:
-            reader = split_reader(
-                pair.segmenting,
-                config,
-                data,
-                splits,
-                split,
-                cache=False,
-                selection="all",
-                native=True,
-            )
-            found.outputs[TWO_STAGES] = _two_stages(found, pair, reader)
-        found.arrays["rows"] = outputs_to_arrays(found.outputs, data, indices)
-        evaluated = evaluate_outputs(found.stages, found.outputs, data)
-        for name in found.stages.keys() & evaluated.keys():
-            evaluated[name].section["checkpoint"] = digest(found.runners[name].variables, {})
-        write_results(folder, split, data, indices, evaluated, found.arrays, options.in_force())
-        for name, seconds in found.seconds.items():
-            record_timing(workdir, name, {"slices_per_second_eval": round(1 / seconds, 3)})
+        seconds = evaluate_into(
+            folder, subject, batch_size,
+            options=options, save_predictions=save_predictions, explain=explain,
+        )  # fmt: skip
+        for name, per_slice in seconds.items():
+            record_timing(workdir, name, {"slices_per_second_eval": round(1 / per_slice, 3)})
+
+
+def check_options(
+    config: RunSettings, options: Options, save_predictions: str | None, explain: bool
+) -> None:
+    """Raises InputError for options that do not fit the stages of a run."""
+    check_asked(config.stages, options, save_predictions, explain)
+    check_tta(config, options.tta)
+
+
+def evaluate_into(
+    folder: Path, subject: Subject, batch_size: int | None = None, *,
+    options: Options = PLAIN, save_predictions: str | None = None, explain: bool = False,
+) -> dict[str, float]:  # fmt: skip
+    """Evaluates every stage, then two together; returns seconds per slice of each stage.
+
+    Writes the result files into `folder`; the rest as `evaluate_run`.
+    """
+    config = subject.config
+    found = Evaluation()
+    several = len(class_names(config.data.classes)) > 2
+    save = prediction_writer(folder / "predictions", save_predictions, several)
+    for name in config.stages:
+        stage, variables = load_trained(name, config, subject.workdir)
+        stage = noted(stage, options.tta)
+        size = round_up(batch_size or config.stages[name].batch_size)
+        saved = FORMATS[save_predictions] if save_predictions and stage.task.predicts_masks else ()
+        found.stages[name] = stage
+        found.runners[name] = Runner(
+            stage, variables, size, options, subject.data.unit, save, saved
+        )
+        if subject.cannot_be_scored(stage):
+            continue
+        _evaluate_stage(
+            found, name, subject.reader(name, native=stage.task.predicts_masks), explain
+        )
+    pair = two_stages(found.stages)
+    if pair is not None and pair.segmenting not in subject.unmasked:
+        reader = subject.reader(pair.segmenting, selection="all", native=True)
+        found.outputs[TWO_STAGES] = _two_stages(found, pair, reader)
+    indices = split_indices(subject.data, subject.splits, subject.split)
+    found.arrays["rows"] = outputs_to_arrays(found.outputs, subject.data, indices)
+    evaluated = evaluate_outputs(found.stages, found.outputs, subject.data)
+    for name in found.stages.keys() & evaluated.keys():
+        evaluated[name].section["checkpoint"] = digest(found.runners[name].variables, {})
+    write_results(
+        folder, subject.split, subject.data, indices, evaluated, found.arrays, options.in_force()
+    )
+    return found.seconds
 
 
 def _evaluate_stage(found: Evaluation, name: str, reader: SliceReader, explain: bool) -> None:
@@ -182,14 +237,6 @@ def evaluate_outputs(
         screened = outputs[pair.calling].rows
         found[TWO_STAGES] = evaluate_two_stages(threshold, screened, outputs[TWO_STAGES], data)
     return found
-
-
-def _nothing_infected(
-    stage: Stage, data: Prepared, indices: np.ndarray, splits: dict[str, Any]
-) -> bool:
-    """Whether a fold holds no patient with infection: its slices count where folds are pooled."""
-    works_on_infected = stage.task.selection(stage.config) == "infected"
-    return bool(splits.get("folds")) and works_on_infected and not data.labels[indices].any()
 
 
 def _features(reader: SliceReader, features: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ FIGURE = 304
 def make_placeholders(folder: Path) -> None:
     """Writes every placeholder that a shell block of the pages uses into a folder."""
     _pictures(folder / "MY_SLICES", "index.csv")
+    _pictures(folder / "OTHER_SLICES", "index.csv")
     _pictures(folder / "SEMISEG", None)
     _figures(folder / "PRLAB21")
     _scans(folder / "MY_SCANS")

@@ -12,6 +12,7 @@ from covjax.report.reading import EVALUATE, read_table
 from covjax.report.results import Results, read_results
 from covjax.report.run import classifier, scores, slices, training
 from covjax.report.run.card import NAME, model_card
+from covjax.report.run.external import external
 from covjax.report.text import number_text
 from covjax.tables import read_rows
 
@@ -65,6 +66,7 @@ def build_report(workdir: Path) -> Path:
             "left_out": read_rows(left_out, ["file", "reason"], EVALUATE)
             if left_out.is_file()
             else [],
+            "external": external(results),
             "classes": slices.class_colours(results),
             "outlines": OUTLINES,
             "errors": ERRORS,

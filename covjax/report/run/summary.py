@@ -6,6 +6,7 @@ from typing import Any
 
 from covjax.errors import InputError
 from covjax.report.results import kept_classes, read_results
+from covjax.report.run.external import external_table
 from covjax.report.text import interval_text, options_text, score_text, text_table
 from covjax.scores import SCORES
 
@@ -32,7 +33,8 @@ def summary_table(workdir: Path) -> str:
         for split, options in results.options.items()
         if options_text(options)
     ]
-    return "\n".join([text_table(rows, right=[2]), *notes])
+    differences = external_table(results)
+    return "\n".join([*filter(None, [differences]), text_table(rows, right=[2]), *notes])
 
 
 def _names(stage: str, scored: Mapping[str, Any]) -> list[str]:
