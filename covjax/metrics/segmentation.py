@@ -1,7 +1,7 @@
 """Overlap scores as formulas over confusion matrices: of the data set, and image by image."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,38 @@ from covjax.metrics.resampling import mean_of, ratio
 from covjax.ops.checks import is_whole, shown
 from covjax.scores import OVERALL
 
-LESIONS = len(OVERALL) + 3  # where the scores of all classes but the first begin
+
+class ClassScore(NamedTuple):
+    """A score of one class: a share of its pixels."""
+
+    # (hits, pixels of the truth, those of truth and prediction together) [N, K] -> [N, K]
+    function: Callable[[Numbers, Numbers, Numbers], Floats]
+    of_truth: bool = False  # undefined where the truth lacks the class; else where both do
+
+    def reason(self, cls: str) -> str:
+        """Returns why it is undefined."""
+        return f"{cls} is absent from {'the truth' if self.of_truth else 'truth and prediction'}"
+
+
+def _accuracy(hits: Numbers, true: Numbers, both: Numbers) -> Floats:
+    return ratio(hits, true)
+
+
+def _iou(hits: Numbers, true: Numbers, both: Numbers) -> Floats:
+    return ratio(hits, both - hits)
+
+
+def _dice(hits: Numbers, true: Numbers, both: Numbers) -> Floats:
+    return ratio(2 * hits, both)
+
+
+CLASS_SCORES = {
+    "accuracy": ClassScore(_accuracy, of_truth=True),
+    "iou": ClassScore(_iou),
+    "dice": ClassScore(_dice),
+}
+KINDS = list(CLASS_SCORES)
+LESIONS = len(OVERALL) + len(KINDS)  # where the scores of all classes but the first begin
 TWO_MASKS = " (two masks are compared by covjax.metrics.mask_scores(truth, predicted))"
 
 
@@ -114,20 +145,20 @@ def per_image_dice(confusions: ArrayLike, cls: int = 1) -> Floats:
     Raises:
       InputError: confusions are not integers [N, K, K], or cls is outside 0..K-1.
     """
-    return _one_class(confusions, cls)[:, 2]
+    return _one_class(confusions, "dice", cls)
 
 
 def per_image_iou(confusions: ArrayLike, cls: int = 1) -> Floats:
     """Intersection over union of one class in every image; the rest as for `per_image_dice`."""
-    return _one_class(confusions, cls)[:, 1]
+    return _one_class(confusions, "iou", cls)
 
 
-def _one_class(confusions: ArrayLike, cls: int) -> Floats:
+def _one_class(confusions: ArrayLike, kind: str, cls: int) -> Floats:
     counts = _check(confusions)
     last = counts.shape[1] - 1
     if not is_whole(cls) or not 0 <= cls <= last:
         raise InputError(f"cls: {shown(cls)}, give the index of a class in 0..{last}{TWO_MASKS}")
-    return _class_values(counts)[:, cls]
+    return _class_values(counts)[:, cls, KINDS.index(kind)]
 
 
 def _overlap(
@@ -164,9 +195,10 @@ def _overlap(
 
 
 def _values(counts: Numbers) -> Floats:
-    """Of matrices [N, K, K] the scores of OVERALL, then those of every class, [N, 4 + 3 K]."""
+    """Of matrices [N, K, K] the scores of OVERALL, then those of every class, [N, S]."""
     each = _class_values(counts)
-    accuracy, iou, _ = np.moveaxis(each, 2, 0)
+    accuracy = each[:, :, KINDS.index("accuracy")]
+    iou = each[:, :, KINDS.index("iou")]
     true = counts.sum(axis=2)
     total = counts.sum(axis=(1, 2))
     overall = [
@@ -190,7 +222,9 @@ def _weights(counts: Integers) -> Integers:
     pixels = both.sum(0)
     rarest = int(np.argmin(np.where(pixels > 0, pixels, np.iinfo(np.int64).max)))
     classes = [
-        column for k in range(len(pixels)) for column in (true[:, k], both[:, k], both[:, k])
+        true[:, k] if score.of_truth else both[:, k]
+        for k in range(len(pixels))
+        for score in CLASS_SCORES.values()
     ]
     return np.column_stack([total, true[:, rarest], both[:, rarest], total, *classes])
 
@@ -198,25 +232,24 @@ def _weights(counts: Integers) -> Integers:
 def _lesion_values(counts: Numbers) -> Floats:
     """Of matrices [N, K, K] the mean dice of all classes but the first, then their own scores."""
     each = _values(counts)[:, LESIONS:]
-    return np.column_stack([mean_over_classes(each[:, 2::3]), each])
+    return np.column_stack([mean_over_classes(each[:, KINDS.index("dice") :: len(KINDS)]), each])
 
 
 def _class_values(counts: Numbers) -> Floats:
-    """accuracy, iou and dice of every class of matrices [N, K, K]: [N, K, 3], NaN if undefined."""
+    """CLASS_SCORES of every class of matrices [N, K, K]: [N, K, kinds], NaN if undefined."""
     hits = np.diagonal(counts, axis1=1, axis2=2)
     true = counts.sum(axis=2)
     both = true + counts.sum(axis=1)
-    return np.stack([ratio(hits, true), ratio(hits, both - hits), ratio(2 * hits, both)], 2)
+    return np.stack([score.function(hits, true, both) for score in CLASS_SCORES.values()], 2)
 
 
 def _class_reasons(classes: Sequence[str]) -> dict[str, str]:
     """Names of what `_class_values` returns, and why each may be undefined."""
-    reasons: dict[str, str] = {}
-    for name in classes:
-        reasons[f"accuracy_{name}"] = f"{name} is absent from the truth"
-        reasons[f"iou_{name}"] = f"{name} is absent from truth and prediction"
-        reasons[f"dice_{name}"] = f"{name} is absent from truth and prediction"
-    return reasons
+    return {
+        f"{kind}_{name}": score.reason(name)
+        for name in classes
+        for kind, score in CLASS_SCORES.items()
+    }
 
 
 def _check(confusions: ArrayLike) -> Integers:

@@ -25,7 +25,7 @@ def open_phantom(_: Path, config: DataSettings) -> Source:
         image, mask, label = phantom_slice(
             patient, index, slices_per_patient=p.slices_per_patient, size=p.size, seed=p.seed
         )
-        return Slice(ids[i], image, mask, label, f"phantom{patient:04d}", "")
+        return Slice(ids[i], image, mask, label, f"phantom{patient:04d}")
 
     made = ["phantom", PHANTOM_VERSION, p.slices_per_patient, p.size, p.seed]
     origins = tuple(origin(*made, i) for i in range(len(ids)))

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from covjax.data.contents import contents, digests, origin, prepared_dir
 from covjax.data.formats.images import list_images, read_image
 from covjax.data.label_map import IGNORE
 from covjax.data.settings import DataSettings
+from covjax.data.sources.files import source_of_files
 from covjax.data.sources.index import PATIENT, label_of, read_index, read_patients
-from covjax.data.sources.source import Slice, Source, fingerprint
+from covjax.data.sources.source import Slice, Source
 from covjax.data.sources.spec import SourceSpec
-from covjax.data.sources.unread import unused
 from covjax.errors import InputError
 
 PRLAB21_CT = (slice(16, 264), slice(40, 263))  # rows and columns of the CT in a figure
@@ -39,17 +38,13 @@ def open_prlab21(root: Path, config: DataSettings) -> Source:
         if config.frame == "ct":
             image = image[PRLAB21_CT]
             mask = mask[PRLAB21_CT]
-        return Slice(name, image, mask, label, patients[name], "")
+        return Slice(name, image, mask, label, patients[name])
 
-    used = [*images.values(), *masks.values(), root / "index.csv"]
-    digest = digests(root, used, prepared_dir(config))
-    return Source(
-        "prlab21",
-        ids,
-        load,
-        fingerprint(["prlab21", config.frame, contents(root, digest)]),
-        tuple(origin(digest[images[name]]) for name in ids),
-        left_out=unused(root, used, "prlab21"),
+    # Pictures that index.csv does not list are refused, so these are all.
+    figures = {name: images[name] for name in ids}
+    others = [*masks.values(), root / "index.csv"]
+    return source_of_files(
+        "prlab21", root, config, figures, load, others=others, settings=[config.frame]
     )
 
 

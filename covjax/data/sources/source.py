@@ -32,7 +32,7 @@ class Slice(NamedTuple):
     mask: np.ndarray | None
     label: int
     patient: str  # "" when unknown
-    split: str  # "" unless the source comes with a split
+    split: str = ""  # unless the source comes with a split
     # what the file held: 8bit, or hu brought to 0..255 through the window of the configuration
     values: str = "8bit"
     lungs: np.ndarray | None = None  # bool [H, W] where the source knows them
