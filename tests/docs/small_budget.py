@@ -35,7 +35,7 @@ def added(words: list[str]) -> list[str]:
     if "study" in config:
         only = _value(words, "config.study.only") or ",".join(config.study.variants)
         fields += ["study.seeds=(0,)", f"study.only={','.join(only.split(',')[:2])}"]
-        folds = _value(words, "config.split.folds")
+        folds = int(_value(words, "config.split.folds") or config.split.folds)
         fields += ["study.folds=(0,)"] if folds else []
     return [f"--config.{field}" for field in fields]
 
