@@ -155,3 +155,18 @@ def test_what_a_run_starts_from_is_looked_for_first(run_command, tmp_path, start
 def test_flags_of_another_set_to_evaluate_on_are_checked(run_command, tmp_path, arguments, words):
     done = run_command("eval.py", f"--workdir={tmp_path / 'gone'}", *arguments)
     assert done.returncode in (1, 2) and re.search(words, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("t.csv", "p"), "must be both folders or both CSV"),
+        (("t.csv", "p.csv", "--classes=1:infected"), "--classes is of masks, leave it out"),
+        (("t", "p", "--threshold=.3"), "--threshold is of CSV, leave it out"),
+        (("t",), "name two: TRUTH and PREDICTED"),
+        (("t", "p"), "t: is not a folder, name one of masks"),
+    ],
+)
+def test_flags_of_scores_for_other_tools_are_checked(run_command, arguments, words):
+    done = run_command("covjax.commands.__main__", "score", *arguments, "--output=gone")
+    assert done.returncode in (1, 2) and words in done.stderr, done.stderr

@@ -11,6 +11,7 @@ COMMANDS = {
     "screen": "new scans through a trained run: masks, extent, pages",
     "compare": "evaluated runs side by side",
     "pool": "predictions of several folds, scored as one",
+    "score": "masks or probabilities of any tool against the truth",
     "study": "train the variants of a configuration and compare them",
     "operators": "poolings and unpoolings, those of plug-ins too, and a check of one",
     "audit": "what is wrong with a data source or the data of a run",

@@ -79,15 +79,29 @@ def delivered_rows(
         add({"pixel_probability": infection} if "pixel_probability" in keep else {})
         if native.truth is None:
             continue
-        add({"confusion": confusion_of(native.truth, mask, several)})
         if "surface" in keep:
             spacing = native.spacing if unit == "mm" else None
-            add(_of_outlines(native.truth, mask, spacing))
-            add(_of_plugins(native.truth, mask, spacing))
+            add(mask_rows(native.truth, mask, several, spacing))
+        else:
+            add({"confusion": confusion_of(native.truth, mask, several)})
         if "lesions" in keep:
             add(lesion_rows(native.view, native.truth, (values.shape[0], values.shape[1])))
     return {
         k: v if k in ("predicted", "pixel_probability") else np.array(v) for k, v in rows.items()
+    }
+
+
+def mask_rows(
+    truth: np.ndarray, mask: np.ndarray, classes: int, spacing: tuple[float, float] | None
+) -> dict[str, Any]:
+    """Returns the rows of one slice: "confusion", outlines in mm or pixels, scores of plug-ins.
+
+    `truth` (255 ignored) and `mask` are uint8 [H, W] of classes below `classes`.
+    """
+    return {
+        "confusion": confusion_of(truth, mask, classes),
+        **_of_outlines(truth, mask, spacing),
+        **_of_plugins(truth, mask, spacing),
     }
 
 

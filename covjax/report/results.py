@@ -19,6 +19,7 @@ SPLIT_RULES = {
     "block": "by block: runs of slices that follow each other by id; a patient may be in two "
     "splits at their borders",
     "external": "none: all slices of a set that the run did not learn from",
+    "given": "none: all slices that were given",
     "source": "as given by the data source",
     "file": "as listed in a file",
     "held_out": "test as held out by the data source, slices of test patients left out of train "

@@ -67,27 +67,35 @@ def _section(stage: "Stage", rows: Rows, _: str) -> dict[str, Any]:
     """Returns threshold, calibration, confusion matrix and curves."""
     config = stage.config
     assert isinstance(config, ClassifierSettings)
+    calibration = stage.calibration
+    temperature = None if np.isnan(calibration.temperature) else calibration.temperature
+    section = {
+        "threshold_rule": config.threshold_rule,
+        "calibration": config.calibration,
+        "temperature": temperature,
+        **call_section(rows, stage.threshold),
+    }
+    if calibration.notes:
+        section["notes"] = list(calibration.notes)
+    return section
+
+
+def call_section(rows: Rows, threshold: float) -> dict[str, Any]:
+    """Returns the threshold, the confusion matrix, other thresholds and the curves of calls."""
     label = rows["label"]
     log_odds = rows["log_odds"]
     confusion = np.zeros((2, 2), int)
     np.add.at(confusion, (label, rows["called"].astype(int)), 1)
-    calibration = stage.calibration
-    temperature = None if np.isnan(calibration.temperature) else calibration.temperature
     shown = {float(logit(p)): {"threshold": p} for p in THRESHOLDS}
-    if not np.isnan(stage.threshold):
-        shown[stage.threshold] = threshold_to_json(stage.threshold)
+    if not np.isnan(threshold):
+        shown[threshold] = threshold_to_json(threshold)
     levels = sorted(shown)
     table = threshold_table(label, log_odds, levels)
     section = {
-        **threshold_to_json(stage.threshold),
-        "threshold_rule": config.threshold_rule,
-        "calibration": config.calibration,
-        "temperature": temperature,
+        **threshold_to_json(threshold),
         "confusion": confusion.tolist(),
         "thresholds": [row | shown[level] for level, row in zip(levels, table, strict=True)],
     }
-    if calibration.notes:
-        section["notes"] = list(calibration.notes)
     if len(set(label.tolist())) == 2:
         section["curves"] = {
             "roc": _of_probability(roc_curve(label, log_odds)),
@@ -103,6 +111,11 @@ def _of_probability(curve: dict[str, list]) -> dict[str, list]:
 
 
 def _columns(_: "Stage", rows: Rows, __: str) -> dict[str, np.ndarray]:
+    return call_columns(rows)
+
+
+def call_columns(rows: Rows) -> dict[str, np.ndarray]:
+    """Returns probability, log-odds and call of each slice."""
     return {
         "probability": rows["probability"],
         "log_odds": rows["log_odds"],

@@ -86,10 +86,17 @@ def _section(stage: "Stage", rows: Rows, unit: str) -> dict[str, Any]:
     """Returns the confusion matrix, and how outlines and lesions were measured."""
     return {
         "slices": _own(stage.config).slices,
+        **mask_section(rows, unit),
+        "lesions": _lesions(rows, stage),
+    }
+
+
+def mask_section(rows: Rows, unit: str) -> dict[str, Any]:
+    """Returns the confusion matrix, and how outlines were measured."""
+    return {
         "confusion": rows["confusion"].astype(np.int64).sum(0).tolist(),
         "scored_at": "each slice's own size",
         "surface": {"unit": unit, "theta_diagonals": THETA, "nsd_tolerance": TOLERANCE},
-        "lesions": _lesions(rows, stage),
     }
 
 
@@ -110,6 +117,10 @@ def _lesions(rows: Rows, stage: "Stage") -> dict[str, Any]:
 
 
 def _columns(stage: "Stage", rows: Rows, unit: str) -> dict[str, np.ndarray]:
+    return mask_columns(rows, stage.task.classes, unit)
+
+
+def mask_columns(rows: Rows, classes: Sequence[str], unit: str) -> dict[str, np.ndarray]:
     """Returns Dice, IoU, outlines and shares of infection, then those of each class kept apart."""
     confusion = rows["confusion"].astype(np.int64)
     infection = infected_or_not(confusion)
@@ -119,10 +130,10 @@ def _columns(stage: "Stage", rows: Rows, unit: str) -> dict[str, np.ndarray]:
         "iou": per_image_iou(infection),
         **{in_unit(name, unit): rows[name][:, 1] for name in OUTLINES},
         "predicted_share": predicted,
-        **{name: rows[name] for name in LESION_ROWS},
+        **{name: rows[name] for name in LESION_ROWS if name in rows},
         **{name: values for name, values in rows.items() if name.startswith(ROW)},
     }
-    kept = enumerate(stage.task.classes) if len(stage.task.classes) > 2 else ()
+    kept = enumerate(classes) if len(classes) > 2 else ()
     for k, name in list(kept)[1:]:
         true, predicted = shares(confusion, k)
         columns[f"dice_{name}"] = per_image_dice(confusion, k)

@@ -19,6 +19,7 @@ def make_placeholders(folder: Path) -> None:
     """Writes every placeholder that a shell block of the pages uses into a folder."""
     _pictures(folder / "MY_SLICES", "index.csv")
     _pictures(folder / "OTHER_SLICES", "index.csv")
+    _predictions(folder)
     _pictures(folder / "SEMISEG", None)
     _figures(folder / "PRLAB21")
     _scans(folder / "MY_SCANS")
@@ -49,6 +50,19 @@ def _volumes() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
 def _save(path: Path, picture: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture.astype(np.uint8)).save(path)
+
+
+def _predictions(folder: Path) -> None:
+    """Writes what two tools say of the same slices: masks, and probabilities."""
+    truth = ["id,label,patient"]
+    calls = ["id,probability"]
+    for patient, k, _, mask, label in _slices(64):
+        _save(folder / "TRUE_MASKS" / f"p{patient}_{k}.png", mask * 255)
+        _save(folder / "PREDICTED_MASKS" / f"p{patient}_{k}.png", np.roll(mask, 2, 0) * 255)
+        truth.append(f"p{patient}_{k},{label},p{patient}")
+        calls.append(f"p{patient}_{k},{0.3 + 0.4 * label}")
+    (folder / "TRUTH.csv").write_text("\n".join(truth))
+    (folder / "PREDICTED.csv").write_text("\n".join(calls))
 
 
 def _pictures(folder: Path, index: str | None) -> None:

@@ -93,6 +93,8 @@ def _limits(results: Results) -> Iterable[str]:
         yield "Patients are unknown: slices of one may be in several splits."
     if results.split_rule == "external":
         yield "Scored on another set than that of the training; what it learned from is not above."
+    if results.split_rule == "given":
+        yield "What said this, and what it learned from, is not known here."
     if results.split_rule == "slice":
         yield "Split by slice: neighbouring slices are in train and test, scores are optimistic."
     elif results.shared_patients():
