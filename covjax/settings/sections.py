@@ -36,6 +36,11 @@ class StudySettings:
         (), "some of the split.folds folds; empty: all", rule=DIFFERENT
     )
     only: str = setting("", "some of the variants, as a,b; empty: all")
+    vary: str = setting(
+        "",
+        "in place of the variants: a field and its values, FIELD:VALUE,VALUE; of several, parted "
+        "by a semicolon, all combinations",
+    )
     variants: Mapping[str, Any] = free("by their names, the fields in which they differ")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from covjax.errors import InputError, unknown
 from covjax.settings import RunSettings, StudySettings, read_settings, settings_dict
+from covjax.study.vary import varied
 
 STAGE = "segmenter"
 
@@ -56,10 +57,19 @@ def planned_runs(config: RunSettings, workdir: Path) -> list[Run]:
 
 
 def study_of(config: RunSettings) -> StudySettings:
-    """Returns the section `study`. Raises InputError if there is none."""
+    """Returns the section `study` with its variants, those that `study.vary` makes if it is set.
+
+    Of these the first is the reference unless `study.reference` names one. Raises InputError if
+    there is no such section.
+    """
     if config.study is None:
         raise InputError("study: missing, use a configuration as study:pooling")
-    return config.study
+    study = config.study
+    if not study.vary:
+        return study
+    variants = varied(study.vary)
+    reference = study.reference if study.reference in variants else next(iter(variants))
+    return replace(study, name=study.vary, reference=reference, variants=variants)
 
 
 def variant_settings(config: RunSettings, name: str) -> RunSettings:
@@ -114,10 +124,10 @@ def _check_grid(config: RunSettings, study: StudySettings) -> None:
             f"split.folds is {config.split.folds}"
         )
     for name in study.variants:
-        if not re.fullmatch(r"\w[\w+-]*", name):
+        if not re.fullmatch(r"\w[\w.+-]*", name):
             raise InputError(
                 f"study.variants: '{name}' cannot be the name of a folder, use letters, digits, _ "
-                "+ -"
+                ". + -"
             )
     names = variant_names(study)
     if study.reference not in study.variants:

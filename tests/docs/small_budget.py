@@ -34,7 +34,9 @@ def added(words: list[str]) -> list[str]:
         fields += [f"segmenter.input.size={SIDE}", f"segmenter.input.slice_size={SIDE}"]
     if "study" in config:
         only = _value(words, "config.study.only") or ",".join(config.study.variants)
-        fields += ["study.seeds=(0,)", f"study.only={','.join(only.split(',')[:2])}"]
+        fields += ["study.seeds=(0,)"]
+        if _value(words, "config.study.vary") is None:
+            fields += [f"study.only={','.join(only.split(',')[:2])}"]
         folds = int(_value(words, "config.split.folds") or config.split.folds)
         fields += ["study.folds=(0,)"] if folds else []
     return [f"--config.{field}" for field in fields]

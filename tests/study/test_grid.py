@@ -10,7 +10,7 @@ from covjax.errors import InputError
 from covjax.fields import flat_fields
 from covjax.settings import read_settings, settings_dict
 from covjax.stages.settings import ModelSettings
-from covjax.study.grid import planned_runs, variant_settings
+from covjax.study.grid import planned_runs, study_of, variant_settings
 
 
 def config(name="losses", **fields):
@@ -132,3 +132,41 @@ def test_configurations_refused():
     del c.segmenter
     with pytest.raises(InputError, match="config: has no stage"):
         planned_runs(read_settings(c), Path("nowhere"))
+
+
+def test_fields_are_varied_by_one_line(tmp_path):
+    line = "segmenter.optimizer.learning_rate:1e-3,3e-4; segmenter.input.size:(64,64),(96, 80)"
+    runs = planned_runs(read_settings(config(vary=line, seeds=(0,), folds=(0,))), tmp_path)
+    assert [(run.variant, *_varied(run.config)) for run in runs] == [
+        ("1e-3_64-64", 1e-3, (64, 64)), ("1e-3_96-80", 1e-3, (96, 80)),
+        ("3e-4_64-64", 3e-4, (64, 64)), ("3e-4_96-80", 3e-4, (96, 80)),
+    ]  # fmt: skip
+    assert study_of(read_settings(config(vary=line))).reference == "1e-3_64-64"
+    named = config(vary=line, reference="3e-4_64-64", only="3e-4_64-64,1e-3_64-64")
+    assert study_of(read_settings(named)).reference == "3e-4_64-64"
+    words = config(vary="segmenter.loss.name:dice,focal", seeds=(0,), folds=(0,))
+    words.segmenter.loss.class_weights = "none"
+    losses = planned_runs(read_settings(words), tmp_path)
+    assert [run.config.stages["segmenter"].loss.name for run in losses] == ["dice", "focal"]
+
+
+def _varied(settings):
+    stage = settings.stages["segmenter"]
+    return stage.optimizer.learning_rate, stage.input.size
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("segmenter.epochs", "must be FIELD:VALUE,VALUE"),
+        ("segmenter.epochs:1,,2", "must be FIELD:VALUE,VALUE"),
+        ("epochs:1,2", "must be FIELD:VALUE,VALUE"),
+        ("segmenter.epochs:1,1", "study.vary: 1 is given twice"),
+        ("segmenter.epochs:1;segmenter.epochs:2", "named twice"),
+        ("segmenter.epoch:1,2", "study.variants.1: segmenter: 'epoch' is unknown"),
+        ("segmenter.epochs:1,many", "study.variants.many: segmenter.epochs"),
+    ],
+)
+def test_a_line_that_varies_nothing_sensible_is_refused(tmp_path, line, message):
+    with pytest.raises(InputError, match=message):
+        planned_runs(read_settings(config(vary=line)), tmp_path)
