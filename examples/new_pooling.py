@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import jax.numpy as jnp
-import train_from_python
 
 from covjax.framework import train_run
 from covjax.pooling import register_pooling, views
@@ -25,7 +24,9 @@ register_pooling("median", median, text="the median of the window")
 
 
 def main(workdir: Path) -> None:
-    config = train_from_python.small_config()
+    from train_from_python import small_config  # of this folder, which commands do not search
+
+    config = small_config()
     config.segmenter.model.update(encoder_pooling="median", decoder_unpooling="nearest")
     config.segmenter.epochs = 2
     train_run(read_settings(config), workdir)

@@ -34,6 +34,13 @@ def bash_blocks(page: str, text: str) -> list[Block]:
     return [Block(page, number, block) for number, block in enumerate(found, 1)]
 
 
+def named_files(text: str) -> dict[str, str]:
+    """Returns the Python blocks of a page that begin with their file's name, by that name."""
+    blocks = [match[2] for match in FENCE.finditer(text) if match[1] == "python"]
+    named = [(re.match(r"# (\w+\.py)\n", block), block) for block in blocks]
+    return {name[1]: block for name, block in named if name}
+
+
 def prose(text: str) -> str:
     """Returns a page without its fenced blocks and code in backticks."""
     return re.sub(r"`[^`\n]+`", "", FENCE.sub("", text))

@@ -4,9 +4,9 @@
       PAGE as docs/how-to/screen.md, or one block of it as docs/how-to/screen.md:2
 
 Takes some 40 minutes on two CPU cores for all pages. Every page has a folder of its own in which
-its blocks run in order: with placeholders for data (tests/docs/placeholders.py) and, for a run that
-the page trains nowhere, a copy of a small one. What training costs is cut in
-tests/docs/small_budget.py; the text of the blocks is not changed.
+its blocks run in order: with placeholders for data (tests/docs/placeholders.py), the Python files
+that the page shows by name and, for a run that the page trains nowhere, a copy of a small one.
+What training costs is cut in tests/docs/small_budget.py; the text of the blocks is not changed.
 """
 
 import os
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.docs.pages import Block, bash_blocks, pages
+from tests.docs.pages import Block, bash_blocks, named_files, pages
 from tests.docs.placeholders import make_placeholders
 from tests.places import ROOT
 
@@ -135,6 +135,8 @@ def main(names: list[str]) -> int:
             if block.page not in places:
                 page = re.sub(r"\W", "_", block.page)
                 places[block.page] = Place(folder / page, data)
+                for name, text in named_files(pages()[block.page]).items():
+                    (folder / page / name).write_text(text)
             start = time.monotonic()
             problem = places[block.page].run(block)
             failures += bool(problem)
