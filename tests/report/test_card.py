@@ -42,6 +42,9 @@ def test_a_card_names_data_splits_scores_weights_plugins_and_commit(tmp_path):
     ):
         assert fact in text, fact
     assert "/home" not in text
+    start["sha256"] = start.pop("digest")  # as published weights have it
+    write_json(tmp_path / "init_classifier.json", start)
+    assert card(tmp_path) == text
 
 
 def test_a_card_says_what_limits_its_data(tmp_path):

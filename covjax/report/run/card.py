@@ -54,7 +54,9 @@ def _start(path: Path) -> str:
     record = read_json(path)
     if not record:
         return ""
-    return f"{record['network']}, {Path(record['file']).name}, digest {record['digest']}"
+    # published weights have that of their file, a run that of its arrays
+    digest = record["sha256"] if "sha256" in record else record["digest"]
+    return f"{record['network']}, {Path(record['file']).name}, digest {digest}"
 
 
 def _splits(splits: Mapping[str, Any]) -> Iterable[list[object]]:
