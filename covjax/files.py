@@ -248,14 +248,6 @@ def read_json(path: Path, remedy: str, missing: str = "") -> dict[str, Any]:
         return _json_object(path.read_text(encoding="utf-8-sig"))
 
 
-def read_json_or_empty(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file, {} if it is missing or damaged: for what can be redone."""
-    try:
-        return read_json(path, "")
-    except InputError:
-        return {}
-
-
 def read_json_lines(path: Path, remedy: str) -> list[dict[str, Any]]:
     """Returns the objects in a file of one per line, without a last line that is cut short.
 

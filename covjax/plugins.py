@@ -14,13 +14,14 @@ import traceback
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from covjax.errors import InputError
-from covjax.files import read_json, write_json, write_whole
+from covjax.files import write_json, write_whole
 from covjax.models import MODELS
 from covjax.ops.poolings import POOLING_TABLE
 from covjax.ops.unpool import UNPOOLING_TABLE
+from covjax.records import Inside, read_record
 from covjax.scores import SCORES
 
 GROUP = "covjax.plugins"  # of entry points
@@ -42,6 +43,21 @@ class Plugin:
     def digest(self) -> str:
         """SHA-256 of its sources and their names."""
         return digest_of(self.files)
+
+
+class PluginEntry(TypedDict):
+    """What a run keeps of a plug-in."""
+
+    name: Inside
+    given: str
+    installed: bool
+    sha256: str
+
+
+class PluginsFile(TypedDict):
+    """plugins.json."""
+
+    plugins: list[PluginEntry]
 
 
 LOADED: list[Plugin] = []
@@ -134,9 +150,9 @@ def record_plugins(workdir: Path) -> None:
 def check_plugins(workdir: Path) -> None:
     """Raises InputError unless the plug-ins of the run in `workdir` are loaded, unchanged."""
     path = workdir / RECORD
-    recorded: list[dict[str, Any]] = []
+    recorded: list[PluginEntry] = []
     if path.is_file():
-        recorded = read_json(path, DAMAGED).get("plugins", [])
+        recorded = read_record(path, PluginsFile, DAMAGED)["plugins"]
     digests = {plugin.digest for plugin in LOADED}
     for entry in recorded:
         if entry["sha256"] not in digests:
@@ -150,7 +166,7 @@ def check_plugins(workdir: Path) -> None:
             )
 
 
-def _missing(workdir: Path, entry: dict[str, Any]) -> str:
+def _missing(workdir: Path, entry: PluginEntry) -> str:
     given = entry["given"]
     changed = any(plugin.name == entry["name"] for plugin in LOADED)
     fault = "has changed since" if changed else "is not loaded"

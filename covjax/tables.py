@@ -3,11 +3,12 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covjax.errors import InputError
 from covjax.files import damage_named, write_whole
@@ -69,6 +70,19 @@ def read_rows(path: Path, columns: Iterable[str], remedy: str) -> list[dict[str,
             {name: plain_text(field) for name, field in row.items() if name is not None}
             for row in reader
         ]
+
+
+def read_numbers(
+    path: Path, rows: Sequence[Mapping[str, str]], column: str, remedy: str
+) -> NDArray[np.float64]:
+    """Returns a column of the CSV at `path`, NaN where a cell is empty. Raises InputError."""
+    try:
+        values = np.array([float(row.get(column) or "nan") for row in rows])
+    except ValueError as error:
+        raise InputError(f"{path}: column '{column}' is not numeric, {remedy}") from error
+    if np.isinf(values).any():
+        raise InputError(f"{path}: column '{column}' has an infinite number, {remedy}")
+    return values
 
 
 def read_user_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

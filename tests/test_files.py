@@ -1,6 +1,7 @@
 import csv
 import errno
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from covjax.files import (
     open_whole,
     read_arrays,
     read_json,
-    read_json_or_empty,
     write_json,
     write_together,
     write_whole,
 )
+from covjax.records import read_record_or_empty
 from covjax.tables import NUMBERS, encode_table, read_rows
 
 
@@ -58,7 +59,7 @@ def test_damaged_json_is_named_with_the_remedy(tmp_path, content):
     path.write_text(content, errors="surrogatepass")
     with pytest.raises(InputError, match=r"a\.json: damaged \(.*\), mend it"):
         read_json(path, "mend it")
-    assert read_json_or_empty(path) == {}
+    assert read_record_or_empty(path, dict[str, Any]) == {}
 
 
 def test_a_file_that_is_missing_or_no_array_file_is_named(tmp_path):

@@ -11,7 +11,8 @@ from typing import Any
 from covjax.data.formats.damage import reading
 from covjax.data.settings import DataSettings
 from covjax.errors import InputError
-from covjax.files import read_json_or_empty, user_cache, write_whole
+from covjax.files import user_cache, write_whole
+from covjax.records import read_record_or_empty
 
 THREADS = 4
 PRIVATE = 0o600  # names of files may be names of patients
@@ -34,7 +35,8 @@ def digests(root: Path, files: Sequence[Path], memory: Path) -> dict[Path, str]:
     """
     name = str(root.resolve()).encode(errors="surrogateescape")
     place = memory / f"digests-{hashlib.sha256(name).hexdigest()[:16]}"
-    known = read_json_or_empty(place)
+    # size, two times and digest of each
+    known = read_record_or_empty(place, dict[str, tuple[int, int, int, str]])
     states = {}
     found = {}
     for path in dict.fromkeys(files):

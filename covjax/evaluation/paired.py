@@ -12,7 +12,7 @@ from covjax.metrics import holm, infected_or_not, mean_of, paired_test
 from covjax.metrics.curves import weighted_areas
 from covjax.metrics.resampling import Statistic, ratio
 from covjax.scores import SCORED_COLUMN, find
-from covjax.tables import read_rows
+from covjax.tables import read_numbers, read_rows
 
 EVALUATE = "run the evaluation again"
 
@@ -43,7 +43,8 @@ class _Run:
     """What a run says of the slices of a split."""
 
     def __init__(self, folder: Path):
-        rows = read_rows(folder / "per_image.csv", ("id",), EVALUATE)
+        self.path = folder / "per_image.csv"
+        rows = read_rows(self.path, ("id", "patient"), EVALUATE)
         self.rows = {row["id"]: row for row in rows}
         kept = folder / "rows.npz"
         self.arrays = read_arrays(kept, EVALUATE) if kept.is_file() else {}
@@ -54,7 +55,7 @@ class _Run:
 
     def values(self, ids: Sequence[str], column: str) -> np.ndarray:
         """A column as numbers, NaN where it is empty."""
-        return np.array([float(self.rows[name].get(column) or "nan") for name in ids])
+        return read_numbers(self.path, [self.rows[name] for name in ids], column, EVALUATE)
 
     def log_odds(self, ids: Sequence[str]) -> np.ndarray:
         """What ranks the slices: log-odds, or probabilities where a log-odds is missing."""

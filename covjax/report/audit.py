@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from covjax.errors import InputError
 from covjax.report.charts import audit as charts
 from covjax.report.page import Picture, write_page
-from covjax.report.reading import Columns, read_arrays, read_json, read_table
+from covjax.report.reading import Columns, read_arrays, read_record, read_table
+from covjax.report.shapes import AuditFile
 
 AGAIN = "run the audit again"
 SPLITS = ("train", "val", "test", "")
@@ -36,7 +37,7 @@ Finding = Mapping[str, Any]
 class Audit:
     """An audit's folder: audit.json, the columns of slices.csv, the arrays of examples.npz."""
 
-    summary: Mapping[str, Any]
+    summary: AuditFile
     slices: Columns
     examples: Columns
 
@@ -72,15 +73,10 @@ def build_audit_page(folder: Path) -> Path:
     return write_page(Path(folder), "audit.html", figures, values)
 
 
-def _read_summary(folder: Path) -> dict[str, Any]:
-    path = folder / "audit.json"
-    summary = read_json(path, AGAIN)
+def _read_summary(folder: Path) -> AuditFile:
+    summary = read_record(folder / "audit.json", AuditFile, AGAIN)
     if not summary:
         raise InputError(f"{folder}: holds no audit (audit.json), run eval.py --audit first")
-    fields = {"source": str, "slices": int, "patients": int, "split": dict, "findings": list}
-    for name, kind in fields.items():
-        if not isinstance(summary.get(name), kind):
-            raise InputError(f"{path}: field '{name}' is missing or damaged, {AGAIN}")
     return summary
 
 

@@ -3,21 +3,21 @@
 import base64
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from covjax.errors import InputError
-from covjax.files import DAMAGE, write_together
+from covjax.files import write_together
 from covjax.locks import held
 from covjax.report import results, scores, text
 from covjax.scores import in_front
 from covjax.tables import encode_table
 
+AGAIN = "make the results again that it shows"
 # Figures of an earlier page would pass for this one's, so a new page removes them; other files
 # stay.
 FIGURES = re.compile(
@@ -102,21 +102,6 @@ def render(template: str, values: Mapping[str, object]) -> bytes:
     return html.encode("utf-8", errors="xmlcharrefreplace")
 
 
-@contextmanager
-def drawing(folder: Path) -> Iterator[None]:
-    """Raises InputError for values of another kind than a template expects.
-
-    Files of results are not checked field by field.
-    """
-    try:
-        yield
-    except (*DAMAGE, TemplateError) as error:
-        raise InputError(
-            f"{folder}: cannot be drawn ({error}): a file that it shows is damaged, make that "
-            "again; if this stays it is a fault of covjax, --debug shows where"
-        ) from error
-
-
 def write_page(
     folder: Path,
     template: str,
@@ -135,6 +120,8 @@ def write_page(
       figures: the figures of each section, by the name that the template knows it by.
       values: what else the template shows.
       further: other files, written together with them.
+
+    Raises InputError if the page cannot be written, or a figure named by a result has no name.
     """
     drawn = {
         section: {
@@ -145,11 +132,12 @@ def write_page(
     files = dict(further or {})
     every = [group for groups in drawn.values() for group in groups.values()]
     for picture in itertools.chain.from_iterable(every):
+        if Path(picture.name).name != picture.name:
+            raise InputError(f"{folder}: '{picture.name}' is no name of a figure, {AGAIN}")
         rows = list(zip(*picture.numbers.values(), strict=True))
         files[f"{picture.name}.png"] = picture.png
         files[f"{picture.name}.csv"] = encode_table(tuple(picture.numbers), rows)
-    with drawing(folder):
-        files["index.html"] = render(template, {**values, "figures": drawn})
+    files["index.html"] = render(template, {**values, "figures": drawn})
     with held(folder):
         write_together({folder / name: content for name, content in files.items()})
         for old in folder.iterdir():

@@ -9,7 +9,8 @@ import numpy as np
 from covjax.errors import InputError
 from covjax.report.charts import bars as charts
 from covjax.report.page import Picture, write_page
-from covjax.report.reading import read_json
+from covjax.report.reading import read_record
+from covjax.report.shapes import ProtocolsFile
 from covjax.report.text import number, score_text, text_table
 from covjax.scores import PROTOCOLS
 
@@ -20,6 +21,7 @@ TITLES = {
     "margin_ignored": "Margin ignored, split by slice",
     "honest": "CT only, split by patient",
 }
+AGAIN = "run eval.py --protocols again"
 Row = Mapping[str, Any]
 
 
@@ -91,19 +93,11 @@ def _bars(rows: Sequence[Row]) -> Picture:
     return Picture("protocols", png, "", caption, "Bars: IoU and Dice per protocol", numbers)
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> ProtocolsFile:
     path = folder / "protocols.json"
-    protocols = read_json(path, "run eval.py --protocols again")
+    protocols = read_record(path, ProtocolsFile, AGAIN)
     if not protocols:
         raise InputError(f"{folder}: holds no protocols.json, run eval.py --protocols first")
-    try:
-        found = [
-            row["name"]
-            for row in protocols["rows"]
-            if all("value" in row["scores"][key] for key in PROTOCOLS)
-        ]
-    except (TypeError, KeyError):
-        found = []
-    if found != list(TITLES) or not isinstance(protocols.get("settings"), dict):
-        raise InputError(f"{path}: damaged, run eval.py --protocols again")
+    if [row["name"] for row in protocols["rows"]] != list(TITLES):
+        raise InputError(f"{path}: damaged (field 'rows' must be {', '.join(TITLES)}), {AGAIN}")
     return protocols

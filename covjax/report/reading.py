@@ -2,21 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covjax import files, tables
+from covjax import files, records, tables
 from covjax.errors import InputError
 
 EVALUATE = "run the evaluation again"
 Columns = dict[str, NDArray[Any]]
+T = TypeVar("T")
 
 
-def read_json(path: Path, remedy: str = EVALUATE) -> dict[str, Any]:
-    """Returns the JSON object in a file, {} if the file does not exist."""
-    return files.read_json(path, remedy) if path.is_file() else {}
+def read_record(path: Path, kind: type[T], remedy: str = EVALUATE) -> T:
+    """Returns what a JSON file holds, of the type `kind`, {} if the file does not exist."""
+    return records.read_record(path, kind, remedy) if path.is_file() else cast(T, {})
 
 
 def read_table(
@@ -36,12 +37,7 @@ def read_table(
         return None
     rows = tables.read_rows(path, [*text, *numbers], remedy)
     columns: Columns = {name: np.array([row[name] for row in rows], object) for name in text}
-    for name in numbers:
-        try:
-            columns[name] = np.array([float(row[name] or "nan") for row in rows])
-        except ValueError as error:
-            raise InputError(f"{path}: column '{name}' is not numeric, {remedy}") from error
-    return columns
+    return columns | {name: tables.read_numbers(path, rows, name, remedy) for name in numbers}
 
 
 def read_arrays(

@@ -1,15 +1,25 @@
 """What a workdir holds: its result files, read together."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError
-from covjax.files import current_folder, damage_named, folder_names, read_json_lines
-from covjax.report.reading import read_json
+from covjax.files import current_folder, folder_names
+from covjax.records import Timing, check_record, read_record_lines
+from covjax.report.reading import EVALUATE, read_record
 from covjax.report.scores import STAGES
+from covjax.report.shapes import (
+    Config,
+    Environment,
+    Epoch,
+    Section,
+    Splits,
+    StageConfig,
+    Summary,
+)
 
 SPLITS = ("test", "val", "train")  # in the order in which a reader wants them
 SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
@@ -97,12 +107,13 @@ def read_results(workdir: Path) -> Results:
         stage: {split: summary[stage] for split, summary in summaries.items() if stage in summary}
         for stage in dict.fromkeys([*STAGES, *itertools.chain(*map(_stages, summaries.values()))])
     }
+    timing = read_record(workdir / "results" / "timing.json", Timing)
     results = Results(
         workdir=workdir,
-        config=read_json(workdir / "config.json"),
-        environment=read_json(workdir / "environment.json"),
-        splits=read_json(workdir / "splits.json"),
-        timing=read_json(workdir / "results" / "timing.json"),
+        config=_read_config(workdir / "config.json", [*scores, *timing]),
+        environment=read_record(workdir / "environment.json", Environment),
+        splits=read_record(workdir / "splits.json", Splits),
+        timing=timing,
         history=_read_history(workdir / "metrics.jsonl"),
         scores={stage: splits for stage, splits in scores.items() if splits},
         options={split: summary.get("options") or {} for split, summary in summaries.items()},
@@ -126,14 +137,20 @@ def kept_classes(scored: Mapping[str, Any]) -> list[str]:
     return [name for name in classes[1:] if len(classes) > 2 and f"dice_{name}" in scored["scores"]]
 
 
-def _read_history(path: Path) -> dict[str, list[dict[str, Any]]]:
+def _read_config(path: Path, stages: Iterable[str]) -> Mapping[str, Any]:
+    config: Mapping[str, Any] = read_record(path, Config)
+    for stage in stages:
+        check_record(path, config.get(stage, {}), StageConfig, EVALUATE, stage)
+    return config
+
+
+def _read_history(path: Path) -> dict[str, list[Epoch]]:
     if not path.is_file():
         return {}
-    stages: dict[str, dict[int, dict[str, Any]]] = {}
-    with damage_named(path, "remove the line"):
-        for row in read_json_lines(path, "remove the line"):
-            # A resumed run repeats the epochs after its checkpoint: the later line counts.
-            stages.setdefault(row["stage"], {})[int(row["epoch"])] = row
+    stages: dict[str, dict[int, Epoch]] = {}
+    for row in read_record_lines(path, Epoch, "remove the line"):
+        # A resumed run repeats the epochs after its checkpoint: the later line counts.
+        stages.setdefault(row["stage"], {})[row["epoch"]] = row
     return {stage: [rows[epoch] for epoch in sorted(rows)] for stage, rows in stages.items()}
 
 
@@ -146,14 +163,9 @@ def _read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_summary(path: Path) -> dict[str, Any]:
-    summary = read_json(path)
+    summary: dict[str, Any] = {**read_record(path, Summary)}
     for stage in _stages(summary):
-        section = summary[stage]
-        scores = section.get("scores") if isinstance(section, dict) else None
-        if not isinstance(scores, dict) or not all(isinstance(s, dict) for s in scores.values()):
-            raise InputError(
-                f"{path}: field '{stage}.scores' is not a table of scores, run the evaluation again"
-            )
+        check_record(path, summary[stage], Section, EVALUATE, stage)
     return summary
 
 

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from covjax.errors import InputError
 from covjax.files import write_together
 from covjax.locks import held
+from covjax.records import is_inside
 from covjax.report.page import render
-from covjax.report.reading import read_json
+from covjax.report.reading import read_record
 from covjax.report.scores import class_words
+from covjax.report.shapes import ScreeningFile
 from covjax.report.text import measured_text
-from covjax.tables import read_rows
+from covjax.tables import read_numbers, read_rows
 
 AGAIN = "screen again"
 SCANS = {
@@ -75,13 +78,20 @@ def build_screening(output: Path) -> Path:
 
 
 def _read(output: Path) -> Screening:
-    summary = read_json(output / "screening.json", AGAIN)
+    summary = read_record(output / "screening.json", ScreeningFile, AGAIN)
     classes = summary.get("classes") or {}
     of_scans = SCANS | {f"{name}_ml": f"{class_words(name)}, ml" for name in classes}
     of_slices = SLICES | {f"{name}_mm2": f"{class_words(name)}, mm²" for name in classes}
     scans = read_rows(output / "scans.csv", ["scan", *of_scans], AGAIN)
     slices = read_rows(output / "predictions.csv", ["scan", *of_slices], AGAIN)
     by_scan = {name: list(rows) for name, rows in groupby(slices, key=lambda row: row["scan"])}
+    for column in of_scans:
+        read_numbers(output / "scans.csv", scans, column, AGAIN)
+    for column in of_slices:
+        read_numbers(output / "predictions.csv", slices, column, AGAIN)
+    for name in (scan["scan"] for scan in scans):
+        if not is_inside(name) or name not in by_scan:
+            raise InputError(f"{output / 'scans.csv'}: scan '{name}' was not screened, {AGAIN}")
     return Screening(output, summary, scans, by_scan, of_scans, of_slices)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from covjax.errors import InputError
-from covjax.report.reading import read_json
+from covjax.report.reading import read_record
 from covjax.report.scores import score_label
+from covjax.report.shapes import StudyFile, StudyVariant
 from covjax.report.text import (
     by_seed_text,
     interval_ends,
@@ -97,33 +98,29 @@ class Study:
 
 def read_study(folder: Path) -> Study:
     """Returns the study in a folder; raises InputError if it holds none or a damaged one."""
-    path = folder / "study.json"
-    found = read_json(path, AGAIN)
+    found = read_record(folder / "study.json", StudyFile, AGAIN)
     if not found:
         raise InputError(
             f"{folder}: holds no study.json, run covjax study --config study:NAME first"
         )
-    try:
-        return Study(
-            name=str(found["study"]),
-            reference=found["reference"],
-            settings=dict(found["settings"]),
-            failed=dict(found["failed"]),
-            variants=[_variant(one) for one in found["variants"]],
-            version=str(found.get("covjax", "")),
-        )
-    except (TypeError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: damaged, {AGAIN}") from error
+    return Study(
+        name=found["study"],
+        reference=found["reference"],
+        settings=found["settings"],
+        failed=found["failed"],
+        variants=[_variant(one) for one in found["variants"]],
+        version=str(found.get("covjax", "")),
+    )
 
 
-def _variant(one: Mapping[str, Any]) -> Variant:
+def _variant(one: StudyVariant) -> Variant:
     return Variant(
         name=one["name"],
-        fields=dict(one["fields"]),
+        fields=one["fields"],
         planned=one["planned"],
-        runs=list(one["runs"]),
+        runs=one["runs"],
         scores={what: one["scores"][what] for what in STUDY},
-        differences=one.get("differences") or {},
+        differences=one.get("differences", {}),
         ms_per_slice=one.get("ms_per_slice"),
     )
 

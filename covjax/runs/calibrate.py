@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from scipy.special import logit
@@ -13,17 +13,29 @@ from covjax.data.prepared.dataset import Prepared
 from covjax.data.splits.splits import CLASSES, split_indices
 from covjax.errors import InputError, RunError
 from covjax.evaluation.predict import collect, make_predictor
-from covjax.files import damage_named, read_json, write_json
+from covjax.files import write_json
 from covjax.metrics import choose_threshold, classification_scores, fit_temperature
 from covjax.metrics.calibration import PRIOR, separable
 from covjax.metrics.thresholds import threshold_from_json, threshold_to_json
 from covjax.parallel import round_up
+from covjax.records import Count, Positive, read_record
 from covjax.settings import RunSettings
 from covjax.stages.settings import ClassifierSettings, StageSettings
 from covjax.stages.stage import Calibration, Stage
 from covjax.training.checkpoint import digest
 
 DAMAGED = "delete it and run train.py again"
+
+
+class CalibrationFile(TypedDict):
+    """calibration.json."""
+
+    checkpoint: str
+    temperature: Positive
+    threshold_log_odds: float | Literal["inf"]
+    threshold_rule: str
+    n: Count
+    separable: NotRequired[bool]
 
 
 def calibration_path(workdir: Path) -> Path:
@@ -110,22 +122,15 @@ def read_calibration(config: StageSettings, workdir: Path, variables: Any = None
     path = calibration_path(workdir)
     if not path.is_file():
         raise RunError(f"{path}: missing, run train.py with this workdir to the end first")
-    found = read_json(path, DAMAGED)
-    with damage_named(path, DAMAGED):
-        calibration = Calibration(
-            float(found["temperature"]), threshold_from_json(found), _notes(found)
-        )
-        checkpoint = found["checkpoint"]
-    if not 0 < calibration.temperature < np.inf:
-        raise InputError(f"{path}: damaged (values out of range), {DAMAGED}")
-    if variables is not None and checkpoint != digest(variables, {}):
+    found = read_record(path, CalibrationFile, DAMAGED)
+    if variables is not None and found["checkpoint"] != digest(variables, {}):
         raise RunError(
             f"{path}: fitted to another checkpoint, run train.py with this workdir to the end first"
         )
-    return calibration
+    return Calibration(found["temperature"], threshold_from_json(found), _notes(found))
 
 
-def _notes(found: dict[str, Any]) -> tuple[str, ...]:
+def _notes(found: CalibrationFile) -> tuple[str, ...]:
     """What whoever reads calibrated results should know of the fit."""
     notes = []
     if found.get("separable"):

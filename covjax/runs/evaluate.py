@@ -23,10 +23,11 @@ from covjax.evaluation.result_files import write_results
 from covjax.evaluation.results import Evaluated, evaluate_stage
 from covjax.evaluation.runner import Runner, features_every
 from covjax.evaluation.tta import check_tta
-from covjax.files import read_json, replaced_folder, write_json
+from covjax.files import replaced_folder, write_json
 from covjax.locks import held
 from covjax.metrics import infected_or_not, per_image_dice
 from covjax.parallel import round_up
+from covjax.records import Timing, read_record
 from covjax.runs.both_stages import (
     TWO_STAGES,
     TwoStages,
@@ -286,6 +287,6 @@ def _two_stages(found: Evaluation, pair: TwoStages, reader: SliceReader) -> Stag
 def record_timing(workdir: Path, name: str, values: dict[str, Any]) -> None:
     """Adds what was measured of a stage to results/timing.json."""
     path = workdir / "results" / "timing.json"
-    timing = read_json(path, "delete it") if path.is_file() else {}
+    timing = read_record(path, Timing, "delete it") if path.is_file() else {}
     timing[name] = timing.get(name, {}) | values
     write_json(path, timing)

@@ -1,11 +1,20 @@
 """What the values of a run's slices were before they became 0..255: intensity.json."""
 
 from pathlib import Path
+from typing import Annotated, Literal, TypedDict
 
 from covjax.data.intensity import parse_window
 from covjax.data.prepared.dataset import Prepared
-from covjax.files import damage_named, read_json, write_json
+from covjax.fields import Rule
+from covjax.files import write_json
+from covjax.records import read_record
 from covjax.settings import RunSettings
+
+
+class IntensityFile(TypedDict):
+    """intensity.json."""
+
+    values: Annotated[list[Literal["8bit", "hu"]], Rule("not empty", bool)]
 
 
 def record_intensity(config: RunSettings, data: Prepared, workdir: Path) -> None:
@@ -17,10 +26,4 @@ def record_intensity(config: RunSettings, data: Prepared, workdir: Path) -> None
 def read_intensity(workdir: Path) -> frozenset[str]:
     """Returns what a run's slices held. Raises InputError when the record cannot be read."""
     path = workdir / "intensity.json"
-    remedy = "run train.py again to restore it"
-    found = read_json(path, remedy)
-    with damage_named(path, remedy):
-        values = frozenset(found["values"])
-        if not values or values - {"8bit", "hu"}:
-            raise ValueError(f"values is {found['values']!r}")
-        return values
+    return frozenset(read_record(path, IntensityFile, "run train.py again to restore it")["values"])

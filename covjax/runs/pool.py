@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from absl import logging
@@ -27,14 +27,13 @@ from covjax.fields import BITS_CHANGE, MAY_CHANGE, flat_fields
 from covjax.files import (
     check_new_folder,
     current_folder,
-    damage_named,
     new_folder,
     read_arrays,
-    read_json,
     write_json,
 )
 from covjax.metrics import DEFINITIONS, infected_or_not, per_image_dice
 from covjax.plugins import record_plugins
+from covjax.records import read_record
 from covjax.runs.calibrate import noted, read_calibration
 from covjax.runs.evaluate import evaluate_outputs
 from covjax.runs.trained import read_statistics
@@ -47,6 +46,13 @@ from covjax.settings import (
 )
 from covjax.stages.settings import StageSettings
 from covjax.stages.stage import Calibration, make_stage
+
+
+class PooledSummary(TypedDict):
+    """What is used of summary.json."""
+
+    definitions: int
+    options: dict[str, Any]
 
 
 def pool_runs(workdirs: Sequence[Path], output: Path, split: str = "test") -> None:
@@ -274,10 +280,8 @@ def _pooled_splits(splits: Mapping[str, Any], data: Prepared, split: str) -> dic
 
 def _read_summary(workdir: Path, split: str) -> dict[str, Any]:
     path = current_folder(workdir / "results" / split) / "summary.json"
-    remedy = _evaluate_again(workdir, split)
-    summary = read_json(path, remedy)
-    with damage_named(path, remedy):
-        return {name: summary[name] for name in ("definitions", "options")}
+    summary = read_record(path, PooledSummary, _evaluate_again(workdir, split))
+    return {name: summary[name] for name in ("definitions", "options")}
 
 
 def read_row_arrays(workdir: Path, split: str) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """A run in its workdir: prepare the data, split, measure, train each stage, then evaluate."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from absl import logging
@@ -12,8 +12,9 @@ from covjax.data.loader import SliceReader, eval_batches
 from covjax.data.prepared.dataset import Prepared, prepare
 from covjax.data.splits.splits import SPLITS, make_splits, read_splits, split_indices
 from covjax.errors import InputError
-from covjax.files import read_json_or_empty, write_json, write_whole
+from covjax.files import write_json, write_whole
 from covjax.locks import held
+from covjax.records import read_record_or_empty
 from covjax.runs.calibrate import check_calibration, fit_calibration, is_asked
 from covjax.runs.evaluate import evaluate_run, record_timing
 from covjax.runs.initialise import check_unseen, find_start, init_path, start_text
@@ -30,6 +31,12 @@ from covjax.training.loop import check_batch_size, train_stage
 # of environment.json: with the same a run that goes on ends with the same bits as one that did not
 # stop
 SAME_BITS = ("commit", "jax", "devices", "XLA_FLAGS", "remat")
+
+
+class Environment(TypedDict, total=False):
+    """environment.json, of which all else is only shown and compared."""
+
+    changes: list[str]
 
 
 def train_run(config: RunSettings, workdir: Path) -> None:
@@ -82,7 +89,8 @@ def _train(config: RunSettings, workdir: Path) -> None:
 def _record_environment(config: RunSettings, workdir: Path) -> None:
     """Writes environment.json, and says if a run goes on where the same bits are not promised."""
     path = workdir / "environment.json"
-    before = read_json_or_empty(path)
+    kept = read_record_or_empty(path, Environment)
+    before: dict[str, Any] = {**kept}
     now = environment() | {"remat": [name for name, s in config.stages.items() if s.remat]}
     changes = [
         f"{name} is {now[name]}, it was {before[name]}"
@@ -95,7 +103,7 @@ def _record_environment(config: RunSettings, workdir: Path) -> None:
             workdir,
             "; ".join(changes),
         )
-    write_json(path, now | {"changes": [*before.get("changes", []), *changes]})
+    write_json(path, now | {"changes": [*kept.get("changes", []), *changes]})
 
 
 def _splits(config: RunSettings, data: Prepared, workdir: Path) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from covjax.errors import RunError
-from covjax.files import damage_named, read_json
+from covjax.files import damage_named
+from covjax.records import read_record
 from covjax.runs.calibrate import read_calibration
 from covjax.settings import RunSettings
 from covjax.stages.stage import Stage, Statistics, make_stage, variable_shapes
-from covjax.stages.statistics import statistics_digest, statistics_from_json
+from covjax.stages.statistics import StatisticsFile, statistics_digest, statistics_from_json
 from covjax.training.checkpoint import Checkpoints
 
 
@@ -22,7 +23,7 @@ def read_statistics(name: str, workdir: Path) -> Statistics:
     """Reads a stage's statistics. Raises InputError when they are missing or damaged."""
     path = statistics_path(name, workdir)
     remedy = "delete it and run train.py again"
-    found = read_json(path, remedy, f"this run has not begun to train its {name}")
+    found = read_record(path, StatisticsFile, remedy, f"this run has not begun to train its {name}")
     with damage_named(path, remedy):
         return statistics_from_json(found)
 

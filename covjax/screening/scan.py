@@ -1,5 +1,7 @@
 """One scan through a trained run: its masks, overlays, lines of the tables and notes."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,8 +17,9 @@ from covjax.data.intensity import eight_bit
 from covjax.data.listing import Skip
 from covjax.errors import InputError
 from covjax.evaluation.predictions import mask_picture
-from covjax.files import read_json_or_empty, write_json
+from covjax.files import write_json
 from covjax.progress import report_event
+from covjax.records import read_record_or_empty
 from covjax.screening.extent import Line, Window, mask_columns, scan_line, slice_line, voxel_size
 from covjax.screening.inputs import Scan
 from covjax.screening.lungs import COUNTS, Lungs, find_lungs, lung_notes
@@ -105,18 +108,31 @@ def screen_scan(job: Job, scan: Scan) -> ScreenedScan:
 
 
 def read_kept(kind: type[K], job: Job, record: Path, state: list[list[Any]]) -> K | None:
-    """Returns what a stopped call kept, None if files have changed since or it is no such record.
+    """Returns what `write_kept` kept; None if files have changed since, or the record has.
 
     What could not be used then is passed over again.
     """
-    values = read_json_or_empty(record)
-    same = values.pop("stamps", None) == state
-    if not same or values.keys() != {one.name for one in fields(kind)}:
+    found = read_record_or_empty(record, dict[str, Any])
+    values = found.get("values")
+    names = {one.name for one in fields(kind)}
+    if found != _sealed(values, state) or not isinstance(values, dict) or values.keys() != names:
         return None
     kept = kind(**values)
     for reason in kept.skipped:
         job.skip(InputError(reason))
     return kept
+
+
+def write_kept(record: Path, found: ScreenedScan | _Part, state: list[list[Any]]) -> None:
+    """Keeps what is found, for a further call if this one is stopped."""
+    write_json(record, _sealed(asdict(found), state))
+
+
+def _sealed(values: Any, state: list[list[Any]]) -> dict[str, Any]:
+    """Returns a record with a digest: one that was damaged is not used."""
+    content = json.dumps([values, state])
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return {"values": values, "stamps": state, "sha256": digest}
 
 
 def stamps(files: Iterable[Path]) -> list[list[Any]]:
@@ -144,7 +160,7 @@ def _units(
             for _ in _masks(job, scan, window, lungs, targets, indices, unit, bar):
                 pass  # each is written as it comes
             unit.notes = list(scan.notes)
-            write_json(record, {**asdict(unit), "stamps": state})
+            write_kept(record, unit, state)
         yield unit
         report_event("pictures", scan=scan.name, slices=indices.stop, of=len(scan))
 

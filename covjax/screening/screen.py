@@ -4,7 +4,6 @@ import hashlib
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,12 +21,12 @@ from covjax.files import (
     check_new_folder,
     clear_folder,
     move_folder,
-    read_json_or_empty,
     write_json,
     write_whole,
 )
 from covjax.locks import held
 from covjax.progress import report_event
+from covjax.records import read_record_or_empty
 from covjax.runs.intensity import read_intensity
 from covjax.screening.choices import MASKS
 from covjax.screening.extent import (
@@ -41,7 +40,15 @@ from covjax.screening.overlays import (
     scan_columns,
     slice_columns,
 )
-from covjax.screening.scan import UNITS, Job, ScreenedScan, read_kept, screen_scan, stamps
+from covjax.screening.scan import (
+    UNITS,
+    Job,
+    ScreenedScan,
+    read_kept,
+    screen_scan,
+    stamps,
+    write_kept,
+)
 from covjax.screening.screener import Screener
 from covjax.settings import RunSettings, load_settings, settings_dict
 from covjax.tables import write_table
@@ -177,7 +184,7 @@ def _call_record(
 
 def _begin(partial: Path, record: dict[str, Any]) -> None:
     """Makes the folder of unfinished results, or keeps it if it is of the same call."""
-    if read_json_or_empty(partial / "screening.json") != record:
+    if read_record_or_empty(partial / "screening.json", dict[str, Any]) != record:
         clear_folder(partial)
     write_json(partial / "screening.json", record)
     (partial / "done").mkdir(exist_ok=True)
@@ -201,7 +208,7 @@ def _screened(job: Job, name: str, opener: Opener, scans: int) -> ScreenedScan |
         record.unlink(missing_ok=True)
         job.skip(error)
         return None
-    write_json(record, {**asdict(found), "stamps": state})
+    write_kept(record, found, state)
     report_event(
         "scan",
         scan=name,

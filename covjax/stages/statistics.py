@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,16 @@ def measure_statistics(
     return Statistics(normalization, counts, weights, pixels)
 
 
+class StatisticsFile(TypedDict):
+    """statistics_STAGE.json."""
+
+    mean: list[float]
+    std: list[float]
+    class_counts: list[int]
+    class_weights: list[float]
+    image_pixels: NotRequired[list[int]]
+
+
 def statistics_to_json(statistics: Statistics) -> dict[str, list]:
     """Returns the statistics as plain lists, exactly."""
     mean, std = statistics.normalization
@@ -83,7 +94,7 @@ def statistics_digest(statistics: Statistics) -> str:
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def statistics_from_json(values: dict[str, list]) -> Statistics:
+def statistics_from_json(values: StatisticsFile) -> Statistics:
     """Reads what `statistics_to_json` returned; raises ValueError for what cannot be measured."""
     normalization = Normalization(
         np.array(values["mean"], np.float32), np.array(values["std"], np.float32)

@@ -8,10 +8,10 @@ import numpy as np
 import covjax
 from covjax.evaluation.outputs import outputs_from_arrays
 from covjax.fields import flat_fields
-from covjax.files import read_json_or_empty
 from covjax.metrics import holm, infected_or_not, mean_of, paired_test, per_image_dice, score
 from covjax.metrics.jackknife import limited, t_intervals
 from covjax.metrics.resampling import Statistic, ratio
+from covjax.records import Timing, read_record_or_empty
 from covjax.runs.pool import read_row_arrays
 from covjax.settings import RunSettings, settings_dict
 from covjax.study.grid import STAGE, Run, study_of, variant_names
@@ -224,7 +224,7 @@ def _of_slices(
 
 def _run(run: Run, confusion: np.ndarray) -> dict[str, Any]:
     """Returns what study.json holds of one run: its scores and how it was trained."""
-    timing = read_json_or_empty(run.workdir / "results" / "timing.json").get(STAGE, {})
+    timing = read_record_or_empty(run.workdir / "results" / "timing.json", Timing).get(STAGE, {})
     counts = Counts(confusion[None], np.ones((1, len(confusion)), bool))
     values = {what: _value(make, counts, 0) for what, make in SCORES.items()}
     return {

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,10 +12,11 @@ import numpy as np
 from covjax.data.prepared.dataset import prepare
 from covjax.data.splits.splits import make_splits
 from covjax.errors import InputError, RunError
-from covjax.files import current_folder, read_json_or_empty, write_json
+from covjax.files import current_folder, write_json
 from covjax.locks import held
 from covjax.metrics import DEFINITIONS
 from covjax.preprocess.network_input import slice_size
+from covjax.records import Timing, read_record_or_empty
 from covjax.runs.train import train_run
 from covjax.runs.trained import load_trained
 from covjax.settings import RunSettings, check_workdir, claim_workdir
@@ -59,8 +61,10 @@ def is_finished(run: Run) -> bool:
 
     Without options, and by the present definitions of scores.
     """
-    timing = read_json_or_empty(run.workdir / "results" / "timing.json").get(STAGE, {})
-    summary = read_json_or_empty(current_folder(run.workdir / "results" / "test") / "summary.json")
+    timing = read_record_or_empty(run.workdir / "results" / "timing.json", Timing).get(STAGE, {})
+    summary = read_record_or_empty(
+        current_folder(run.workdir / "results" / "test") / "summary.json", dict[str, Any]
+    )
     evaluated = summary.get("definitions") == DEFINITIONS and not summary.get("options")
     return timing.get("epochs") == run.config.stages[STAGE].epochs and evaluated
 
@@ -99,7 +103,7 @@ def _speeds(done: Sequence[Run], workdir: Path) -> dict[str, float]:
     """Returns each variant's milliseconds per slice, measured once in turn, kept in speed.json."""
     path = workdir / "speed.json"
     first = {run.variant: run for run in reversed(done)}
-    known = read_json_or_empty(path)
+    known = read_record_or_empty(path, dict[str, float])
     if not first.keys() <= known.keys():
         known = _measured(first)
         write_json(path, known)

@@ -3,12 +3,21 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tensorboardX import SummaryWriter
 
-from covjax.files import read_json_lines, write_whole
+from covjax.files import write_whole
 from covjax.progress import report_event
+from covjax.records import Count, read_record_lines
+
+
+class Epoch(TypedDict):
+    """What a record is known by."""
+
+    stage: str
+    epoch: Count
+    step: Count
 
 
 def rewind(path: Path, stage: str, step: int) -> None:
@@ -17,7 +26,7 @@ def rewind(path: Path, stage: str, step: int) -> None:
         return
     kept = [
         record
-        for record in read_json_lines(path, "remove the line")
+        for record in read_record_lines(path, Epoch, "remove the line")
         if record["stage"] != stage or record["step"] <= step
     ]
     write_whole(path, "".join(json.dumps(record) + "\n" for record in kept).encode())

@@ -34,6 +34,7 @@ from covjax.settings import default_config, load_settings, read_settings, write_
 from covjax.tables import read_rows
 from covjax.training.history import rewind
 from tests.attacks.mutations import BYTES, JSON, TEXT, Kind
+from tests.attacks.results import compared_kinds, screened_kinds, written_kinds
 from tests.data.written import dicom_slice, save, scan, write_frames, write_nifti
 from tests.pretrained.formats import FORMS
 from tests.pretrained.keras_layout import keras_file
@@ -273,4 +274,10 @@ def all_kinds(root: Path) -> dict[str, Kind]:
     train_run(settings, root / "run")
     prepare(settings.data)
     (prepared,) = (root / "prepared").glob("phantom-*/")
-    return file_kinds(root / "files") | run_kinds(root / "run", prepared)
+    return (
+        file_kinds(root / "files")
+        | written_kinds(root / "written")
+        | screened_kinds(root / "run", root / "screening")
+        | compared_kinds(root / "run", root / "comparison")
+        | run_kinds(root / "run", prepared)
+    )

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from covjax.errors import InputError
 from covjax.report import build_report, summary_table
-from covjax.report.page import write_page
+from covjax.report.page import Picture, write_page
 from tests.report.runs import Page, write_full
 from tests.result_files import read_csv
 
@@ -153,7 +153,8 @@ def test_summary_table(built):
     assert len(lines) == 2 + 2 * 8 and max(map(len, lines)) < 80
 
 
-def test_a_page_of_damaged_values_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="cannot be drawn .*: a file that it shows is damaged"):
-        write_page(tmp_path / "report", "run.html", {}, {})
-    assert not list(tmp_path.glob("report/*.html"))
+def test_a_figure_stays_in_the_folder_of_its_page(tmp_path):
+    figure = Picture("../outside", b"", "", "", "", {"a": [1]})
+    with pytest.raises(InputError, match="'../outside' is no name of a figure"):
+        write_page(tmp_path / "report", "run.html", {"": {"": [figure]}}, {})
+    assert not list(tmp_path.iterdir())

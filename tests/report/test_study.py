@@ -46,6 +46,12 @@ def variant(name, value, differences=None, runs=2):
 
 @pytest.fixture
 def folder(tmp_path):
+    write_study(tmp_path)
+    return tmp_path
+
+
+def write_study(folder):
+    """Writes a study of two variants, and the beginning of its first run."""
     apart = {
         "dice_infected_per_image": difference(-0.05, -0.12, 0.01, 0.08, 0.16),
         "dice_infected": difference(0.02, 0.01, 0.03, 0.0001, 0.0002),
@@ -65,12 +71,11 @@ def folder(tmp_path):
         "failed": {},
         "variants": variants,
     }
-    (tmp_path / "study.json").write_text(json.dumps(study))
-    first = tmp_path / "runs" / "paper" / "seed0"
+    (folder / "study.json").write_text(json.dumps(study))
+    first = folder / "runs" / "paper" / "seed0"
     first.mkdir(parents=True)
     (first / "splits.json").write_text('{"source": "prlab21", "by": "block"}')
     (first / "metrics.jsonl").write_text('{"stage": "segmenter", "epoch": 1}\n{')
-    return tmp_path
 
 
 def test_text(folder):

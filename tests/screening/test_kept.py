@@ -5,24 +5,34 @@ from types import SimpleNamespace
 
 import pytest
 
-from covjax.screening.scan import ScreenedScan, read_kept
+from covjax.screening.scan import ScreenedScan, read_kept, write_kept
 
-RECORD = {"scan": {}, "slices": [], "notes": [], "skipped": ["a.png: empty"], "stamps": [["a", 1]]}
+SCAN = ScreenedScan({}, [{"id": "a", "called_infected": 1}], [], ["a.png: empty"])
+STATE = [["a", 1]]
+
+
+def changed(record):
+    record["values"]["slices"][0]["called_infected"] = 0
+    return record
 
 
 @pytest.mark.parametrize(
-    ("record", "kept"),
+    ("change", "state", "kept"),
     [
-        (RECORD, True),
-        (RECORD | {"stamps": [["a", 2]]}, False),
-        (RECORD | {"more": 1}, False),
-        ({"stamps": [["a", 1]]}, False),
+        (lambda record: record, STATE, True),
+        (lambda record: record, [["a", 2]], False),
+        (changed, STATE, False),
+        (lambda record: record | {"more": 1}, STATE, False),
+        (lambda record: {"stamps": STATE}, STATE, False),
+        (lambda record: {"values": [], "stamps": STATE}, STATE, False),
     ],
 )
-def test_a_record_is_kept_if_it_is_one_of_the_same_files(record, kept, tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps(record))
+def test_a_record_is_kept_if_it_is_one_of_the_same_files(change, state, kept, tmp_path):
+    path = tmp_path / "a.json"
+    write_kept(path, SCAN, STATE)
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
     skipped = []
     job = SimpleNamespace(skip=skipped.append)
-    found = read_kept(ScreenedScan, job, tmp_path / "a.json", [["a", 1]])
-    assert (found is not None) == kept
-    assert [str(error) for error in skipped] == RECORD["skipped"] * kept
+    found = read_kept(ScreenedScan, job, path, state)
+    assert found == (SCAN if kept else None)
+    assert [str(error) for error in skipped] == SCAN.skipped * kept

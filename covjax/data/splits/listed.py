@@ -2,16 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from covjax.data.sources.patients import patient_name
 from covjax.errors import InputError
-from covjax.files import damage_named, read_json
+from covjax.files import damage_named
+from covjax.records import read_record
 from covjax.tables import read_user_csv
 
 REMEDY = "name a splits.json or a CSV in split.path"
+
+
+class ListedFile(TypedDict):
+    """What is used of the splits.json of another run."""
+
+    train: list[str]
+    val: list[str]
+    test: list[str]
+    by: NotRequired[str]
+    listed_by: NotRequired[str]
 
 
 def listed_splits(data: Any, path: Path, names: Sequence[str]) -> tuple[np.ndarray, str]:
@@ -25,7 +36,7 @@ def listed_splits(data: Any, path: Path, names: Sequence[str]) -> tuple[np.ndarr
     """
     with damage_named(path, REMEDY):
         if path.suffix.lower() == ".json":
-            key, split_of, rule = _from_json(read_json(path, REMEDY), names)
+            key, split_of, rule = _from_json(read_record(path, ListedFile, REMEDY), names)
         else:
             key, split_of, rule = _from_csv(path, names)
     listable = data.ids if key == "id" else data.patients
@@ -45,7 +56,7 @@ def listed_splits(data: Any, path: Path, names: Sequence[str]) -> tuple[np.ndarr
     return np.array([split_of.get(name, -1) for name in listable]), rule
 
 
-def _from_json(splits: dict[str, Any], names: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
+def _from_json(splits: ListedFile, names: Sequence[str]) -> tuple[str, Mapping[str, int], str]:
     found = {name: k for k, split in enumerate(names) for name in splits[split]}
     return "id", found, str(splits.get("listed_by") or splits.get("by") or "")
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -14,10 +14,34 @@ from covjax.data.splits.listed import listed_splits
 from covjax.data.splits.published import held_out, source_folds, source_splits
 from covjax.errors import InputError
 from covjax.fields import check_section
-from covjax.files import damage_named, read_json
+from covjax.records import Count, read_record
 
 SPLITS = ("train", "val", "test")
 CLASSES = ("healthy", "infected")
+
+
+class Patients(TypedDict):
+    """The patients of each split."""
+
+    train: list[str]
+    val: list[str]
+    test: list[str]
+
+
+class SplitsFile(TypedDict):
+    """splits.json."""
+
+    source: str
+    fingerprint: str
+    by: str
+    train: list[str]
+    val: list[str]
+    test: list[str]
+    patients: Patients
+    slices: dict[str, dict[str, Count]]
+    folds: NotRequired[Count]
+    fold: NotRequired[Count]
+    listed_by: NotRequired[str]
 
 
 def make_splits(
@@ -157,12 +181,9 @@ def _remedy(splits: dict[str, Any]) -> str:
 def read_splits(path: Path) -> dict[str, Any]:
     """Reads and checks a splits.json. Raises InputError when it is missing, damaged or leaks."""
     remedy = "restore it or train again with another --workdir"
-    with damage_named(path, remedy, "is this the workdir of a run?"):
-        splits = read_json(path, remedy, "is this the workdir of a run?")
-        absent = [name for name in ("source", "fingerprint", "by", "slices") if name not in splits]
-        if absent:
-            raise ValueError(f"no field '{absent[0]}'")
-        check_splits(splits, path)
+    found = read_record(path, SplitsFile, remedy, "is this the workdir of a run?")
+    splits: dict[str, Any] = {**found}
+    check_splits(splits, path)
     return splits
 
 

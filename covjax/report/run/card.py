@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from covjax.report.page import TEMPLATES, drawing
-from covjax.report.reading import read_json
+from covjax.report.page import TEMPLATES
+from covjax.report.reading import read_record
 from covjax.report.results import SPLIT_RULES, Results
 from covjax.report.run.scores import calibration_notes, scored_on
+from covjax.report.shapes import Plugins, Start
 from covjax.report.text import interval_text, score_text
 from covjax.scores import in_front
 
@@ -30,28 +31,23 @@ def model_card(results: Results) -> bytes:
     Markdown without paths, which may hold names. Raises InputError for a damaged file.
     """
     workdir = results.workdir
-    with drawing(workdir / "report"):
-        starts = {stage: _start(workdir / f"init_{stage}.json") for stage in results.config}
-        return (
-            MARKDOWN.get_template("model_card.md")
-            .render(
-                {
-                    "results": results,
-                    "split_rule": SPLIT_RULES.get(results.split_rule, results.split_rule),
-                    "starts": {stage: text for stage, text in starts.items() if text},
-                    "splits": list(_splits(results.splits)),
-                    "plugins": read_json(workdir / "plugins.json").get("plugins", []),
-                    "scores": list(_scores(results)),
-                    "limits": list(_limits(results)),
-                }
-            )
-            .encode()
-        )
+    starts = {stage: _start(workdir / f"init_{stage}.json") for stage in results.config}
+    plugins = read_record(workdir / "plugins.json", Plugins)
+    values = {
+        "results": results,
+        "split_rule": SPLIT_RULES.get(results.split_rule, results.split_rule),
+        "starts": {stage: text for stage, text in starts.items() if text},
+        "splits": list(_splits(results.splits)),
+        "plugins": plugins.get("plugins", []),
+        "scores": list(_scores(results)),
+        "limits": list(_limits(results)),
+    }
+    return MARKDOWN.get_template("model_card.md").render(values).encode()
 
 
 def _start(path: Path) -> str:
     """What published weights or what run a stage began with, "" for none."""
-    record = read_json(path)
+    record = read_record(path, Start)
     if not record:
         return ""
     # published weights have that of their file, a run that of its arrays

@@ -11,12 +11,16 @@ from covjax.errors import InputError
 from covjax.report.charts import curves as charts
 from covjax.report.charts.slices import heat_slice
 from covjax.report.page import Figures, Picture
-from covjax.report.reading import read_arrays, read_table
+from covjax.report.reading import EVALUATE, read_arrays, read_table
 from covjax.report.results import Results, split_title
 from covjax.report.text import number
 
 BINS = 10
 CLASSES = ("healthy", "infected")
+COORDINATES = {
+    "roc": ("false_positive_rate", "true_positive_rate"),
+    "precision_recall": ("recall", "precision"),
+}
 EXPLAINED = {"id": 1, "image": 3, "heat": 3, "label": 1, "probability": 1, "called": 1}
 Scored = Mapping[str, Any]  # the classifier's section of summary.json
 Floats = NDArray[np.floating]
@@ -25,13 +29,22 @@ Floats = NDArray[np.floating]
 def curves(results: Results) -> Figures:
     """Returns the ROC and the precision-recall curve."""
     split, scored = results.shown("classifier")
+    for name, (x, y) in COORDINATES.items():
+        curve = scored.get("curves", {}).get(name, {})
+        if len(curve.get(x, ())) != len(curve.get(y, ())):
+            raise InputError(
+                f"{results.file(split, 'summary.json')}: damaged (fields '{x}' and '{y}' of "
+                f"'classifier.curves.{name}' differ in length), {EVALUATE}"
+            )
     return {"": [_roc(scored, split), _precision_recall(scored, split)]}
 
 
-def _curve(scored: Scored, name: str, x: str, y: str) -> tuple[Floats, Floats]:
+def _curve(scored: Scored, name: str) -> tuple[Floats, Floats]:
     """Returns the points of a curve with x ascending, without points that are undefined."""
-    curve = (scored.get("curves") or {}).get(name) or {}
-    points = np.array([[number(value) for value in curve.get(key) or ()] for key in (x, y)], float)
+    curve = scored.get("curves", {}).get(name, {})
+    points = np.array(
+        [[number(value) for value in curve.get(key, ())] for key in COORDINATES[name]]
+    )
     points = points[:, np.isfinite(points).all(axis=0)]
     if points.shape[1] and points[0, 0] > points[0, -1]:
         points = points[:, ::-1]
@@ -58,7 +71,7 @@ def _area(scored: Scored, name: str, drawn: float) -> float:
 
 
 def _roc(scored: Scored, split: str) -> Picture | None:
-    x, y = _curve(scored, "roc", "false_positive_rate", "true_positive_rate")
+    x, y = _curve(scored, "roc")
     if len(x) < 2:
         return None
     rates = _rates(scored)
@@ -75,7 +88,7 @@ def _roc(scored: Scored, split: str) -> Picture | None:
 
 
 def _precision_recall(scored: Scored, split: str) -> Picture | None:
-    recall, precision = _curve(scored, "precision_recall", "recall", "precision")
+    recall, precision = _curve(scored, "precision_recall")
     if len(recall) < 2:
         return None
     rates = _rates(scored)

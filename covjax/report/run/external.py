@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from covjax.report.reading import EVALUATE, read_json
+from covjax.report.reading import read_record
 from covjax.report.results import Results
+from covjax.report.shapes import ExternalFile
 from covjax.report.text import number, number_text, text_table
 
 RECORD = "external.json"
@@ -27,11 +28,14 @@ HEAD = ["", "this set", "training"]
 
 def external(results: Results) -> Mapping[str, Any]:
     """Returns {run, rows, grey_distance} of another set, {} of a run's own data."""
-    record = read_json(results.workdir / RECORD, EVALUATE)
+    record = read_record(results.workdir / RECORD, ExternalFile)
     if not record:
         return {}
     rows = [
-        [title, *(_cell(record.get(side, {}).get(name), form) for side in ("set", "training"))]
+        [
+            title,
+            *(_cell(side.get(name), form) for side in (record["set"], record.get("training", {}))),
+        ]
         for name, (title, form) in ROWS.items()
     ]
     distance = number_text(record.get("grey_distance"), "{:.1f}")

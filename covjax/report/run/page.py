@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from covjax.files import damage_named
 from covjax.report.charts.slices import BOTH, PREDICTED, TRUTH
 from covjax.report.page import write_page
 from covjax.report.reading import EVALUATE, read_table
@@ -42,17 +41,16 @@ def build_report(workdir: Path) -> Path:
     """
     results = read_results(workdir)
     left_out = results.workdir / "left_out.csv"
-    with damage_named(results.workdir, EVALUATE):
-        figures = {
-            "training": training.training(results),
-            "confusion": training.confusion(results),
-            "curves": classifier.curves(results),
-            "probabilities": classifier.probabilities(results),
-            "explanations": classifier.explanations(results),
-            "dice": slices.dice(results),
-            "shares": slices.shares(results),
-            "examples": slices.examples(results),
-        }
+    figures = {
+        "training": training.training(results),
+        "confusion": training.confusion(results),
+        "curves": classifier.curves(results),
+        "probabilities": classifier.probabilities(results),
+        "explanations": classifier.explanations(results),
+        "dice": slices.dice(results),
+        "shares": slices.shares(results),
+        "examples": slices.examples(results),
+    }
     return write_page(
         results.workdir / "report",
         "run.html",
