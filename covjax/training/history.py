@@ -2,10 +2,13 @@
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any, TypedDict
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from covjax.files import write_whole
 from covjax.progress import report_event
@@ -39,9 +42,13 @@ class History:
         self.stage = stage
         self.path = workdir / "metrics.jsonl"
         rewind(self.path, stage, step)
-        # TensorBoard hides everything from purge_step on, so the last record that stays must lie
-        # before it.
-        self._board = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=step + 1)
+        folder = workdir / "tensorboard" / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        # not SummaryWriter, whose flush does not wait for the queue in which it keeps values
+        self._board = EventsWriter(str(folder / "events"))
+        # TensorBoard hides everything from the step of a start on, so the last record that stays
+        # must lie before it.
+        self._show(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, epoch: int, step: int, values: dict[str, float | None]) -> None:
         values = {k: None if v is None or not math.isfinite(v) else v for k, v in values.items()}
@@ -51,8 +58,11 @@ class History:
         report_event("epoch", **record)
         for name, value in values.items():
             if value is not None:
-                self._board.add_scalar(name, value, step)
+                self._show(step, summary=scalar(name, value))
         self._board.flush()
+
+    def _show(self, step: int, **content: Any) -> None:
+        self._board.write_event(Event(wall_time=time.time(), step=step, **content))
 
     def close(self) -> None:
         self._board.close()

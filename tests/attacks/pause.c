@@ -1,6 +1,7 @@
 /* Pauses a process before every change that it makes below the folder PAUSE_ROOT, in whatever
-   language: it writes a line to the pipe PAUSE_TELL and waits for a byte from PAUSE_WAIT. Meanwhile
-   no thread changes anything, so that what lies on disk is what a kill at that moment leaves.
+   language, and in the middle of every write, when half of its bytes are written: it writes a line
+   to the pipe PAUSE_TELL and waits for a byte from PAUSE_WAIT. Meanwhile no thread changes
+   anything, so that what lies on disk is what a kill at that moment leaves.
 
        cc -shared -fPIC -o pause.so pause.c -ldl     then LD_PRELOAD=pause.so */
 #define _GNU_SOURCE
@@ -77,10 +78,29 @@ OPENAT(openat) OPENAT(openat64)
 #define ON_FD(type, name, parameters, arguments, ...) \
     type name parameters { REAL(type, name, __VA_ARGS__); \
         CHANGE(type, pause_before(#name, fd, NULL); type done = real arguments); }
-ON_FD(ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n), int, const void *, size_t)
-ON_FD(ssize_t, pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o), int, const void *, size_t, off_t)
-ON_FD(ssize_t, pwrite64, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o), int, const void *, size_t, off_t)
-ON_FD(ssize_t, writev, (int fd, const struct iovec *b, int n), (fd, b, n), int, const struct iovec *, int)
+/* A write is two, of half of the bytes each. */
+#define WRITE(name, parameters, first, second, ...) \
+    ssize_t name parameters { REAL(ssize_t, name, __VA_ARGS__); \
+        pthread_mutex_lock(&changing); pause_before(#name, fd, NULL); \
+        size_t half = n / 2; ssize_t done = 0; \
+        if (half) { done = real first; if (done == (ssize_t)half) pause_before("half", fd, NULL); } \
+        if (done == (ssize_t)half) { ssize_t rest = real second; \
+            done = rest < 0 ? (done ? done : rest) : done + rest; } \
+        pthread_mutex_unlock(&changing); return done; }
+#define REST ((const char *)b + half)
+WRITE(write, (int fd, const void *b, size_t n), (fd, b, half), (fd, REST, n - half), int, const void *, size_t)
+WRITE(pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, half, o), (fd, REST, n - half, o + half), int, const void *, size_t, off_t)
+WRITE(pwrite64, (int fd, const void *b, size_t n, off_t o), (fd, b, half, o), (fd, REST, n - half, o + half), int, const void *, size_t, off_t)
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    size_t n = 0; ssize_t done;
+    for (int k = 0; k < count; k++) n += parts[k].iov_len;
+    char *b = malloc(n + 1), *end = b;
+    if (!b) _exit(98);
+    for (int k = 0; k < count; k++) { memcpy(end, parts[k].iov_base, parts[k].iov_len); end += parts[k].iov_len; }
+    done = write(fd, b, n); /* pauses */
+    free(b);
+    return done;
+}
 ON_FD(ssize_t, pwritev, (int fd, const struct iovec *b, int n, off_t o), (fd, b, n, o), int, const struct iovec *, int, off_t)
 ON_FD(int, fsync, (int fd), (fd), int)
 ON_FD(int, fdatasync, (int fd), (fd), int)

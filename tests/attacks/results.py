@@ -133,7 +133,7 @@ def compared_kinds(workdir: Path, root: Path) -> dict[str, Kind]:
     names = ("summary.json", "per_image.csv", "rows.npz")
     paths = [other / "config.json", *(other / "results" / "test" / name for name in names)]
     return {
-        f"compared/{path.name}": Kind(path, compared, _mutations(path), place=other)
+        f"compared/{path.name}": Kind(path, compared, _mutations(path), place=Path(other.name))
         for path in paths
     }
 

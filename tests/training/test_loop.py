@@ -6,7 +6,6 @@ import os
 import signal
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -23,6 +22,7 @@ from covjax.stages.statistics import measure_statistics
 from covjax.training.history import History, rewind
 from covjax.training.loop import _Training, train_stage
 from covjax.training.signals import deferred_signals
+from tests.attacks import epochs
 
 SIZE = (16, 20)
 
@@ -265,11 +265,13 @@ def test_what_is_not_finite_is_null(tmp_path):
 
 
 def test_tensorboard_keeps_the_epoch_it_resumes_from(tmp_path, monkeypatch):
-    opened = []
-    monkeypatch.setattr(
-        "covjax.training.history.SummaryWriter",
-        lambda folder, purge_step: opened.append(purge_step) or SimpleNamespace(close=lambda: None),
-    )
-    History(tmp_path, "a", 40).close()
-    # TensorBoard hides this step and all after it; step 40 is the last finished epoch
-    assert opened == [41]
+    for host, start, steps in (("a", 0, (20, 40, 60)), ("b", 40, (60,))):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)  # in the file's name
+        history = History(tmp_path, epochs.STAGE, start)
+        for step in steps:
+            history.write(step // 20, step, {host: 1.0})
+            # on disk as soon as it is written: the checkpoint that follows counts on it
+            assert epochs.board(tmp_path)[-1] == (host, step, 1.0)
+        history.close()
+    # TensorBoard hides what came after step 40, the last finished epoch
+    assert epochs.board(tmp_path) == [("a", 20, 1.0), ("a", 40, 1.0), ("b", 60, 1.0)]
