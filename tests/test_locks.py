@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from absl import flags
 
+from covjax.commands import audit, enhance, preview, protocols
 from covjax.errors import InputError
 from covjax.files import new_folder
 from covjax.locks import LOCK, held
@@ -105,3 +108,33 @@ def test_two_processes_do_not_fill_the_same_new_folder(tmp_path):
     with new_folder(folder) as partial:
         (partial / "a").touch()
     assert os.listdir(folder) == ["a"]
+
+
+def test_pictures_are_not_written_into_a_folder_in_use(holder, tmp_path, monkeypatch):
+    picture = tmp_path / "run" / "a.png"
+    for module, given in ((enhance, {"_PRESET": "none", "_GAIN": "orthonormal"}), (preview, {})):
+        for name, value in {"_OUTPUT": picture, "_CONFIG": {}, **given}.items():
+            monkeypatch.setattr(module, name, SimpleNamespace(value=value), raising=False)
+    monkeypatch.setitem(enhance.PRESETS, "none", "as it is")
+    monkeypatch.setattr("covjax.preprocess.enhance.enhance", lambda images, *_: images)
+    monkeypatch.setattr("covjax.settings.read_settings", lambda config: config)
+    monkeypatch.setattr("covjax.runs.preview.preview_augmentation", lambda settings: {})
+    monkeypatch.setattr("covjax.report.augmentation_grid", lambda previews: b"")
+    for draw in (enhance.draw, preview.preview):
+        with pytest.raises(InputError, match="in use by process"):
+            draw()
+    holder.kill()
+    holder.wait()
+    for draw in (enhance.draw, preview.preview):
+        draw()
+        assert os.listdir(tmp_path / "run") == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("module", "job"), [(audit, audit.audit), (protocols, protocols.protocols)]
+)
+def test_where_data_lie_is_of_a_run(module, job):
+    module.FLAGS(["x", "--config=quickstart", "--output=out", "--data_path=place"])
+    with pytest.raises(flags.Error, match="--data_path goes with --workdir"):
+        job()
+    module.FLAGS.unparse_flags()

@@ -133,6 +133,12 @@ def check_one_of(own: flags.FlagValues, *names: str) -> None:
         raise flags.Error(f"{' or '.join(f'--{name}' for name in names)} is required, see --help")
 
 
+def check_goes_with(own: flags.FlagValues, name: str, other: str) -> None:
+    """Raises flags.Error if a flag is given without another one."""
+    if own[name].value is not None and own[other].value is None:
+        raise flags.Error(f"--{name} goes with --{other}, see --help")
+
+
 def help_text(about: str, own: flags.FlagValues, required: Sequence[str] = ()) -> str:
     """Returns what a command does and its flags, in 80 columns."""
     lines = [about.strip(), "", "Flags:"]

@@ -18,6 +18,7 @@ from covjax.commands import cli
 from covjax.commands.shared_flags import define_bits, define_intensity, define_path, read_paths
 from covjax.errors import InputError, unknown
 from covjax.files import write_whole
+from covjax.locks import held
 from covjax.preprocess.presets import GAINS, PRESETS
 
 FLAGS = cli.new_flags()
@@ -56,7 +57,9 @@ def draw(path: str | None = None) -> None:
     presets = [_PRESET.value] if _PRESET.value else list(PRESETS)
     images = jnp.asarray(image)[None, ..., None]
     pictures = {name: np.asarray(enhance(images, name, _GAIN.value))[0, ..., 0] for name in presets}
-    write_whole(output, _png(pictures[_PRESET.value]) if _PRESET.value else _side_by_side(pictures))
+    drawn = _png(pictures[_PRESET.value]) if _PRESET.value else _side_by_side(pictures)
+    with held(output.parent):
+        write_whole(output, drawn)
     for preset, picture in pictures.items():
         height, width = picture.shape
         white = np.mean(picture >= 255)

@@ -18,9 +18,9 @@ from covjax.commands import cli
 from covjax.commands.config_flag import define_config, named_by_fields, section_overrides
 from covjax.commands.shared_flags import (
     define_batch_size,
+    define_data_path,
     define_min_size,
     define_output,
-    define_path,
     define_progress,
     define_split,
     define_tta,
@@ -47,9 +47,7 @@ _EXPLAIN = flags.DEFINE_bool(
     "Show in the report what the classifier looks at (Grad-CAM).",
     flag_values=FLAGS,
 )
-_DATA_PATH = define_path(
-    FLAGS, "data_path", "Folder of the run's slices, if it is no longer that of data.path."
-)
+_DATA_PATH = define_data_path(FLAGS)
 _CONFIG = define_config(FLAGS, "--config.data.FIELD=VALUE names another set and how it is read.")
 _OUTPUT = define_output(FLAGS, "Folder for the scores on another set, empty or not there.")
 _WINDOW = define_window(FLAGS)

@@ -9,6 +9,7 @@ from covjax.commands.config_flag import define_config
 from covjax.commands.shared_flags import define_output
 from covjax.errors import InputError
 from covjax.files import write_whole
+from covjax.locks import held
 
 FLAGS = cli.new_flags()
 _CONFIG = define_config(FLAGS)
@@ -23,7 +24,9 @@ def preview() -> None:
     output = cli.given(_OUTPUT)
     if output.suffix.lower() != ".png":
         raise InputError(f"{output}: must end in .png, the picture is one")
-    write_whole(output, augmentation_grid(preview_augmentation(read_settings(cli.given(_CONFIG)))))
+    drawn = augmentation_grid(preview_augmentation(read_settings(cli.given(_CONFIG))))
+    with held(output.parent):
+        write_whole(output, drawn)
     print(output)
 
 

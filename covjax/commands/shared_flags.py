@@ -53,6 +53,13 @@ def define_workdir(
     return define_path(own, "workdir", help)
 
 
+def define_data_path(own: flags.FlagValues) -> flags.FlagHolder[Path | None]:
+    """Adds --data_path."""
+    return define_path(
+        own, "data_path", "Folder of the run's slices, if it is no longer that of data.path."
+    )
+
+
 def define_output(own: flags.FlagValues, help: str) -> flags.FlagHolder[Path | None]:
     """Adds --output."""
     return define_path(own, "output", help)

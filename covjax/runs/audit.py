@@ -37,11 +37,14 @@ def audit_source(config: RunSettings, output: Path) -> bool:
     return _audit(output, m, splits, lambda name: source.load(position[name]))
 
 
-def audit_run(workdir: Path, output: Path) -> bool:
-    """Audits the data of a run, divided as its splits.json says; the rest as `audit_source`."""
+def audit_run(workdir: Path, output: Path, data_path: Path | None = None) -> bool:
+    """Audits the data of a run, divided as its splits.json says; the rest as `audit_source`.
+
+    `data_path` is where the data lie now, None for data.path of the run.
+    """
     _check_output(output)
     splits = read_splits(workdir / "splits.json")
-    data = open_run_data(load_settings(workdir), splits)
+    data = open_run_data(load_settings(workdir), splits, data_path)
 
     def load(i: int) -> Slice:
         image, mask = data.decode(i)
