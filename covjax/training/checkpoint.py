@@ -7,6 +7,8 @@ evaluated.
 import hashlib
 import json
 import logging
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +48,10 @@ class Checkpoints:
         """Starts writing a checkpoint; keeps one of this step, because a replay gives the same."""
         if step in self._manager.all_steps():
             return
-        # A copy, because the next step donates these buffers while the writer may still be reading
-        # them.
-        tree = jax.tree.map(np.array, jax.device_get(tree))
+        tree = jax.device_get(tree)
         info = info | {"statistics": self._statistics}
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(tree),
+            state=ocp.args.StandardSave(_packed(tree)),
             info=ocp.args.JsonSave(info | {"digest": digest(tree, info)}),
         )
         self._manager.save(step, args=items)
@@ -103,26 +103,57 @@ class Checkpoints:
 
     def _read(self, step: int, template: Any) -> tuple[Any, Any, str | None]:
         place = SingleDeviceSharding(jax.local_devices()[0])
-        shapes = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), template
-        )
+        sizes = Counter[str]()
+        for leaf in jax.tree.leaves(template):
+            sizes[str(leaf.dtype)] += math.prod(leaf.shape)
+        shapes = {
+            name: jax.ShapeDtypeStruct((size,), name, sharding=place)
+            for name, size in sizes.items()
+        }
         try:
             items = ocp.args.Composite(
                 state=ocp.args.StandardRestore(shapes), info=ocp.args.JsonRestore()
             )
             restored = self._manager.restore(step, args=items)
+            tree = _unpacked(jax.device_get(restored["state"]), template)
         # Damage shows itself as almost any exception, depending on which byte of which file it hit.
         except Exception as error:
             return None, None, (str(error).splitlines() or [type(error).__name__])[0][:200]
         info = dict(restored["info"])
-        intact = info.pop("digest", None) == digest(restored["state"], info)
+        intact = info.pop("digest", None) == digest(tree, info)
         problem = None if intact else "its content changed on disk"
-        return restored["state"], info, problem
+        return tree, info, problem
+
+
+def _packed(tree: Any) -> dict[str, np.ndarray]:
+    """Returns all arrays of one type as one, [values], copied, by the name of the type.
+
+    Copied, because the next step donates the buffers while the writer may still be reading them.
+    Few arrays, because each takes a file operation, and some memory that tensorstore never frees.
+    """
+    flat: dict[str, list[np.ndarray]] = {}
+    for leaf in jax.tree.leaves(tree):
+        flat.setdefault(str(leaf.dtype), []).append(np.ravel(leaf))
+    return {name: np.concatenate(parts) for name, parts in flat.items()}
+
+
+def _unpacked(arrays: dict[str, np.ndarray], template: Any) -> Any:
+    """Returns the tree that `_packed` was given, of the shapes and types of `template`."""
+    leaves, structure = jax.tree.flatten(template)
+    start = Counter[str]()
+    found: list[np.ndarray] = []
+    for leaf in leaves:
+        name = str(leaf.dtype)
+        stop = start[name] + math.prod(leaf.shape)
+        found.append(arrays[name][start[name] : stop].reshape(leaf.shape))
+        start[name] = stop
+    return jax.tree.unflatten(structure, found)
 
 
 def digest(tree: Any, info: dict[str, Any]) -> str:
-    """Returns a hash of `info` and of every array's bytes."""
+    """Returns a hash of `info` and of every array's shape and bytes."""
     sums = hashlib.blake2b(json.dumps(info, sort_keys=True).encode(), digest_size=16)
     for leaf in jax.tree.leaves(jax.device_get(tree)):
+        sums.update(str(leaf.shape).encode())
         sums.update(np.ascontiguousarray(leaf).tobytes())
     return sums.hexdigest()

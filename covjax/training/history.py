@@ -19,7 +19,6 @@ class Epoch(TypedDict):
     """What a record is known by."""
 
     stage: str
-    epoch: Count
     step: Count
 
 
