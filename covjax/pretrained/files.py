@@ -5,28 +5,30 @@ is the C library's: it runs no code of the file either, but has not the same pro
 """
 
 import hashlib
+import json
+import math
 import re
 import zipfile
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors
 
-from covjax import files
 from covjax.errors import InputError, install_command
+from covjax.files import DAMAGE
+from covjax.pretrained.content import Content
 from covjax.pretrained.torch_files import read_legacy, read_tar, read_zip
-from covjax.pretrained.unpickle import Unreadable, shown
+from covjax.pretrained.unpickle import Unreadable, shown, whole
 
 BEGINNING = 512  # bytes in which the form shows
 MOST_VALUES = 150_000_000  # the largest network here, VGG-19, has 144 million
 VALUE = 16  # bytes of a file per value of a network: itself, its mean and the moments of Adam
 SPARE = 1 << 28  # bytes of a file for what a network is built without, as heads of more classes
+SPARE_VALUES = SPARE // 4
 MAX_HEADER = 1 << 22  # bytes of names, types and shapes in a .safetensors file; most take 0.1 MB
-# What the parsers raise when a file is damaged.
-DAMAGE = (*files.DAMAGE, safetensors.SafetensorError)
-EXPLAINING = (ValueError, zipfile.BadZipFile, safetensors.SafetensorError)  # their texts say why
+EXPLAINING = (ValueError, zipfile.BadZipFile)  # their texts say why
 NOT_WEIGHTS = {
     (b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--"): (
         "is a web page, not weights; download it again, and look at it in a browser if that fails"
@@ -69,39 +71,52 @@ def read_weights(path: Path, values: int = MOST_VALUES) -> WeightFile:
     something else than weights, or has a name that ends in other digits than its sha256 starts
     with.
     """
-    data = _content(path, VALUE * values + SPARE)
-    digest = hashlib.sha256(data).hexdigest()
     try:
-        form, read = _reader(data)
-        _check_name(path, digest)
-        state = read(data)
-        if sum(array.size for array in state.values()) > len(data):  # a value takes a byte or more
-            raise Unreadable(
-                "its tensors declare more values than it holds, get it from another place"
-            )
+        with _opened(path, VALUE * values + SPARE) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            form, read = _reader(file, size)
+            _check_name(path, digest)
+            data = Content(file, size)
+            state = read(data)
+            _check_values(state, size, values)
+            if form != "keras":
+                for array in state.values():
+                    data.fill(array)
         return WeightFile(_floats(state), form, digest)
     except Unreadable as error:
         raise InputError(f"{path}: {error}") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}), check the path"
+        ) from None
     except DAMAGE as error:
         said = ascii(str(error))[1:-1].split() if isinstance(error, EXPLAINING) else []
         reason = " ".join(said)[:200] or "it breaks off or makes no sense"
         raise InputError(f"{path}: damaged or truncated ({reason}), download it again") from None
 
 
-def _content(path: Path, most: int) -> bytes:
-    try:
-        if not path.is_file():
-            raise InputError(f"{path}: is not a file, name a weight file (.safetensors, .pth, .h5)")
-        if (size := path.stat().st_size) > most:
-            raise InputError(
-                f"{path}: {size / 1e9:.1f} GB, of which the network needs a fraction (at most "
-                f"{most / 1e9:.1f} GB are read), save the weights alone"
-            )
-        return path.read_bytes()
-    except OSError as error:
+def _opened(path: Path, most: int) -> BufferedReader:
+    if not path.is_file():
+        raise InputError(f"{path}: is not a file, name a weight file (.safetensors, .pth, .h5)")
+    if (size := path.stat().st_size) > most:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}), check the path"
-        ) from None
+            f"{path}: {size / 1e9:.1f} GB, of which the network needs a fraction (at most "
+            f"{most / 1e9:.1f} GB are read), save the weights alone"
+        )
+    return path.open("rb")
+
+
+def _check_values(state: State, size: int, values: int) -> None:
+    """Raises Unreadable, before they are read, for more values than the file or network has."""
+    declared = sum(array.size for array in state.values())
+    if declared > size:  # a value takes a byte or more
+        raise Unreadable("its tensors declare more values than it holds, get it from another place")
+    if declared > values + SPARE_VALUES:
+        raise Unreadable(
+            f"holds {declared:,} values, of which the network needs {values:,}, save the weights "
+            "alone"
+        )
 
 
 def _check_name(path: Path, digest: str) -> None:
@@ -115,19 +130,20 @@ def _check_name(path: Path, digest: str) -> None:
         )
 
 
-def _reader(data: bytes) -> tuple[str, Callable[[bytes], State]]:
+def _reader(file: BufferedReader, size: int) -> tuple[str, Callable[[Content], State]]:
     """Returns the form of a file of this content and what reads it.
 
     Raises Unreadable if nothing does.
     """
-    if not data:
+    if not size:
         raise Unreadable("the file is empty, download it again")
-    start = data[:BEGINNING].lstrip().lower()
+    file.seek(0)
+    start = file.read(BEGINNING)
     for beginnings, reason in NOT_WEIGHTS.items():
-        if start.startswith(beginnings):
+        if start.lstrip().lower().startswith(beginnings):
             raise Unreadable(reason)
     for place, mark, form, read in FORMS:
-        if data.startswith(mark, place):
+        if start.startswith(mark, place):
             return form, read
     raise Unreadable(
         "is no weight file (.safetensors, .pth of torch.save, Keras .h5), or a damaged one; "
@@ -135,7 +151,7 @@ def _reader(data: bytes) -> tuple[str, Callable[[bytes], State]]:
     )
 
 
-def _read_keras(data: bytes) -> State:
+def _read_keras(data: Content) -> State:
     try:
         from covjax.pretrained.keras_files import read_keras
     except ImportError:
@@ -145,18 +161,30 @@ def _read_keras(data: bytes) -> State:
     return read_keras(data)
 
 
-def _read_safetensors(data: bytes) -> State:
-    if MAX_HEADER < int.from_bytes(data[:8], "little") < len(data):
+def _read_safetensors(data: Content) -> State:
+    """Finds the arrays of a file of a length, a header in JSON of that length, and numbers."""
+    start = 8 + int.from_bytes(data.read(0, 8), "little")
+    if MAX_HEADER < start - 8 < data.size:
         raise Unreadable("declares more arrays than any network has, get it from another place")
-    state = {}
-    for name, entry in safetensors.deserialize(data):
+    header = json.loads(bytes(data.read(8, start)))
+    header.pop("__metadata__", None)
+    state: State = {}
+    end = start
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         if entry["dtype"] not in SAFETENSORS_TYPES:
             raise Unreadable(
                 f"{shown(name)} in it is of type {shown(entry['dtype'])}, "
                 "save the weights as float32"
             )
-        values = np.frombuffer(entry["data"], SAFETENSORS_TYPES[entry["dtype"]])
-        state[name] = values.reshape(entry["shape"])
+        dtype = np.dtype(SAFETENSORS_TYPES[entry["dtype"]])
+        shape = [whole(side) for side in entry["shape"]]
+        count = math.prod(shape)
+        if entry["data_offsets"] != [end - start, end - start + count * dtype.itemsize]:
+            raise ValueError(f"{shown(name)} is not where it should be")
+        state[name] = np.frombuffer(data.view, dtype, count, end).reshape(shape)
+        end += count * dtype.itemsize
+    if end != data.size:
+        raise ValueError("there is more than the header says")
     return state
 
 

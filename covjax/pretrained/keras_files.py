@@ -5,13 +5,13 @@ file cannot lead to another one: links, external and virtual arrays are refused,
 ones, where the size says nothing.
 """
 
-import io
 import re
 from collections.abc import Collection, Iterator
 
 import h5py
 import numpy as np
 
+from covjax.pretrained.content import Content
 from covjax.pretrained.unpickle import MAX_MEMBERS, Unreadable, shown
 
 MAX_DEPTH = 8
@@ -31,18 +31,18 @@ SKIPS = ("block1", "block2", "block3", "block12")
 NUMBERED = {r"conv2d|convolution2d": "skip", r"batch_?normalization": "skipbn"}
 
 
-def read_keras(data: bytes) -> dict[str, np.ndarray]:
+def read_keras(data: Content) -> dict[str, np.ndarray]:
     """Reads weights, or the weights of a model; "top" (the classifier) may be left out (_notop).
 
     Raises Unreadable, or what files.DAMAGE lists.
     """
-    with h5py.File(io.BytesIO(data), "r") as file:
+    with h5py.File(data.file, "r") as file:
         # looked at only if it lies in this file, not behind a link
         linked = not isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
         weights = file if linked else file["model_weights"]
         top = weights if isinstance(weights, h5py.Group) else file
         arrays: dict[str, np.ndarray] = {}
-        room = len(data)  # several names may stand for one array
+        room = data.size  # several names may stand for one array
         for path, array in _arrays(top, "", []):
             arrays[path] = _content(path, array, room)
             room -= array.nbytes
