@@ -12,7 +12,7 @@ from covjax.plugins import check_plugins, record_plugins
 from covjax.settings.read import read_settings, settings_dict
 from covjax.settings.sections import RunSettings
 
-FORMAT = 1  # of config.json, to be raised when its fields change
+FORMAT = 2  # of config.json, to be raised when its fields change, or what checkpoints hold
 DAMAGED = "restore it or use another --workdir"
 
 

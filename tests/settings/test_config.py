@@ -10,6 +10,7 @@ from covjax.errors import InputError
 from covjax.files import write_json
 from covjax.models import list_models, model_options
 from covjax.settings import check_workdir, claim_workdir, load_settings, read_settings
+from covjax.settings.files import FORMAT
 from tests.places import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -187,7 +188,7 @@ def test_fields_that_do_not_exist(field, words, tmp_path):
     within[name] = 1
     with pytest.raises(InputError, match=words):
         read_settings(values)
-    (tmp_path / "config.json").write_text(json.dumps(values | {"format": 1}))
+    (tmp_path / "config.json").write_text(json.dumps(values | {"format": FORMAT}))
     with pytest.raises(InputError, match=f"config.json: damaged.*{words}"):
         load_settings(tmp_path)
 
