@@ -3,10 +3,11 @@
   python -m tests.docs.run_blocks [PAGE ..]
       PAGE as docs/how-to/screen.md, or one block of it as docs/how-to/screen.md:2
 
-Takes some 40 minutes on two CPU cores for all pages. Every page has a folder of its own in which
-its blocks run in order: with placeholders for data (tests/docs/placeholders.py), the Python files
-that the page shows by name and, for a run that the page trains nowhere, a copy of a small one.
-What training costs is cut in tests/docs/small_budget.py; the text of the blocks is not changed.
+Takes some 40 minutes on two CPU cores for all pages; needs the extras test, docs, lite0 and seg.
+Every page has a folder of its own in which its blocks run in order: with placeholders for data
+(tests/docs/placeholders.py), the Python files that the page shows by name and, for a run that the
+page trains nowhere, a copy of a small one. What training costs is cut in
+tests/docs/small_budget.py; the text of the blocks is not changed.
 """
 
 import os
