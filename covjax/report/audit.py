@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covjax.errors import InputError
+from covjax.records import Count
 from covjax.report.charts import audit as charts
 from covjax.report.page import Picture, write_page
 from covjax.report.reading import Columns, read_arrays, read_record, read_table
-from covjax.report.shapes import AuditFile
 
 AGAIN = "run the audit again"
 SPLITS = ("train", "val", "test", "")
@@ -31,6 +31,35 @@ SCATTERS = {
 }
 AXES = {"std": "standard deviation"}
 Finding = Mapping[str, Any]
+
+
+class AuditFinding(TypedDict):
+    """What an audit found of a kind."""
+
+    name: str
+    title: str
+    severity: Literal["ok", "note", "serious"]
+    count: Count
+    of: Count
+    text: str
+    first: list[tuple[str, str]]
+
+
+class AuditSplit(TypedDict, total=False):
+    """How audited slices were divided, or why not."""
+
+    by: str
+    problem: str
+
+
+class AuditFile(TypedDict):
+    """audit.json."""
+
+    source: str
+    slices: Count
+    patients: Count
+    split: AuditSplit
+    findings: list[AuditFinding]
 
 
 @dataclass(frozen=True)

@@ -227,35 +227,6 @@ class StudyFile(TypedDict):
     variants: list[StudyVariant]
 
 
-class AuditFinding(TypedDict):
-    """What an audit found of a kind."""
-
-    name: str
-    title: str
-    severity: Literal["ok", "note", "serious"]
-    count: Count
-    of: Count
-    text: str
-    first: list[tuple[str, str]]
-
-
-class AuditSplit(TypedDict, total=False):
-    """How audited slices were divided, or why not."""
-
-    by: str
-    problem: str
-
-
-class AuditFile(TypedDict):
-    """audit.json."""
-
-    source: str
-    slices: Count
-    patients: Count
-    split: AuditSplit
-    findings: list[AuditFinding]
-
-
 class ProtocolScores(TypedDict):
     """The scores of `covjax.scores.PROTOCOLS`."""
 
