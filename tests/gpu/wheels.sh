@@ -13,6 +13,6 @@ get() {
 }
 get absl-py array-record chex dm-tree docstring-parser etils flax googleapis-common-protos grain immutabledict \
   importlib_resources jinja2 markupsafe ml-collections nibabel optax orbax-checkpoint portpicker pydicom pywavelets \
-  safetensors simple-parsing tensorboardX tensorflow-datasets tensorflow-metadata termcolor toml tqdm
+  simple-parsing tensorboardX tensorflow-datasets tensorflow-metadata termcolor toml tqdm
 python3 -m pip wheel -q --no-deps -w .whl promise==2.3
 du -sh .whl
