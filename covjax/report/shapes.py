@@ -122,7 +122,8 @@ class Start(TypedDict):
 
     network: str
     file: str
-    digest: str
+    sha256: NotRequired[str]  # of the file of published weights
+    digest: NotRequired[str]  # of the arrays of a run
 
 
 class Plugin(TypedDict):

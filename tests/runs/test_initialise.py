@@ -17,6 +17,8 @@ from covjax.errors import InputError
 from covjax.models import MODELS
 from covjax.models.reference import InputStandard, PublishedClassifier
 from covjax.nn.layers import ConvBN
+from covjax.report.results import read_results
+from covjax.report.run.card import model_card
 from covjax.runs.evaluate import evaluate_run
 from covjax.runs.initialise import _learned, check_unseen, find_start, start_text
 from covjax.runs.train import train_run
@@ -80,6 +82,10 @@ def started(tmp_path_factory):
     return folder, folder / "run", settings
 
 
+def read_digest(workdir):
+    return json.loads((workdir / "init_classifier.json").read_text())["sha256"]
+
+
 def test_training_starts_from_the_weights_and_says_so(started):
     _, workdir, _ = started
     recorded = load_settings(workdir)
@@ -93,6 +99,8 @@ def test_training_starts_from_the_weights_and_says_so(started):
         np.testing.assert_allclose(value, want, rtol=1e-6, err_msg=str(path))
     np.testing.assert_allclose(stage.statistics.normalization.mean, [25.5, 51, 153], rtol=1e-6)
     np.testing.assert_allclose(stage.statistics.normalization.std, [51, 76.5, 102], rtol=1e-6)
+    card = model_card(read_results(workdir)).decode()
+    assert f"started from tiny, tiny.safetensors, digest {read_digest(workdir)}" in card
     record = json.loads((workdir / "init_classifier.json").read_text())
     assert (record["file"], record["replaced"]) == ("tiny.safetensors", []) and len(
         record["sha256"]

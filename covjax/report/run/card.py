@@ -50,8 +50,7 @@ def _start(path: Path) -> str:
     record = read_record(path, Start)
     if not record:
         return ""
-    # published weights have that of their file, a run that of its arrays
-    digest = record["sha256"] if "sha256" in record else record["digest"]
+    digest = record.get("sha256") or record.get("digest", "unknown")
     return f"{record['network']}, {Path(record['file']).name}, digest {digest}"
 
 
