@@ -14,6 +14,7 @@ from absl import logging
 from covjax.errors import InputError
 
 LOCK = ".lock"  # in the folder; its text says who holds it
+TRIES = 1000  # another process may remove the file, or its folder, again and again
 _held: set[Path] = set()  # by this process
 
 
@@ -49,7 +50,7 @@ def held(
 def _take(folder: Path, wait: bool, remedy: str) -> int:
     """Returns the descriptor of the locked file."""
     path = folder / LOCK
-    while True:
+    for _ in range(TRIES):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = _open(path)
@@ -61,12 +62,12 @@ def _take(folder: Path, wait: bool, remedy: str) -> int:
             continue
         _lock(lock, folder, wait, remedy)
         if _is_at(lock, path):
-            break
+            with contextlib.suppress(OSError):  # on a full disk the lock holds without the text
+                os.ftruncate(lock, 0)
+                os.write(lock, _who().encode())
+            return lock
         os.close(lock)  # of a process that has just ended and removed the file
-    with contextlib.suppress(OSError):  # on a full disk the lock holds without the text
-        os.ftruncate(lock, 0)
-        os.write(lock, _who().encode())
-    return lock
+    raise InputError(f"{folder}: cannot be made or written (it keeps no file), {remedy}")
 
 
 def _open(path: Path) -> int | None:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from absl import flags
 
+from covjax import locks
 from covjax.commands import audit, enhance, preview, protocols
 from covjax.errors import InputError
 from covjax.files import new_folder
@@ -138,3 +139,10 @@ def test_where_data_lie_is_of_a_run(module, job):
     with pytest.raises(flags.Error, match="--data_path goes with --workdir"):
         job()
     module.FLAGS.unparse_flags()
+
+
+def test_a_folder_that_keeps_no_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_open", lambda path: None)  # as in /proc
+    message = r"cannot be made or written \(it keeps no file\)"
+    with pytest.raises(InputError, match=message), held(tmp_path / "out"):
+        pass

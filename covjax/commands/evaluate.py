@@ -1,4 +1,4 @@
-"""Evaluates a trained run on one split of its own data, or on another labelled set.
+"""Evaluates a trained run on a split of its own data, or on another set.
 
   covjax evaluate --workdir runs/NAME [--split val] [--tta flips,scales]
   covjax evaluate --workdir runs/NAME --output OUT \\

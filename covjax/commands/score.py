@@ -1,4 +1,4 @@
-"""Scores what any tool says of slices against the truth: its masks or its probabilities.
+"""Scores masks or probabilities of any tool against the truth.
 
   covjax score TRUTH PREDICTED --output OUT
       folders of masks of the same names: pictures, or NIfTI volumes
@@ -19,7 +19,7 @@ from covjax.commands.shared_flags import define_output, read_paths
 
 FLAGS = cli.new_flags()
 _OUTPUT = define_output(FLAGS, "Folder for the scores, empty or not there.")
-_PATTERN = flags.DEFINE_string(
+_PATIENT_PATTERN = flags.DEFINE_string(
     "patient_pattern",
     "",
     "Regular expression that finds the patient in the name of a mask.",
@@ -63,7 +63,7 @@ def score(*paths: str) -> None:
         score_calls(truth, predicted, output, threshold=_THRESHOLD.value)
     else:
         score_masks(
-            truth, predicted, output, patient_pattern=_PATTERN.value,
+            truth, predicted, output, patient_pattern=_PATIENT_PATTERN.value,
             mask_threshold=_MASK_THRESHOLD.value, classes=_CLASSES.value,
         )  # fmt: skip
     show(output)

@@ -358,7 +358,7 @@ def test_command_writes_the_enhanced_slice(command, tmp_path):
         (["--gain=1"], 1, "--gain: '1' is unknown"),
         (["--output=x.jpg"], 1, "--output: x.jpg must end in .png"),
         (["missing.png"], 1, "missing.png: cannot be read"),
-        (["--output=/proc/x.png"], 1, "/proc/x.png: cannot be written"),
+        (["--output=/proc/x.png"], 1, "/proc: cannot be made or written"),
         (["a.png", "b.png"], 2, "'b.png' is not a flag"),
         (["--prest=none"], 2, "Unknown command line flag 'prest'"),
     ],
