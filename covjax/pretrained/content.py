@@ -41,7 +41,8 @@ class Content:
     def fill(self, array: np.ndarray) -> None:
         """Reads the numbers of an array over `view`. Raises ValueError for a wrong checksum."""
         low, high = np.lib.array_utils.byte_bounds(array)
-        start, end = low - self._start, high - self._start
+        start = low - self._start
+        end = high - self._start
         if not self.checked:
             self.read(start, end)
             return
