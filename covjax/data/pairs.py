@@ -73,8 +73,8 @@ def read_pairs(
     """
     meanings = parse_classes(classes)
     flat = [pair for pair in pairs if not is_nifti(pair.truth)]
-    trues = MaskFiles([pair.truth for pair in flat], threshold, meanings)
-    predictions = MaskFiles([pair.predicted for pair in flat], threshold, meanings)
+    trues = MaskFiles([pair.truth for pair in flat], threshold, meanings, "--")
+    predictions = MaskFiles([pair.predicted for pair in flat], threshold, meanings, "--")
     for pair in pairs:
         patient = match(patient_pattern, pair.name) if patient_pattern else ""
         if is_nifti(pair.truth):

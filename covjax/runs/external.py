@@ -13,7 +13,7 @@ from covjax.data.label_map import class_names
 from covjax.data.listing import LEFT_OUT, left_out_table
 from covjax.data.prepared.dataset import Prepared, prepare
 from covjax.data.settings import DataSettings
-from covjax.data.splits.splits import CLASSES, SPLITS, count_notes, read_splits, split_indices
+from covjax.data.splits.splits import SPLITS, read_splits, split_indices, whole_split
 from covjax.errors import InputError
 from covjax.evaluation.options import PLAIN, Options
 from covjax.fields import read_section, to_dict
@@ -63,11 +63,10 @@ def evaluate_on(
     data_settings = _data_settings(trained.data, fields, window)
     config = read_settings(settings_dict(trained) | {"data": to_dict(data_settings)})
     data = prepare(config.data)
+    place = config.data.path or data.source
+    known = read_intensity(workdir)
     for values in sorted(data.values):
-        choose_window(
-            config.data.path or data.source, values, read_intensity(workdir), trained.data.window,
-            window,
-        )  # fmt: skip
+        choose_window(place, values, known, trained.data.window, window)
     _check_unseen(data, learned_from(workdir, trained, splits))
     data = with_crops(config, data)
     check_sizes(config, data)
@@ -165,15 +164,11 @@ def _differences(
 
 def _splits(data: Prepared, config: RunSettings) -> dict[str, Any]:
     """Returns what splits.json holds of the set."""
-    counts = {name: int((data.labels == k).sum()) for k, name in enumerate(CLASSES)}
-    notes = {"notes": {"test": count_notes(data, np.arange(len(data)))}} if data.notes else {}
-    return notes | {
+    return {split: [] for split in SPLITS} | {
         "source": data.source,
         "fingerprint": data.fingerprint,
         "by": EXTERNAL,
         "seed": config.seed,
-        **{split: list(data.ids) if split == "test" else [] for split in SPLITS},
         "origins": {"test": list(data.origins)},
-        "patients": {"test": sorted(set(data.patients) - {""})},
-        "slices": {"test": counts},
+        **whole_split(data, "test"),
     }

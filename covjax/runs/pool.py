@@ -13,7 +13,7 @@ from absl import logging
 
 from covjax.data.listing import LEFT_OUT
 from covjax.data.prepared.dataset import Prepared
-from covjax.data.splits.splits import CLASSES, count_notes, read_splits
+from covjax.data.splits.splits import read_splits, whole_split
 from covjax.errors import InputError
 from covjax.evaluation.examples import filled_up, rank_examples
 from covjax.evaluation.outputs import (
@@ -272,10 +272,7 @@ def _pooled_splits(splits: Mapping[str, Any], data: Prepared, split: str) -> dic
         for name in ("source", "fingerprint", "by", "seed", "shares", "folds")
         if name in splits
     }
-    counts = {name: int((data.labels == k).sum()) for k, name in enumerate(CLASSES)}
-    patients = sorted(set(data.patients) - {""})
-    same |= {"notes": {split: count_notes(data, np.arange(len(data)))}} if data.notes else {}
-    return same | {split: list(data.ids), "patients": {split: patients}, "slices": {split: counts}}
+    return same | whole_split(data, split)
 
 
 def _read_summary(workdir: Path, split: str) -> dict[str, Any]:

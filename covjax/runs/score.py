@@ -12,8 +12,9 @@ from covjax.data.label_map import IGNORE, class_names, infected
 from covjax.data.listing import LEFT_OUT, LeftOut, left_out_table
 from covjax.data.pairs import MaskedSlice, find_pairs, have_spacing, read_pairs
 from covjax.data.prepared.dataset import Prepared
+from covjax.data.settings import check_pattern
 from covjax.data.sources.source import truth_digest
-from covjax.data.splits.splits import CLASSES, count_notes
+from covjax.data.splits.splits import whole_split
 from covjax.errors import InputError
 from covjax.evaluation.delivered import mask_rows
 from covjax.evaluation.outputs import StageOutput, outputs_to_arrays
@@ -49,6 +50,7 @@ def score_masks(
       InputError: a mask has no partner, lies elsewhere or is none.
     """
     check_new_folder(output)
+    check_pattern("--patient_pattern", patient_pattern)
     pairs, left_out = find_pairs(truth, predicted)
     names = class_names(classes)
     unit = "mm" if have_spacing(pairs) else "pixels"
@@ -159,16 +161,8 @@ def _write(
     indices = np.arange(len(data))
     outputs = {name: StageOutput(indices, rows) for name in stages}
     arrays = {"rows": outputs_to_arrays(outputs, data, indices)}
-    counts = {name: int((data.labels == k).sum()) for k, name in enumerate(CLASSES)}
-    splits = {
-        "source": data.source,
-        "fingerprint": data.fingerprint,
-        "by": "given",
-        SPLIT: list(data.ids),
-        "patients": {SPLIT: sorted(set(data.patients) - {""})},
-        "slices": {SPLIT: counts},
-    }
-    splits |= {"notes": {SPLIT: count_notes(data, indices)}} if data.notes else {}
+    made = {"source": data.source, "fingerprint": data.fingerprint, "by": "given"}
+    splits = made | whole_split(data, SPLIT)
     with new_folder(output) as partial:
         write_json(partial / "splits.json", splits)
         write_whole(partial / LEFT_OUT, left_out_table(left_out))

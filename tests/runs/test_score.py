@@ -131,7 +131,8 @@ def write_calls(folder: Path, name: str, seed: int) -> tuple[Path, Path, np.ndar
     rng = np.random.default_rng(seed)
     label = np.arange(40) % 2
     probability = np.clip(0.3 * label + rng.random(40), 0, 1)
-    truth, predicted = folder / "truth.csv", folder / f"{name}.csv"
+    truth = folder / "truth.csv"
+    predicted = folder / f"{name}.csv"
     rows = [f"s{k},{label[k]},p{k // 4}" for k in range(40)]
     truth.write_text("\n".join(["id,label,patient", *rows]))
     rows = [f"s{k},{float(probability[k])!r}" for k in rng.permutation(40)]
@@ -190,3 +191,17 @@ def test_a_probability_is_a_share(tmp_path, value):
     predicted.write_text(text)
     with pytest.raises(InputError, match=f"probability of s7 is '{value}', it must be from 0 to 1"):
         score_calls(truth, predicted, tmp_path / "out")
+
+
+def test_remedies_are_flags_of_this_command(tmp_path):
+    truth, predicted = squares(np.random.default_rng(0))
+    folders = write_pictures(tmp_path / "t", truth), write_pictures(tmp_path / "p", predicted)
+    with pytest.raises(InputError, match="--patient_pattern: .* is not a regular expression"):
+        score_masks(*folders, tmp_path / "out", patient_pattern="(")
+    grey = np.arange(480, dtype=np.uint8).reshape(24, 20)
+    Image.fromarray(grey).save(folders[1] / "p0_0.png")
+    with pytest.raises(InputError, match=r"e\.g\. --mask_threshold=\d+") as refused:
+        score_masks(*folders, tmp_path / "out")
+    threshold = int(re.search(r"--mask_threshold=(\d+)", str(refused.value))[1])
+    score_masks(*folders, tmp_path / "out", mask_threshold=threshold)
+    assert summary(tmp_path / "out")["segmenter"]["n"] == 5

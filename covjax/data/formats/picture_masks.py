@@ -26,8 +26,13 @@ class MaskFiles:
         paths: list[Path],
         threshold: int = 0,
         classes: Mapping[int, int] = MappingProxyType({}),
+        flags: str = "--config.data.",
     ):
-        """Takes files, `data.mask_threshold` and `data.classes` as {value in files: in masks}."""
+        """Takes files, `data.mask_threshold` and `data.classes` as {value in files: in masks}.
+
+        `flags` is what stands before the names of both in the flags that errors name.
+        """
+        self.flags = flags
         self.paths = paths
         self.threshold = threshold
         self.classes = classes
@@ -84,7 +89,7 @@ class MaskFiles:
     @property
     def _threshold_remedy(self) -> str:
         strong = [top for top in self._tops if top >= max(self._tops) / STRONG]
-        return f"--config.data.mask_threshold={max(1, int(min(strong) // 2))}"
+        return f"{self.flags}mask_threshold={max(1, int(min(strong) // 2))}"
 
     @property
     def _advice(self) -> str:
@@ -95,7 +100,7 @@ class MaskFiles:
         marked = sorted(self._values - {0})
         if len(marked) <= FEW and min(marked) > 0:
             named = ",".join(f"{value}:infected" for value in marked)
-            return f"{plain}name those that it holds, e.g. --config.data.classes={named}"
+            return f"{plain}name those that it holds, e.g. {self.flags}classes={named}"
         return f"{plain}say from which grey on it is infected, e.g. {self._threshold_remedy}"
 
 

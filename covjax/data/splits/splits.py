@@ -203,6 +203,16 @@ def _label_counts(labels: np.ndarray) -> dict[str, int]:
     return {name: int((labels == k).sum()) for k, name in enumerate(CLASSES)}
 
 
+def whole_split(data: Prepared, name: str) -> dict[str, Any]:
+    """Returns what splits.json holds of a data set that is one split: slices, patients, notes."""
+    notes = {"notes": {name: count_notes(data, np.arange(len(data)))}} if data.notes else {}
+    return notes | {
+        name: list(data.ids),
+        "patients": {name: sorted(set(data.patients) - {""})},
+        "slices": {name: _label_counts(data.labels)},
+    }
+
+
 def count_notes(data: Prepared, indices: np.ndarray) -> dict[str, int]:
     """Returns of how many of the slices at `indices` each note is, the most frequent first."""
     return dict(
